@@ -1,0 +1,52 @@
+# Every target sets itself up on a machine that has Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+.DEFAULT_GOAL := help
+
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.PHONY: help install run test check ui bench format clean
+
+help:  ## what the targets do
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --editable . --group dev
+	@touch $@
+
+install: $(INSTALLED)  ## create .venv
+
+vv_exports.yaml: | $(INSTALLED)
+	$(BIN)/vv-exports demo
+
+run: $(INSTALLED) vv_exports.yaml  ## run the main job on the demo archive and say where it delivered
+	$(BIN)/vv-exports automations run idx_archive review-team
+	$(BIN)/vv-exports export index idx_archive --connector conn_export --subpath exports/on-demand --idempotency-key make-run-on-demand
+	$(BIN)/vv-exports export index idx_archive --format csv --to downloads/ --idempotency-key make-run-download
+	$(BIN)/vv-exports verify conn_export
+
+test: $(INSTALLED)  ## run the tests
+	$(BIN)/pytest -n 2
+
+check: $(INSTALLED)  ## lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+ui: $(INSTALLED) vv_exports.yaml  ## start the Dagster UI with its daemon on port 3000
+	$(BIN)/dagster dev --port 3000
+
+bench: $(INSTALLED)  ## run the benchmarks
+	$(BIN)/python benchmarks/export_collection.py
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .dagster .vv_exports deliveries downloads vv_exports.yaml

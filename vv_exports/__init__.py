@@ -1,0 +1,19 @@
+"""The export pipeline for VideoVector prompt runs, on Dagster.
+
+The data flow, which is also the folder list::
+
+    sources/     where prompt runs are read                      (local archive)
+    snapshots/   the pipeline's copy of one prompt run: typed tables, hashes, change detection
+    formats/     tables -> files                                 (parquet, jsonl, csv, json)
+    delivery/    files -> destination, all or nothing            (log, ownership, verify)
+    connectors/  storage behind a destination                    (local)
+
+    domain/      nouns and rules, no I/O     config.py   what this deployment exports, and where
+    defs/        everything Dagster          definitions.py  the composition root
+    client.py    the Python surface          cli.py      the command line
+    demo/        a demo archive to try it on errors.py   the exception tree
+
+Importing this package reads no environment variable and opens no file.
+"""
+
+__version__ = "0.1.0"

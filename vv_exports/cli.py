@@ -1,0 +1,378 @@
+"""The command line. It parses, calls the client, prints; whatever it does can be done from Python too.
+
+Exit codes: 0 done, 1 the work failed, 2 the request or the configuration is wrong.
+"""
+
+import functools
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vv_exports import __version__
+from vv_exports.console import Console
+from vv_exports.errors import RequestError, VVExportsError
+
+_DONE, _FAILED, _WRONG_REQUEST = 0, 1, 2
+
+
+@dataclass
+class _Settings:
+    as_json: bool = False
+    debug: bool = False
+
+
+Command = Callable[..., int | None]
+
+
+def _command(group: click.Group, name: str, *params: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Register a command that takes a Console first, with --json, --debug and our errors as exit codes."""
+
+    def register(function: Command) -> Command:
+        @click.pass_obj
+        @functools.wraps(function)
+        def run(settings: _Settings, *, as_json: bool, debug: bool, **arguments: Any) -> None:
+            console = Console(as_json=as_json or settings.as_json)
+            sys.exit(_guarded(console, lambda: function(console, **arguments), debug=debug or settings.debug))
+
+        decorated: Any = run
+        for option in reversed((*params, *_COMMON)):
+            decorated = option(decorated)
+        group.command(name, help=function.__doc__)(decorated)
+        return function
+
+    return register
+
+
+_COMMON = (
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else."),
+    click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+)
+
+
+def _guarded(console: Console, work: Callable[[], int | None], *, debug: bool) -> int:
+    caught: BaseException
+    try:
+        return work() or _DONE
+    except (VVExportsError, TimeoutError) as error:
+        caught, message = error, str(error)
+        code, kind = (_WRONG_REQUEST if isinstance(error, RequestError) else _FAILED), type(error).__name__
+    except KeyboardInterrupt as interrupt:
+        caught = interrupt
+        code, kind, message = _FAILED, "Interrupted", "interrupted; the same command again completes what it began"
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a readable message, and --debug for the rest
+        caught, code, kind = error, _FAILED, type(error).__name__
+        message = f"unexpected {kind}: {error} (run it again with --debug to see where)"
+    if debug:
+        traceback.print_exception(caught)
+    console.note(f"Error: {message}")
+    if console.as_json:
+        console.document({"error": {"type": kind, "message": message}})
+    return code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vv-exports")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def main(context: click.Context, as_json: bool, debug: bool) -> None:
+    """Deliver VideoVector prompt runs: complete, typed, in the right folder."""
+    context.obj = _Settings(as_json, debug)
+
+
+@main.group()
+def config() -> None:
+    """The configuration."""
+
+
+@main.group()
+def runs() -> None:
+    """Prompt runs of an index."""
+
+
+@main.group()
+def export() -> None:
+    """Export on demand, to a connector or as a download."""
+
+
+@main.group()
+def exports() -> None:
+    """Exports that were made on demand."""
+
+
+@main.group()
+def automations() -> None:
+    """Export automations."""
+
+
+@main.group()
+def connectors() -> None:
+    """Connectors."""
+
+
+_INDEX = click.argument("index")
+_RUNS = click.option("--run", "run_ids", multiple=True, metavar="RUN", help="Only this prompt run; repeat for more.")
+_DESTINATION = (
+    click.option("--connector", "connector_id", metavar="ID", help="Deliver to this connector; without it, make a download."),
+    click.option("--subpath", metavar="P", help="Folder below the connector's export_base_path."),
+    click.option("--format", "format_name", metavar="F", default="parquet", show_default=True, help="parquet, jsonl, csv or json."),
+    click.option("--idempotency-key", metavar="KEY", help="The same key and request give the earlier export."),
+    click.option("--to", metavar="PATH", help="Copy the download here as well: a file, or a folder with a trailing slash."),
+    click.option("--dry-run", is_flag=True, help="Say what would be exported; write nothing."),
+)
+
+
+@_command(main, "demo")
+def demo(console: Console) -> None:
+    """Create the demo archive and vv_exports.yaml here."""
+    from vv_exports.demo import write_demo
+
+    summary = write_demo(Path.cwd())
+    if console.as_json:
+        console.document(summary)
+    console.line(str(summary))
+
+
+@_command(config, "check")
+def config_check(console: Console) -> None:
+    """Read the configuration and report every problem in it."""
+    from vv_exports.config import load_config
+
+    loaded = load_config()
+    warnings = loaded.warnings()
+    automations_count = sum(len(index.automations) for index in loaded.indexes.values())
+    if console.as_json:
+        console.document({"ok": True, "warnings": warnings})
+    for warning in warnings:
+        console.note(f"Warning: {warning}")
+    console.line(f"The configuration is fine: {len(loaded.indexes)} indexes, {automations_count} automations, {len(loaded.connectors)} connectors.")
+
+
+@_command(config, "schema")
+def config_schema(console: Console) -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from vv_exports.config import config_schema as schema
+
+    console.document(schema())
+
+
+@_command(runs, "sync", _INDEX)
+def runs_sync(console: Console, index: str) -> None:
+    """Discover runs, take snapshots of new and changed ones."""
+    with console.progress() as progress:
+        sync = _client(progress).prompt_runs.sync(index)
+    if console.as_json:
+        console.document(sync)
+    console.line(
+        f"{index}: {sync.finished} finished of {sync.prompt_runs} prompt runs; {len(sync.new_partitions)} new, "
+        f"{len(sync.snapshots_taken)} snapshots taken."
+    )
+
+
+@_command(runs, "list", _INDEX)
+def runs_list(console: Console, index: str) -> None:
+    """List the prompt runs of an index."""
+    rows = []
+    for listed in _client().prompt_runs.list(index):
+        run, snapshot = listed.run, listed.snapshot
+        rows.append(
+            {
+                "run_id": run.run_id,
+                "status": str(run.status),
+                "prompt_id": run.prompt_id,
+                "prompt_name": run.prompt_name,
+                "executed_at": run.executed_at.isoformat().replace("+00:00", "Z"),
+                "total_segments": run.count("total_segments"),
+                "snapshot_revision": snapshot.revision if snapshot else None,
+                "snapshot_segments": snapshot.rows("segments") if snapshot else None,
+            }
+        )
+    _listing(console, rows, empty=f"index {index} has no prompt runs")
+
+
+@_command(export, "index", _INDEX, _RUNS, *_DESTINATION)
+def export_index(console: Console, index: str, run_ids: tuple[str, ...], **options: Any) -> int:
+    """Export an index: all finished prompt runs, or those named with --run."""
+    return _export(console, "index", index, run_ids or None, **options)
+
+
+@_command(export, "run", _INDEX, click.argument("run"), *_DESTINATION)
+def export_run(console: Console, index: str, run: str, **options: Any) -> int:
+    """Export one prompt run."""
+    return _export(console, "prompt_run", index, (run,), **options)
+
+
+@_command(exports, "list")
+def exports_list(console: Console) -> None:
+    """List exports, newest first."""
+    found = [one.to_json() for one in _client().exports.list()]
+    names = ("export_id", "export_type", "target_id", "status", "destination_uri", "rows", "files", "bytes")
+    _listing(console, found, names, empty="no exports were made in this Dagster instance")
+
+
+@_command(exports, "show", click.argument("export_id"))
+def exports_show(console: Console, export_id: str) -> None:
+    """Show one export."""
+    _record(console, _client().exports.retrieve(export_id).to_json())
+
+
+@_command(exports, "download", click.argument("export_id"), click.option("--to", metavar="PATH", help="File or folder; default: here."))
+def exports_download(console: Console, export_id: str, to: str | None) -> None:
+    """Copy the artifact of a download export to a file."""
+    download = _client().exports.download(export_id, to)
+    if console.as_json:
+        console.document(download)
+    _downloaded(console, download)
+
+
+@_command(automations, "list")
+def automations_list(console: Console) -> None:
+    """List automations and what their collections hold."""
+    found = [vars(one) for one in _client().automations.list()]
+    names = ("index_id", "automation", "enabled", "paused", "destination_uri", "format", "delivered", "waiting", "held", "last_delivery_at")
+    _listing(console, found, names, empty="no automations are configured")
+
+
+@_command(automations, "show", _INDEX, click.argument("name"))
+def automations_show(console: Console, index: str, name: str) -> None:
+    """Show one automation."""
+    _record(console, vars(_client().automations.retrieve(index, name)))
+
+
+@_command(automations, "run", _INDEX, click.argument("name"), _RUNS)
+def automations_run(console: Console, index: str, name: str, run_ids: tuple[str, ...]) -> None:
+    """Deliver now what the automation's collection lacks."""
+    with console.progress() as progress:
+        outcome = _client(progress).automations.run(index, name, run_ids or None)
+    if console.as_json:
+        console.document(outcome)
+    elif outcome.delivered:
+        console.line(
+            f"{index}/{name}: delivered {len(outcome.delivered)} prompt runs ({outcome.rows:,} rows, {outcome.files} files, "
+            f"{outcome.bytes:,} bytes) to {outcome.destination_uri}; {len(outcome.already_delivered)} were there already"
+        )
+    else:
+        console.line(f"{index}/{name}: nothing new; {outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already")
+
+
+@_command(connectors, "list")
+def connectors_list(console: Console) -> None:
+    """List connectors."""
+    pipeline = _client().pipeline
+    rows = [
+        {"connector_id": key, "provider": one.provider, "scopes": sorted(one.scopes), "uri": one.uri("")}
+        for key, one in pipeline.connectors.items()
+    ]
+    _listing(console, rows, empty="no connectors are configured")
+
+
+@_command(connectors, "browse", click.argument("connector_id", metavar="ID"), click.option("--prefix", default="", metavar="P"))
+def connectors_browse(console: Console, connector_id: str, prefix: str) -> None:
+    """List the files of a connector."""
+    files = _client().pipeline.connector(connector_id).files(prefix.strip("/"))
+    rows = [{"path": file.key, "size_bytes": file.size} for file in files]
+    _listing(console, rows, empty=f"no files below {prefix!r}")
+
+
+@_command(main, "verify", click.argument("connector_id", metavar="ID"), click.option("--subpath", metavar="P"))
+def verify(console: Console, connector_id: str, subpath: str | None) -> int:
+    """Re-read every committed file at a destination and compare it with the delivery log."""
+    from vv_exports.delivery.verify import destinations
+    from vv_exports.delivery.verify import verify as verify_destination
+    from vv_exports.domain.destinations import check_subpath
+
+    connector = _client().pipeline.connector(connector_id)
+    subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
+    found = [verify_destination(connector, one) for one in subpaths]
+    if console.as_json:
+        console.document(found)
+    for one in found:
+        verdict = "fine" if not one.problems else f"{len(one.problems)} problems"
+        console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
+        for problem in one.problems:
+            console.line(f"  {problem}")
+    if not found:
+        console.line(f"nothing was delivered to connector {connector_id} yet")
+    return _FAILED if any(one.problems for one in found) else _DONE
+
+
+def _export(
+    console: Console,
+    export_type: Any,
+    index: str,
+    run_ids: tuple[str, ...] | None,
+    *,
+    connector_id: str | None,
+    subpath: str | None,
+    format_name: str,
+    idempotency_key: str | None,
+    to: str | None,
+    dry_run: bool,
+) -> int:
+    from vv_exports.domain.exports import ExportRequest, ExportStatus
+
+    request = ExportRequest(export_type, index, run_ids, connector_id, subpath, format_name)
+    if to is not None and connector_id is not None:
+        raise RequestError("--to copies a download; an export to a connector makes none. Leave out --to or --connector.")
+    if dry_run:
+        return _dry_run(console, request)
+    with console.progress() as progress:
+        client = _client(progress)
+        started = time.time()
+        made = client.exports.create(request, idempotency_key=idempotency_key)
+    if console.as_json:
+        console.document(made.to_json())
+    if made.status != ExportStatus.COMPLETED:
+        console.note(f"Error: export {made.export_id} failed: {made.error_message}")
+        return _FAILED
+    earlier = " (made earlier; nothing written)" if made.created_before(started) else ""
+    console.line(f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes in {made.destination_uri}{earlier}")
+    if to is not None:
+        _downloaded(console, client.exports.download(made.export_id, to))
+    elif made.destination_type == "download":
+        console.line(f"get it with: vv-exports exports download {made.export_id}")
+    return _DONE
+
+
+def _downloaded(console: Console, download: Any) -> None:
+    console.line(f"{download.path} ({download.bytes:,} bytes)" + ("" if download.written else " was there already; nothing written"))
+
+
+def _dry_run(console: Console, request: Any) -> int:
+    client = _client()
+    chosen = client.exports.check(request)
+    where = "a download" if request.destination_connector_id is None else client.pipeline.connectors[request.destination_connector_id].uri(request.destination_subpath or "")
+    rows = [{"run_id": run.run_id, "status": str(run.status), "total_segments": run.count("total_segments")} for run in chosen]
+    if console.as_json:
+        console.document({"dry_run": True, "export_type": request.export_type, "target_id": request.target_id, "format": request.format, "destination": where, "prompt_runs": rows})
+    console.line(f"would export {len(rows)} prompt runs as {request.format} to {where}:")
+    if not console.as_json:
+        console.table(rows, empty="")
+    return _DONE
+
+
+def _client(progress: Any = None) -> Any:
+    """Imported when a command needs it: Dagster takes a second to import, `--help` and errors should not."""
+    from vv_exports.client import VVExports
+
+    return VVExports(progress=progress)
+
+
+def _listing(console: Console, rows: list[dict[str, Any]], names: tuple[str, ...] | None = None, *, empty: str) -> None:
+    if console.as_json:
+        console.document(rows)
+    else:
+        console.table([{name: row[name] for name in names} if names else row for row in rows], empty=empty)
+
+
+def _record(console: Console, record: dict[str, Any]) -> None:
+    if console.as_json:
+        console.document(record)
+    for name, value in record.items():
+        console.line(f"{name}: {'-' if value is None else value}")

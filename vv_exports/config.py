@@ -1,0 +1,608 @@
+"""What this deployment exports and where: the configuration file, its rules, and how it is found.
+
+The models are the shape of the file. Rules that need more than one entry of it (a destination's connector, two
+destinations that overlap) are checked after them, on all entries that are sound, so one reading tells every
+problem. Nothing here opens a source or a connector.
+
+To add a kind of source or a provider: a class, its line in ``SOURCES`` or ``PROVIDERS``, its member in
+``SourceConfig`` or ``ConnectorConfig``.
+"""
+
+import copy
+import difflib
+import os
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from vv_exports.domain.destinations import check_subpath, comparable
+from vv_exports.domain.prompt_runs import DELIVERABLE, RunStatus
+from vv_exports.errors import ConfigurationError, DestinationError, NotFoundError
+
+ENVIRONMENT_VARIABLE = "VV_EXPORTS_CONFIG"
+FILE_NAME = "vv_exports.yaml"
+
+_Location = tuple[int | str, ...]
+_Entry = TypeVar("_Entry")
+
+
+# --- values -----------------------------------------------------------------------------------------------
+
+
+def _encodable(text: str) -> str:
+    if any(unicodedata.category(character) == "Cs" for character in text):
+        raise ValueError("holds half of a surrogate pair, which no storage can name")
+    return text
+
+
+def _absolute(value: str, info: ValidationInfo) -> str:
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        raise ValueError("holds a control character")
+    if "://" in value:
+        return value
+    folder = (info.context or {}).get("folder") or Path.cwd()
+    return os.path.normpath(Path(folder, os.path.expanduser(value)))  # noqa: PTH111 - leaves ~unknown alone
+
+
+def _base_path(value: str, info: ValidationInfo) -> str:
+    if value in {"", ".", "./"}:
+        return ""
+    try:
+        return check_subpath(value, boundary=info.data.get("root", "the connector's root"))
+    except DestinationError as error:
+        raise ValueError(str(error)) from error
+
+
+_CRON_SHORTHANDS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@yearly"})
+_MONTHS = tuple("jan feb mar apr may jun jul aug sep oct nov dec".split())
+_WEEKDAYS = tuple("sun mon tue wed thu fri sat".split())
+_CRON_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 7, _WEEKDAYS),
+)
+_CRON_ITEM = re.compile(r"(?:\*|([0-9a-z]+)(?:-([0-9a-z]+))?)(?:/0*[1-9][0-9]*)?")
+
+
+def _cron(value: str) -> str:
+    fields = value.lower().split()
+    if value in _CRON_SHORTHANDS:
+        return value
+    if len(fields) != len(_CRON_FIELDS):
+        raise ValueError("must have five fields: minute, hour, day of the month, month, day of the week")
+    for text, (name, low, high, words) in zip(fields, _CRON_FIELDS, strict=True):
+        numbers = {word: low + place for place, word in enumerate(words)}
+        numbers |= {str(number): number for number in range(low, high + 1)}
+        for item in text.split(","):
+            found = _CRON_ITEM.fullmatch(item)
+            ends = [numbers.get(end.lstrip("0") or "0") for end in found.groups() if end] if found else [None]
+            if None in ends or ends != sorted(end for end in ends if end is not None):
+                raise ValueError(f"{item!r} is not a {name} ({low}-{high}, *, lists, ranges, /steps)")
+    return value
+
+
+def _timezone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("is not a time zone of the IANA database, such as UTC or Europe/Berlin") from error
+    return value
+
+
+def _null_is_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _null_is_root(value: Any) -> Any:
+    return "" if value is None else value
+
+
+Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_encodable)]
+AutomationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Place = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+"""A path, absolute after loading, or a URL."""
+
+
+# --- models -----------------------------------------------------------------------------------------------
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_key_without_a_value_is_an_empty_mapping(cls, data: Any) -> Any:
+        return _null_is_empty(data)
+
+
+class LocalArchiveConfig(_Model):
+    """Prompt runs in a folder."""
+
+    kind: Literal["local_archive"] = Field(description="Prompt runs are read from a folder.")
+    path: Place = Field(description="The archive's folder; a relative one is relative to this file's folder.")
+
+
+class LocalConnectorConfig(_Model):
+    """A folder of this machine, or one that is mounted."""
+
+    provider: Literal["local"] = Field(description="Storage is a folder.")
+    root: Place = Field(description="The folder; a relative one is relative to this file's folder.")
+    export_base_path: Annotated[str, BeforeValidator(_null_is_root), AfterValidator(_base_path)] = Field(
+        default="", description="Boundary inside the root that no export leaves. Empty: the root itself."
+    )
+    scopes: frozenset[Literal["import", "export"]] = Field(
+        default=frozenset({"import"}),
+        description="What the connector may be used for. A destination needs the export scope.",
+    )
+
+    @property
+    def boundary(self) -> str:
+        """The folder or URL that holds everything this connector may write."""
+        return f"{self.root.rstrip('/')}/{self.export_base_path}" if self.export_base_path else self.root
+
+    def real_boundary(self) -> str:
+        """The boundary with links followed, so that two ways to one folder are equal."""
+        path = self.boundary.removeprefix("file://")
+        return path if "://" in path else Path(os.path.realpath(path)).as_posix()
+
+
+SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig}
+PROVIDERS: dict[str, type[BaseModel]] = {"local": LocalConnectorConfig}
+
+
+def _told_apart_by(field: str) -> Discriminator:
+    def tag(data: Any) -> str | None:
+        value = data.get(field) if isinstance(data, dict) else getattr(data, field, None)
+        return value if isinstance(value, str) else None
+
+    return Discriminator(tag)
+
+
+SourceConfig = Annotated[
+    Annotated[LocalArchiveConfig, Tag("local_archive")],
+    _told_apart_by("kind"),
+]
+ConnectorConfig = Annotated[
+    Annotated[LocalConnectorConfig, Tag("local")],
+    _told_apart_by("provider"),
+]
+
+
+class ScheduleConfig(_Model):
+    """When an automation would deliver by the clock."""
+
+    cron: Annotated[str, AfterValidator(_cron)] = Field(description="Five fields, as in crontab(5).")
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+        default="UTC", description="The IANA time zone that the cron line is in."
+    )
+
+
+class AutomationConfig(_Model):
+    """An export automation: what keeps one collection up to date."""
+
+    enabled: StrictBool = Field(default=True, description="Whether the automation exists for Dagster at all.")
+    paused: StrictBool = Field(
+        default=False, description="Whether it waits. It keeps its place and catches up when resumed."
+    )
+    destination_connector_id: Id = Field(description="A connector of this file that has the export scope.")
+    destination_subpath: str | None = Field(
+        default=None,
+        description="The collection's folder below the connector's export_base_path. Default: the index id.",
+    )
+    format: Literal["parquet", "jsonl", "csv", "json"] = Field(
+        default="parquet", description="The format of the files."
+    )
+    on_status: frozenset[Literal[RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]] = Field(
+        default=DELIVERABLE, min_length=1, description="The statuses in which a prompt run is delivered."
+    )
+    partial: Literal["deliver", "hold"] = Field(
+        default="deliver", description="What to do with a run that is completed_with_failures."
+    )
+    schedule: ScheduleConfig | None = Field(
+        default=None, description="Accepted and checked, but not run by this version."
+    )
+
+    @property
+    def subpath(self) -> str:
+        """The collection's folder below the connector's export_base_path, checked and canonical."""
+        if self.destination_subpath is None:
+            raise DestinationError("this automation is of no configuration, so its default subpath is unknown")
+        return self.destination_subpath
+
+
+class IndexConfig(_Model):
+    """An index whose prompt runs are followed."""
+
+    automations: Annotated[dict[AutomationName, AutomationConfig], BeforeValidator(_null_is_empty)] = Field(
+        default={}, description="Export automations of the index, by name."
+    )
+
+
+class _Destinations(_Model, extra="ignore"):
+    connectors: Annotated[dict[Id, ConnectorConfig], BeforeValidator(_null_is_empty)] = Field(
+        default={}, description="Storage that exports can go to, by connector id."
+    )
+    indexes: Annotated[dict[Id, IndexConfig], BeforeValidator(_null_is_empty)] = Field(
+        default={}, description="The indexes to follow, by index id."
+    )
+
+
+class Config(_Destinations, extra="forbid"):
+    """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
+
+    source: SourceConfig = Field(description="Where prompt runs are read.")
+    storage: Place = Field(description="Where snapshots and downloads are kept: a folder, or a URL for fsspec.")
+
+    def connector(self, connector_id: str) -> LocalConnectorConfig:
+        """A connector. Raises NotFoundError."""
+        return _entry("connector", connector_id, self.connectors, "the configuration")
+
+    def index(self, index_id: str) -> IndexConfig:
+        """An index. Raises NotFoundError."""
+        return _entry("index", index_id, self.indexes, "the configuration")
+
+    def automation(self, index_id: str, name: str) -> AutomationConfig:
+        """An automation of an index. Raises NotFoundError."""
+        return _entry("automation", name, self.index(index_id).automations, f"index {index_id!r}")
+
+    def warnings(self) -> list[str]:
+        """What the file asks for and this version does not do, one line each."""
+        return [
+            f"{_dotted(_automation_at(index_id, name))}.schedule: schedules are not run by this version; "
+            "the automation delivers when prompt runs finish"
+            for index_id, index in self.indexes.items()
+            for name, automation in index.automations.items()
+            if automation.schedule
+        ]
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration: ``path``, else the file that ``VV_EXPORTS_CONFIG`` names, else
+    ``./vv_exports.yaml``, else the packaged demo configuration, whose paths start at the working directory.
+
+    Raises:
+        ConfigurationError: with every problem of the file, each with its place, the value, what is allowed.
+    """
+    named = path or (os.environ if environ is None else environ).get(ENVIRONMENT_VARIABLE)
+    file, folder = _file(Path(named) if named else None)
+    where = str(file) if path or not named else f"{file} (from {ENVIRONMENT_VARIABLE})"
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(where, [f"cannot be read: {error}"]) from error
+    return parse_config(text, folder=folder, where=where)
+
+
+def parse_config(text: str, *, folder: Path, where: str) -> Config:
+    """The configuration in a YAML text.
+
+    Args:
+        text: the YAML document.
+        folder: what relative paths are relative to.
+        where: the text's name in messages.
+
+    Raises:
+        ConfigurationError: with every problem of the text.
+    """
+    document = _Document()
+    data = document.read(text, where)
+    context = {"folder": folder.absolute()}
+    problems = document.problems
+    try:
+        parts: _Destinations = Config.model_validate(data, context=context)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        problems += [_problem(each) for each in errors]
+        parts = _Destinations.model_validate(_without_faulty(data, errors), context=context)
+    declared = data.get("connectors") or {}
+    indexes = _resolved(parts, declared if isinstance(declared, dict) else {}, problems)
+    if problems or not isinstance(parts, Config):
+        raise ConfigurationError(where, problems)
+    return parts.model_copy(update={"indexes": indexes})
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def _file(path: Path | None) -> tuple[Path | Traversable, Path]:
+    """The file to read, and the folder that its relative paths are relative to."""
+    if path:
+        return path, path.parent
+    usual = Path(FILE_NAME)
+    # A dangling link is a file that went missing, which must not start the demo instead.
+    if usual.exists() or usual.is_symlink():
+        return usual, usual.parent
+    return resources.files("vv_exports") / "demo" / FILE_NAME, Path.cwd()
+
+
+class _Document:
+    """A YAML document as mappings, lists, text, booleans and nulls.
+
+    Keys, and values that YAML would take for numbers or dates, are the text that stands in the file: an index id
+    ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem.
+    """
+
+    _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    _TAG = "tag:yaml.org,2002:"
+    _TEXT_TAGS = frozenset({"str", "int", "float", "timestamp", "value", "merge"})
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def read(self, text: str, where: str) -> dict[str, Any]:
+        """Raises ConfigurationError where there is no mapping to look at."""
+        try:
+            data = self._value(yaml.compose(text, Loader=self._LOADER), ())
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise ConfigurationError(where, [f"is not YAML{place}: {error.problem}"]) from error
+        except yaml.YAMLError as error:
+            raise ConfigurationError(where, [f"is not YAML: {error}"]) from error
+        except RecursionError as error:
+            raise ConfigurationError(where, ["is nested without end"]) from error
+        if not isinstance(data, dict):
+            keys = ", ".join(Config.model_fields)
+            raise ConfigurationError(where, [f"holds {_shown(data)}; it must be a mapping with the keys {keys}"])
+        return data
+
+    def _value(self, node: yaml.Node | None, at: _Location) -> Any:
+        match node:
+            case yaml.MappingNode():
+                return self._mapping(node, at)
+            case yaml.SequenceNode():
+                return [self._value(item, (*at, place)) for place, item in enumerate(node.value)]
+            case yaml.ScalarNode():
+                return self._scalar(node, at)
+            case _:
+                return None
+
+    def _mapping(self, node: yaml.MappingNode, at: _Location) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                self.problems.append(f"{_dotted(at)}: the key in line {line} must be text")
+            elif key in values:
+                where = f"lines {lines[key]} and {line}"
+                self.problems.append(f"{_dotted((*at, key))}: is there twice, in {where}; keep one")
+            else:
+                lines[key] = line
+                values[key] = self._value(value_node, (*at, key))
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, at: _Location) -> Any:
+        match node.tag.removeprefix(self._TAG):
+            case "null":
+                return None
+            case "bool":
+                return yaml.SafeLoader.bool_values.get(node.value.lower(), node.value)
+            case tag if tag not in self._TEXT_TAGS:
+                self.problems.append(f"{_dotted(at)}: the YAML tag {node.tag!r} is not supported; remove it")
+        return node.value
+
+
+# --- rules between entries --------------------------------------------------------------------------------
+
+
+def _resolved(
+    parts: _Destinations, declared: Collection[str], problems: list[str]
+) -> dict[str, IndexConfig]:
+    """The indexes with every automation's subpath set; adds what is wrong to ``problems``.
+
+    ``declared`` are the ids of all connectors in the file. One that is missing in ``parts`` has problems of its
+    own, which are told already.
+    """
+    boundaries = {key: connector.real_boundary() for key, connector in parts.connectors.items()}
+    folders: dict[str, str] = {}
+    indexes = {}
+    for index_id, index in parts.indexes.items():
+        automations = {}
+        for name, automation in index.automations.items():
+            at = _dotted(_automation_at(index_id, name))
+            problems += _connector_problems(at, automation, parts, declared)
+            try:
+                subpath = _subpath(index_id, automation, parts)
+            except DestinationError as error:
+                problems.append(f"{at}.destination_subpath: {error}")
+                continue
+            automations[name] = automation.model_copy(update={"destination_subpath": subpath})
+            if automation.destination_connector_id in boundaries:
+                folders[at] = f"{boundaries[automation.destination_connector_id]}/{subpath}"
+        indexes[index_id] = index.model_copy(update={"automations": automations})
+    problems += _overlap_problems(folders)
+    return indexes
+
+
+def _connector_problems(
+    at: str, automation: AutomationConfig, parts: _Destinations, declared: Collection[str]
+) -> Iterator[str]:
+    connector_id = automation.destination_connector_id
+    place = f"{at}.destination_connector_id: {_shown(connector_id)}"
+    if connector_id not in declared:
+        yield f"{place} is not a connector of this file.{_did_you_mean(connector_id, declared)}"
+    elif connector_id in parts.connectors and "export" not in parts.connectors[connector_id].scopes:
+        scopes = ", ".join(sorted(parts.connectors[connector_id].scopes))
+        at_connector = _dotted(("connectors", connector_id, "scopes"))
+        yield f"{place} has the scopes [{scopes}]; a destination needs export in {at_connector}"
+
+
+def _subpath(index_id: str, automation: AutomationConfig, parts: _Destinations) -> str:
+    connector_id = automation.destination_connector_id
+    connector = parts.connectors.get(connector_id)
+    boundary = connector.boundary if connector else f"connector {connector_id!r}"
+    if automation.destination_subpath is not None:
+        return check_subpath(automation.destination_subpath, boundary=boundary)
+    try:
+        return check_subpath(index_id, boundary=boundary)
+    except DestinationError as error:
+        raise DestinationError(f"must be set, because the index id cannot stand in for it: {error}") from error
+
+
+def _overlap_problems(folders: Mapping[str, str]) -> Iterator[str]:
+    """``folders``: automation's place in the file -> its full folder."""
+    taken: dict[tuple[str, ...], str] = {}
+    by_depth = sorted(((comparable(folder), at) for at, folder in folders.items()), key=lambda each: len(each[0]))
+    for segments, at in by_depth:
+        outer = next((taken[head] for n in range(len(segments) + 1) if (head := segments[:n]) in taken), None)
+        if outer is None:
+            taken[segments] = at
+            continue
+        yield (
+            f"{at}.destination_subpath: delivers to {folders[at]!r}, which is the folder of {outer} "
+            f"({folders[outer]!r}) or inside it; give each automation a folder of its own"
+        )
+
+
+def _without_faulty(data: Mapping[str, Any], errors: Iterable[ErrorDetails]) -> dict[str, Any]:
+    """The file without the entries that have problems, for the rules between the others."""
+    rest = copy.deepcopy(dict(data))
+    for error in errors:
+        match error["loc"]:
+            case ("connectors", connector_id, *_):
+                rest["connectors"].pop(connector_id, None)
+            case ("indexes", index_id, "automations", name, *_):
+                rest["indexes"].get(index_id, {}).get("automations", {}).pop(name, None)
+            case ("indexes", index_id, *_):
+                rest["indexes"].pop(index_id, None)
+            case (key, *_):
+                rest.pop(str(key), None)
+    return rest
+
+
+# --- messages ---------------------------------------------------------------------------------------------
+
+_EXPECTED = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "frozen_set_type": "must be a list",
+    "model_type": "must be a mapping",
+    "string_pattern_mismatch": "must be 1 to 100 of A-Z a-z 0-9 . _ - and begin with a letter or a digit",
+    "string_too_long": "must be at most 512 characters",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text; put it in quotes if it is",
+    "too_short": "must not be empty",
+}
+
+
+def _problem(error: ErrorDetails) -> str:
+    """One line for one of pydantic's errors: the place in the file, the value, what is allowed."""
+    location = error["loc"]
+    value = _shown(error["input"])
+    at = _dotted(_in_file(location))
+    match error["type"]:
+        case "missing":
+            field = _model_at(location[:-1]).model_fields[str(location[-1])]
+            return f"{at}: is missing. {field.description}"
+        case "extra_forbidden":
+            # The value is not shown: an unknown key may well be a secret that does not belong here.
+            known = list(_model_at(location[:-1]).model_fields)
+            hint = _did_you_mean(str(location[-1]), known)
+            return f"{at}: is not a known key.{hint}"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return _kind_problem(at, location, error["input"])
+        case "literal_error":
+            allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            return f"{at}: {value} is not allowed.{_did_you_mean(error['input'], allowed)}"
+        case "value_error":
+            return f"{at}: {value}: {error['ctx']['error']}"
+        case kind:
+            return f"{at}: {value}: {_EXPECTED.get(kind, error['msg'])}"
+
+
+def _kind_problem(at: str, location: _Location, data: Any) -> str:
+    field, known = ("kind", SOURCES) if location[0] == "source" else ("provider", PROVIDERS)
+    if data is not None and not isinstance(data, dict):
+        return f"{at}: {_shown(data)}: {_EXPECTED['model_type']}"
+    value = (data or {}).get(field)
+    what = "is missing." if value is None else f"{_shown(value)} is not supported by this version."
+    return f"{at}.{field}: {what}{_did_you_mean(value, known)}"
+
+
+def _model_at(location: _Location) -> type[BaseModel]:
+    """The model of the mapping at a place of pydantic's, which has a tag after a source or connector."""
+    match location:
+        case ():
+            return Config
+        case ("source", str(kind)):
+            return SOURCES[kind]
+        case ("connectors", _, str(provider)):
+            return PROVIDERS[provider]
+        case ("indexes", _):
+            return IndexConfig
+        case ("indexes", _, "automations", _):
+            return AutomationConfig
+        case _:
+            return ScheduleConfig
+
+
+def _in_file(location: _Location) -> _Location:
+    match location:
+        case (*entry, "[key]"):
+            return tuple(entry)
+        case ("source", _, *rest):
+            return ("source", *rest)
+        case ("connectors", connector_id, _, *rest):
+            return ("connectors", connector_id, *rest)
+        case _:
+            return location
+
+
+def _automation_at(index_id: str, name: str) -> _Location:
+    return ("indexes", index_id, "automations", name)
+
+
+def _dotted(location: _Location) -> str:
+    """A place in the file; a key that would blur the path is in quotes."""
+    return ".".join(
+        str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shown(part) for part in location
+    ) or "the file"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"  # noqa: PLR2004
+
+
+def _did_you_mean(wrong: Any, known: Collection[str]) -> str:
+    """What to use instead: the nearest name, and all there are up to twenty. Begins with a blank."""
+    close = difflib.get_close_matches(str(wrong), known, n=1)
+    names = sorted(known)[:20]
+    more = f" and {len(known) - len(names)} more" if len(known) > len(names) else ""
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Allowed: {', '.join(names) or 'none, as there is none'}{more}"
+
+
+def _entry(noun: str, wanted: str, known: Mapping[str, _Entry], where: str) -> _Entry:
+    if wanted in known:
+        return known[wanted]
+    raise NotFoundError(f"{where} has no {noun} {wanted!r}.{_did_you_mean(wanted, known)}")

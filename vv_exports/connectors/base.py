@@ -1,0 +1,57 @@
+"""What storage must provide to be a destination. It knows nothing of prompt runs, formats or logs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import pyarrow.fs as pafs
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in storage: its key below the boundary, and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class Connector(Protocol):
+    """A storage account and the boundary inside it (``export_base_path``).
+
+    Keys are relative to the boundary, with ``/`` between segments; ``""`` is the boundary itself. A key that
+    would leave it raises DestinationError before anything is touched. Storage errors become TransientError (it
+    did not land), OutcomeUnknownError (it may have landed) or RequestError (permission, missing root).
+
+    The pipeline keeps its own snapshots and artifacts behind the same protocol.
+    """
+
+    connector_id: str
+    provider: str
+    scopes: frozenset[str]
+
+    def uri(self, key: str) -> str:
+        """The full address of a key, for people and other tools. Never holds a secret."""
+
+    def put(self, local: Path, key: str) -> None:
+        """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small file if there is none: True, or False where one was there. Atomic and durable."""
+
+    def read(self, key: str) -> bytes | None:
+        """The content of a small file, or None where there is none."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a file for reading. Raises DeliveredDataError where there is none."""
+
+    def files(self, prefix: str) -> list[StoredFile]:
+        """Every file below a folder, by key; empty where there is no such folder."""
+
+    def delete(self, keys: list[str]) -> None:
+        """Delete files; those that are gone already are no error."""
+
+    def sweep(self) -> None:
+        """Remove what writers that died left unfinished. Never touches the work of a live one."""
+
+    def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """A pyarrow file system and the path of the boundary in it, for reading datasets."""

@@ -1,0 +1,237 @@
+"""A local folder, or a share that is mounted as one.
+
+Needs a POSIX file system with hard links and advisory locks: the commit is a hard link, which the kernel refuses
+where the name is taken, and which appears with its whole content or not at all.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow.fs as pafs
+
+from vv_exports.connectors.base import StoredFile
+from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, TransientError
+
+_TEMPORARY = ".vv_exports_tmp"
+_ATTEMPTS = 5
+
+
+class LocalConnector:
+    """Files below ``root / export_base_path``. The base path is made when first needed; ``root`` must exist, since a
+    disk that is not mounted looks like a missing folder, unless ``make_root`` says that it is ours."""
+
+    provider = "local"
+
+    def __init__(
+        self,
+        connector_id: str,
+        root: Path | str,
+        export_base_path: str = "",
+        scopes: frozenset[str] = frozenset({"export"}),
+        *,
+        make_root: bool = False,
+    ) -> None:
+        self.connector_id = connector_id
+        self.scopes = scopes
+        self._root = Path(str(root).removeprefix("file://"))
+        self._make_root = make_root
+        self._base = self._root / export_base_path if export_base_path else self._root
+
+    def uri(self, key: str) -> str:
+        """The absolute path."""
+        return str(self._base / key) if key else str(self._base)
+
+    def put(self, local: Path, key: str) -> None:
+        """Copy, make durable, rename into place."""
+        with local.open("rb") as content:
+            self.put_stream(content, key)
+
+    def put_stream(self, content: BinaryIO, key: str) -> None:
+        """The same from an open file, from its start."""
+        target = self._locate(key)
+        with self._translated("write", key):
+            for _ in range(_ATTEMPTS):
+                with self._temporary() as (temporary, file):
+                    content.seek(0)
+                    shutil.copyfileobj(content, file, 1 << 20)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    # Another delivery may tidy an emptied folder away between these two calls.
+                    with suppress(FileNotFoundError):
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        temporary.rename(target)
+                        _fsync_folder(target.parent)
+                        return
+        raise TransientError(
+            f"{self.connector_id}: {self.uri(key)} could not be put in place: its folder kept vanishing"
+        )
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write beside, make durable, hard-link into place: the kernel refuses a name that is taken."""
+        target = self._locate(key)
+        with self._translated("create", key):
+            for _ in range(_ATTEMPTS):
+                with self._temporary() as (temporary, file):
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    with suppress(FileNotFoundError):
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        try:
+                            os.link(temporary, target)
+                        except FileExistsError:
+                            return False
+                        _fsync_folder(target.parent)
+                        return True
+        raise TransientError(
+            f"{self.connector_id}: {self.uri(key)} could not be put in place: its folder kept vanishing"
+        )
+
+    def read(self, key: str) -> bytes | None:
+        """The content, or None."""
+        path = self._locate(key)
+        with self._translated("read", key):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def open(self, key: str) -> BinaryIO:
+        """Open for reading."""
+        path = self._locate(key)
+        with self._translated("read", key):
+            try:
+                return path.open("rb")
+            except FileNotFoundError as error:
+                raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from error
+
+    def files(self, prefix: str) -> list[StoredFile]:
+        """Walk the folder. Unfinished files are left out."""
+        top = self._locate(prefix) if prefix else self._base
+        with self._translated("list", prefix):
+            return sorted(_walk(top, self._base), key=lambda file: file.key)
+
+    def delete(self, keys: list[str]) -> None:
+        """Unlink, then remove the folders that this emptied."""
+        for key in keys:
+            path = self._locate(key)
+            with self._translated("delete", key):
+                path.unlink(missing_ok=True)
+                folder = path.parent
+                with suppress(OSError):  # a folder that still holds something stays
+                    while folder != self._base:
+                        folder.rmdir()
+                        folder = folder.parent
+
+    def sweep(self) -> None:
+        """Remove temporary files whose writer is gone: nobody holds their lock."""
+        folder = self._base / _TEMPORARY
+        with self._translated("sweep", _TEMPORARY):
+            for path in _children(folder):
+                with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+    def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """The local file system and the absolute base path."""
+        return pafs.LocalFileSystem(), str(self._base)
+
+    def _locate(self, key: str) -> Path:
+        """The path of a key. Refuses one that leaves the boundary, by its text or through a symbolic link."""
+        segments = key.split("/")
+        if not all(segments) or any(s in {".", ".."} or "\\" in s or "\x00" in s for s in segments):
+            raise DestinationError(f"{self.connector_id}: {key!r} is not a path below {self._base}")
+        boundary = self._real_base()
+        path = self._base / key
+        if not Path(os.path.realpath(path.parent)).is_relative_to(boundary) or path.is_symlink():
+            raise DestinationError(
+                f"{self.connector_id}: {path} leads out of {self._base} through a symbolic link; "
+                "remove the link or choose another destination_subpath"
+            )
+        return path
+
+    def _real_base(self) -> Path:
+        boundary = Path(os.path.realpath(self._base))
+        if not boundary.is_relative_to(os.path.realpath(self._root)):
+            raise DestinationError(
+                f"{self.connector_id}: export_base_path {self._base} leads out of its root {self._root} "
+                "through a symbolic link"
+            )
+        return boundary
+
+    @contextmanager
+    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A new locked file on the destination's own file system. The lock dies with its process."""
+        if self._make_root:
+            self._root.mkdir(parents=True, exist_ok=True)
+        if not self._root.is_dir():
+            raise RequestError(
+                f"{self.connector_id}: its root {self._root} is not a folder; create it, or mend `root` in the configuration"
+            )
+        folder = self._base / _TEMPORARY
+        path = folder / secrets.token_hex(16)
+        for attempt in range(_ATTEMPTS):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("xb")
+            except FileNotFoundError:  # a sweep removed the empty folder in between
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            break
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield path, file
+            finally:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    folder.rmdir()
+
+    @contextmanager
+    def _translated(self, action: str, key: str) -> Iterator[None]:
+        """The operating system's errors as ours."""
+        try:
+            yield
+        except OSError as error:
+            message = f"{self.connector_id}: could not {action} {self.uri(key)}: {error.strerror or error}"
+            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+                raise RequestError(f"{message}. Mend the permissions or the path and try again.") from error
+            raise TransientError(
+                f"{message}. Nothing was committed; free space or mend the disk and try again."
+            ) from error
+
+
+def _walk(folder: Path, base: Path) -> Iterator[StoredFile]:
+    for path in _children(folder):
+        if path.is_symlink() or path.name == _TEMPORARY:
+            continue
+        if path.is_dir():
+            yield from _walk(path, base)
+        else:
+            with suppress(FileNotFoundError):
+                yield StoredFile(path.relative_to(base).as_posix(), path.stat().st_size)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

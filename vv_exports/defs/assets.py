@@ -1,0 +1,279 @@
+"""The assets of one index: its prompt runs, its automations' collections, and the two exports on demand.
+
+Operations have explicit names, since asset keys may hold what Dagster's names can't.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from vv_exports.config import AutomationConfig
+from vv_exports.defs.io_managers import AutomationExport, OnDemandExport
+from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, asset_key, connector_key, group_of
+from vv_exports.defs.metadata import snapshot_metadata
+from vv_exports.defs.partitions import partitions_of, run_ids_of
+from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of
+from vv_exports.domain.names import dagster_name, partition_key
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.formats.catalog import FORMATS
+from vv_exports.pipeline import Pipeline, TakenSnapshot, content_version
+from vv_exports.snapshots.store import Snapshot
+
+PARTITIONS_PER_RUN = 100
+"""A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""
+
+_BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RUN)
+
+
+def index_assets(pipeline: Pipeline, index_id: str) -> list[dg.AssetsDefinition]:
+    """All assets of an index."""
+    automations = pipeline.config.indexes[index_id].automations
+    return [
+        _prompt_runs(pipeline, index_id),
+        *(_automation(pipeline, index_id, name, config) for name, config in automations.items()),
+        _prompt_run_export(pipeline, index_id),
+        _index_export(pipeline, index_id),
+    ]
+
+
+def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{dagster_name(index_id)}__prompt_runs",
+        outs={
+            "snapshots": dg.AssetOut(
+                key=asset_key(index_id, "prompt_runs"),
+                description=f"Results of the prompt runs of index {index_id}: one partition, one snapshot.",
+                io_manager_key=SNAPSHOTS,
+                metadata={"vv_exports/index_id": index_id},
+                kinds={"videovector", "parquet"},
+            )
+        },
+        group_name=group_of(index_id),
+        partitions_def=partitions_of(index_id),
+        backfill_policy=_BACKFILL,
+    )
+    def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[Sequence[Snapshot]]:
+        taken = pipeline.snapshots(pipeline.runs_named(index_id, run_ids_of(context.partition_keys)))
+        snapshots = [one.snapshot for one in taken]
+        return dg.Output(snapshots, data_version=dg.DataVersion(content_version(snapshots)))
+
+    return prompt_runs
+
+
+def _automation(
+    pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig
+) -> dg.AssetsDefinition:
+    connector = pipeline.connectors[config.destination_connector_id]
+
+    @dg.multi_asset(
+        name=f"{dagster_name(index_id)}__{dagster_name(name)}",
+        outs={
+            "collection": dg.AssetOut(
+                key=asset_key(index_id, "exports", name),
+                description=_automation_description(
+                    index_id, name, config, connector.uri(config.subpath)
+                ),
+                io_manager_key=connector_key(config.destination_connector_id),
+                metadata={
+                    "vv_exports/index_id": index_id,
+                    "vv_exports/automation": name,
+                    "destination_uri": connector.uri(config.subpath),
+                },
+                kinds={connector.provider, config.format},
+            )
+        },
+        deps=[asset_key(index_id, "prompt_runs")],
+        group_name=group_of(index_id),
+        partitions_def=partitions_of(index_id),
+        backfill_policy=_BACKFILL,
+    )
+    def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
+        runs = pipeline.runs_named(index_id, run_ids_of(context.partition_keys))
+        snapshots = _snapshots(context, pipeline, runs)
+        return dg.Output(
+            AutomationExport(index_id, name, snapshots),
+            data_version=dg.DataVersion(content_version(snapshots)),
+        )
+
+    return collection
+
+
+def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{dagster_name(index_id)}__prompt_run_export",
+        outs={
+            "export": dg.AssetOut(
+                key=asset_key(index_id, "prompt_run_export"),
+                description=(
+                    f"Export on demand of single prompt runs of index {index_id}: choose partitions and, in the "
+                    "launchpad, a destination. Each run gets a folder or a download of its own."
+                ),
+                io_manager_key=EXPORTS,
+                kinds={"file"},
+            )
+        },
+        deps=[asset_key(index_id, "prompt_runs")],
+        group_name=group_of(index_id),
+        partitions_def=partitions_of(index_id),
+        backfill_policy=_BACKFILL,
+        config_schema=_destination_fields(pipeline),
+    )
+    def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
+        run_ids = run_ids_of(context.partition_keys)
+        root = root_run_id(context.run)
+        requests = [
+            _request("prompt_run", index_id, [run_id], context.op_execution_context.op_config)
+            for run_id in run_ids
+        ]
+        runs = [run for request in requests for run in pipeline.check_export(request)]
+        snapshots = {snapshot.run_id: snapshot for snapshot in _snapshots(context, pipeline, runs)}
+        ids = (
+            [export_id_of(root)]
+            if len(run_ids) == 1
+            else [export_id_of(root, dagster_name(f"{run_id} ")) for run_id in run_ids]
+        )
+        exports = [
+            (i, request, [snapshots[run_id]])
+            for i, request, run_id in zip(ids, requests, run_ids, strict=True)
+        ]
+        _tag(context, exports[0][0], requests[0])
+        return dg.Output(
+            OnDemandExport(exports), data_version=dg.DataVersion(content_version(list(snapshots.values())))
+        )
+
+    return prompt_run_export
+
+
+def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{dagster_name(index_id)}__index_export",
+        outs={
+            "export": dg.AssetOut(
+                key=asset_key(index_id, "index_export"),
+                description=(
+                    f"Export on demand of index {index_id}, the collection view: all finished prompt runs or chosen "
+                    "ones, in one folder or download. Configure it in the launchpad."
+                ),
+                io_manager_key=EXPORTS,
+                kinds={"file"},
+            )
+        },
+        deps=[dg.AssetDep(asset_key(index_id, "prompt_runs"), partition_mapping=dg.AllPartitionMapping())],
+        group_name=group_of(index_id),
+        config_schema={
+            "prompt_run_ids": dg.Field(
+                dg.Noneable([str]),
+                default_value=None,
+                is_required=False,
+                description="The prompt runs to export. null: all finished ones. An empty list is an error.",
+            ),
+            **_destination_fields(pipeline),
+        },
+    )
+    def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
+        config = context.op_execution_context.op_config
+        export_id = export_id_of(root_run_id(context.run))
+        request = _request("index", index_id, config["prompt_run_ids"], config)
+        _tag(context, export_id, request)
+        snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
+        return dg.Output(
+            OnDemandExport([(export_id, request, snapshots)]),
+            data_version=dg.DataVersion(content_version(snapshots)),
+        )
+
+    return index_export
+
+
+def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
+    """Where an export goes. Plain strings, not ``str`` fields of dg.Config: those would let a launch read any
+    environment variable into a path (``{env: NAME}``)."""
+    connectors = sorted(key for key, connector in pipeline.connectors.items() if "export" in connector.scopes)
+    choices: dict[str, dg.Field] = {}
+    if connectors:
+        choices["destination_connector_id"] = dg.Field(
+            dg.Noneable(dg.Enum("Connector", [dg.EnumValue(connector_id) for connector_id in connectors])),
+            default_value=None,
+            is_required=False,
+            description="The connector to deliver to. null: make a download in the pipeline's storage.",
+        )
+    return {
+        **choices,
+        "destination_subpath": dg.Field(
+            dg.Noneable(str),
+            default_value=None,
+            is_required=False,
+            description="Folder below the connector's export_base_path; the export makes a folder of its own in it.",
+        ),
+        "format": dg.Field(
+            dg.Enum("Format", [dg.EnumValue(name) for name in FORMATS]),
+            default_value="parquet",
+            is_required=False,
+            description="File format.",
+        ),
+    }
+
+
+def _request(
+    export_type: ExportType, index_id: str, run_ids: Sequence[str] | None, config: dict[str, Any]
+) -> ExportRequest:
+    return ExportRequest(
+        export_type=export_type,
+        index_id=index_id,
+        prompt_run_ids=None if run_ids is None else tuple(run_ids),
+        destination_connector_id=config.get("destination_connector_id"),
+        destination_subpath=config["destination_subpath"],
+        format=config["format"],
+    )
+
+
+def _snapshots(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun]
+) -> list[Snapshot]:
+    """Snapshots of the runs. Those that had to be taken show as materializations of ``prompt_runs`` too."""
+    taken = pipeline.snapshots(runs)
+    for one in taken:
+        if one.fresh:
+            context.log_event(_taken_here(pipeline, one))
+    return [one.snapshot for one in taken]
+
+
+def _taken_here(pipeline: Pipeline, taken: TakenSnapshot) -> dg.AssetMaterialization:
+    snapshot = taken.snapshot
+    return dg.AssetMaterialization(
+        asset_key=asset_key(snapshot.index_id, "prompt_runs"),
+        partition=partition_key(snapshot.run_id),
+        metadata=snapshot_metadata(snapshot, pipeline.store),
+        tags={"dagster/data_version": snapshot.data_version, "dagster/data_version_is_user_provided": "true"},
+    )
+
+
+def _tag(context: dg.AssetExecutionContext, export_id: str, request: ExportRequest) -> None:
+    """Make a launch findable as an export, wherever it was launched."""
+    context.instance.add_run_tags(context.run_id, export_tags(export_id, request))
+
+
+def export_tags(export_id: str, request: ExportRequest) -> dict[str, str]:
+    """Run tags that describe an export."""
+    tags = {
+        "vv_exports/export": "true",
+        "vv_exports/export_id": export_id,
+        "vv_exports/export_type": request.export_type,
+        "vv_exports/index_id": request.index_id,
+        "vv_exports/target_id": request.target_id,
+    }
+    if request.destination_connector_id is not None:
+        tags["vv_exports/connector_id"] = request.destination_connector_id
+    if request.destination_subpath is not None:
+        tags["vv_exports/subpath"] = request.destination_subpath
+    return tags
+
+
+def root_run_id(run: dg.DagsterRun) -> str:
+    """The first run of a chain of retries."""
+    return run.tags.get("dagster/root_run_id", run.run_id)
+
+
+def _automation_description(index_id: str, name: str, config: AutomationConfig, uri: str) -> str:
+    state = "disabled" if not config.enabled else "paused in the configuration" if config.paused else "active"
+    return f"Collection of automation {name} of index {index_id}, kept at {uri}. The automation is {state}."

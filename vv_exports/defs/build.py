@@ -1,0 +1,28 @@
+"""A pipeline as Dagster definitions. Touches neither storage nor network."""
+
+import dagster as dg
+
+from vv_exports.defs.assets import index_assets
+from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
+from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, connector_key
+from vv_exports.defs.sensors import discovery_sensor
+from vv_exports.pipeline import Pipeline
+
+
+def build_definitions(pipeline: Pipeline) -> dg.Definitions:
+    """Assets, sensors and connectors of every configured index."""
+    indexes = list(pipeline.config.indexes)
+    return dg.Definitions(
+        assets=[asset for index_id in indexes for asset in index_assets(pipeline, index_id)],
+        sensors=[discovery_sensor(pipeline, index_id) for index_id in indexes],
+        resources={
+            SNAPSHOTS: SnapshotIOManager(pipeline),
+            EXPORTS: ConnectorIOManager(pipeline),
+            **{
+                connector_key(connector_id): ConnectorIOManager(pipeline)
+                for connector_id in pipeline.connectors
+            },
+        },
+        # One process for a run: a step process of its own would cost seconds more and outlive a killed run.
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,145 @@
+"""Connectors as IO managers: an asset says what to export, storing its output is the delivery."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from vv_exports.defs.metadata import delivered_run_metadata, export_metadata, snapshot_metadata
+from vv_exports.defs.partitions import run_ids_of
+from vv_exports.delivery.log import DeliveredFile, read_log
+from vv_exports.domain.exports import ExportRequest
+from vv_exports.domain.names import partition_key
+from vv_exports.errors import DeliveredDataError, NotFoundError
+from vv_exports.pipeline import Pipeline
+from vv_exports.snapshots.store import Snapshot
+
+
+@dataclass(frozen=True)
+class AutomationExport:
+    """Output of an automation's asset: the snapshots that its collection should hold."""
+
+    index_id: str
+    automation: str
+    snapshots: Sequence[Snapshot]
+
+
+@dataclass(frozen=True)
+class OnDemandExport:
+    """Output of an on-demand export asset: one request for each folder or download, with its snapshots."""
+
+    exports: Sequence[tuple[str, ExportRequest, Sequence[Snapshot]]]
+
+
+class SnapshotIOManager(dg.IOManager):
+    """The pipeline's snapshots. They are written while they are read from the source, so storing only reports them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def handle_output(self, context: dg.OutputContext, obj: Sequence[Snapshot]) -> None:
+        """Report each snapshot on its partition, after checking that it can be read back."""
+        for snapshot in obj:
+            metadata = snapshot_metadata(snapshot, self._pipeline.store)
+            context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))
+
+    def load_input(self, context: dg.InputContext) -> list[Snapshot]:
+        """The current snapshots of the partitions that a downstream asset asks for."""
+        index_id = _metadata(context)["vv_exports/index_id"].value
+        found = {
+            run_id: self._pipeline.store.current(index_id, run_id)
+            for run_id in run_ids_of(context.asset_partition_keys)
+        }
+        missing = [run_id for run_id, snapshot in found.items() if snapshot is None]
+        if missing:
+            raise NotFoundError(
+                f"no snapshot of prompt runs {missing} of index {index_id!r}; materialize prompt_runs first"
+            )
+        return [snapshot for snapshot in found.values() if snapshot is not None]
+
+
+class ConnectorIOManager(dg.IOManager):
+    """Delivers to a connector: to the one of an automation, or to the one that an export on demand names."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def handle_output(self, context: dg.OutputContext, obj: AutomationExport | OnDemandExport) -> None:
+        """Deliver, then report what the destination holds."""
+        if isinstance(obj, AutomationExport):
+            self._deliver_automation(context, obj)
+        else:
+            self._deliver_exports(context, obj)
+
+    def load_input(self, context: dg.InputContext) -> ds.Dataset:
+        """The delivered segments as a pyarrow dataset, of the partitions asked for or of all that are delivered.
+
+        Columns are those of the files; where prompts differ in schema, the dataset has the columns of all of them.
+        Raises NotFoundError where nothing was delivered, DeliveredDataError where the files are no Parquet.
+        """
+        metadata = _metadata(context)
+        index_id, automation = metadata["vv_exports/index_id"].value, metadata["vv_exports/automation"].value
+        config = self._pipeline.config.automation(index_id, automation)
+        connector = self._pipeline.connectors[config.destination_connector_id]
+        state = read_log(connector, config.subpath)
+        wanted = (
+            run_ids_of(context.asset_partition_keys) if context.has_asset_partitions else list(state.runs)
+        )
+        missing = [run_id for run_id in wanted if run_id not in state.runs]
+        if missing or not wanted:
+            raise NotFoundError(
+                f"{connector.uri(config.subpath)} holds no delivery of prompt runs {missing}"
+            )
+        files = [file for run_id in wanted for file in state.runs[run_id].files if file.table == "segments"]
+        return self._dataset(config.destination_connector_id, config.subpath, files)
+
+    def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
+        pipeline = self._pipeline
+        request = pipeline.automation_delivery(obj.index_id, obj.automation, obj.snapshots, context.run_id)
+        delivery = pipeline.deliver(request)
+        snapshots = {snapshot.run_id: snapshot for snapshot in obj.snapshots}
+        for run in delivery.prompt_runs:
+            metadata = delivered_run_metadata(run, delivery, snapshots[run.run_id], pipeline.store)
+            context.step_context.add_asset_metadata(metadata, partition_key=partition_key(run.run_id))
+
+    def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
+        pipeline = self._pipeline
+        for export_id, request, snapshots in obj.exports:
+            outcome = pipeline.export(request, export_id, snapshots, context.run_id)
+            metadata = export_metadata(outcome, export_id, snapshots, pipeline.store)
+            segments = sum(run.rows("segments") for run in outcome.delivery.prompt_runs)
+            if request.export_type == "prompt_run":
+                metadata |= {
+                    "data_version": snapshots[0].data_version,
+                    "dagster/partition_row_count": segments,
+                }
+                context.step_context.add_asset_metadata(
+                    metadata, partition_key=partition_key(snapshots[0].run_id)
+                )
+            else:
+                context.add_output_metadata({**metadata, "dagster/row_count": segments})
+
+    def _dataset(self, connector_id: str, subpath: str, files: Sequence[DeliveredFile]) -> ds.Dataset:
+        filesystem, base = self._pipeline.connectors[connector_id].arrow_filesystem()
+        if any(not file.path.endswith(".parquet") for file in files):
+            raise DeliveredDataError(
+                f"{subpath!r} of connector {connector_id!r} is not delivered as parquet; read its files with the tool of "
+                "their format, or set `format: parquet` for the automation"
+            )
+        paths = [f"{base}/{subpath}/{file.path}" for file in files]
+        format_ = ds.ParquetFileFormat()
+        schemas = [format_.inspect(path, filesystem) for path in paths]
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
+
+
+def _metadata(context: dg.InputContext) -> dict[str, dg.MetadataValue]:
+    upstream = context.upstream_output
+    if upstream is None or upstream.definition_metadata is None:
+        raise NotFoundError("only assets of vv_exports can be loaded through this IO manager")
+    return {
+        name: dg.MetadataValue.text(str(value)) if isinstance(value, str) else value
+        for name, value in upstream.definition_metadata.items()
+    }

@@ -1,0 +1,110 @@
+"""Running assets in this process, recorded in the Dagster instance like any launch from the UI."""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.utils import make_new_run_id
+
+_PROCESS_TAG = "vv_exports/process"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def open_instance(environ: Mapping[str, str], folder: Path) -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME, else of the folder's ``dagster.yaml``, else one in its ``.dagster``."""
+    if environ.get("DAGSTER_HOME"):
+        return dg.DagsterInstance.get()
+    home = folder if (folder / "dagster.yaml").exists() else folder / ".dagster"
+    home.mkdir(exist_ok=True)
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def new_run_id() -> str:
+    """An id for a run that is yet to be launched."""
+    return make_new_run_id()
+
+
+def launch(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    assets: Sequence[dg.AssetKey],
+    *,
+    run_id: str | None = None,
+    partitions: tuple[str, str] | None = None,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.DagsterRun:
+    """Materialize assets now and return the finished run, whether it succeeded or failed.
+
+    ``partitions`` is the first and last key of a range; ``config`` is by operation name.
+    """
+    run_tags = {_PROCESS_TAG: _this_process(), **(tags or {})}
+    if partitions is not None:
+        run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
+    ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=list(assets),
+        run_id=run_id,
+        run_config={**_QUIET, "ops": ops},
+        tags=run_tags,
+        raise_on_error=False,
+    )
+    run = instance.get_run_by_id(result.run_id)
+    if run is None:
+        raise RuntimeError(f"Dagster run {result.run_id} vanished from its instance")
+    return run
+
+
+def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Why a run failed, in the words of the innermost error; None where no step says."""
+    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+        event = record.event_log_entry.dagster_event
+        error = event.step_failure_data.error if event is not None else None
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return error.message.strip().removeprefix(f"vv_exports.errors.{error.cls_name}: ")
+    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records:
+        return record.event_log_entry.user_message or (record.event_log_entry.dagster_event or record).message
+    return None
+
+
+def close_abandoned(instance: dg.DagsterInstance) -> list[str]:
+    """Report runs that were launched here as failed where their process is gone, so that they can be tried again."""
+    abandoned = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        process = run.tags.get(_PROCESS_TAG)
+        if process is not None and _gone(process):
+            instance.report_run_failed(run, f"The process that ran this ({process}) is gone.")
+            abandoned.append(run.run_id)
+    return abandoned
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
+
+
+def _gone(process: str) -> bool:
+    """Whether a process of this machine has ended. Of other machines' processes nothing is known."""
+    host, pid, started = process.rsplit(" ", 2)
+    return host == socket.gethostname() and _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """When a process started, as far as the system tells; it keeps a reused pid from looking alive."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "gone"
+    except PermissionError:
+        pass
+    return "unknown"

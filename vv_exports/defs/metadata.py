@@ -1,0 +1,119 @@
+"""What a materialization shows in the Dagster UI. Pure, and never a secret: it is made of what was delivered."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import msgspec
+import pyarrow as pa
+
+from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
+from vv_exports.pipeline import ExportOutcome
+from vv_exports.snapshots.store import Snapshot, SnapshotStore
+from vv_exports.snapshots.tables import TableName
+
+Metadata = dict[str, Any]
+
+_PREVIEW_ROWS = 5
+_PREVIEW_COLUMNS = ("video_name", "segment_id", "start_time", "end_time", "metadata", "rescued")
+_CELL = 120
+
+
+def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
+    """Of one partition of ``prompt_runs``."""
+    return {
+        "prompt": snapshot.prompt_name,
+        "status": str(snapshot.status),
+        "executed_at": dg.MetadataValue.timestamp(snapshot.executed_at),
+        "revision": snapshot.revision,
+        "data_version": snapshot.data_version,
+        "dagster/partition_row_count": snapshot.rows("segments"),
+        "video_results": snapshot.rows("videos"),
+        "failed_segments": snapshot.rows("failures"),
+        "rows_with_rescued_values": snapshot.rescued_rows,
+        "kept_as_json": dg.MetadataValue.json(snapshot.kept_as_json),
+        **_table_metadata(snapshot, store),
+    }
+
+
+def delivered_run_metadata(
+    run: DeliveredPromptRun, delivery: Delivery, snapshot: Snapshot, store: SnapshotStore
+) -> Metadata:
+    """Of one partition of an export asset."""
+    return {
+        **_delivery_metadata(delivery),
+        "newly_written": run.written,
+        "prompt": snapshot.prompt_name,
+        "status": str(snapshot.status),
+        "data_version": run.data_version,
+        "rows": run.rows(),
+        "files": len(run.files),
+        "bytes": run.bytes,
+        "dagster/partition_row_count": run.rows("segments"),
+        **_table_metadata(snapshot, store),
+    }
+
+
+def export_metadata(
+    outcome: ExportOutcome, export_id: str, snapshots: Sequence[Snapshot], store: SnapshotStore
+) -> Metadata:
+    """Of an export on demand as a whole."""
+    delivery = outcome.delivery
+    size = delivery.bytes if outcome.artifact is None else outcome.artifact.bytes
+    return {
+        **_delivery_metadata(delivery),
+        "export_id": export_id,
+        "destination_uri": dg.MetadataValue.path(outcome.destination_uri),
+        "prompt_runs": dg.MetadataValue.json([run.run_id for run in delivery.prompt_runs]),
+        "rows": delivery.rows,
+        "files": len(delivery.files),
+        "bytes": size,
+        **(_table_metadata(snapshots[0], store) if len({s.prompt_id for s in snapshots}) == 1 else {}),
+        "preview": dg.MetadataValue.md(_preview(snapshots[0], store)),
+    }
+
+
+def _delivery_metadata(delivery: Delivery) -> Metadata:
+    return {
+        "destination_uri": dg.MetadataValue.path(delivery.uri),
+        "delivery_id": delivery.delivery_id,
+        "log_sequence": delivery.sequence,
+    }
+
+
+def _table_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
+    return {
+        "dagster/column_schema": column_schema(store.schema(snapshot, "segments")),
+        "preview": dg.MetadataValue.md(_preview(snapshot, store)),
+    }
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """An Arrow schema as Dagster shows it."""
+    return dg.TableSchema(columns=[dg.TableColumn(name=field.name, type=str(field.type)) for field in schema])
+
+
+def _preview(snapshot: Snapshot, store: SnapshotStore) -> str:
+    """The first rows of a run's segments as a Markdown table."""
+    rows = list(_first_rows(snapshot, store, "segments"))
+    if not rows:
+        return "*no rows*"
+    names = [name for name in _PREVIEW_COLUMNS if any(row.get(name) is not None for row in rows)]
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _first_rows(snapshot: Snapshot, store: SnapshotStore, table: TableName) -> Iterator[dict[str, Any]]:
+    for part in snapshot.tables[table][:1]:
+        for batch in store.read(snapshot, table, part):
+            yield from batch.slice(0, _PREVIEW_ROWS).to_pylist()
+            return
+
+
+def _cell(value: object) -> str:
+    text = value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
+    text = text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    # Extracted text may hold anything: it must stay inside its cell, and be text.
+    escaped = "".join(f"\\{character}" if character in "|\\`*_[]<>!#" else character for character in text)
+    return " ".join(escaped.split())

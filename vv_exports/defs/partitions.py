@@ -1,0 +1,56 @@
+"""Prompt runs as Dagster partitions: one definition for each index, one key for each finished run."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import dagster as dg
+
+from vv_exports.domain.names import dagster_name, partition_key, run_id_from_partition_key
+from vv_exports.domain.prompt_runs import PromptRun
+
+
+def partitions_of(index_id: str) -> dg.DynamicPartitionsDefinition:
+    """The partitions of an index."""
+    return dg.DynamicPartitionsDefinition(name=partitions_name(index_id))
+
+
+def partitions_name(index_id: str) -> str:
+    """Name of an index's partitions definition in the instance."""
+    return f"prompt_runs__{dagster_name(index_id)}"
+
+
+def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[PromptRun]) -> list[str]:
+    """Add a partition for each finished run that has none, in the runs' order. Returns the new ones' run ids.
+
+    Idempotent. Partitions of runs that are gone from the source stay: they say what was delivered.
+    """
+    known = set(instance.get_dynamic_partitions(partitions_name(index_id)))
+    new = [run.run_id for run in runs if run.deliverable and partition_key(run.run_id) not in known]
+    if new:
+        instance.add_dynamic_partitions(partitions_name(index_id), [partition_key(run_id) for run_id in new])
+    return new
+
+
+def run_ids_of(keys: Iterable[str]) -> list[str]:
+    """The prompt runs behind partition keys. Dagster hands keys over unordered."""
+    return sorted(run_id_from_partition_key(key) for key in keys)
+
+
+def stretches(
+    instance: dg.DagsterInstance, index_id: str, run_ids: Iterable[str], limit: int
+) -> list[tuple[str, str]]:
+    """The partitions of these runs as ranges (first key, last key) that hold nothing else, ``limit`` keys at most each.
+
+    A Dagster run covers a contiguous range in the order in which partitions were added.
+    """
+    order = {
+        key: place for place, key in enumerate(instance.get_dynamic_partitions(partitions_name(index_id)))
+    }
+    places = sorted(order[partition_key(run_id)] for run_id in run_ids)
+    keys: Sequence[str] = list(order)
+    ranges: list[list[int]] = []
+    for before, place in pairwise([-2, *places]):
+        if place != before + 1 or len(ranges[-1]) == limit:
+            ranges.append([])
+        ranges[-1].append(place)
+    return [(keys[places[0]], keys[places[-1]]) for places in ranges]

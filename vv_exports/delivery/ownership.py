@@ -1,0 +1,80 @@
+"""Who may write to a subpath. Claimed once, by whoever delivers there first, in ``_vv/owner.json``."""
+
+from typing import Literal
+
+import msgspec
+
+from vv_exports.connectors.base import Connector
+from vv_exports.domain.destinations import OWNER
+from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Owner of a subpath: an automation of an index, or one on-demand export."""
+
+    type: Literal["automation", "export"]
+    index_id: str
+    automation: str | None = None
+    export_id: str | None = None
+
+    def __str__(self) -> str:
+        if self.type == "automation":
+            return f"automation {self.automation!r} of index {self.index_id!r}"
+        return f"export {self.export_id!r} of index {self.index_id!r}"
+
+
+def owner_of(connector: Connector, subpath: str) -> Owner | None:
+    """Who owns exactly this subpath, or None."""
+    data = connector.read(f"{subpath}/{OWNER}")
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=Owner)
+    except msgspec.MsgspecError as error:
+        raise DeliveredDataError(
+            f"{connector.uri(f'{subpath}/{OWNER}')} does not name an owner: {error}"
+        ) from error
+
+
+def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
+    """Raise DestinationError where someone else owns the subpath, a folder above it, or a folder below it.
+
+    Readers of either would count rows twice.
+    """
+    segments = subpath.split("/")
+    for depth in range(1, len(segments) + 1):
+        folder = "/".join(segments[:depth])
+        other = owner_of(connector, folder)
+        if other is not None and not (other == owner and folder == subpath):
+            raise _taken(connector, subpath, folder, other)
+    if owner_of(connector, subpath) == owner:
+        return
+    for file in connector.files(subpath):
+        folder, marker, _ = file.key.rpartition(f"/{OWNER}")
+        if marker and (other := owner_of(connector, folder)) is not None and other != owner:
+            raise _taken(connector, subpath, folder, other)
+
+
+def claim(connector: Connector, subpath: str, owner: Owner) -> None:
+    """Make the subpath ours, or raise DestinationError before anything is written. Repeatable."""
+    check_unowned(connector, subpath, owner)
+    if owner_of(connector, subpath) == owner:
+        return
+    document = msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
+    if connector.create(f"{subpath}/{OWNER}", document):
+        return
+    other = owner_of(connector, subpath)
+    if other is None:
+        raise TransientError(
+            f"{connector.uri(subpath)}: its owner file vanished while it was read; try again"
+        )
+    if other != owner:
+        raise _taken(connector, subpath, subpath, other)
+
+
+def _taken(connector: Connector, subpath: str, folder: str, other: Owner) -> DestinationError:
+    where = "belongs" if folder == subpath else f"overlaps {connector.uri(folder)}, which belongs"
+    return DestinationError(
+        f"destination {subpath!r} of connector {connector.connector_id!r} {where} to {other}; its readers would count "
+        "rows twice. Choose another destination_subpath."
+    )

@@ -1,0 +1,216 @@
+"""Where deliveries go: which subpaths are allowed, and the names inside a collection.
+
+Paths here are text with ``/`` between segments; nothing is looked up. Links on a local disk are therefore the
+connector's to refuse.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from vv_exports.domain.names import path_segment
+from vv_exports.errors import DestinationError
+
+MAX_SUBPATH_BYTES = 700
+MAX_SUBPATH_SEGMENTS = 32
+MAX_SUBPATH_SEGMENT_BYTES = 200
+
+OWNER = "_vv/owner.json"
+"""Which index and automation own a collection, relative to its folder."""
+LOG_FOLDER = "_vv/log"
+"""The delivery log of a collection, relative to its folder."""
+
+_Rules = tuple[tuple[re.Pattern[str], str], ...]
+
+_WHOLE_RULES: _Rules = (
+    (re.compile(r"://"), "is a URL"),
+    (re.compile(r"\A/"), "is absolute"),
+    (re.compile(r"\A~"), "begins with '~', which stands for a home folder"),
+    (re.compile(r"\A[A-Za-z]:"), "begins with a drive letter"),
+    (re.compile(r"\\"), "contains a backslash"),
+    (re.compile(r"%[0-9A-Fa-f]{2}"), "contains a percent-encoded character"),
+    (re.compile(r":"), "contains ':', which names drives, schemes and streams"),
+    (re.compile(r"[*?\[\]]"), "contains one of * ? [ ], which readers take for a pattern"),
+    (re.compile(r"="), "contains '=', which readers take for a partition column"),
+)
+_SEGMENT_RULES: _Rules = (
+    (re.compile(r"\A\Z"), "has an empty segment"),
+    (re.compile(r"\A\.\.?\Z"), "has a '.' or '..' segment"),
+    (re.compile(r"\A[._]"), "has a segment that begins with '.' or '_', which readers skip"),
+    (re.compile(r"\A\s|\s\Z"), "has white space at the beginning or the end of a segment"),
+    (re.compile(r"\.\Z"), "has a segment that ends in '.', which Windows drops"),
+    (
+        re.compile(r"\A(con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$) *(\.|\Z)", re.IGNORECASE),
+        "has a segment that Windows reserves for a device",
+    ),
+)
+
+_UNSEEN_CATEGORIES = {
+    "Cc": "control character",
+    "Cf": "invisible character",
+    "Cs": "half of a surrogate pair",
+    "Zl": "line separator",
+    "Zp": "paragraph separator",
+}
+# Letters, marks and symbols by their category, but nothing is drawn for them.
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# Drawn as a slash or a backslash, and not turned into one by NFKC.
+_SLASH_LOOKALIKES = frozenset(
+    "\u0337\u0338\u20e5\u2044\u2215\u2216\u2571\u2572\u27cb\u27cd\u29f5\u29f6\u29f7\u29f8\u29f9"
+)
+_STRUCTURAL = frozenset("./\\:")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder below a connector's ``export_base_path``. The subpath is canonical; a bad one raises
+    DestinationError, so a Destination can be used without looking again."""
+
+    connector_id: str
+    subpath: str
+
+    def __post_init__(self) -> None:
+        boundary = f"the export_base_path of connector {self.connector_id!r}"
+        object.__setattr__(self, "subpath", check_subpath(self.subpath, boundary=boundary))
+
+
+def check_subpath(value: object, *, boundary: str) -> str:
+    """The canonical form of a subpath: segments joined by ``/``.
+
+    One trailing slash is dropped, as VideoVector users write ``daily/``; everything else is taken as it is or
+    refused. Whatever is accepted names a folder below the boundary, also once it was percent-decoded or
+    normalised (NFKC) by something on the way, and that folder is visible to readers of plain files.
+
+    Args:
+        value: as the user gave it.
+        boundary: the folder that the subpath is relative to, for the message.
+
+    Raises:
+        DestinationError: with the value, the reason and the boundary.
+    """
+    if not isinstance(value, str):
+        raise _refused(value, f"is not text but {type(value).__name__}", boundary)
+    subpath = value.removesuffix("/") if value != "/" else value
+    reason = _size_reason(subpath) or _form_reason(subpath)
+    if reason:
+        raise _refused(value, reason, boundary)
+    return subpath
+
+
+def comparable(path: str) -> tuple[str, ...]:
+    """A path's segments in the form in which two names of one folder are equal.
+
+    Case and composition of characters are set aside, because the disks of macOS and Windows, and people, do
+    not tell such names apart.
+    """
+    return tuple(_folded(segment) for segment in path.split("/") if segment)
+
+
+def overlaps(a: str, b: str) -> bool:
+    """Whether two paths name the same folder, or one a folder inside the other."""
+    shorter, longer = sorted((comparable(a), comparable(b)), key=len)
+    return longer[: len(shorter)] == shorter
+
+
+def table_folder(table: str, prompt_id: str, prompt_run_id: str) -> str:
+    """The folder of one run's rows of one table (``segments``, ``videos``, ``failures``) in a collection.
+
+    Raises:
+        ValueError: an id is empty or cannot be encoded in UTF-8.
+    """
+    return f"{table}/prompt_id={path_segment(prompt_id)}/prompt_run_id={path_segment(prompt_run_id)}"
+
+
+def part_name(number: int, sha256_hex: str, suffix: str) -> str:
+    """The name of a data file. It holds the content's hash: the same name is the same bytes."""
+    return f"part-{number:05d}-{sha256_hex[:16]}{suffix}"
+
+
+def log_entry_name(sequence: int) -> str:
+    """Where entry ``sequence`` (from 0) of the delivery log is, relative to the collection's folder.
+
+    Raises:
+        ValueError: the number is negative or has more than 20 digits.
+    """
+    name = f"{LOG_FOLDER}/{sequence:020d}.json"
+    if log_sequence(name) != sequence:
+        raise ValueError(f"{sequence} is not a sequence number of a delivery log")
+    return name
+
+
+def log_sequence(name: str) -> int | None:
+    """The inverse of ``log_entry_name``; None for any other file that somebody put beside the entries."""
+    found = re.fullmatch(rf"{LOG_FOLDER}/([0-9]{{20}})\.json", name)
+    return int(found[1]) if found else None
+
+
+def _refused(value: object, reason: str, boundary: str) -> DestinationError:
+    shown = repr(value)
+    if len(shown) > 120:  # noqa: PLR2004 - about a line of a terminal
+        shown = f"{shown[:100]}… ({len(shown)} characters)"
+    return DestinationError(
+        f"destination subpath {shown} is refused: it {reason}. "
+        f"It must name a folder inside {boundary}, in the manner of 'exports/review-team'"
+    )
+
+
+def _size_reason(subpath: str) -> str | None:
+    segments = subpath.split("/")
+    if not subpath:
+        return "is empty"
+    if _bytes(subpath) > MAX_SUBPATH_BYTES:
+        return f"is longer than {MAX_SUBPATH_BYTES} bytes"
+    if len(segments) > MAX_SUBPATH_SEGMENTS:
+        return f"has more than {MAX_SUBPATH_SEGMENTS} segments"
+    if max(map(_bytes, segments)) > MAX_SUBPATH_SEGMENT_BYTES:
+        return f"has a segment longer than {MAX_SUBPATH_SEGMENT_BYTES} bytes"
+    return None
+
+
+def _form_reason(subpath: str) -> str | None:
+    """Why a subpath is refused, as it is written or as it reads to software that applies NFKC to names."""
+    reason = _character_reason(subpath) or _rule_reason(subpath)
+    if reason:
+        return reason
+    composed = unicodedata.normalize("NFC", subpath)
+    if composed != subpath:
+        return f"is not in Unicode's composed form (NFC), which is {composed!r} ({composed!a})"
+    compatible = unicodedata.normalize("NFKC", subpath)
+    reason = _character_reason(compatible) or _rule_reason(compatible)
+    return f"reads as {compatible!r} in Unicode's compatible form (NFKC), which {reason}" if reason else None
+
+
+def _character_reason(subpath: str) -> str | None:
+    for character in subpath:
+        if character.isascii() and character.isprintable():
+            continue
+        named = f"U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()
+        unseen = _UNSEEN_CATEGORIES.get(unicodedata.category(character))
+        if unseen or character in _UNSEEN:
+            return f"contains {named} ({unseen or 'invisible character'})"
+        if character in _SLASH_LOOKALIKES:
+            return f"contains {named}, which looks like a slash"
+        stands_for = _STRUCTURAL & set(unicodedata.normalize("NFKC", character))
+        if stands_for:
+            return f"contains {named}, which can be read as {' '.join(sorted(stands_for))!r}"
+    return None
+
+
+def _rule_reason(subpath: str) -> str | None:
+    for pattern, reason in _WHOLE_RULES:
+        if pattern.search(subpath):
+            return reason
+    for segment in subpath.split("/"):
+        for pattern, reason in _SEGMENT_RULES:
+            if pattern.search(segment):
+                return reason
+    return None
+
+
+def _folded(segment: str) -> str:
+    # Unicode's canonical caseless matching: folding case can undo the normalisation before it.
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", segment).casefold())
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))

@@ -1,0 +1,76 @@
+"""What a consumer asked for, and what became of it. Names as in VideoVector's public API."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+ExportType = Literal["index", "prompt_run"]
+
+
+class ExportStatus(StrEnum):
+    """The statuses of an export."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """An export on demand. Without a connector it becomes a download.
+
+    ``prompt_run_ids`` is None for all finished runs of the index; for a ``prompt_run`` export it holds one id.
+    """
+
+    export_type: ExportType
+    index_id: str
+    prompt_run_ids: tuple[str, ...] | None
+    destination_connector_id: str | None
+    destination_subpath: str | None
+    format: str
+
+    @property
+    def target_id(self) -> str:
+        """The index, or the prompt run, that is exported."""
+        if self.export_type == "prompt_run" and self.prompt_run_ids:
+            return self.prompt_run_ids[0]
+        return self.index_id
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export as it stands. Counts are of what the destination holds for it: rows in all tables, bytes of all files."""
+
+    export_id: str
+    export_type: str
+    index_id: str
+    target_id: str
+    status: ExportStatus
+    destination_type: Literal["download", "connector"]
+    destination_connector_id: str | None
+    destination_subpath: str | None
+    destination_uri: str | None
+    rows: int | None
+    files: int | None
+    bytes: int | None
+    delivery_id: str | None
+    dagster_run_id: str
+    error_message: str | None
+    created_at: str | None
+    completed_at: str | None
+
+    def created_before(self, seconds: float) -> bool:
+        """Whether the export was made before a moment, in seconds since 1970: an idempotency key found it again."""
+        return self.created_at is not None and datetime.fromisoformat(self.created_at).timestamp() < seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``vv-exports --json`` prints it."""
+        return asdict(self)
+
+
+def export_id_of(root_run_id: str, partition: str | None = None) -> str:
+    """The id of the export that a launch makes: the same in every retry, since those share their root run."""
+    identifier = f"exp_{root_run_id.replace('-', '')}"
+    return identifier if partition is None else f"{identifier}_{partition}"

@@ -1,0 +1,157 @@
+"""JSON text to Python values and back, with no digit lost. It knows nothing of what the documents mean.
+
+A decoded value is a dict, list, str, bool, None, int (any size), float, or Decimal: the last where no double
+prints as the number that was written, as in ``0.12345678901234567890123`` or ``1e400``. Encoding takes these
+types and no others; NaN and the infinities are not JSON.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+import msgspec
+
+
+class JsonLineError(ValueError):
+    """A line that is not JSON. ``line_index`` counts from 0 within the block, blank lines included."""
+
+    def __init__(self, line_index: int, reason: str) -> None:
+        self.line_index = line_index
+        self.reason = reason
+        super().__init__(f"line {line_index + 1} of the block is not JSON: {reason}")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Decoded lines: ``values[i]`` stood in the block's line ``indexes[i]``, counted from 0."""
+
+    values: list[Any]
+    indexes: Sequence[int]
+
+
+def decode(data: bytes) -> Any:
+    """The value of one JSON text in UTF-8. Raises ValueError."""
+    try:
+        return _DECODER.decode(data)
+    except RecursionError:
+        raise ValueError("arrays or objects are nested too deep to be read") from None
+    except ValueError:
+        return _decode_like_the_standard_library(data)
+
+
+def decode_lines(block: bytes) -> Lines:
+    """The values of JSON lines, one to a line; blank lines are skipped. Raises JsonLineError."""
+    lines = block.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    try:
+        # Not msgspec's decode_lines: it accepts two values in a line and a value over two lines, so that
+        # nobody could say afterwards in which line a value stood.
+        return Lines(list(map(_DECODER.decode, lines)), range(len(lines)))
+    except (ValueError, RecursionError):
+        return _decode_one_by_one(lines)
+
+
+def encode_text(value: Any) -> str:
+    """Compact JSON of a decoded value, names in their own order. Raises ValueError if nested too deep."""
+    return _encode(value, _ENCODER).decode()
+
+
+def encode_sorted(value: Any) -> bytes:
+    """Compact JSON of a decoded value with the names of every object sorted: equal objects, equal bytes.
+
+    Numbers keep their type: ``5`` and ``5.0`` differ. Raises ValueError if nested too deep.
+    """
+    return _encode(value, _SORTED_ENCODER)
+
+
+def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
+    """``encode_sorted`` of every value."""
+    try:
+        return list(map(_SORTED_ENCODER.encode, values))
+    except (UnicodeEncodeError, RecursionError):
+        return list(map(encode_sorted, values))
+
+
+def _decode_one_by_one(lines: list[bytes]) -> Lines:
+    values, indexes = [], []
+    for index, line in enumerate(lines):
+        if line.strip(b" \t\r"):
+            try:
+                values.append(decode(line))
+            except ValueError as error:
+                raise JsonLineError(index, str(error)) from error
+            indexes.append(index)
+    return Lines(values, indexes)
+
+
+def _decode_like_the_standard_library(data: bytes) -> Any:
+    """The json module reads what msgspec refuses though it is JSON: lone surrogates, very long integers."""
+    try:
+        return _STANDARD_DECODER.decode(data.decode())
+    except RecursionError:
+        raise ValueError("arrays or objects are nested too deep to be read") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
+
+
+def _exact_number(text: str) -> float | Decimal:
+    value = float(text)
+    # Up to 15 digits in the normal range: the shortest text of the double is always the same number.
+    if len(text) <= _DIGITS_OF_A_DOUBLE + 1 and 1e-300 < abs(value) < 1e300:  # noqa: PLR2004
+        return value
+    shortest = _ENCODER.encode(value)
+    if shortest == text.encode():
+        return value
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"the number {text[:40]} has an exponent too large to be read") from None
+    return value if Decimal(repr(value)) == number else number
+
+
+def _exact_integer(text: str) -> int | Decimal:
+    try:
+        return int(text)
+    except ValueError:  # Python converts at most 4300 digits
+        return Decimal(text)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _encode(value: Any, encoder: msgspec.json.Encoder) -> bytes:
+    try:
+        try:
+            return encoder.encode(value)
+        except UnicodeEncodeError:
+            return _encode_escaped(value, encoder is _SORTED_ENCODER).encode()
+    except RecursionError:
+        raise ValueError("arrays or objects are nested too deep to be written as JSON") from None
+
+
+def _encode_escaped(value: Any, in_order: bool) -> str:
+    """JSON in ASCII: a lone surrogate has an escape in JSON, but no UTF-8."""
+    match value:
+        case str():
+            return json.dumps(value)
+        case list():
+            return "[" + ",".join(_encode_escaped(item, in_order) for item in value) + "]"
+        case dict():
+            names = sorted(value) if in_order else value
+            members = (f"{json.dumps(name)}:{_encode_escaped(value[name], in_order)}" for name in names)
+            return "{" + ",".join(members) + "}"
+        case _:
+            return _ENCODER.encode(value).decode()
+
+
+_DIGITS_OF_A_DOUBLE = 15
+_DECODER = msgspec.json.Decoder(float_hook=_exact_number)
+_STANDARD_DECODER = json.JSONDecoder(
+    parse_float=_exact_number, parse_int=_exact_integer, parse_constant=_refuse_constant
+)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_SORTED_ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")

@@ -1,0 +1,109 @@
+"""Ids as names: of folders, of Dagster partitions, of Dagster definitions.
+
+An id is any text that the platform allows, so no place can take it as it is. Two ids never get the same name.
+This module knows the rules of those places, not what is stored in them, and imports none of them.
+"""
+
+import keyword
+import re
+from hashlib import sha256
+from urllib.parse import quote, unquote
+
+MAX_SEGMENT_BYTES = 200
+"""Longest result of ``path_segment``; with ``prompt_run_id=`` in front it fits a file name's 255 bytes."""
+
+_SHORTENED = re.compile(r"~[0-9a-f]{32}\Z")
+_HASHED = re.compile(r"__[0-9a-f]{8}\Z")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+_MAX_NAME_STEM = 80
+
+# Dagster refuses these as names of definitions, beside the keywords of Python.
+_DAGSTER_RESERVED = frozenset(keyword.kwlist) | {
+    *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict"),
+    *("int", "meta", "output", "output_arg_dict", "str", "type"),
+}
+
+
+def path_segment(text: str) -> str:
+    """An id as (the value part of) one folder name, at most 200 bytes of ``A-Z a-z 0-9 . _ ~ - %``.
+
+    Percent-encoded, as readers of Hive-style folders decode it. An id whose encoding is longer than 200 bytes
+    becomes its beginning and ``~`` with 32 hex digits of its SHA-256; no other id ends like that.
+
+    Raises:
+        ValueError: the id is empty, or is no text that UTF-8 can hold.
+    """
+    if not text:
+        raise ValueError("an empty id cannot be the name of a folder")
+    if text in {".", ".."}:
+        return text.replace(".", "%2E")
+    encoded = _percent_encoded(text)
+    if _SHORTENED.search(encoded):
+        encoded = "%7E".join(encoded.rsplit("~", 1))
+    if len(encoded) <= MAX_SEGMENT_BYTES:
+        return encoded
+    digest = "~" + sha256(text.encode()).hexdigest()[:32]
+    stem = encoded[: MAX_SEGMENT_BYTES - len(digest)]
+    # A cut through the middle of a %XX would leave a name that readers cannot decode.
+    return re.sub(r"%[0-9A-F]?\Z", "", stem) + digest
+
+
+def from_path_segment(segment: str) -> str:
+    """The id whose ``path_segment`` this is.
+
+    Raises:
+        ValueError: no id has it, or the id was shortened and cannot be told from it.
+    """
+    if _SHORTENED.search(segment):
+        raise ValueError(f"{segment!r} is a shortened id: the whole id is in the files of that folder")
+    text = unquote(segment, errors="strict")
+    if not text or path_segment(text) != segment:
+        raise ValueError(f"{segment!r} is not an id as path_segment writes it")
+    return text
+
+
+def partition_key(run_id: str) -> str:
+    """A prompt run's id as a Dagster partition key, of any length; the id itself in all usual cases.
+
+    Dagster separates the ends of a range of partitions by ``...`` and checks no key, so dots are encoded in a
+    run id that holds that separator, or could be taken for a part of it.
+
+    Raises:
+        ValueError: the id is no text that UTF-8 can hold.
+    """
+    encoded = _percent_encoded(run_id)
+    if "..." in run_id or run_id.startswith(".") or run_id.endswith("."):
+        return encoded.replace(".", "%2E")
+    return encoded
+
+
+def run_id_from_partition_key(key: str) -> str:
+    """The run id whose ``partition_key`` this is.
+
+    Raises:
+        ValueError: no run id has it, so the partition was not made by this package.
+    """
+    run_id = unquote(key, errors="strict")
+    if partition_key(run_id) != key:
+        raise ValueError(f"partition {key!r} is not a run id as partition_key writes it")
+    return run_id
+
+
+def dagster_name(text: str) -> str:
+    """An id as the name of an op, a resource, a sensor, a group: ``[A-Za-z0-9_]+``, never empty.
+
+    The id itself where Dagster takes it; else what can be kept of it (80 characters at most), with ``__`` and
+    8 hex digits of its SHA-256, which keep ids apart that differ only in what was replaced. The same id
+    always gives the same name: Dagster keys the state of sensors by it.
+    """
+    if _PLAIN_NAME.fullmatch(text) and not _HASHED.search(text) and text not in _DAGSTER_RESERVED:
+        return text
+    stem = re.sub(r"[^A-Za-z0-9_]", "_", text)[:_MAX_NAME_STEM]
+    return f"{stem}__{sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def _percent_encoded(text: str) -> str:
+    try:
+        return quote(text, safe="~")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the id {text!r} holds half a surrogate pair: UTF-8 cannot encode it") from error

@@ -1,0 +1,76 @@
+"""Everything this package raises on purpose, grouped by what the caller does next::
+
+VVExportsError
+├── RequestError                 change the request or the configuration; nothing was written (exit 2)
+│   ├── ConfigurationError       the configuration file: every problem, each with its path
+│   ├── NotFoundError            an index, prompt run, connector, automation or export that does not exist
+│   ├── DestinationError         a subpath that is malformed, leaves its boundary, or belongs to someone else
+│   ├── SelectionError           nothing selected, or a run that cannot be exported
+│   └── IdempotencyError         the key was used before, for another request
+├── SourceDataError              the data is wrong: mend it where it was written, nothing was exported
+├── DeliveredDataError           a destination does not hold what its log says: deliver again
+├── TransientError               try again later; nothing is committed
+│   └── DeliveryConflictError    another delivery committed the same runs meanwhile
+├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
+    └── RunFailedError               a Dagster run failed: its message is the innermost error's
+"""
+
+from collections.abc import Sequence
+
+
+class VVExportsError(Exception):
+    """Base of every error that this package raises on purpose. The message is one readable paragraph."""
+
+
+class RequestError(VVExportsError):
+    """The request cannot be carried out as it is. Nothing was written."""
+
+
+class ConfigurationError(RequestError):
+    """The configuration is wrong. ``problems`` holds all of them, one line each."""
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        self.where = where
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{where}: {count}\n" + "\n".join(f"  - {problem}" for problem in self.problems))
+
+
+class NotFoundError(RequestError):
+    """Something was named that does not exist."""
+
+
+class DestinationError(RequestError):
+    """A destination that may not be written to."""
+
+
+class SelectionError(RequestError):
+    """Nothing was selected, or something that cannot be exported."""
+
+
+class IdempotencyError(RequestError):
+    """An idempotency key was used before, for another request."""
+
+
+class SourceDataError(VVExportsError):
+    """What the source holds is broken or contradicts itself."""
+
+
+class DeliveredDataError(VVExportsError):
+    """What a destination holds is not what its log says."""
+
+
+class TransientError(VVExportsError):
+    """It may work later. Nothing was committed."""
+
+
+class DeliveryConflictError(TransientError):
+    """Another delivery committed the same prompt runs since this one read the log."""
+
+
+class OutcomeUnknownError(VVExportsError):
+    """A write may have landed: read before writing again, delete nothing."""
+
+
+class RunFailedError(VVExportsError):
+    """A Dagster run failed. The message is the innermost error's."""

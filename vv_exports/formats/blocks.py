@@ -1,0 +1,87 @@
+"""Rows regrouped into blocks whose ends depend on the rows alone. It knows nothing of files.
+
+A format encodes block by block. Were the blocks the batches that came in, the page size of a source would
+show in the bytes of the file, and the same rows would have two hashes.
+"""
+
+from collections.abc import Iterator
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Blocks:
+    """Collects batches of any size. A block ends at ``max_rows`` rows, or before that with the row that
+    brings it to ``max_bytes`` of values.
+
+    The defaults are for formats that turn a block into text: smaller ones pay for the calls, larger ones
+    leave the processor's cache (measured: 512 and 4096 rows are both slower).
+    """
+
+    def __init__(self, max_rows: int = 2_048, max_bytes: int = 2 << 20) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Take a batch in; give the blocks that are complete now."""
+        if batch.num_rows:
+            self._hold(batch, batch.nbytes)
+        # ``nbytes`` only says when to look: it is cheap, but differs with the split. The cuts are exact.
+        if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
+            yield from self._complete_blocks()
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        """The rows that are left at the end, in blocks of which the last may be smaller."""
+        if self._waiting:
+            yield from self._complete_blocks()
+        yield from self._release()
+
+    def _complete_blocks(self) -> Iterator[pa.RecordBatch]:
+        rows = pa.concat_batches(self._release())
+        while rows.num_rows:
+            head = rows.slice(0, self._max_rows)
+            sizes = pc.cumulative_sum(row_bytes(head.to_struct_array()))
+            last = pc.index(pc.greater_equal(sizes, self._max_bytes), True).as_py()
+            if last < 0 and head.num_rows < self._max_rows:
+                self._hold(rows, sizes[-1].as_py())
+                return
+            block = head if last < 0 else head.slice(0, last + 1)
+            rows = rows.slice(block.num_rows)
+            yield block
+
+    def _hold(self, batch: pa.RecordBatch, nbytes: int) -> None:
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += nbytes
+
+    def _release(self) -> list[pa.RecordBatch]:
+        held, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
+        return held
+
+
+def row_bytes(array: pa.Array) -> pa.Array:
+    """The size of each value, in bytes, as int64 without nulls.
+
+    Counted from the values: ``nbytes`` counts validity bitmaps, which are there or not depending on how the
+    rows were batched.
+    """
+    if pa.types.is_struct(array.type):
+        flags = _constant(1, len(array))
+        return reduce(pc.add, (row_bytes(member) for member in array.flatten()), flags)
+    if pa.types.is_list(array.type):
+        ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(array), 0))
+        sums = pa.concat_arrays([_constant(0, 1), pc.cumulative_sum(row_bytes(array.flatten()))])
+        upto = sums.take(ends)
+        before = pa.concat_arrays([_constant(0, min(1, len(array))), upto[:-1]])
+        return pc.add(pc.subtract(upto, before), 4)
+    if pa.types.is_string(array.type):
+        return pc.add(pc.fill_null(pc.binary_length(array), 0).cast(pa.int64()), 4)
+    return _constant((array.type.bit_width + 7) // 8, len(array))
+
+
+def _constant(value: int, length: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.int64()), length)

@@ -1,0 +1,151 @@
+"""Arrow values as JSON text and back, a column at a time. It knows nothing of files.
+
+The text is put together by Arrow's string kernels, without a Python object for each value. A value's text is
+a list of pieces, constants and string arrays, that one kernel call joins for all rows.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import chain
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from vv_exports.errors import SourceDataError
+
+_Pieces = list[str | pa.Array]
+
+_NULL = pa.scalar(None, pa.string())
+_ESCAPED = bytes(range(32)) + b'"\\'
+_ANY_ESCAPED = r'["\\\x00-\x1f]'
+_FIRST_TIME = pa.scalar(datetime(1, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
+_LAST_TIME = pa.scalar(datetime.max.replace(tzinfo=UTC), pa.timestamp("us", "UTC"))
+_ENCODER = msgspec.json.Encoder()
+
+
+def json_text(array: pa.Array) -> pa.Array:
+    """Each value as compact JSON in a string array. A null stays null at the top and is ``null`` inside.
+
+    Structs are objects with every field, in field order. Timestamps are ISO 8601 strings in UTC. Raises
+    SourceDataError for a number that JSON has not, and TypeError for a type that tables do not use.
+    """
+    text = _concatenated(_pieces(array), len(array))
+    return pc.if_else(array.is_valid(), text, _NULL) if array.null_count else text
+
+
+def timestamp_text(array: pa.Array) -> pa.Array:
+    """UTC timestamps as ``2026-11-23T09:30:00.000000Z``: one width, so that text order is time order."""
+    early, late = pc.less(array, _FIRST_TIME), pc.greater(array, _LAST_TIME)
+    if pc.any(pc.or_(early, late)).as_py():
+        raise SourceDataError("a timestamp lies outside the years 1 to 9999, which ISO 8601 text cannot hold")
+    naive = array.cast(pa.timestamp("us")).cast(pa.string())
+    return pc.binary_join_element_wise(pc.replace_substring(naive, " ", "T"), "Z", "")
+
+
+def joined(texts: pa.Array, separator: str) -> pa.Buffer:
+    """All values of a string array without nulls as one piece of UTF-8."""
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    return pc.binary_join(whole, separator)[0].as_buffer()
+
+
+def parsed_rows(lines: bytes | pa.Buffer, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows in complete lines of JSON that ``json_text`` made from structs with the schema's fields."""
+    table = pyarrow.json.read_json(
+        pa.BufferReader(lines),
+        read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines)),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+    )
+    yield from table.cast(schema).to_batches()
+
+
+def parsed_values(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The inverse of ``json_text`` for values of one type."""
+    lines = pc.binary_join_element_wise('{"":', pc.fill_null(texts, "null"), "}", "")
+    rows = parsed_rows(joined(lines, "\n"), pa.schema([("", kind)]))
+    return pa.concat_arrays([batch.column(0) for batch in rows])
+
+
+def _concatenated(pieces: _Pieces, length: int) -> pa.Array:
+    if not any(isinstance(piece, pa.Array) for piece in pieces):
+        return pa.repeat("".join(map(str, pieces)), length)
+    return pc.binary_join_element_wise(*pieces, "")
+
+
+def _pieces(array: pa.Array) -> _Pieces:
+    """What makes up the text of each value, nulls as ``null``."""
+    if array.null_count == len(array):
+        return ["null"]
+    pieces = _pieces_of_valid(array)
+    if not array.null_count:
+        return pieces
+    return [pc.if_else(array.is_valid(), _concatenated(pieces, len(array)), "null")]
+
+
+def _pieces_of_valid(array: pa.Array) -> _Pieces:
+    """The same, with anything in the place of a null."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return _object_pieces(array)
+    if pa.types.is_list(kind):
+        return _array_pieces(array)
+    if pa.types.is_string(kind):
+        return _string_pieces(array)
+    if pa.types.is_timestamp(kind):
+        return ['"', timestamp_text(array), '"']
+    if pa.types.is_float64(kind):
+        return [_float_text(array)]
+    if pa.types.is_int64(kind) or pa.types.is_boolean(kind):
+        return [array.cast(pa.string())]
+    raise TypeError(
+        f"a column of type {kind} has no JSON text: use string, int64, float64, bool, UTC timestamps"
+    )
+
+
+def _object_pieces(array: pa.Array) -> _Pieces:
+    names = [_ENCODER.encode(field.name).decode() for field in array.type]
+    members = [
+        [f"{',' if place else ''}{name}:", *_pieces(member)]
+        for place, (name, member) in enumerate(zip(names, array.flatten(), strict=True))
+    ]
+    return ["{", *chain.from_iterable(members), "}"]
+
+
+def _array_pieces(array: pa.Array) -> _Pieces:
+    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(array), 0))
+    # ``flatten`` leaves out what may lie below a null list: offsets come from the lengths, not the array.
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    elements = array.flatten()
+    texts = _concatenated(_pieces(elements), len(elements))
+    return ["[", pc.binary_join(pa.ListArray.from_arrays(offsets, texts), ","), "]"]
+
+
+def _string_pieces(array: pa.Array) -> _Pieces:
+    stored = bytes(_stored_text(array))
+    if len(stored.translate(None, _ESCAPED)) == len(stored):
+        return ['"', array, '"']
+    special = pc.fill_null(pc.match_substring_regex(array, _ANY_ESCAPED), False)
+    lines = _ENCODER.encode_lines(array.filter(special).to_pylist()).splitlines()
+    # The quotes around these lines are cut off, to be put back with everybody else's.
+    inner = pa.array([line[1:-1] for line in lines], pa.string())
+    return ['"', pc.replace_with_mask(array, special, inner), '"']
+
+
+def _stored_text(array: pa.Array) -> pa.Buffer:
+    """The values' bytes as they lie one after the other, with whatever lies below nulls."""
+    _, offsets, text = array.buffers()
+    if text is None:
+        return pa.py_buffer(b"")
+    starts = memoryview(offsets).cast("i")
+    return text[starts[array.offset] : starts[array.offset + len(array)]]
+
+
+def _float_text(array: pa.Array) -> pa.Array:
+    if pc.any(pc.invert(pc.is_finite(array))).as_py():
+        raise SourceDataError("a number is NaN or infinite, which JSON and CSV cannot hold")
+    text = array.cast(pa.string())
+    if not pc.any(pc.equal(array, pc.trunc(array))).as_py():
+        return text
+    # Arrow writes 2.0 as ``2``, which a reader would take for an integer.
+    return pc.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0")

@@ -1,0 +1,359 @@
+"""The pipeline of one deployment: its source, its snapshots, its connectors, and what it does with them.
+
+Everything that an asset, the client or the command line asks for ends here. It knows nothing of Dagster.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from vv_exports.config import AutomationConfig, Config
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.catalog import CONNECTORS
+from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, is_delivered
+from vv_exports.delivery.log import ExportReference, LogState, read_log
+from vv_exports.delivery.ownership import Owner, check_unowned
+from vv_exports.domain.destinations import check_subpath, overlaps
+from vv_exports.domain.exports import ExportRequest
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
+from vv_exports.errors import ConfigurationError, DestinationError, IdempotencyError, NotFoundError, TransientError
+from vv_exports.formats.catalog import format_named
+from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable
+from vv_exports.sources.base import Source
+from vv_exports.sources.catalog import SOURCES
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told how far the work is. Every call is cheap and may do nothing."""
+
+    snapshot: Callable[[str, int], None] = field(default=lambda run_id, rows: None)
+    file: Callable[[str, int], None] = field(default=lambda what, rows: None)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A download: a zip file in the pipeline's storage. ``bytes`` is its size."""
+
+    key: str
+    uri: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """What became of an export on demand."""
+
+    delivery: Delivery
+    destination_uri: str
+    artifact: Artifact | None
+
+
+@dataclass(frozen=True)
+class TakenSnapshot:
+    """A snapshot, and whether it was taken just now."""
+
+    snapshot: Snapshot
+    fresh: bool
+
+
+class Pipeline:
+    """Built once from a configuration, without touching storage or network."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        source: Source,
+        storage: Connector,
+        connectors: dict[str, Connector],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        progress: Progress | None = None,
+    ) -> None:
+        self.config = config
+        self.source = source
+        self.storage = storage
+        self.store = SnapshotStore(storage)
+        self.connectors = connectors
+        self.clock = clock
+        self.progress = progress or Progress()
+
+    @classmethod
+    def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":
+        """The pipeline that a configuration describes."""
+        if "://" in config.storage.removeprefix("file://"):
+            problem = f"storage: {config.storage!r} is not a folder; this version keeps its snapshots in a folder"
+            raise ConfigurationError("configuration", [problem])
+        return cls(
+            config,
+            source=SOURCES[config.source.kind](config.source.path),
+            storage=LocalConnector("storage", config.storage, make_root=True),
+            connectors={
+                connector_id: CONNECTORS[connector.provider](connector_id, **connector.model_dump(exclude={"provider"}))
+                for connector_id, connector in config.connectors.items()
+            },
+            progress=progress,
+        )
+
+    # Prompt runs and their snapshots
+
+    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+        """All runs of an index in the order (executed_at, run_id). Raises NotFoundError."""
+        self._check_index(index_id)
+        return self.source.prompt_runs(index_id)
+
+    def runs_named(self, index_id: str, run_ids: Sequence[str]) -> list[PromptRun]:
+        """These finished runs of an index, in the order (executed_at, run_id)."""
+        self._check_index(index_id)
+        runs = [self.source.prompt_run(index_id, run_id) for run_id in run_ids]
+        for run in runs:
+            check_deliverable(run)
+        return sorted(runs, key=lambda run: (run.executed_at, run.run_id))
+
+    def snapshots(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
+        """A snapshot of each run; those of new and changed runs are taken now."""
+        taken = []
+        for run in runs:
+            started = self.clock()
+            snapshot = self.store.ensure(self.source, run, started)
+            fresh = snapshot.taken_at == started
+            taken.append(TakenSnapshot(snapshot, fresh))
+            if fresh:
+                self.progress.snapshot(run.run_id, snapshot.rows("segments"))
+        return taken
+
+    # Automations
+
+    def eligible(
+        self, index_id: str, automation: str, run_ids: Sequence[str] | None = None
+    ) -> list[PromptRun]:
+        """The runs that an automation delivers; with ``run_ids`` just these, held ones included."""
+        config = self.config.automation(index_id, automation)
+        runs = self.prompt_runs(index_id)
+        if run_ids is not None:
+            return chosen_runs(runs, run_ids, index_id=index_id)
+        return eligible_runs(runs, on_status=config.on_status, partial=config.partial)
+
+    def collection(self, index_id: str, automation: str) -> LogState:
+        """What an automation's destination holds."""
+        config = self.config.automation(index_id, automation)
+        return read_log(self.connectors[config.destination_connector_id], config.subpath)
+
+    def up_to_date(self, run: PromptRun, automation: AutomationConfig, state: LogState) -> bool:
+        """Whether a collection holds a run as it is now, as far as can be told without reading the run again."""
+        snapshot = self.store.unchanged(self.source, run)
+        return snapshot is not None and is_delivered(state, snapshot, automation.format)
+
+    def automation_delivery(
+        self, index_id: str, automation: str, snapshots: Sequence[Snapshot], dagster_run_id: str | None
+    ) -> DeliveryRequest:
+        """The delivery of an automation."""
+        config = self.config.automation(index_id, automation)
+        return DeliveryRequest(
+            connector=self.connectors[config.destination_connector_id],
+            subpath=config.subpath,
+            owner=Owner(type="automation", index_id=index_id, automation=automation),
+            export=ExportReference(
+                id=f"{index_id}/{automation}", type="automation", index_id=index_id, automation=automation
+            ),
+            format=format_named(config.format),
+            snapshots=snapshots,
+            dagster_run_id=dagster_run_id,
+        )
+
+    def deliver(self, request: DeliveryRequest) -> Delivery:
+        """Carry out a delivery."""
+        return deliver(request, self.store, self.clock, self.progress.file)
+
+    # Exports on demand
+
+    def check_export(self, request: ExportRequest) -> list[PromptRun]:
+        """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
+        runs = chosen_runs(
+            self.prompt_runs(request.index_id), request.prompt_run_ids, index_id=request.index_id
+        )
+        format_named(request.format)
+        if request.destination_connector_id is None:
+            if request.destination_subpath is not None:
+                raise DestinationError(
+                    f"destination_subpath {request.destination_subpath!r} was given without a connector; name a "
+                    "destination connector, or leave the subpath out for a download"
+                )
+            return runs
+        connector = self.destination_connector(request.destination_connector_id)
+        if request.destination_subpath is not None:
+            subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
+            self._check_free_of_automations(connector, subpath)
+            check_unowned(connector, subpath, Owner(type="export", index_id=request.index_id))
+        return runs
+
+    def export(
+        self,
+        request: ExportRequest,
+        export_id: str,
+        snapshots: Sequence[Snapshot],
+        dagster_run_id: str | None,
+    ) -> ExportOutcome:
+        """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""
+        if request.destination_connector_id is None:
+            return self._pack(request, export_id, snapshots, dagster_run_id)
+        connector = self.destination_connector(request.destination_connector_id)
+        subpath = (
+            export_id if request.destination_subpath is None else f"{request.destination_subpath}/{export_id}"
+        )
+        delivery = self.deliver(
+            self._export_delivery(request, export_id, connector, subpath, snapshots, dagster_run_id)
+        )
+        return ExportOutcome(delivery, delivery.uri, None)
+
+    def download(self, export_id: str, target: Path) -> bool:
+        """Copy a download's artifact to a local file, atomically. False where the file is there already, the same."""
+        with self.storage.open(_artifact_key(export_id)) as content:
+            digest = hashlib.file_digest(content, "sha256").digest()
+            if target.is_file():
+                with target.open("rb") as existing:
+                    if hashlib.file_digest(existing, "sha256").digest() == digest:
+                        return False
+            LocalConnector("download", target.absolute().parent).put_stream(content, target.name)
+        return True
+
+    def remembered_launch(self, key: str, request: ExportRequest, run_id: str) -> str:
+        """The run that an idempotency key stands for: ``run_id`` where the key is new.
+
+        Kept in the pipeline's storage, written if there is none, so that two callers at once agree, and that losing
+        Dagster's database loses no key. Raises IdempotencyError where the key was used for another request.
+        """
+        if not key.strip():
+            raise IdempotencyError("an idempotency key may not be blank")
+        asked = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        path = f"idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
+        self.storage.create(path, msgspec.json.encode({"run_id": run_id, "request": asked}))
+        data = self.storage.read(path)
+        if data is None:
+            raise TransientError(f"{self.storage.uri(path)} was written and cannot be read back; try again")
+        remembered = msgspec.json.decode(data)
+        if remembered["request"] != asked:
+            raise IdempotencyError(
+                f"the idempotency key {key!r} was used before, for another request; use a new key, or repeat that request"
+            )
+        return str(remembered["run_id"])
+
+    def destination_connector(self, connector_id: str) -> Connector:
+        """A connector that exports may go to. Raises NotFoundError, or DestinationError where its scopes forbid it."""
+        connector = self.connector(connector_id)
+        if "export" not in connector.scopes:
+            raise DestinationError(
+                f"connector {connector_id!r} has the scopes {sorted(connector.scopes)} and not 'export', so nothing may be "
+                "delivered to it; add the scope in the configuration, or choose another connector"
+            )
+        return connector
+
+    def connector(self, connector_id: str) -> Connector:
+        """Any connector. Raises NotFoundError."""
+        if connector_id not in self.connectors:
+            raise NotFoundError(
+                missing_message("connector", [connector_id], self.connectors, "the configuration")
+            )
+        return self.connectors[connector_id]
+
+    def automations(self) -> list[tuple[str, str, AutomationConfig]]:
+        """(index id, name, configuration) of every automation."""
+        return [
+            (index_id, name, automation)
+            for index_id, index in self.config.indexes.items()
+            for name, automation in index.automations.items()
+        ]
+
+    def _check_index(self, index_id: str) -> None:
+        if index_id not in self.config.indexes:
+            message = missing_message("index", [index_id], self.config.indexes, "the configuration")
+            raise NotFoundError(f"{message} Add it under `indexes` to export it.")
+
+    def _check_free_of_automations(self, connector: Connector, subpath: str) -> None:
+        wanted = connector.uri(subpath)
+        for index_id, name, automation in self.automations():
+            taken = self.connectors[automation.destination_connector_id].uri(automation.subpath)
+            if overlaps(taken, wanted) and taken.count("/") <= wanted.count("/"):
+                raise DestinationError(
+                    f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the automation "
+                    f"{name!r} of index {index_id!r}, whose readers would count rows twice; choose another subpath"
+                )
+
+    def _export_delivery(
+        self,
+        request: ExportRequest,
+        export_id: str,
+        connector: Connector,
+        subpath: str,
+        snapshots: Sequence[Snapshot],
+        dagster_run_id: str | None,
+    ) -> DeliveryRequest:
+        return DeliveryRequest(
+            connector=connector,
+            subpath=subpath,
+            owner=Owner(type="export", index_id=request.index_id, export_id=export_id),
+            export=ExportReference(id=export_id, type=request.export_type, index_id=request.index_id),
+            format=format_named(request.format),
+            snapshots=snapshots,
+            dagster_run_id=dagster_run_id,
+            destination_uri=None
+            if request.destination_connector_id
+            else self.storage.uri(_artifact_key(export_id)),
+        )
+
+    def _pack(
+        self,
+        request: ExportRequest,
+        export_id: str,
+        snapshots: Sequence[Snapshot],
+        dagster_run_id: str | None,
+    ) -> ExportOutcome:
+        with spool_folder() as spool:
+            folder = LocalConnector("download", spool)
+            delivery = self.deliver(
+                self._export_delivery(request, export_id, folder, export_id, snapshots, dagster_run_id)
+            )
+            archive = spool / f"{export_id}.zip"
+            _zip(spool / export_id, archive)
+            key = _artifact_key(export_id)
+            self.storage.put(archive, key)
+            artifact = Artifact(key, self.storage.uri(key), archive.stat().st_size)
+        return ExportOutcome(delivery, artifact.uri, artifact)
+
+
+def _artifact_key(export_id: str) -> str:
+    return f"exports/{export_id}.zip"
+
+
+def _zip(folder: Path, archive: Path) -> None:
+    """The same folder gives the same bytes: names sorted, no times. Files that are compressed already are stored."""
+    with zipfile.ZipFile(archive, "x") as zipped:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(
+                path.relative_to(folder.parent).as_posix(), date_time=(1980, 1, 1, 0, 0, 0)
+            )
+            entry.external_attr = 0o644 << 16
+            stored = path.suffix in {".parquet", ".zst"}
+            entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+            entry.file_size = path.stat().st_size  # tells zipfile in advance where it needs its 64-bit form
+            with path.open("rb") as content, zipped.open(entry, "w") as out:
+                while block := content.read(1 << 20):
+                    out.write(block)
+
+
+def content_version(snapshots: Sequence[Snapshot]) -> str:
+    """One data version for several runs: that of the run where there is one, else a hash of all."""
+    if len(snapshots) == 1:
+        return snapshots[0].data_version
+    digest = hashlib.sha256()
+    for snapshot in sorted(snapshots, key=lambda snapshot: snapshot.run_id):
+        digest.update(f"{snapshot.run_id}\n{snapshot.data_version}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,233 @@
+"""The pipeline's own copy of each prompt run: typed tables, written once, found again by content.
+
+Layout in the pipeline's storage::
+
+    snapshots/<index>/<run>/revisions/00000001.json    what a snapshot holds; written last, put-if-absent
+    snapshots/<index>/<run>/<data version>/segments-00000.parquet …
+    snapshots/<index>/<run>/fingerprint.json           when to look again; a hint, its loss costs one reading
+    snapshots/store.json                               the store's own id
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.spool import spool_folder
+from vv_exports.domain.json_text import encode_sorted
+from vv_exports.domain.names import path_segment
+from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
+from vv_exports.errors import SelectionError, TransientError
+from vv_exports.snapshots.tables import TableName
+from vv_exports.snapshots.take import read_run
+from vv_exports.sources.base import Source
+
+_ATTEMPTS = 20
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One Parquet file of a snapshot. ``key`` is its place in the pipeline's storage."""
+
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt run's results as they were when they were read.
+
+    ``data_version`` is the hash of the rows and the prompt's schemas; ``revision`` counts the contents that a run
+    has had, from 1. ``kept_as_json`` says which places of the prompt's schemas have no typed column, and why.
+    """
+
+    index_id: str
+    run_id: str
+    prompt_id: str
+    prompt_name: str
+    status: RunStatus
+    executed_at: datetime
+    revision: int
+    data_version: str
+    taken_at: datetime
+    run: dict[str, Any]
+    prompt_text: str
+    json_schema: Any
+    video_level_schema: Any
+    tables: dict[str, list[Part]]
+    kept_as_json: dict[str, str]
+    rescued_rows: int
+
+    def rows(self, table: TableName) -> int:
+        """Rows of one table; 0 where the run has no such table."""
+        return sum(part.rows for part in self.tables.get(table, ()))
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that the tables were typed with."""
+        return Prompt(
+            self.prompt_id, self.prompt_name, self.prompt_text, self.json_schema, self.video_level_schema
+        )
+
+    @property
+    def prompt_run(self) -> PromptRun:
+        """The run as it was when the snapshot was taken."""
+        return PromptRun(
+            self.run_id,
+            self.index_id,
+            self.prompt_id,
+            self.prompt_name,
+            self.status,
+            self.executed_at,
+            self.run,
+        )
+
+
+class SnapshotStore:
+    """Snapshots in the pipeline's storage. Safe with several writers: a revision is written if there is none."""
+
+    def __init__(self, storage: Connector) -> None:
+        self._storage = storage
+
+    @property
+    def store_id(self) -> str:
+        """Tells this storage from one that was set up anew: revisions are comparable within one store only."""
+        key = "snapshots/store.json"
+        if (data := self._storage.read(key)) is None:
+            self._storage.create(key, msgspec.json.encode({"store_id": secrets.token_hex(8)}))
+            data = self._storage.read(key)
+        if data is None:
+            raise TransientError(f"{self._storage.uri(key)} was written and cannot be read back; try again")
+        return str(msgspec.json.decode(data)["store_id"])
+
+    def current(self, index_id: str, run_id: str) -> Snapshot | None:
+        """The newest snapshot of a run, or None where none was taken."""
+        revisions = self._storage.files(f"{_folder(index_id, run_id)}/revisions")
+        if not revisions:
+            return None
+        data = self._storage.read(revisions[-1].key)
+        if data is None:
+            raise TransientError(
+                f"{self._storage.uri(revisions[-1].key)} vanished while it was read; try again"
+            )
+        return msgspec.json.decode(data, type=Snapshot)
+
+    def ensure(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
+        """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now.
+
+        Raises SelectionError for a run that is not finished.
+        """
+        return self.unchanged(source, run) or self.take(source, run, now)
+
+    def unchanged(self, source: Source, run: PromptRun) -> Snapshot | None:
+        """The current snapshot while the run looks as it did when that was taken; None when it is time to look again."""
+        data = self._storage.read(f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
+        if data is None or msgspec.json.decode(data)["fingerprint"] != fingerprint_of(source, run):
+            return None
+        return self.current(run.index_id, run.run_id)
+
+    def take(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
+        """Read a run and keep it. The same content as the current snapshot gives the current snapshot."""
+        check_deliverable(run)
+        # Before the reading: a change that comes while we read must look like a change afterwards.
+        fingerprint = fingerprint_of(source, run)
+        folder = _folder(run.index_id, run.run_id)
+        with spool_folder() as spool:
+            reading = read_run(source, run, spool)
+            current = self.current(run.index_id, run.run_id)
+            if current is None or not _same(current, reading.data_version, run):
+                tables: dict[str, list[Part]] = {}
+                for name, files in reading.files.items():
+                    for file in files:
+                        key = f"{folder}/{reading.data_version}/{file.path.name}"
+                        self._storage.put(file.path, key)
+                        part = Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
+                        tables.setdefault(name, []).append(part)
+                current = self._record(
+                    Snapshot(
+                        index_id=run.index_id,
+                        run_id=run.run_id,
+                        prompt_id=run.prompt_id,
+                        prompt_name=run.prompt_name,
+                        status=run.status,
+                        executed_at=run.executed_at,
+                        revision=1 if current is None else current.revision + 1,
+                        data_version=reading.data_version,
+                        taken_at=now,
+                        run=dict(run.record),
+                        prompt_text=reading.prompt.prompt_text,
+                        json_schema=reading.prompt.json_schema,
+                        video_level_schema=reading.prompt.video_level_schema,
+                        tables=tables,
+                        kept_as_json=reading.kept_as_json,
+                        rescued_rows=reading.rescued_rows,
+                    )
+                )
+            note = spool / "fingerprint.json"
+            note.write_bytes(msgspec.json.encode({"fingerprint": fingerprint}))
+            self._storage.put(note, f"{folder}/fingerprint.json")
+        return current
+
+    def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:
+        """The Arrow schema of one table of a snapshot."""
+        with self._storage.open(snapshot.tables[table][0].key) as file:
+            return pq.read_schema(file)
+
+    def read(self, snapshot: Snapshot, table: TableName, part: Part) -> Iterator[pa.RecordBatch]:
+        """The rows of one part, in order. Raises DeliveredDataError where the part is gone."""
+        with self._storage.open(part.key) as file:
+            yield from pq.ParquetFile(file).iter_batches(batch_size=8192)
+
+    def copy(self, part: Part, target: Path) -> None:
+        """The bytes of one part, as a local file."""
+        with self._storage.open(part.key) as file, target.open("wb") as out:
+            while block := file.read(1 << 20):
+                out.write(block)
+
+    def _record(self, snapshot: Snapshot) -> Snapshot:
+        """Write the revision, or the next free one where another process took the number."""
+        folder = _folder(snapshot.index_id, snapshot.run_id)
+        for _ in range(_ATTEMPTS):
+            key = f"{folder}/revisions/{snapshot.revision:08}.json"
+            if self._storage.create(key, msgspec.json.format(msgspec.json.encode(snapshot), indent=1)):
+                return snapshot
+            other = self.current(snapshot.index_id, snapshot.run_id)
+            if other is not None and _same(other, snapshot.data_version, snapshot.prompt_run):
+                return other
+            revision = snapshot.revision if other is None else other.revision
+            snapshot = msgspec.structs.replace(snapshot, revision=revision + 1)
+        raise TransientError(
+            f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again"
+        )
+
+
+def check_deliverable(run: PromptRun) -> None:
+    """Raise SelectionError for a run whose results are not to be used."""
+    if not run.deliverable:
+        raise SelectionError(
+            f"prompt run {run.run_id!r} of index {run.index_id!r} is {run.status}; only completed and "
+            "completed_with_failures runs can be exported. Wait for it, or leave it out."
+        )
+
+
+def fingerprint_of(source: Source, run: PromptRun) -> str:
+    """A cheap hash of what says that a run may have changed: its record and the source's own hint."""
+    stated = {
+        name: value for name, value in run.record.items() if not name.startswith(("marker", "billing_"))
+    }
+    return hashlib.sha256(encode_sorted([stated, source.change_hint(run)])).hexdigest()
+
+
+def _same(snapshot: Snapshot, data_version: str, run: PromptRun) -> bool:
+    return snapshot.data_version == data_version and snapshot.status == run.status
+
+
+def _folder(index_id: str, run_id: str) -> str:
+    return f"snapshots/{path_segment(index_id)}/{path_segment(run_id)}"

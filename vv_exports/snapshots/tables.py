@@ -1,0 +1,171 @@
+"""The three tables of a prompt run: which fields of a result become which columns.
+
+A table is described by one Object column over the result's document, so that its rows, what did not fit and what was
+absent all come from the same place. Columns that are the same for the whole run are set beside it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
+from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number, Object, Text, Timestamp
+from vv_exports.snapshots.json_schema import compile_schema
+from vv_exports.snapshots.rebuild import rescue_columns
+
+TableName = Literal["segments", "videos", "failures"]
+
+LAYOUT_VERSION = 1
+"""Part of every delivery id: raised when the same results would give other columns."""
+
+_TEXT = Text(nullable=True)
+_NUMBER = Number(nullable=True)
+_INTEGER = Integer(nullable=True)
+_FLAG = Boolean(nullable=True)
+
+_SEGMENTS: Mapping[str, Column] = {
+    "video_id": _TEXT,
+    "video_name": _TEXT,
+    "segment_id": _TEXT,
+    "start_time": _NUMBER,
+    "end_time": _NUMBER,
+    "executed_at": Timestamp(nullable=True),
+    "field_extraction_succeeded": _FLAG,
+    "transcription_succeeded": _FLAG,
+    "image_embedding_succeeded": _FLAG,
+    "field_extraction_error": _TEXT,
+    "transcription_error": _TEXT,
+    "image_embedding_error": _TEXT,
+    "processing_warning": _TEXT,
+    "gcs_uri": _TEXT,
+    "thumbnail_gcs_uri": _TEXT,
+    "gif_gcs_uri": _TEXT,
+    "thumbnail_available": _FLAG,
+    "gif_available": _FLAG,
+    "result_id": _TEXT,
+    "source_index_id": _TEXT,
+    "schema_used": _TEXT,
+    "metadata_text": _TEXT,
+}
+
+_VIDEOS: Mapping[str, Column] = {
+    "video_id": _TEXT,
+    "video_name": _TEXT,
+    "status": _TEXT,
+    "executed_at": Timestamp(nullable=True),
+    "started_at": Timestamp(nullable=True),
+    "completed_at": Timestamp(nullable=True),
+    "successful_segment_count": _INTEGER,
+    "failed_segment_count": _INTEGER,
+    "error_message": _TEXT,
+    "processing_warning": _TEXT,
+    "embedding_status": _TEXT,
+    "embedding_error": _TEXT,
+    "gcs_uri": _TEXT,
+    "thumbnail_gcs_uri": _TEXT,
+    "gif_gcs_uri": _TEXT,
+    "thumbnail_available": _FLAG,
+    "gif_available": _FLAG,
+    "preview_segment_id": _TEXT,
+    "preview_start_time": _NUMBER,
+    "preview_end_time": _NUMBER,
+    "source_fingerprint": _TEXT,
+    "attempt_id": _TEXT,
+    "result_id": _TEXT,
+    "source_index_id": _TEXT,
+    "schema_used": _TEXT,
+    "raw_llm_response": _TEXT,
+    "metadata_text": _TEXT,
+}
+
+_FAILURES: Mapping[str, Column] = {
+    "video_id": _TEXT,
+    "segment_id": _TEXT,
+    "start_time": _NUMBER,
+    "end_time": _NUMBER,
+    "failed_operations": List(Text(nullable=False), nullable=True),
+    "field_extraction_error": _TEXT,
+    "transcription_error": _TEXT,
+    "image_embedding_error": _TEXT,
+    "failure_stage": _TEXT,
+    "failure_message": _TEXT,
+    "failure_code": _TEXT,
+    "retryable": _FLAG,
+    "projection_only": _FLAG,
+}
+
+VOLATILE = frozenset(
+    {
+        # links that carry a short-lived token
+        "segment_uri",
+        "thumbnail_uri",
+        "gif_uri",
+        "preview_segment_uri",
+        "preview_thumbnail_uri",
+        "preview_gif_uri",
+        # people's annotations on the platform, which change at any time and are no result of the run
+        "marker",
+        "extracted_metadata_markers",
+        "metadata_markers",
+    }
+)
+"""Fields of a result that are never stored, hashed or delivered."""
+
+_STATED_BY_THE_RUN = frozenset({"run_id", "prompt_run_id", "prompt_id", "index_id", "result_type"})
+
+SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
+    "segments": ("video_id", "start_time", "segment_id"),
+    "videos": ("video_id",),
+    "failures": ("video_id", "start_time", "segment_id"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of one prompt run."""
+
+    name: TableName
+    column: Object
+    constants: tuple[tuple[str, str], ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema: the run's ids, the result's fields, ``rescued`` and ``absent``."""
+        return pa.schema(
+            [
+                *((name, pa.string()) for name, _ in self.constants),
+                *((name, column.arrow_type) for name, column in self.column.fields.items()),
+                ("rescued", pa.string()),
+                ("absent", pa.list_(pa.string())),
+            ]
+        )
+
+    def batch(self, documents: list[JsonObject]) -> pa.RecordBatch:
+        """Typed rows of prepared documents (see ``prepare``), in their order."""
+        built = self.column.build(documents)
+        rescued, absent = rescue_columns(built, len(documents))
+        constants = [pa.repeat(pa.scalar(value, pa.string()), len(documents)) for _, value in self.constants]
+        arrays = [*constants, *built.array.flatten(), rescued, absent]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def tables_of(run: PromptRun, prompt: Prompt) -> dict[TableName, Table]:
+    """The tables that a run of this prompt can have: ``videos`` only where the prompt has a video level."""
+    constants = (("index_id", run.index_id), ("prompt_id", run.prompt_id), ("prompt_run_id", run.run_id))
+    segments = {**_SEGMENTS, "metadata": compile_schema(prompt.json_schema).column}
+    columns: dict[TableName, Mapping[str, Column]] = {"segments": segments, "failures": _FAILURES}
+    if prompt.video_level_schema is not None:
+        columns["videos"] = {**_VIDEOS, "metadata": compile_schema(prompt.video_level_schema).column}
+    return {
+        name: Table(name, Object(fields, nullable=False, absence_is_null=True), constants)
+        for name, fields in columns.items()
+    }
+
+
+def prepare(documents: list[JsonObject]) -> None:
+    """Take out, in place, what is volatile and what the run states for all of its results."""
+    for name in VOLATILE | _STATED_BY_THE_RUN:
+        for document in documents:
+            document.pop(name, None)

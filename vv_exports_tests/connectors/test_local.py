@@ -1,0 +1,114 @@
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from vv_exports.connectors.local import LocalConnector
+from vv_exports.errors import DestinationError, RequestError
+
+
+@pytest.fixture
+def connector(tmp_path: Path) -> LocalConnector:
+    return LocalConnector("conn", tmp_path, "base")
+
+
+def _file(tmp_path: Path, content: bytes = b"content") -> Path:
+    path = tmp_path / "upload"
+    path.write_bytes(content)
+    return path
+
+
+def test_what_was_put_is_read_listed_and_deleted(connector, tmp_path):
+    connector.put(_file(tmp_path), "a/b/c.parquet")
+    assert connector.read("a/b/c.parquet") == b"content"
+    assert [(file.key, file.size) for file in connector.files("a")] == [("a/b/c.parquet", 7)]
+    assert [file.key for file in connector.files("")] == ["a/b/c.parquet"]
+    connector.delete(["a/b/c.parquet", "a/b/never.parquet"])
+    assert connector.read("a/b/c.parquet") is None
+    assert not (tmp_path / "base" / "a").exists(), "an emptied folder is tidied away"
+
+
+def test_create_lets_one_of_many_writers_win(connector):
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(lambda n: connector.create("log/0.json", f"{n}".encode()), range(64)))
+    assert outcomes.count(True) == 1
+    assert connector.read("log/0.json") == f"{outcomes.index(True)}".encode()
+
+
+def test_nothing_but_the_file_is_left_behind(connector, tmp_path):
+    connector.put(_file(tmp_path), "a.parquet")
+    connector.create("b.json", b"{}")
+    connector.create("b.json", b"{}")
+    assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["a.parquet", "b.json"]
+
+
+def test_a_dead_writers_leftover_is_swept_and_a_live_ones_is_not(connector, tmp_path):
+    script = """
+        import sys, time
+        from pathlib import Path
+        from vv_exports.connectors.local import LocalConnector
+        with LocalConnector("conn", Path(sys.argv[1]), "base")._temporary():
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "ready\n"
+        connector.sweep()
+        assert len(list((tmp_path / "base" / ".vv_exports_tmp").iterdir())) == 1
+        assert connector.files("") == [], "unfinished files are not listed"
+        writer.kill()
+    connector.sweep()
+    assert list((tmp_path / "base").iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["", "../x", "a/../../x", "/etc/x", "a//b", "a/./b", "a\\b", "a/\x00"])
+def test_a_key_that_leaves_the_boundary_is_refused(connector, tmp_path, key):
+    with pytest.raises(DestinationError, match="is not a path below"):
+        connector.put(_file(tmp_path), key)
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_symbolic_link_out_of_the_boundary_is_refused(connector, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "link").symlink_to(outside)
+    for act in (
+        lambda: connector.put(_file(tmp_path), "link/x"),
+        lambda: connector.create("link/deeper/x", b""),
+        lambda: connector.read("link/x"),
+        lambda: connector.files("link"),
+        lambda: connector.delete(["link/x"]),
+    ):
+        with pytest.raises(DestinationError, match="through a symbolic link"):
+            act()
+    assert list(outside.iterdir()) == []
+
+
+def test_a_base_path_that_is_a_link_out_of_the_root_is_refused(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "base").symlink_to(outside)
+    with pytest.raises(DestinationError, match="export_base_path"):
+        LocalConnector("conn", root, "base").create("x", b"")
+    assert list(outside.iterdir()) == []
+
+
+def test_a_missing_root_is_not_created(tmp_path):
+    with pytest.raises(RequestError, match=r"its root .* is not a folder"):
+        LocalConnector("conn", tmp_path / "not-mounted", "base").create("x", b"")
+    assert not (tmp_path / "not-mounted").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 and not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_file_in_the_way_of_a_folder_is_explained(connector, tmp_path):
+    connector.create("a", b"I am a file")
+    with pytest.raises(RequestError, match="could not write .*a/b"):
+        connector.put(_file(tmp_path), "a/b")

@@ -1,0 +1,41 @@
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+
+from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.log import log_entry_schema, read_log
+from vv_exports.errors import DeliveredDataError
+
+
+def test_the_packaged_json_schema_is_that_of_the_entries():
+    packaged = json.loads(files("vv_exports.delivery").joinpath("log_entry.schema.json").read_text())
+    assert packaged == log_entry_schema()
+
+
+def test_an_entry_fits_its_json_schema(deployment, clock):
+    failures = [{"segment_id": "seg_9", "video_id": "vid_1", "failed_operations": ["transcription"]}]
+    snapshot = deployment.snapshot(failures=failures, status="completed_with_failures", total_segments=4)
+    deliver(deployment.request(snapshot), deployment.store, clock)
+    entry = json.loads(deployment.connector.read("exports/team/_vv/log/00000000000000000000.json"))
+    jsonschema.Draft202012Validator(log_entry_schema()).validate(entry)
+    assert entry["prompt_runs"][0]["counts"] == {"expected": 4, "delivered": 3, "failed": 1}
+    assert entry["provenance"]["json_schemas"][entry["provenance"]["prompt_runs"][0]["schema_sha256"]]["type"] == "object"
+    assert {file["table"] for file in entry["files"]} == {"segments", "failures"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format_version": 1}'])
+def test_a_foreign_file_in_the_log_is_an_error_and_not_an_end(deployment, content):
+    deployment.connector.create("exports/team/_vv/log/00000000000000000000.json", content)
+    with pytest.raises(DeliveredDataError, match="is not a delivery log entry"):
+        read_log(deployment.connector, "exports/team")
+
+
+def test_an_entry_of_a_newer_version_is_refused(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    key = "exports/team/_vv/log/00000000000000000000.json"
+    entry = json.loads(deployment.connector.read(key))
+    deployment.connector.create("exports/newer/_vv/log/00000000000000000000.json", json.dumps({**entry, "format_version": 99}).encode())
+    with pytest.raises(DeliveredDataError, match="Upgrade vv_exports"):
+        read_log(deployment.connector, "exports/newer")

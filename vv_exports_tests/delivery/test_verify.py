@@ -1,0 +1,31 @@
+import pytest
+
+from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.verify import destinations, verify
+from vv_exports.errors import NotFoundError
+
+
+def test_a_changed_and_a_missing_file_are_named(deployment, clock):
+    snapshots = [deployment.snapshot("run_1"), deployment.snapshot("run_2")]
+    outcome = deliver(deployment.request(*snapshots), deployment.store, clock)
+    changed, missing = (deployment.folder / "deliveries/exports/team" / file.path for file in outcome.files)
+    content = bytearray(changed.read_bytes())
+    content[20] ^= 1
+    changed.write_bytes(content)
+    missing.unlink()
+    problems = verify(deployment.connector, "exports/team").problems
+    assert len(problems) == 2
+    assert f"{changed} has {len(content)} bytes with sha256" in problems[0]
+    assert problems[1] == f"{missing} is missing"
+
+
+def test_a_place_without_a_log_is_not_fine_but_an_error(deployment):
+    with pytest.raises(NotFoundError, match="no delivery log"):
+        verify(deployment.connector, "exports/team")
+
+
+def test_every_destination_of_a_connector_is_found(deployment, clock):
+    snapshot = deployment.snapshot()
+    deliver(deployment.request(snapshot), deployment.store, clock)
+    deliver(deployment.request(snapshot, subpath="elsewhere/deep"), deployment.store, clock)
+    assert destinations(deployment.connector) == ["elsewhere/deep", "exports/team"]

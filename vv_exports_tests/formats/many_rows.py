@@ -1,0 +1,65 @@
+"""``many_rows.py FORMAT ROWS``: writes and reads ROWS rows, says by how many bytes the process grew.
+
+A process of its own: the peak of a process never goes down again.
+"""
+
+import json
+import resource
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+
+from vv_exports.formats.base import Format
+from vv_exports.formats.catalog import format_named
+
+BATCH_ROWS = 1_000
+
+
+def batch() -> pa.RecordBatch:
+    """Rows of about 1.5 kB, all different: dictionaries must not do the format's work."""
+    return pa.RecordBatch.from_pylist(
+        [
+            {
+                "id": n,
+                "at": datetime(2026, 1, 1, tzinfo=UTC),
+                "text": f'line {n} "quoted"\r\n' * 40,
+                "objects": [{"label": f"{n} {k}", "score": n / 7 + k} for k in range(20)],
+            }
+            for n in range(BATCH_ROWS)
+        ]
+    )
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write(fmt: Format, path: Path, rows: pa.RecordBatch, times: int) -> None:
+    with fmt.open(path, rows.schema) as writer:
+        for _ in range(times):
+            writer.write(rows)
+
+
+def main(name: str, rows: int) -> None:
+    fmt, page = format_named(name), batch()
+    page = page.set_column(1, "at", page.column("at").cast(pa.timestamp("us", "UTC")))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x"
+        start = peak()
+        write(fmt, path, page, rows // BATCH_ROWS)
+        written = peak()
+        count = sum(part.num_rows for part in fmt.read(path, page.schema))
+        assert count == rows, count
+        done = {
+            "values": page.nbytes * (rows // BATCH_ROWS),
+            "writing": written - start,
+            "reading": peak() - start,
+        }
+    json.dump(done, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,105 @@
+"""Tables for the format tests: random nested ones, and one whose values are known to get lost elsewhere."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+TIME = pa.timestamp("us", "UTC")
+SCALARS = {
+    pa.string(): st.text()
+    | st.sampled_from(["", "null", "NaN", "NA", "1", "1.0", "true", "\r\n", ",", '"', "\x00"]),
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.float64(): st.floats(allow_nan=False, allow_infinity=False),
+    pa.bool_(): st.booleans(),
+    TIME: st.datetimes(timezones=st.just(UTC)),
+}
+NAMES = st.text(min_size=1, max_size=5) | st.sampled_from(
+    ["a.b", "a b", 'say "a"', "A", "a", "ä", "{", "[", "x,y"]
+)
+
+
+def _fields(types: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[list[pa.Field]]:
+    return st.lists(
+        st.builds(pa.field, NAMES, types), min_size=1, max_size=4, unique_by=lambda field: field.name
+    )
+
+
+def _nested(types: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataType]:
+    return st.builds(pa.list_, types) | st.builds(pa.struct, _fields(types))
+
+
+TYPES = st.recursive(st.sampled_from(list(SCALARS)), _nested, max_leaves=6)
+
+
+def values(kind: pa.DataType) -> st.SearchStrategy:
+    """Python values of a type, None among them."""
+    if pa.types.is_struct(kind):
+        return st.none() | st.fixed_dictionaries({field.name: values(field.type) for field in kind})
+    if pa.types.is_list(kind):
+        return st.none() | st.lists(values(kind.value_type), max_size=3)
+    return st.none() | SCALARS[kind]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    """Up to 12 rows of up to 4 columns."""
+    schema = pa.schema(draw(_fields(TYPES)))
+    rows = draw(st.lists(st.fixed_dictionaries({f.name: values(f.type) for f in schema}), max_size=12))
+    return pa.Table.from_pylist(rows, schema)
+
+
+def split(table: pa.Table, places: list[int]) -> list[pa.RecordBatch]:
+    """The table's rows in batches that end at the places."""
+    ends = sorted({0, table.num_rows, *(place for place in places if place < table.num_rows)})
+    return [
+        pa.RecordBatch.from_pylist(table.slice(start, end - start).to_pylist(), table.schema)
+        for start, end in pairwise(ends)
+    ]
+
+
+SPAN = pa.struct([("label", pa.string()), ("score", pa.float64())])
+SHOT = pa.struct(
+    [("name", pa.string()), ("Name", pa.string()), ("spans", pa.list_(SPAN)), ("size", pa.int64())]
+)
+HARD = pa.table(
+    {
+        "id": pa.array([0, -(2**63), 2**63 - 1, None, 7], pa.int64()),
+        "text": pa.array(["", None, "null", 'a "b", c\r\nd\ne\rf\x00\x0b\\ \U0001f3ac \u2028é', "NaN"]),
+        "x": pa.array([-0.0, 5e-324, 1e308, 2.0, None]),
+        "ok": pa.array([True, None, False, True, None]),
+        "at": pa.array(
+            [
+                datetime(1, 1, 1, tzinfo=UTC),
+                None,
+                datetime.max.replace(tzinfo=UTC),
+                datetime(2026, 11, 23, 9, 30, tzinfo=UTC),
+                datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+            ],
+            TIME,
+        ),
+        "shot": pa.array(
+            [
+                None,
+                {"name": None, "Name": None, "spans": None, "size": None},
+                {"name": "a", "Name": "A", "spans": [], "size": 2**53 + 1},
+                {"name": '"\n\\', "Name": "", "spans": [None, {"label": "𝄞", "score": 1.0}], "size": None},
+                None,
+            ],
+            SHOT,
+        ),
+        "tags": pa.array([None, [], [None], ["", "x,y", "\t"], ["NA", "1", "007"]]),
+    }
+)
+"""Values that some writer or reader of JSON or CSV is known to change."""
+
+PLAIN = pa.table(
+    {
+        "id": pa.array([2**53 + 1, 2], pa.int64()),
+        "text": pa.array(['a "b",\r\nc', ""]),
+        "shot": pa.array([{"size": 1, "span": {"from": 0.5}}, {"size": None, "span": {"from": 2.0}}]),
+        "tags": pa.array([["é", "x,y"], []]),
+    }
+)
+"""A table that every program should read, with no value that needs one of our conventions."""

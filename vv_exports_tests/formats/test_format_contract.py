@@ -1,0 +1,184 @@
+"""What every format promises, run for every format in the catalog."""
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vv_exports.errors import DeliveredDataError
+from vv_exports.formats.base import Format
+from vv_exports.formats.catalog import FORMATS
+from vv_exports_tests.formats.tables import HARD, PLAIN, split, tables
+
+MEBIBYTE = 1 << 20
+MANY_ROWS = Path(__file__).with_name("many_rows.py")
+
+
+def write(fmt: Format, path: Path, batches: list[pa.RecordBatch], schema: pa.Schema) -> Path:
+    with fmt.open(path, schema) as writer:
+        for batch in batches:
+            writer.write(batch)
+    return path
+
+
+def read(fmt: Format, path: Path, schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches(fmt.read(path, schema), schema)
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Arrow holds 0.0 and -0.0 to be equal: their text is not."""
+    return one.equals(other) and repr(one.to_pylist()) == repr(other.to_pylist())
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
+class TestFormatContract:
+    def test_values_that_get_lost_elsewhere_come_back(self, fmt, tmp_path):
+        path = write(fmt, tmp_path / f"hard{fmt.suffix}", HARD.to_batches(), HARD.schema)
+        assert same(read(fmt, path, HARD.schema), HARD)
+
+    @settings(deadline=None, max_examples=150)
+    @given(table=tables())
+    def test_any_nested_table_comes_back_as_it_was(self, fmt, table):
+        with TemporaryDirectory() as folder:
+            path = write(fmt, Path(folder) / "x", table.to_batches(), table.schema)
+            assert same(read(fmt, path, table.schema), table)
+
+    @settings(deadline=None, max_examples=50)
+    @given(table=tables(), places=st.lists(st.integers(1, 11)))
+    def test_the_split_into_batches_does_not_show_in_the_bytes(self, fmt, table, places):
+        with TemporaryDirectory() as folder:
+            whole = write(fmt, Path(folder) / "whole", table.to_batches(), table.schema)
+            parts = write(fmt, Path(folder) / "parts", split(table, places), table.schema)
+            assert parts.read_bytes() == whole.read_bytes()
+
+    def test_neither_does_it_across_blocks(self, fmt, tmp_path):
+        table = pa.table({"n": pa.array(range(150_000), pa.int64())})
+        whole = write(fmt, tmp_path / "whole", table.to_batches(), table.schema)
+        parts = write(fmt, tmp_path / "parts", table.to_batches(max_chunksize=7_001), table.schema)
+        assert parts.read_bytes() == whole.read_bytes()
+        assert read(fmt, parts, table.schema).equals(table)
+
+    def test_a_file_without_rows_is_complete(self, fmt, tmp_path):
+        path = write(fmt, tmp_path / "empty", [], HARD.schema)
+        assert path.stat().st_size > 0
+        assert read(fmt, path, HARD.schema).num_rows == 0
+
+    def test_a_row_larger_than_a_block_comes_back(self, fmt, tmp_path):
+        table = pa.table({"text": ["a\r\n" * MEBIBYTE, None, 'b"' * MEBIBYTE], "n": [1, 2, 3]})
+        path = write(fmt, tmp_path / "large", table.to_batches(), table.schema)
+        assert read(fmt, path, table.schema).equals(table)
+
+    def test_a_block_left_by_an_exception_leaves_no_file(self, fmt, tmp_path):
+        def interrupted():
+            with fmt.open(tmp_path / "x", HARD.schema) as writer:
+                writer.write(HARD.to_batches()[0])
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        gc.collect()
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(DeliveredDataError, match=f"cannot be read as a complete {fmt.name} file"):
+            read(fmt, tmp_path / "x", HARD.schema)
+
+    def test_a_dropped_writer_leaves_no_file(self, fmt, tmp_path):
+        writer = fmt.open(tmp_path / "x", HARD.schema)
+        writer.write(HARD.to_batches()[0])
+        del writer
+        gc.collect()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_has_the_files_name_before_it_is_complete(self, fmt, tmp_path):
+        path = tmp_path / "x"
+        with fmt.open(path, HARD.schema) as writer:
+            writer.write(HARD.to_batches()[0])
+            assert not path.exists()
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_an_abandoned_rewrite_leaves_the_earlier_file(self, fmt, tmp_path):
+        path = write(fmt, tmp_path / "x", HARD.to_batches(), HARD.schema)
+        fmt.open(path, HARD.schema).abandon()
+        assert same(read(fmt, path, HARD.schema), HARD)
+
+    def test_a_closed_writer_takes_no_batch(self, fmt, tmp_path):
+        writer = fmt.open(tmp_path / "x", HARD.schema)
+        writer.close()
+        writer.close()
+        with pytest.raises(ValueError, match="the writer is closed"):
+            writer.write(HARD.to_batches()[0])
+
+    def test_a_batch_of_another_schema_is_refused_and_the_file_abandoned(self, fmt, tmp_path):
+        writer = fmt.open(tmp_path / "x", HARD.schema)
+        with pytest.raises(ValueError, match="another schema than the file"):
+            writer.write(PLAIN.to_batches()[0])
+        with pytest.raises(ValueError, match="was abandoned and cannot be completed"):
+            writer.close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_of_no_bytes_is_refused(self, fmt, tmp_path):
+        (tmp_path / "x").touch()
+        with pytest.raises(DeliveredDataError, match="has no bytes"):
+            read(fmt, tmp_path / "x", HARD.schema)
+
+    @pytest.mark.parametrize("kept", [0.1, 0.5, 0.98])
+    def test_a_cut_off_file_is_refused(self, fmt, kept, tmp_path):
+        path = write(fmt, tmp_path / "x", HARD.to_batches() * 100, HARD.schema)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * kept)])
+        with pytest.raises(DeliveredDataError, match="Deliver again"):
+            read(fmt, path, HARD.schema)
+
+    def test_other_columns_than_expected_are_refused(self, fmt, tmp_path):
+        path = write(fmt, tmp_path / "x", HARD.to_batches(), HARD.schema)
+        with pytest.raises(DeliveredDataError, match="Deliver again"):
+            read(fmt, path, HARD.drop_columns("shot").schema)
+
+    def test_memory_does_not_grow_with_the_file(self, fmt):
+        done = subprocess.run(
+            [sys.executable, MANY_ROWS, fmt.name, "300000"], capture_output=True, text=True, check=True
+        )
+        peak = json.loads(done.stdout)
+        assert peak["values"] > 300 * MEBIBYTE
+        assert peak["writing"] < 160 * MEBIBYTE, peak
+        assert peak["reading"] < 160 * MEBIBYTE, peak
+
+
+NESTED = [
+    (2**53 + 1, 'a "b",\r\nc', {"size": 1, "span": {"from": 0.5}}, ["é", "x,y"]),
+    (2, "", {"size": None, "span": {"from": 2.0}}, []),
+]
+AS_TEXT = [
+    (2**53 + 1, 'a "b",\r\nc', '{"size":1,"span":{"from":0.5}}', '["é","x,y"]'),
+    (2, "", '{"size":null,"span":{"from":2.0}}', "[]"),
+]
+EXPECTED = {"parquet": NESTED, "jsonl": NESTED, "json": NESTED, "csv": AS_TEXT}
+DUCKDB = {"parquet": "read_parquet", "jsonl": "read_json", "json": "read_json", "csv": "read_csv"}
+POLARS = {
+    "parquet": pl.read_parquet,
+    "jsonl": lambda path: pl.scan_ndjson(path).collect(),
+    "json": pl.read_json,
+    "csv": pl.read_csv,
+}
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
+class TestOtherReaders:
+    """Without an option: the suffix and the content must be enough."""
+
+    def test_duckdb_reads_typed_rows(self, fmt, tmp_path):
+        path = write(fmt, tmp_path / f"x{fmt.suffix}", PLAIN.to_batches(), PLAIN.schema)
+        rows = duckdb.connect().execute(f"from {DUCKDB[fmt.name]}('{path}')").fetchall()
+        assert rows == EXPECTED[fmt.name]
+
+    def test_polars_reads_typed_rows(self, fmt, tmp_path):
+        path = write(fmt, tmp_path / f"x{fmt.suffix}", PLAIN.to_batches(), PLAIN.schema)
+        assert POLARS[fmt.name](path).rows() == EXPECTED[fmt.name]
