@@ -1,8 +1,8 @@
 """What this deployment exports and where: the configuration file, its rules, and how it is found.
 
-The models are the shape of the file. Rules that need more than one entry of it (a destination's connector, two
-destinations that overlap) are checked after them, on all entries that are sound, so one reading tells every
-problem. Nothing here opens a source or a connector.
+The models are the shape of the file. Rules that need more than one entry of it (a destination's connector,
+two destinations that overlap) are checked after them, on all entries that are sound, so one reading tells
+every problem. Nothing here opens a source or a connector.
 
 To add a kind of source or a provider: a class, its line in ``SOURCES`` or ``PROVIDERS``, its member in
 ``SourceConfig`` or ``ConnectorConfig``.
@@ -37,7 +37,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from vv_exports.domain.destinations import check_subpath, comparable
-from vv_exports.domain.prompt_runs import DELIVERABLE, RunStatus
+from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import ConfigurationError, DestinationError, NotFoundError
 
 ENVIRONMENT_VARIABLE = "VV_EXPORTS_CONFIG"
@@ -75,8 +75,8 @@ def _base_path(value: str, info: ValidationInfo) -> str:
 
 
 _CRON_SHORTHANDS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@yearly"})
-_MONTHS = tuple("jan feb mar apr may jun jul aug sep oct nov dec".split())
-_WEEKDAYS = tuple("sun mon tue wed thu fri sat".split())
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _CRON_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),
@@ -94,14 +94,18 @@ def _cron(value: str) -> str:
     if len(fields) != len(_CRON_FIELDS):
         raise ValueError("must have five fields: minute, hour, day of the month, month, day of the week")
     for text, (name, low, high, words) in zip(fields, _CRON_FIELDS, strict=True):
-        numbers = {word: low + place for place, word in enumerate(words)}
-        numbers |= {str(number): number for number in range(low, high + 1)}
         for item in text.split(","):
             found = _CRON_ITEM.fullmatch(item)
-            ends = [numbers.get(end.lstrip("0") or "0") for end in found.groups() if end] if found else [None]
-            if None in ends or ends != sorted(end for end in ends if end is not None):
-                raise ValueError(f"{item!r} is not a {name} ({low}-{high}, *, lists, ranges, /steps)")
+            ends = [_cron_number(end, low, words) for end in found.groups() if end] if found else [-1]
+            if ends != sorted(ends) or any(not low <= end <= high for end in ends):
+                raise ValueError(f"{item!r} does not fit the {name} ({low}-{high}, *, lists, ranges, /steps)")
     return value
+
+
+def _cron_number(text: str, low: int, words: tuple[str, ...]) -> int:
+    if text in words:
+        return low + words.index(text)
+    return int(text) if text.isdecimal() else -1
 
 
 def _timezone(value: str) -> str:
@@ -216,7 +220,9 @@ class AutomationConfig(_Model):
         default="parquet", description="The format of the files."
     )
     on_status: frozenset[Literal[RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]] = Field(
-        default=DELIVERABLE, min_length=1, description="The statuses in which a prompt run is delivered."
+        default=frozenset({RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES}),
+        min_length=1,
+        description="The statuses in which a prompt run is delivered.",
     )
     partial: Literal["deliver", "hold"] = Field(
         default="deliver", description="What to do with a run that is completed_with_failures."
@@ -229,7 +235,7 @@ class AutomationConfig(_Model):
     def subpath(self) -> str:
         """The collection's folder below the connector's export_base_path, checked and canonical."""
         if self.destination_subpath is None:
-            raise DestinationError("this automation is of no configuration, so its default subpath is unknown")
+            raise DestinationError("an automation outside a configuration has no default subpath")
         return self.destination_subpath
 
 
@@ -254,7 +260,7 @@ class Config(_Destinations, extra="forbid"):
     """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
 
     source: SourceConfig = Field(description="Where prompt runs are read.")
-    storage: Place = Field(description="Where snapshots and downloads are kept: a folder, or a URL for fsspec.")
+    storage: Place = Field(description="Where snapshots and downloads are kept: a folder, or an fsspec URL.")
 
     def connector(self, connector_id: str) -> LocalConnectorConfig:
         """A connector. Raises NotFoundError."""
@@ -346,8 +352,8 @@ def _file(path: Path | None) -> tuple[Path | Traversable, Path]:
 class _Document:
     """A YAML document as mappings, lists, text, booleans and nulls.
 
-    Keys, and values that YAML would take for numbers or dates, are the text that stands in the file: an index id
-    ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem.
+    Keys, and values that YAML would take for numbers or dates, are the text that stands in the file: an index
+    id ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem.
     """
 
     _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -371,7 +377,7 @@ class _Document:
             raise ConfigurationError(where, ["is nested without end"]) from error
         if not isinstance(data, dict):
             keys = ", ".join(Config.model_fields)
-            raise ConfigurationError(where, [f"holds {_shown(data)}; it must be a mapping with the keys {keys}"])
+            raise ConfigurationError(where, [f"holds {_shown(data)}; it must be a mapping with {keys}"])
         return data
 
     def _value(self, node: yaml.Node | None, at: _Location) -> Any:
@@ -414,13 +420,11 @@ class _Document:
 # --- rules between entries --------------------------------------------------------------------------------
 
 
-def _resolved(
-    parts: _Destinations, declared: Collection[str], problems: list[str]
-) -> dict[str, IndexConfig]:
+def _resolved(parts: _Destinations, declared: Collection[str], problems: list[str]) -> dict[str, IndexConfig]:
     """The indexes with every automation's subpath set; adds what is wrong to ``problems``.
 
-    ``declared`` are the ids of all connectors in the file. One that is missing in ``parts`` has problems of its
-    own, which are told already.
+    ``declared`` are the ids of all connectors in the file. One that is missing in ``parts`` has problems of
+    its own, which are told already.
     """
     boundaries = {key: connector.real_boundary() for key, connector in parts.connectors.items()}
     folders: dict[str, str] = {}
@@ -449,7 +453,7 @@ def _connector_problems(
     connector_id = automation.destination_connector_id
     place = f"{at}.destination_connector_id: {_shown(connector_id)}"
     if connector_id not in declared:
-        yield f"{place} is not a connector of this file.{_did_you_mean(connector_id, declared)}"
+        yield f"{place} is not a connector of this file.{_did_you_mean(connector_id, declared, 'There is')}"
     elif connector_id in parts.connectors and "export" not in parts.connectors[connector_id].scopes:
         scopes = ", ".join(sorted(parts.connectors[connector_id].scopes))
         at_connector = _dotted(("connectors", connector_id, "scopes"))
@@ -465,14 +469,14 @@ def _subpath(index_id: str, automation: AutomationConfig, parts: _Destinations) 
     try:
         return check_subpath(index_id, boundary=boundary)
     except DestinationError as error:
-        raise DestinationError(f"must be set, because the index id cannot stand in for it: {error}") from error
+        raise DestinationError(f"must be set, as the index id cannot stand in for it: {error}") from error
 
 
 def _overlap_problems(folders: Mapping[str, str]) -> Iterator[str]:
     """``folders``: automation's place in the file -> its full folder."""
     taken: dict[tuple[str, ...], str] = {}
-    by_depth = sorted(((comparable(folder), at) for at, folder in folders.items()), key=lambda each: len(each[0]))
-    for segments, at in by_depth:
+    by_place = {at: comparable(folder) for at, folder in folders.items()}
+    for at, segments in sorted(by_place.items(), key=lambda each: len(each[1])):
         outer = next((taken[head] for n in range(len(segments) + 1) if (head := segments[:n]) in taken), None)
         if outer is None:
             taken[segments] = at
@@ -484,14 +488,21 @@ def _overlap_problems(folders: Mapping[str, str]) -> Iterator[str]:
 
 
 def _without_faulty(data: Mapping[str, Any], errors: Iterable[ErrorDetails]) -> dict[str, Any]:
-    """The file without the entries that have problems, for the rules between the others."""
+    """The file without what has problems of its own, for the rules between entries.
+
+    An automation goes as a whole only where the problem hides where it delivers to.
+    """
     rest = copy.deepcopy(dict(data))
     for error in errors:
         match error["loc"]:
             case ("connectors", connector_id, *_):
                 rest["connectors"].pop(connector_id, None)
-            case ("indexes", index_id, "automations", name, *_):
-                rest["indexes"].get(index_id, {}).get("automations", {}).pop(name, None)
+            case ("indexes", index_id, "automations", name, *field):
+                automations = rest["indexes"].get(index_id, {}).get("automations", {})
+                if field and field[0] not in {"destination_connector_id", "destination_subpath", "[key]"}:
+                    automations.get(name, {}).pop(field[0], None)
+                else:
+                    automations.pop(name, None)
             case ("indexes", index_id, *_):
                 rest["indexes"].pop(index_id, None)
             case (key, *_):
@@ -534,7 +545,8 @@ def _problem(error: ErrorDetails) -> str:
             allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             return f"{at}: {value} is not allowed.{_did_you_mean(error['input'], allowed)}"
         case "value_error":
-            return f"{at}: {value}: {error['ctx']['error']}"
+            reason = str(error["ctx"]["error"])
+            return f"{at}: {reason}" if value in reason else f"{at}: {value}: {reason}"
         case kind:
             return f"{at}: {value}: {_EXPECTED.get(kind, error['msg'])}"
 
@@ -583,9 +595,10 @@ def _automation_at(index_id: str, name: str) -> _Location:
 
 def _dotted(location: _Location) -> str:
     """A place in the file; a key that would blur the path is in quotes."""
-    return ".".join(
-        str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shown(part) for part in location
-    ) or "the file"
+    return (
+        ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shown(part) for part in location)
+        or "the file"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -593,16 +606,16 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"  # noqa: PLR2004
 
 
-def _did_you_mean(wrong: Any, known: Collection[str]) -> str:
+def _did_you_mean(wrong: Any, known: Collection[str], all_are: str = "Allowed") -> str:
     """What to use instead: the nearest name, and all there are up to twenty. Begins with a blank."""
     close = difflib.get_close_matches(str(wrong), known, n=1)
     names = sorted(known)[:20]
     more = f" and {len(known) - len(names)} more" if len(known) > len(names) else ""
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{hint} Allowed: {', '.join(names) or 'none, as there is none'}{more}"
+    return f"{hint} {all_are}: {', '.join(names) or 'none'}{more}"
 
 
 def _entry(noun: str, wanted: str, known: Mapping[str, _Entry], where: str) -> _Entry:
     if wanted in known:
         return known[wanted]
-    raise NotFoundError(f"{where} has no {noun} {wanted!r}.{_did_you_mean(wanted, known)}")
+    raise NotFoundError(f"{where} has no {noun} {_shown(wanted)}.{_did_you_mean(wanted, known, 'There is')}")

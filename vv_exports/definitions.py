@@ -1,15 +1,10 @@
 """The composition root: configuration in, Dagster definitions out. Loaded by Dagster, see ``workspace.yaml``."""
 
-import warnings
-
 import dagster as dg
 
 from vv_exports.config import load_config
 from vv_exports.defs.build import build_definitions
 from vv_exports.pipeline import Pipeline
-
-# `backfill_policy` is marked beta in Dagster 1.13 and says so once for each asset at every load.
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 @dg.definitions

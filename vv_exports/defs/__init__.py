@@ -1,0 +1,10 @@
+"""Everything Dagster and nothing else.
+
+Two parameters that this package cannot do without are marked beta in Dagster 1.13 and say so at every use.
+"""
+
+import warnings
+
+import dagster as dg
+
+warnings.filterwarnings("ignore", message="Parameter `(backfill_policy|data_version)`", category=dg.BetaWarning)

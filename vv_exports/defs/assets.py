@@ -250,7 +250,7 @@ def _taken_here(pipeline: Pipeline, taken: TakenSnapshot) -> dg.AssetMaterializa
 
 def _tag(context: dg.AssetExecutionContext, export_id: str, request: ExportRequest) -> None:
     """Make a launch findable as an export, wherever it was launched."""
-    context.instance.add_run_tags(context.run_id, export_tags(export_id, request))
+    context.instance.add_run_tags(context.run.run_id, export_tags(export_id, request))
 
 
 def export_tags(export_id: str, request: ExportRequest) -> dict[str, str]:

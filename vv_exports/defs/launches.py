@@ -19,7 +19,9 @@ def open_instance(environ: Mapping[str, str], folder: Path) -> dg.DagsterInstanc
     if environ.get("DAGSTER_HOME"):
         return dg.DagsterInstance.get()
     home = folder if (folder / "dagster.yaml").exists() else folder / ".dagster"
-    home.mkdir(exist_ok=True)
+    if home != folder and not (home / "dagster.yaml").exists():
+        home.mkdir(exist_ok=True)
+        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     return dg.DagsterInstance.from_config(str(home))
 
 
@@ -61,11 +63,11 @@ def launch(
 
 
 def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    """Why a run failed, in the words of the innermost error; None where no step says."""
+    """Why a run failed, in the words of the first error that is not Dagster's own; None where nothing says."""
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
         event = record.event_log_entry.dagster_event
         error = event.step_failure_data.error if event is not None else None
-        while error is not None and error.cause is not None:
+        while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
             error = error.cause
         if error is not None:
             return error.message.strip().removeprefix(f"vv_exports.errors.{error.cls_name}: ")

@@ -149,7 +149,7 @@ def _refused(value: object, reason: str, boundary: str) -> DestinationError:
     if len(shown) > 120:  # noqa: PLR2004 - about a line of a terminal
         shown = f"{shown[:100]}… ({len(shown)} characters)"
     return DestinationError(
-        f"destination subpath {shown} is refused: it {reason}. "
+        f"subpath {shown} is refused: it {reason}. "
         f"It must name a folder inside {boundary}, in the manner of 'exports/review-team'"
     )
 

@@ -66,8 +66,19 @@ def _header(schema: pa.Schema) -> bytes:
 
 def _cells(column: pa.Array) -> pa.Array:
     text = _text(column)
-    quoted = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
-    return pc.fill_null(pc.if_else(pc.match_substring_regex(text, _MUST_BE_QUOTED), quoted, text), "")
+    if pa.types.is_string(column.type) or pa.types.is_nested(column.type):
+        text = _quoted(text)
+    return pc.fill_null(text, "")
+
+
+def _quoted(text: pa.Array) -> pa.Array:
+    """Quotes around the values that need them. A null stays null."""
+    needed = pc.match_substring_regex(text, _MUST_BE_QUOTED)
+    if not pc.any(needed).as_py():
+        return text
+    return pc.if_else(
+        needed, pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', ""), text
+    )
 
 
 def _text(column: pa.Array) -> pa.Array:

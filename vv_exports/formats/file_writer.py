@@ -81,8 +81,10 @@ class FileWriter:
         """See ``TableWriter.abandon``."""
         if self._state == "open":
             self._state = "abandoned"
-            self._remove()
-            self._encoder.discard()
+            try:
+                self._remove()
+            finally:
+                self._encoder.discard()
 
     def __enter__(self) -> Self:
         return self

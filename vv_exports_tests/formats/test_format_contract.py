@@ -20,7 +20,7 @@ from vv_exports.formats.catalog import FORMATS
 from vv_exports_tests.formats.tables import HARD, PLAIN, split, tables
 
 MEBIBYTE = 1 << 20
-MANY_ROWS = Path(__file__).with_name("many_rows.py")
+REPOSITORY = Path(__file__).parents[2]
 
 
 def write(fmt: Format, path: Path, batches: list[pa.RecordBatch], schema: pa.Schema) -> Path:
@@ -109,6 +109,14 @@ class TestFormatContract:
         fmt.open(path, HARD.schema).abandon()
         assert same(read(fmt, path, HARD.schema), HARD)
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+    def test_a_full_disk_leaves_no_file(self, fmt, tmp_path):
+        (tmp_path / "x.unfinished").symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left"):
+            write(fmt, tmp_path / "x", HARD.to_batches() * 100, HARD.schema)
+        gc.collect()
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_closed_writer_takes_no_batch(self, fmt, tmp_path):
         writer = fmt.open(tmp_path / "x", HARD.schema)
         writer.close()
@@ -144,7 +152,10 @@ class TestFormatContract:
 
     def test_memory_does_not_grow_with_the_file(self, fmt):
         done = subprocess.run(
-            [sys.executable, MANY_ROWS, fmt.name, "300000"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "vv_exports_tests.formats.many_rows", fmt.name, "300000"],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            check=True,
         )
         peak = json.loads(done.stdout)
         assert peak["values"] > 300 * MEBIBYTE
@@ -161,7 +172,12 @@ AS_TEXT = [
     (2, "", '{"size":null,"span":{"from":2.0}}', "[]"),
 ]
 EXPECTED = {"parquet": NESTED, "jsonl": NESTED, "json": NESTED, "csv": AS_TEXT}
-DUCKDB = {"parquet": "read_parquet", "jsonl": "read_json", "json": "read_json", "csv": "read_csv"}
+DUCKDB = {
+    "parquet": "read_parquet('{}')",
+    "jsonl": "read_json('{}')",
+    "json": "read_json('{}')",
+    "csv": "read_csv('{}', allow_quoted_nulls = false)",
+}
 POLARS = {
     "parquet": pl.read_parquet,
     "jsonl": lambda path: pl.scan_ndjson(path).collect(),
@@ -172,11 +188,11 @@ POLARS = {
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 class TestOtherReaders:
-    """Without an option: the suffix and the content must be enough."""
+    """The options are those of ``docs/formats.md``: suffix and content are enough for the rest."""
 
     def test_duckdb_reads_typed_rows(self, fmt, tmp_path):
         path = write(fmt, tmp_path / f"x{fmt.suffix}", PLAIN.to_batches(), PLAIN.schema)
-        rows = duckdb.connect().execute(f"from {DUCKDB[fmt.name]}('{path}')").fetchall()
+        rows = duckdb.connect().execute("from " + DUCKDB[fmt.name].format(path)).fetchall()
         assert rows == EXPECTED[fmt.name]
 
     def test_polars_reads_typed_rows(self, fmt, tmp_path):

@@ -1,0 +1,59 @@
+"""A whole deployment below one folder: configuration, archive, client."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from vv_exports.client import VVExports
+
+CONFIG: dict[str, Any] = {
+    "source": {"kind": "local_archive", "path": "archive"},
+    "storage": "storage",
+    "connectors": {
+        "conn_export": {"provider": "local", "root": ".", "export_base_path": "deliveries", "scopes": ["export"]},
+        "conn_import": {"provider": "local", "root": ".", "export_base_path": "incoming", "scopes": ["import"]},
+    },
+    "indexes": {
+        "idx": {
+            "automations": {
+                "team": {"destination_connector_id": "conn_export", "destination_subpath": "exports/team"},
+                "held": {
+                    "destination_connector_id": "conn_export",
+                    "destination_subpath": "exports/held",
+                    "format": "csv",
+                    "partial": "hold",
+                    "paused": True,
+                },
+                "off": {
+                    "destination_connector_id": "conn_export",
+                    "destination_subpath": "exports/off",
+                    "enabled": False,
+                },
+            }
+        }
+    },
+}
+
+
+def write_config(folder: Path, config: dict[str, Any] = CONFIG) -> Path:
+    """Write a configuration. Returns its path."""
+    path = folder / "vv_exports.yaml"
+    path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+    return path
+
+
+def client_of(folder: Path, config: dict[str, Any] = CONFIG) -> VVExports:
+    """A client with a Dagster instance of its own, in memory."""
+    return VVExports(write_config(folder, config), instance=dg.DagsterInstance.ephemeral())
+
+
+def written_files(folder: Path) -> dict[str, bytes]:
+    """Every file at the destinations."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for name in ("deliveries", "incoming", "other")
+        for path in sorted((folder / name).rglob("*"))
+        if path.is_file()
+    }

@@ -1,0 +1,38 @@
+"""Blocks end where the rows say, however they come in."""
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vv_exports.formats.blocks import Blocks, row_bytes
+from vv_exports_tests.formats.tables import split, tables
+
+
+def regrouped(blocks, batches):
+    for batch in batches:
+        yield from blocks.add(batch)
+    yield from blocks.rest()
+
+
+@settings(deadline=None)
+@given(tables(), st.lists(st.integers(1, 11)), st.integers(1, 12), st.integers(1, 200))
+def test_the_same_rows_make_the_same_blocks(table, places, max_rows, max_bytes):
+    whole = list(regrouped(Blocks(max_rows, max_bytes), table.to_batches()))
+    parts = list(regrouped(Blocks(max_rows, max_bytes), split(table, places)))
+    assert [block.num_rows for block in parts] == [block.num_rows for block in whole]
+    assert pa.Table.from_batches(parts, table.schema).equals(table)
+
+
+@settings(deadline=None)
+@given(tables(), st.integers(1, 12), st.integers(1, 200))
+def test_a_block_exceeds_its_bytes_by_less_than_a_row(table, max_rows, max_bytes):
+    for block in regrouped(Blocks(max_rows, max_bytes), table.to_batches()):
+        *before, _last = row_bytes(block.to_struct_array()).to_pylist()
+        assert sum(before) < max_bytes
+        assert block.num_rows <= max_rows
+
+
+def test_a_size_counts_values_and_not_what_lies_below_a_null():
+    below = pa.array(["hidden", "abc"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), below, mask=pa.array([True, False]))
+    assert row_bytes(lists).to_pylist() == [4, 4 + 4 + 3]

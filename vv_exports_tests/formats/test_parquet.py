@@ -1,0 +1,40 @@
+"""What only the Parquet format promises."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vv_exports.formats.parquet import Parquet
+from vv_exports_tests.formats.tables import HARD
+
+MEBIBYTE = 1 << 20
+
+
+def footer(tmp_path, batches):
+    with Parquet().open(tmp_path / "x.parquet", batches[0].schema) as writer:
+        for batch in batches:
+            writer.write(batch)
+    return pq.read_metadata(tmp_path / "x.parquet")
+
+
+def test_small_batches_share_a_row_group(tmp_path):
+    assert footer(tmp_path, HARD.to_batches(max_chunksize=1) * 50).num_row_groups == 1
+
+
+def test_a_row_group_ends_at_65536_rows(tmp_path):
+    rows = pa.record_batch({"n": pa.array(range(100_000), pa.int64())})
+    found = footer(tmp_path, [rows])
+    assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [65_536, 34_464]
+
+
+def test_a_row_group_ends_with_the_row_that_reaches_32_mebibytes(tmp_path):
+    rows = pa.record_batch({"text": ["x" * MEBIBYTE] * 70})
+    found = footer(tmp_path, [rows])
+    assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [32, 32, 6]
+
+
+def test_columns_are_zstd_with_statistics_and_the_arrow_schema(tmp_path):
+    found = footer(tmp_path, HARD.to_batches())
+    column = found.row_group(0).column(0)
+    assert column.compression == "ZSTD"
+    assert (column.statistics.min, column.statistics.max) == (-(2**63), 2**63 - 1)
+    assert b"ARROW:schema" in found.metadata

@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import pytest
+
+from vv_exports.domain.exports import ExportStatus
+from vv_exports.errors import (
+    DestinationError,
+    IdempotencyError,
+    NotFoundError,
+    RequestError,
+    RunFailedError,
+    SelectionError,
+    SourceDataError,
+)
+from vv_exports_tests.archives import segment, write_run
+from vv_exports_tests.deployments import client_of, written_files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    archive = tmp_path / "archive"
+    write_run(archive, run_id="run_123", executed_at="2026-10-01T00:00:00Z")
+    write_run(archive, run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=2)
+    write_run(archive, run_id="run_125", executed_at="2026-10-03T00:00:00Z", status="completed_with_failures")
+    for number, status in enumerate(["pending", "processing", "failed", "cancelled"], start=126):
+        write_run(archive, run_id=f"run_{number}", executed_at="2026-10-04T00:00:00Z", status=status)
+    return tmp_path
+
+
+@pytest.fixture
+def client(folder):
+    return client_of(folder)
+
+
+def test_an_index_export_of_chosen_runs_is_a_folder_of_its_own(client, folder):
+    export = client.exports.create_index_export(
+        index_id="idx",
+        prompt_run_ids=["run_123", "run_124"],
+        destination_connector_id="conn_export",
+        destination_subpath="exports/editorial",
+    )
+    export = client.exports.wait_for_completion(export.export_id)
+    assert (export.status, export.rows, export.files) == (ExportStatus.COMPLETED, 5, 2)
+    assert export.destination_uri == str(folder / "deliveries/exports/editorial" / export.export_id)
+    inside = {path.split(export.export_id)[1] for path in written_files(folder)}
+    assert {path.split("/part-")[0] for path in inside} == {
+        "/segments/prompt_id=prm/prompt_run_id=run_123",
+        "/segments/prompt_id=prm/prompt_run_id=run_124",
+        "/_vv/owner.json",
+        "/_vv/log/00000000000000000000.json",
+    }
+
+
+def test_an_index_export_without_a_choice_holds_all_finished_runs(client):
+    export = client.exports.create_index_export("idx", None, "conn_export", "all")
+    assert export.rows == 3 + 2 + 3
+
+
+def test_a_prompt_run_export_finds_its_index(client):
+    export = client.exports.create_prompt_run_export("run_124", "conn_export")
+    assert (export.export_type, export.target_id, export.index_id, export.rows) == ("prompt_run", "run_124", "idx", 2)
+    with pytest.raises(NotFoundError, match="'run_999' does not exist in any configured index"):
+        client.exports.create_prompt_run_export("run_999", "conn_export")
+
+
+def test_a_download_is_one_zip_and_the_same_request_gives_it_again(client, folder):
+    export = client.exports.create_index_export("idx", idempotency_key="k")
+    download = client.exports.download(export.export_id, folder / "out.zip")
+    assert (download.written, download.path.read_bytes()[:2]) == (True, b"PK")
+    again = client.exports.create_index_export("idx", idempotency_key="k")
+    assert again == export
+    assert client.exports.download(again.export_id, folder / "out.zip").written is False
+
+
+def test_an_idempotency_key_belongs_to_one_request(client, folder):
+    client.exports.create_index_export("idx", destination_connector_id="conn_export", idempotency_key="k")
+    before = written_files(folder)
+    with pytest.raises(IdempotencyError, match="'k' was used before, for another request"):
+        client.exports.create_index_export("idx", idempotency_key="k")
+    with pytest.raises(IdempotencyError, match="blank"):
+        client.exports.create_index_export("idx", idempotency_key=" ")
+    assert written_files(folder) == before
+
+
+def test_a_failed_export_is_tried_again_under_its_id(client, folder):
+    record = folder / "archive/indexes/idx/prompt_runs/run_123/segment_results.jsonl"
+    good = record.read_bytes()
+    record.write_bytes(good[:-20])
+    failed = client.exports.create_index_export("idx", None, "conn_export", "x", idempotency_key="k")
+    assert failed.status == ExportStatus.FAILED
+    assert "segment_results.jsonl" in failed.error_message
+    assert "line 3" in failed.error_message
+    assert written_files(folder) == {}
+    with pytest.raises(RunFailedError, match=r"line 3"):
+        client.exports.wait_for_completion(failed.export_id)
+    record.write_bytes(good)
+    export = client.exports.create_index_export("idx", None, "conn_export", "x", idempotency_key="k")
+    assert (export.export_id, export.status) == (failed.export_id, ExportStatus.COMPLETED)
+    assert [one.export_id for one in client.exports.list()] == [export.export_id]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "message"),
+    [
+        ({"index_id": "nope"}, NotFoundError, "index 'nope' does not exist"),
+        ({"prompt_run_ids": []}, SelectionError, "an empty list of prompt runs"),
+        ({"prompt_run_ids": ["run_999"]}, NotFoundError, "prompt run 'run_999' does not exist"),
+        ({"prompt_run_ids": ["run_123", "run_123"]}, SelectionError, "named twice"),
+        ({"prompt_run_ids": ["run_126"]}, SelectionError, "'run_126' is pending"),
+        ({"prompt_run_ids": ["run_123", "run_127"]}, SelectionError, "'run_127' is processing"),
+        ({"prompt_run_ids": ["run_128"]}, SelectionError, "'run_128' is failed"),
+        ({"prompt_run_ids": ["run_129"]}, SelectionError, "'run_129' is cancelled"),
+        ({"destination_connector_id": "nope"}, NotFoundError, "connector 'nope' does not exist"),
+        ({"destination_connector_id": "conn_import"}, DestinationError, "not 'export'"),
+        ({"destination_subpath": "x"}, DestinationError, "without a connector"),
+        ({"format": "xlsx"}, RequestError, "xlsx"),
+        ({"destination_connector_id": "conn_export", "destination_subpath": "../x"}, DestinationError, r"\.\./x"),
+        ({"destination_connector_id": "conn_export", "destination_subpath": "exports/team"}, DestinationError, "automation 'team'"),
+        ({"destination_connector_id": "conn_export", "destination_subpath": "exports/team/x"}, DestinationError, "automation 'team'"),
+        ({"destination_connector_id": "conn_export", "destination_subpath": "Exports/TEAM"}, DestinationError, "automation 'team'"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_is_written(client, folder, request_, error, message):
+    with pytest.raises(error, match=message):
+        client.exports.create_index_export(**{"index_id": "idx", **request_})
+    assert written_files(folder) == {}
+    assert not (folder / "storage").exists()
+    assert client.instance.get_runs() == []
+
+
+def test_an_automation_delivers_what_is_finished_once(client, folder):
+    outcome = client.automations.run("idx", "team")
+    assert outcome.delivered == ("run_123", "run_124", "run_125")
+    assert (outcome.rows, outcome.files) == (8, 3)
+    before = written_files(folder)
+    again = client.automations.run("idx", "team")
+    assert (again.delivered, again.dagster_run_ids) == ((), ())
+    assert again.already_delivered == ("run_123", "run_124", "run_125")
+    assert written_files(folder) == before
+
+
+def test_an_automation_delivers_a_changed_run_again_and_nothing_else(client, folder):
+    client.automations.run("idx", "team")
+    write_run(folder / "archive", run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=6)
+    assert client.automations.retrieve("idx", "team").waiting == 1
+    outcome = client.automations.run("idx", "team")
+    assert (outcome.delivered, outcome.rows) == (("run_124",), 6)
+
+
+def test_held_runs_wait_until_they_are_named(client):
+    assert client.automations.retrieve("idx", "held").held == 1
+    assert client.automations.run("idx", "held").delivered == ("run_123", "run_124")
+    assert client.automations.run("idx", "held", ["run_125"]).delivered == ("run_125",)
+    assert client.automations.retrieve("idx", "held").held == 0
+
+
+def test_a_disabled_automation_says_so(client):
+    with pytest.raises(SelectionError, match="enabled: true"):
+        client.automations.run("idx", "off")
+
+
+def test_a_lost_dagster_database_causes_no_second_delivery(client, folder):
+    client.automations.run("idx", "team")
+    before = written_files(folder)
+    fresh = client_of(folder)
+    outcome = fresh.automations.run("idx", "team")
+    assert outcome.delivered == ()
+    assert len(outcome.dagster_run_ids) == 1, "the new database learns what is delivered"
+    assert written_files(folder) == before
+
+
+def test_a_sync_takes_snapshots_of_new_and_changed_runs_only(client, folder):
+    assert client.prompt_runs.sync("idx").snapshots_taken == ("run_123", "run_124", "run_125")
+    assert client.prompt_runs.sync("idx").snapshots_taken == ()
+    write_run(folder / "archive", run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=[segment(7)])
+    assert client.prompt_runs.sync("idx").snapshots_taken == ("run_124",)
+    revisions = {one.run.run_id: one.snapshot and one.snapshot.revision for one in client.prompt_runs.list("idx")}
+    assert revisions == {"run_123": 1, "run_124": 2, "run_125": 1, "run_126": None, "run_127": None, "run_128": None, "run_129": None}
+
+
+def test_a_broken_archive_stops_a_sync_with_file_and_line(client, folder):
+    record = folder / "archive/indexes/idx/prompt_runs/run_124/prompt_run.json"
+    record.write_text("{")
+    with pytest.raises(SourceDataError, match=r"run_124/prompt_run\.json"):
+        client.prompt_runs.sync("idx")
