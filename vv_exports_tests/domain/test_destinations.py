@@ -43,7 +43,7 @@ GOOD = [
 ]
 BAD = {
     "absolute": ["/x", "/", "//x", "\\x", "\\\\server\\share", "C:\\x", "C:x", "c:/x", "~", "~/x", "~root/x"],
-    "URLs": ["file:///x", "s3://bucket/x", "memory://x", "gs://b", "x://", "a::b", "a:b", "a:"],
+    "URLs": ["file:///x", "s3://bucket/x", "memory://x", "gs://b", "x://", "ab::c", "a:b", "a/b:c", "ab:"],
     "dot segments": [".", "..", "./a", "../a", "a/..", "a/../b", "a/./b", "a/.", "a/../../etc", "..a", ".a"],
     "empty segments": ["", "a//b", "a//", "//", "a///b", " ", "\t"],
     "backslashes": ["a\\b", "a\\..\\b", "..\\a", "a\\"],
@@ -57,6 +57,7 @@ BAD = {
         "a\x85b",
         "a\x9fb",
         "a\u2028b",
+        "a\u2029b",
     ],
     "percent-encoding": [
         "%2e%2e/a",
@@ -138,6 +139,7 @@ def test_one_trailing_slash_is_dropped():
     [
         ("/etc", "it is absolute"),
         ("s3://b/x", "it is a URL"),
+        ("C:x", "a drive letter"),
         ("a/../b", "'.' or '..' segment"),
         ("a//b", "an empty segment"),
         ("a\u202eb", "U+202E RIGHT-TO-LEFT OVERRIDE (invisible character)"),
