@@ -93,7 +93,9 @@ def main() -> None:
         folder = Path(name)
         size = write_archive(folder / "archive", options.segments, options.runs)
         (folder / "vv_exports.yaml").write_text(CONFIG)
-        print(f"archive: {options.segments:,} segments in {options.runs} runs, {size / options.segments:.0f} bytes each")
+        print(
+            f"archive: {options.segments:,} segments in {options.runs} runs, {size / options.segments:.0f} bytes each"
+        )
         job = JOB.format(profile=options.profile, runs=options.runs, segments=options.segments)
         ours, theirs = [], []
         for _ in range(options.repeat):
@@ -104,7 +106,9 @@ def main() -> None:
             for made in ("storage", "out", ".dagster"):
                 subprocess.run(["rm", "-r", made], cwd=folder, check=True)
         ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-        print(f"vv_exports takes {statistics.median(ratios):.2f} times DuckDB's time (of {options.repeat}: {min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"vv_exports takes {statistics.median(ratios):.2f} times DuckDB's time (of {options.repeat}: {min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 def write_archive(archive: Path, segments: int, runs: int) -> int:

@@ -64,7 +64,11 @@ def _guarded(console: Console, work: Callable[[], int | None], *, debug: bool) -
         code, kind = (_WRONG_REQUEST if isinstance(error, RequestError) else _FAILED), type(error).__name__
     except KeyboardInterrupt as interrupt:
         caught = interrupt
-        code, kind, message = _FAILED, "Interrupted", "interrupted; the same command again completes what it began"
+        code, kind, message = (
+            _FAILED,
+            "Interrupted",
+            "interrupted; the same command again completes what it began",
+        )
     except Exception as error:  # noqa: BLE001 - the last line of defence: a readable message, and --debug for the rest
         caught, code, kind = error, _FAILED, type(error).__name__
         message = f"unexpected {kind}: {error} (run it again with --debug to see where)"
@@ -119,11 +123,27 @@ def connectors() -> None:
 _INDEX = click.argument("index")
 _RUNS = click.option("--run", "run_ids", multiple=True, metavar="RUN", help="Only this prompt run; repeat for more.")
 _DESTINATION = (
-    click.option("--connector", "connector_id", metavar="ID", help="Deliver to this connector; without it, make a download."),
+    click.option(
+        "--connector",
+        "connector_id",
+        metavar="ID",
+        help="Deliver to this connector; without it, make a download.",
+    ),
     click.option("--subpath", metavar="P", help="Folder below the connector's export_base_path."),
-    click.option("--format", "format_name", metavar="F", default="parquet", show_default=True, help="parquet, jsonl, csv or json."),
+    click.option(
+        "--format",
+        "format_name",
+        metavar="F",
+        default="parquet",
+        show_default=True,
+        help="parquet, jsonl, csv or json.",
+    ),
     click.option("--idempotency-key", metavar="KEY", help="The same key and request give the earlier export."),
-    click.option("--to", metavar="PATH", help="Copy the download here as well: a file, or a folder with a trailing slash."),
+    click.option(
+        "--to",
+        metavar="PATH",
+        help="Copy the download here as well: a file, or a folder with a trailing slash.",
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be exported; write nothing."),
 )
 
@@ -151,7 +171,9 @@ def config_check(console: Console) -> None:
         console.document({"ok": True, "warnings": warnings})
     for warning in warnings:
         console.note(f"Warning: {warning}")
-    console.line(f"The configuration is fine: {len(loaded.indexes)} indexes, {automations_count} automations, {len(loaded.connectors)} connectors.")
+    console.line(
+        f"The configuration is fine: {len(loaded.indexes)} indexes, {automations_count} automations, {len(loaded.connectors)} connectors."
+    )
 
 
 @_command(config, "schema")
@@ -222,7 +244,12 @@ def exports_show(console: Console, export_id: str) -> None:
     _record(console, _client().exports.retrieve(export_id).to_json())
 
 
-@_command(exports, "download", click.argument("export_id"), click.option("--to", metavar="PATH", help="File or folder; default: here."))
+@_command(
+    exports,
+    "download",
+    click.argument("export_id"),
+    click.option("--to", metavar="PATH", help="File or folder; default: here."),
+)
 def exports_download(console: Console, export_id: str, to: str | None) -> None:
     """Copy the artifact of a download export to a file."""
     download = _client().exports.download(export_id, to)
@@ -235,7 +262,18 @@ def exports_download(console: Console, export_id: str, to: str | None) -> None:
 def automations_list(console: Console) -> None:
     """List automations and what their collections hold."""
     found = [vars(one) for one in _client().automations.list()]
-    names = ("index_id", "automation", "enabled", "paused", "destination_uri", "format", "delivered", "waiting", "held", "last_delivery_at")
+    names = (
+        "index_id",
+        "automation",
+        "enabled",
+        "paused",
+        "destination_uri",
+        "format",
+        "delivered",
+        "waiting",
+        "held",
+        "last_delivery_at",
+    )
     _listing(console, found, names, empty="no automations are configured")
 
 
@@ -258,7 +296,9 @@ def automations_run(console: Console, index: str, name: str, run_ids: tuple[str,
             f"{outcome.bytes:,} bytes) to {outcome.destination_uri}; {len(outcome.already_delivered)} were there already"
         )
     else:
-        console.line(f"{index}/{name}: nothing new; {outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already")
+        console.line(
+            f"{index}/{name}: nothing new; {outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already"
+        )
 
 
 @_command(connectors, "list")
@@ -272,7 +312,12 @@ def connectors_list(console: Console) -> None:
     _listing(console, rows, empty="no connectors are configured")
 
 
-@_command(connectors, "browse", click.argument("connector_id", metavar="ID"), click.option("--prefix", default="", metavar="P"))
+@_command(
+    connectors,
+    "browse",
+    click.argument("connector_id", metavar="ID"),
+    click.option("--prefix", default="", metavar="P"),
+)
 def connectors_browse(console: Console, connector_id: str, prefix: str) -> None:
     """List the files of a connector."""
     files = _client().pipeline.connector(connector_id).files(prefix.strip("/"))
@@ -319,7 +364,9 @@ def _export(
 
     request = ExportRequest(export_type, index, run_ids, connector_id, subpath, format_name)
     if to is not None and connector_id is not None:
-        raise RequestError("--to copies a download; an export to a connector makes none. Leave out --to or --connector.")
+        raise RequestError(
+            "--to copies a download; an export to a connector makes none. Leave out --to or --connector."
+        )
     if dry_run:
         return _dry_run(console, request)
     with console.progress() as progress:
@@ -332,7 +379,9 @@ def _export(
         console.note(f"Error: export {made.export_id} failed: {made.error_message}")
         return _FAILED
     earlier = " (made earlier; nothing written)" if made.created_before(started) else ""
-    console.line(f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes in {made.destination_uri}{earlier}")
+    console.line(
+        f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes in {made.destination_uri}{earlier}"
+    )
     if to is not None:
         _downloaded(console, client.exports.download(made.export_id, to))
     elif made.destination_type == "download":
@@ -341,16 +390,35 @@ def _export(
 
 
 def _downloaded(console: Console, download: Any) -> None:
-    console.line(f"{download.path} ({download.bytes:,} bytes)" + ("" if download.written else " was there already; nothing written"))
+    console.line(
+        f"{download.path} ({download.bytes:,} bytes)"
+        + ("" if download.written else " was there already; nothing written")
+    )
 
 
 def _dry_run(console: Console, request: Any) -> int:
     client = _client()
     chosen = client.exports.check(request)
-    where = "a download" if request.destination_connector_id is None else client.pipeline.connectors[request.destination_connector_id].uri(request.destination_subpath or "")
-    rows = [{"run_id": run.run_id, "status": str(run.status), "total_segments": run.count("total_segments")} for run in chosen]
+    where = (
+        "a download"
+        if request.destination_connector_id is None
+        else client.pipeline.connectors[request.destination_connector_id].uri(request.destination_subpath or "")
+    )
+    rows = [
+        {"run_id": run.run_id, "status": str(run.status), "total_segments": run.count("total_segments")}
+        for run in chosen
+    ]
     if console.as_json:
-        console.document({"dry_run": True, "export_type": request.export_type, "target_id": request.target_id, "format": request.format, "destination": where, "prompt_runs": rows})
+        console.document(
+            {
+                "dry_run": True,
+                "export_type": request.export_type,
+                "target_id": request.target_id,
+                "format": request.format,
+                "destination": where,
+                "prompt_runs": rows,
+            }
+        )
     console.line(f"would export {len(rows)} prompt runs as {request.format} to {where}:")
     if not console.as_json:
         console.table(rows, empty="")

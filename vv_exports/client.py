@@ -167,7 +167,9 @@ class PromptRuns:
             run.run_id
             for run in runs
             if run.deliverable
-            and (pipeline.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized)
+            and (
+                pipeline.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized
+            )
         ]
         launched = client.launch_stretches(index_id, wanted, [key])
         finished = sum(run.deliverable for run in runs)
@@ -235,7 +237,9 @@ class Exports:
         """One export as it stands. Raises NotFoundError."""
         runs = self._client.instance.get_runs(dg.RunsFilter(tags={"vv_exports/export_id": export_id}), limit=1)
         if not runs:
-            raise NotFoundError(f"export {export_id!r} does not exist in this Dagster instance; `vv-exports exports list` lists those that do")
+            raise NotFoundError(
+                f"export {export_id!r} does not exist in this Dagster instance; `vv-exports exports list` lists those that do"
+            )
         return self._export(runs[0])
 
     def list(self, limit: int | None = None) -> Sequence[Export]:
@@ -245,7 +249,9 @@ class Exports:
             newest.setdefault(run.tags["vv_exports/export_id"], run)
         return [self._export(run) for run in islice(newest.values(), limit)]
 
-    def wait_for_completion(self, export_id: str, *, timeout: float | None = None, poll_interval: float = 1.0) -> Export:
+    def wait_for_completion(
+        self, export_id: str, *, timeout: float | None = None, poll_interval: float = 1.0
+    ) -> Export:
         """Wait until an export is over and return it. Raises RunFailedError where it failed, TimeoutError after
         ``timeout`` seconds (0 looks once; None waits for ever)."""
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -261,7 +267,9 @@ class Exports:
         """Copy the artifact of a completed download export to a file, or into a folder. Never a partial file."""
         export = self.retrieve(export_id)
         if export.destination_type != "download":
-            raise RequestError(f"export {export_id!r} was delivered to {export.destination_uri}; it has no artifact to download")
+            raise RequestError(
+                f"export {export_id!r} was delivered to {export.destination_uri}; it has no artifact to download"
+            )
         if export.status != ExportStatus.COMPLETED:
             raise RequestError(f"export {export_id!r} is {export.status}; only a completed one can be downloaded")
         path = Path(to) if to is not None else Path.cwd()
@@ -274,7 +282,10 @@ class Exports:
     def _launch(self, request: ExportRequest, runs: Sequence[PromptRun], root: str, *, retry: bool) -> dg.DagsterRun:
         client = self._client
         asset = "index_export" if request.export_type == "index" else "prompt_run_export"
-        config: dict[str, Any] = {"destination_subpath": request.destination_subpath, "format": request.format}
+        config: dict[str, Any] = {
+            "destination_subpath": request.destination_subpath,
+            "format": request.format,
+        }
         if request.destination_connector_id is not None:
             config["destination_connector_id"] = request.destination_connector_id
         if request.export_type == "index" and request.prompt_run_ids is not None:
@@ -300,7 +311,11 @@ class Exports:
             if any(run.run_id == run_id for run in pipeline.prompt_runs(index_id)):
                 found.append(index_id)
         if len(found) != 1:
-            reason = f"is in the indexes {', '.join(found)}; say which with index_id" if found else "does not exist in any configured index"
+            reason = (
+                f"is in the indexes {', '.join(found)}; say which with index_id"
+                if found
+                else "does not exist in any configured index"
+            )
             raise NotFoundError(f"prompt run {run_id!r} {reason}")
         return found[0]
 
@@ -327,7 +342,9 @@ class Exports:
             bytes=metadata.get("bytes"),
             delivery_id=metadata.get("delivery_id"),
             dagster_run_id=run.run_id,
-            error_message=(error_of(instance, run.run_id) or "the run did not finish") if status == ExportStatus.FAILED else None,
+            error_message=(error_of(instance, run.run_id) or "the run did not finish")
+            if status == ExportStatus.FAILED
+            else None,
             created_at=_text_time(record.create_timestamp.timestamp() if record else None),
             completed_at=_text_time(record.end_time if record else None),
         )
@@ -374,7 +391,9 @@ class Automations:
         client, pipeline = self._client, self._client.pipeline
         config = pipeline.config.automation(index_id, automation)
         if not config.enabled:
-            raise SelectionError(f"automation {automation!r} of index {index_id!r} is disabled in the configuration; set `enabled: true` to run it")
+            raise SelectionError(
+                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; set `enabled: true` to run it"
+            )
         runs = pipeline.eligible(index_id, automation, run_ids)
         before = pipeline.collection(index_id, automation)
         key = asset_key(index_id, "exports", automation)
@@ -427,5 +446,8 @@ def _materialization_metadata(instance: dg.DagsterInstance, run_id: str) -> dict
 
 
 def _text_time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

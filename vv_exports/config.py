@@ -596,8 +596,7 @@ def _automation_at(index_id: str, name: str) -> _Location:
 def _dotted(location: _Location) -> str:
     """A place in the file; a key that would blur the path is in quotes."""
     return (
-        ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shown(part) for part in location)
-        or "the file"
+        ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part)) else _shown(part) for part in location) or "the file"
     )
 
 

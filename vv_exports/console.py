@@ -62,7 +62,13 @@ class Console:
                 file=lambda what, rows: self.note(f"delivered {what}: {rows:,} rows"),
             )
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Bars(*columns, console=self._err, transient=True) as bars:
             task = bars.add_task("starting", total=None)
             yield Progress(

@@ -24,7 +24,13 @@ from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
-from vv_exports.errors import ConfigurationError, DestinationError, IdempotencyError, NotFoundError, TransientError
+from vv_exports.errors import (
+    ConfigurationError,
+    DestinationError,
+    IdempotencyError,
+    NotFoundError,
+    TransientError,
+)
 from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable
 from vv_exports.sources.base import Source
@@ -132,9 +138,7 @@ class Pipeline:
 
     # Automations
 
-    def eligible(
-        self, index_id: str, automation: str, run_ids: Sequence[str] | None = None
-    ) -> list[PromptRun]:
+    def eligible(self, index_id: str, automation: str, run_ids: Sequence[str] | None = None) -> list[PromptRun]:
         """The runs that an automation delivers; with ``run_ids`` just these, held ones included."""
         config = self.config.automation(index_id, automation)
         runs = self.prompt_runs(index_id)
@@ -177,9 +181,7 @@ class Pipeline:
 
     def check_export(self, request: ExportRequest) -> list[PromptRun]:
         """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
-        runs = chosen_runs(
-            self.prompt_runs(request.index_id), request.prompt_run_ids, index_id=request.index_id
-        )
+        runs = chosen_runs(self.prompt_runs(request.index_id), request.prompt_run_ids, index_id=request.index_id)
         format_named(request.format)
         if request.destination_connector_id is None:
             if request.destination_subpath is not None:
@@ -206,9 +208,7 @@ class Pipeline:
         if request.destination_connector_id is None:
             return self._pack(request, export_id, snapshots, dagster_run_id)
         connector = self.destination_connector(request.destination_connector_id)
-        subpath = (
-            export_id if request.destination_subpath is None else f"{request.destination_subpath}/{export_id}"
-        )
+        subpath = export_id if request.destination_subpath is None else f"{request.destination_subpath}/{export_id}"
         delivery = self.deliver(
             self._export_delivery(request, export_id, connector, subpath, snapshots, dagster_run_id)
         )
@@ -259,9 +259,7 @@ class Pipeline:
     def connector(self, connector_id: str) -> Connector:
         """Any connector. Raises NotFoundError."""
         if connector_id not in self.connectors:
-            raise NotFoundError(
-                missing_message("connector", [connector_id], self.connectors, "the configuration")
-            )
+            raise NotFoundError(missing_message("connector", [connector_id], self.connectors, "the configuration"))
         return self.connectors[connector_id]
 
     def automations(self) -> list[tuple[str, str, AutomationConfig]]:
@@ -304,9 +302,7 @@ class Pipeline:
             format=format_named(request.format),
             snapshots=snapshots,
             dagster_run_id=dagster_run_id,
-            destination_uri=None
-            if request.destination_connector_id
-            else self.storage.uri(_artifact_key(export_id)),
+            destination_uri=None if request.destination_connector_id else self.storage.uri(_artifact_key(export_id)),
         )
 
     def _pack(
@@ -337,9 +333,7 @@ def _zip(folder: Path, archive: Path) -> None:
     """The same folder gives the same bytes: names sorted, no times. Files that are compressed already are stored."""
     with zipfile.ZipFile(archive, "x") as zipped:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(
-                path.relative_to(folder.parent).as_posix(), date_time=(1980, 1, 1, 0, 0, 0)
-            )
+            entry = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
             stored = path.suffix in {".parquet", ".zst"}
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED

@@ -11,7 +11,10 @@ SCHEMA: dict[str, Any] = {
         "title": {"type": "string"},
         "brands": {
             "type": "array",
-            "items": {"type": "object", "properties": {"name": {"type": "string"}, "seconds": {"type": "number"}}},
+            "items": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "seconds": {"type": "number"}},
+            },
         },
         "people": {"type": ["integer", "null"]},
     },
@@ -27,7 +30,11 @@ def segment(number: int, *, video: str = "vid_1", **fields: Any) -> dict[str, An
         "start_time": number * 10.0,
         "end_time": number * 10.0 + 10,
         "executed_at": "2026-10-01T10:00:00Z",
-        "metadata": {"title": f"Scene {number}", "brands": [{"name": "Acme", "seconds": 1.5}], "people": None},
+        "metadata": {
+            "title": f"Scene {number}",
+            "brands": [{"name": "Acme", "seconds": 1.5}],
+            "people": None,
+        },
         "metadata_text": f"Scene {number}",
         **fields,
     }

@@ -12,8 +12,18 @@ CONFIG: dict[str, Any] = {
     "source": {"kind": "local_archive", "path": "archive"},
     "storage": "storage",
     "connectors": {
-        "conn_export": {"provider": "local", "root": ".", "export_base_path": "deliveries", "scopes": ["export"]},
-        "conn_import": {"provider": "local", "root": ".", "export_base_path": "incoming", "scopes": ["import"]},
+        "conn_export": {
+            "provider": "local",
+            "root": ".",
+            "export_base_path": "deliveries",
+            "scopes": ["export"],
+        },
+        "conn_import": {
+            "provider": "local",
+            "root": ".",
+            "export_base_path": "incoming",
+            "scopes": ["import"],
+        },
     },
     "indexes": {
         "idx": {

@@ -58,7 +58,12 @@ def test_an_index_export_without_a_choice_holds_all_finished_runs(client):
 
 def test_a_prompt_run_export_finds_its_index(client):
     export = client.exports.create_prompt_run_export("run_124", "conn_export")
-    assert (export.export_type, export.target_id, export.index_id, export.rows) == ("prompt_run", "run_124", "idx", 2)
+    assert (export.export_type, export.target_id, export.index_id, export.rows) == (
+        "prompt_run",
+        "run_124",
+        "idx",
+        2,
+    )
     with pytest.raises(NotFoundError, match="'run_999' does not exist in any configured index"):
         client.exports.create_prompt_run_export("run_999", "conn_export")
 
@@ -114,10 +119,26 @@ def test_a_failed_export_is_tried_again_under_its_id(client, folder):
         ({"destination_connector_id": "conn_import"}, DestinationError, "not 'export'"),
         ({"destination_subpath": "x"}, DestinationError, "without a connector"),
         ({"format": "xlsx"}, RequestError, "xlsx"),
-        ({"destination_connector_id": "conn_export", "destination_subpath": "../x"}, DestinationError, r"\.\./x"),
-        ({"destination_connector_id": "conn_export", "destination_subpath": "exports/team"}, DestinationError, "automation 'team'"),
-        ({"destination_connector_id": "conn_export", "destination_subpath": "exports/team/x"}, DestinationError, "automation 'team'"),
-        ({"destination_connector_id": "conn_export", "destination_subpath": "Exports/TEAM"}, DestinationError, "automation 'team'"),
+        (
+            {"destination_connector_id": "conn_export", "destination_subpath": "../x"},
+            DestinationError,
+            r"\.\./x",
+        ),
+        (
+            {"destination_connector_id": "conn_export", "destination_subpath": "exports/team"},
+            DestinationError,
+            "automation 'team'",
+        ),
+        (
+            {"destination_connector_id": "conn_export", "destination_subpath": "exports/team/x"},
+            DestinationError,
+            "automation 'team'",
+        ),
+        (
+            {"destination_connector_id": "conn_export", "destination_subpath": "Exports/TEAM"},
+            DestinationError,
+            "automation 'team'",
+        ),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_is_written(client, folder, request_, error, message):
@@ -175,7 +196,15 @@ def test_a_sync_takes_snapshots_of_new_and_changed_runs_only(client, folder):
     write_run(folder / "archive", run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=[segment(7)])
     assert client.prompt_runs.sync("idx").snapshots_taken == ("run_124",)
     revisions = {one.run.run_id: one.snapshot and one.snapshot.revision for one in client.prompt_runs.list("idx")}
-    assert revisions == {"run_123": 1, "run_124": 2, "run_125": 1, "run_126": None, "run_127": None, "run_128": None, "run_129": None}
+    assert revisions == {
+        "run_123": 1,
+        "run_124": 2,
+        "run_125": 1,
+        "run_126": None,
+        "run_127": None,
+        "run_128": None,
+        "run_129": None,
+    }
 
 
 def test_a_broken_archive_stops_a_sync_with_file_and_line(client, folder):

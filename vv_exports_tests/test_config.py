@@ -128,9 +128,7 @@ class TestPlaces:
         monkeypatch.setenv("HOME", "/home/vv")
         assert parsed(HEAD.replace("storage: storage", "storage: ~/data")).storage == "/home/vv/data"
 
-    @pytest.mark.parametrize(
-        ("written", "reason"), [('""', "must not be empty"), (r'"a\0b"', "control character")]
-    )
+    @pytest.mark.parametrize(("written", "reason"), [('""', "must not be empty"), (r'"a\0b"', "control character")])
     def test_what_is_no_path_is_refused(self, written, reason):
         assert reason in only_problem(HEAD.replace("storage: storage", f"storage: {written}"))
 
@@ -144,17 +142,12 @@ class TestDefaults:
         assert team.schedule is None
 
     def test_the_default_subpath_is_the_index_id(self):
-        assert (
-            parsed(automation("destination_connector_id: conn_export")).automation("idx", "team").subpath
-            == "idx"
-        )
+        assert parsed(automation("destination_connector_id: conn_export")).automation("idx", "team").subpath == "idx"
 
     def test_an_index_id_that_is_no_subpath_asks_for_one(self):
         problem = only_problem(automation("destination_connector_id: conn_export", index='"../idx"'))
         assert problem.startswith("indexes.'../idx'.automations.team.destination_subpath: must be set")
-        parsed(
-            automation("destination_connector_id: conn_export, destination_subpath: idx", index='"../idx"')
-        )
+        parsed(automation("destination_connector_id: conn_export, destination_subpath: idx", index='"../idx"'))
 
     def test_an_automation_of_no_configuration_has_no_default_subpath(self):
         with pytest.raises(DestinationError, match="outside a configuration"):
@@ -199,9 +192,7 @@ class TestYaml:
         problem = only_problem(automation("destination_connector_id: conn_export, destination_subpath: on"))
         assert problem.endswith("destination_subpath: True: must be text; put it in quotes if it is")
 
-    @pytest.mark.parametrize(
-        ("written", "value"), [("true", True), ("no", False), ("Off", False), ("YES", True)]
-    )
+    @pytest.mark.parametrize(("written", "value"), [("true", True), ("no", False), ("Off", False), ("YES", True)])
     def test_booleans_are_those_of_yaml(self, written, value):
         body = automation(f"destination_connector_id: conn_export, paused: {written}")
         assert parsed(body).automation("idx", "team").paused is value
@@ -315,9 +306,7 @@ class TestProblems:
     def test_a_misspelt_key_is_told_the_right_one(self):
         found = problems(automation("destination_connector: conn_export"))
         assert "indexes.idx.automations.team.destination_connector_id: is missing" in found[0]
-        assert (
-            "destination_connector: is not a known key. Did you mean 'destination_connector_id'?" in found[1]
-        )
+        assert "destination_connector: is not a known key. Did you mean 'destination_connector_id'?" in found[1]
 
     def test_the_value_of_an_unknown_key_is_not_shown_because_it_may_be_a_secret(self):
         body = HEAD.replace("root: elsewhere", "root: elsewhere, secret_access_key: hunter2")
@@ -347,8 +336,7 @@ class TestProblems:
 
     def test_a_source_is_a_mapping_with_the_fields_of_its_kind(self):
         assert (
-            only_problem(HEAD.replace("{kind: local_archive, path: archive}", "x"))
-            == "source: 'x': must be a mapping"
+            only_problem(HEAD.replace("{kind: local_archive, path: archive}", "x")) == "source: 'x': must be a mapping"
         )
         problem = only_problem(HEAD.replace("{kind: local_archive, path: archive}", "{kind: local_archive}"))
         assert problem.startswith("source.path: is missing. The archive's folder")
@@ -361,17 +349,13 @@ class TestProblems:
 
     @pytest.mark.parametrize("name", ["'a b'", "''", "-a", "é", "a/b", "a" * 101, '"a\\n"', ".a"])
     def test_a_bad_name_of_an_automation_is_refused(self, name):
-        assert "must be 1 to 100 of A-Z" in only_problem(
-            automation("destination_connector_id: conn_export", name)
-        )
+        assert "must be 1 to 100 of A-Z" in only_problem(automation("destination_connector_id: conn_export", name))
 
     @pytest.mark.parametrize("name", ["a", "Review-team_v1.2", "9", "a" * 100])
     def test_a_good_name_of_an_automation_is_taken(self, name):
         assert parsed(automation("destination_connector_id: conn_export", name)).automation("idx", name)
 
-    @pytest.mark.parametrize(
-        ("id_", "problem"), [("''", "must not be empty"), ("a" * 513, "at most 512 characters")]
-    )
+    @pytest.mark.parametrize(("id_", "problem"), [("''", "must not be empty"), ("a" * 513, "at most 512 characters")])
     def test_an_id_is_not_empty_and_not_endless(self, id_, problem):
         assert problem in only_problem(f"{HEAD}indexes: {{{id_}: {{}}}}")
         assert problem in only_problem(HEAD.replace("conn_import", id_))
@@ -388,12 +372,8 @@ class TestProblems:
 
 class TestDestinations:
     def test_the_subpath_is_refused_with_the_value_and_the_boundary(self):
-        problem = only_problem(
-            automation("destination_connector_id: conn_export, destination_subpath: a/../../b")
-        )
-        assert problem.startswith(
-            "indexes.idx.automations.team.destination_subpath: subpath 'a/../../b' is refused"
-        )
+        problem = only_problem(automation("destination_connector_id: conn_export, destination_subpath: a/../../b"))
+        assert problem.startswith("indexes.idx.automations.team.destination_subpath: subpath 'a/../../b' is refused")
         assert "inside /srv/deliveries" in problem
 
     def test_a_connector_that_does_not_exist_is_refused_with_a_suggestion(self):
@@ -420,9 +400,7 @@ class TestDestinations:
               j: {{automations: {{y: {{{second}}}}}}}
         """
 
-    @pytest.mark.parametrize(
-        ("one", "other"), [("s", "s"), ("s", "s/t"), ("s/t", "s"), ("s", "S/t"), ("é", "É")]
-    )
+    @pytest.mark.parametrize(("one", "other"), [("s", "s"), ("s", "s/t"), ("s/t", "s"), ("s", "S/t"), ("é", "É")])
     def test_equal_and_nested_destinations_are_refused(self, one, other):
         problem = only_problem(
             self.two(
@@ -493,23 +471,17 @@ class TestDestinations:
 class TestLookingUp:
     def test_what_does_not_exist_is_told_what_does(self):
         loaded = parsed(automation("destination_connector_id: conn_export"))
-        with pytest.raises(
-            NotFoundError, match=r"no connector 'conn_exprt'\. Did you mean 'conn_export'\? There is: "
-        ):
+        with pytest.raises(NotFoundError, match=r"no connector 'conn_exprt'\. Did you mean 'conn_export'\? There is: "):
             loaded.connector("conn_exprt")
         with pytest.raises(NotFoundError, match=r"no index 'zzz'\. There is: idx$"):
             loaded.automation("zzz", "team")
-        with pytest.raises(
-            NotFoundError, match=r"index 'idx' has no automation 'teem'\. Did you mean 'team'\?"
-        ):
+        with pytest.raises(NotFoundError, match=r"index 'idx' has no automation 'teem'\. Did you mean 'team'\?"):
             loaded.automation("idx", "teem")
 
     def test_a_schedule_is_warned_about_because_nothing_runs_it(self):
         loaded = parsed(automation("destination_connector_id: conn_export, schedule: {cron: 0 3 * * *}"))
         (warning,) = loaded.warnings()
-        assert warning.startswith(
-            "indexes.idx.automations.team.schedule: schedules are not run by this version"
-        )
+        assert warning.startswith("indexes.idx.automations.team.schedule: schedules are not run by this version")
         assert parsed(automation("destination_connector_id: conn_export")).warnings() == []
 
 
@@ -585,9 +557,7 @@ keys = st.sampled_from(
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | keys | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(keys | st.text(max_size=5), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys | st.text(max_size=5), inner, max_size=4),
     max_leaves=12,
 )
 sections = st.fixed_dictionaries(
@@ -599,8 +569,7 @@ sections = st.fixed_dictionaries(
         "indexes": values
         | st.dictionaries(
             keys,
-            values
-            | st.fixed_dictionaries({"automations": values | st.dictionaries(keys, values, max_size=3)}),
+            values | st.fixed_dictionaries({"automations": values | st.dictionaries(keys, values, max_size=3)}),
             max_size=3,
         ),
     },
@@ -622,8 +591,7 @@ def test_whatever_the_file_holds_it_loads_or_its_problems_are_told(data, with_so
 
 def test_two_hundred_indexes_load_in_well_under_a_second(tmp_path):
     indexes = {
-        f"idx_{number}": {"automations": {"team": {"destination_connector_id": "conn_export"}}}
-        for number in range(200)
+        f"idx_{number}": {"automations": {"team": {"destination_connector_id": "conn_export"}}} for number in range(200)
     }
     file = tmp_path / "c.yaml"
     file.write_text(HEAD + yaml.safe_dump({"indexes": indexes}))
@@ -670,7 +638,5 @@ def models() -> list[type[BaseModel]]:
     return [
         each
         for each in vars(config_module).values()
-        if isinstance(each, type)
-        and issubclass(each, BaseModel)
-        and each.__module__ == config_module.__name__
+        if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == config_module.__name__
     ]

@@ -204,7 +204,14 @@ class LocalConnector:
             yield
         except OSError as error:
             message = f"{self.connector_id}: could not {action} {self.uri(key)}: {error.strerror or error}"
-            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+            if error.errno in {
+                errno.EACCES,
+                errno.EPERM,
+                errno.EROFS,
+                errno.ENOTDIR,
+                errno.EEXIST,
+                errno.ENAMETOOLONG,
+            }:
                 raise RequestError(f"{message}. Mend the permissions or the path and try again.") from error
             raise TransientError(
                 f"{message}. Nothing was committed; free space or mend the disk and try again."

@@ -61,9 +61,7 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
     return prompt_runs
 
 
-def _automation(
-    pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig
-) -> dg.AssetsDefinition:
+def _automation(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.AssetsDefinition:
     connector = pipeline.connectors[config.destination_connector_id]
 
     @dg.multi_asset(
@@ -71,9 +69,7 @@ def _automation(
         outs={
             "collection": dg.AssetOut(
                 key=asset_key(index_id, "exports", name),
-                description=_automation_description(
-                    index_id, name, config, connector.uri(config.subpath)
-                ),
+                description=_automation_description(index_id, name, config, connector.uri(config.subpath)),
                 io_manager_key=connector_key(config.destination_connector_id),
                 metadata={
                     "vv_exports/index_id": index_id,
@@ -123,8 +119,7 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
         run_ids = run_ids_of(context.partition_keys)
         root = root_run_id(context.run)
         requests = [
-            _request("prompt_run", index_id, [run_id], context.op_execution_context.op_config)
-            for run_id in run_ids
+            _request("prompt_run", index_id, [run_id], context.op_execution_context.op_config) for run_id in run_ids
         ]
         runs = [run for request in requests for run in pipeline.check_export(request)]
         snapshots = {snapshot.run_id: snapshot for snapshot in _snapshots(context, pipeline, runs)}
@@ -133,10 +128,7 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
             if len(run_ids) == 1
             else [export_id_of(root, dagster_name(f"{run_id} ")) for run_id in run_ids]
         )
-        exports = [
-            (i, request, [snapshots[run_id]])
-            for i, request, run_id in zip(ids, requests, run_ids, strict=True)
-        ]
+        exports = [(i, request, [snapshots[run_id]]) for i, request, run_id in zip(ids, requests, run_ids, strict=True)]
         _tag(context, exports[0][0], requests[0])
         return dg.Output(
             OnDemandExport(exports), data_version=dg.DataVersion(content_version(list(snapshots.values())))
@@ -227,9 +219,7 @@ def _request(
     )
 
 
-def _snapshots(
-    context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun]
-) -> list[Snapshot]:
+def _snapshots(context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun]) -> list[Snapshot]:
     """Snapshots of the runs. Those that had to be taken show as materializations of ``prompt_runs`` too."""
     taken = pipeline.snapshots(runs)
     for one in taken:

@@ -18,10 +18,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
         resources={
             SNAPSHOTS: SnapshotIOManager(pipeline),
             EXPORTS: ConnectorIOManager(pipeline),
-            **{
-                connector_key(connector_id): ConnectorIOManager(pipeline)
-                for connector_id in pipeline.connectors
-            },
+            **{connector_key(connector_id): ConnectorIOManager(pipeline) for connector_id in pipeline.connectors},
         },
         # One process for a run: a step process of its own would cost seconds more and outlive a killed run.
         executor=dg.in_process_executor,

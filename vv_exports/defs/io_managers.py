@@ -84,14 +84,10 @@ class ConnectorIOManager(dg.IOManager):
         config = self._pipeline.config.automation(index_id, automation)
         connector = self._pipeline.connectors[config.destination_connector_id]
         state = read_log(connector, config.subpath)
-        wanted = (
-            run_ids_of(context.asset_partition_keys) if context.has_asset_partitions else list(state.runs)
-        )
+        wanted = run_ids_of(context.asset_partition_keys) if context.has_asset_partitions else list(state.runs)
         missing = [run_id for run_id in wanted if run_id not in state.runs]
         if missing or not wanted:
-            raise NotFoundError(
-                f"{connector.uri(config.subpath)} holds no delivery of prompt runs {missing}"
-            )
+            raise NotFoundError(f"{connector.uri(config.subpath)} holds no delivery of prompt runs {missing}")
         files = [file for run_id in wanted for file in state.runs[run_id].files if file.table == "segments"]
         return self._dataset(config.destination_connector_id, config.subpath, files)
 
@@ -115,9 +111,7 @@ class ConnectorIOManager(dg.IOManager):
                     "data_version": snapshots[0].data_version,
                     "dagster/partition_row_count": segments,
                 }
-                context.step_context.add_asset_metadata(
-                    metadata, partition_key=partition_key(snapshots[0].run_id)
-                )
+                context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshots[0].run_id))
             else:
                 context.add_output_metadata({**metadata, "dagster/row_count": segments})
 

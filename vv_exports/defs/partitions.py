@@ -36,16 +36,12 @@ def run_ids_of(keys: Iterable[str]) -> list[str]:
     return sorted(run_id_from_partition_key(key) for key in keys)
 
 
-def stretches(
-    instance: dg.DagsterInstance, index_id: str, run_ids: Iterable[str], limit: int
-) -> list[tuple[str, str]]:
+def stretches(instance: dg.DagsterInstance, index_id: str, run_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:
     """The partitions of these runs as ranges (first key, last key) that hold nothing else, ``limit`` keys at most each.
 
     A Dagster run covers a contiguous range in the order in which partitions were added.
     """
-    order = {
-        key: place for place, key in enumerate(instance.get_dynamic_partitions(partitions_name(index_id)))
-    }
+    order = {key: place for place, key in enumerate(instance.get_dynamic_partitions(partitions_name(index_id)))}
     places = sorted(order[partition_key(run_id)] for run_id in run_ids)
     keys: Sequence[str] = list(order)
     ranges: list[list[int]] = []

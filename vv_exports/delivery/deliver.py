@@ -139,9 +139,7 @@ def deliver(
         outcome = _Attempt(request, store, clock, progress or _silent).run()
         if outcome is not None:
             return outcome
-    raise DeliveryConflictError(
-        f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again"
-    )
+    raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
 
 
 class _Attempt:
@@ -174,7 +172,9 @@ class _Attempt:
                 return None
         except DeliveryConflictError:
             # Certain not to have landed, so what nobody else committed may go.
-            self._delete(unlisted((file.path for file in files), read_log(self.request.connector, self.request.subpath)))
+            self._delete(
+                unlisted((file.path for file in files), read_log(self.request.connector, self.request.subpath))
+            )
             raise
         return self._finish(written=True, strays=strays)
 
@@ -275,8 +275,7 @@ class _Attempt:
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
         newest = max(held, key=lambda run: run.entry.sequence).entry
         runs = tuple(
-            DeliveredPromptRun(run.run.run_id, run.run.data_version, run.files, run.run.run_id in fresh)
-            for run in held
+            DeliveredPromptRun(run.run.run_id, run.run.data_version, run.files, run.run.run_id in fresh) for run in held
         )
         return Delivery(newest.delivery_id, newest.sequence, written, request.uri, runs)
 
@@ -296,10 +295,7 @@ class _Attempt:
         for snapshot in self.pending:
             for table in _TABLES:
                 folder = f"{self.request.subpath}/{table_folder(table, snapshot.prompt_id, snapshot.run_id)}"
-                paths += [
-                    f.key.removeprefix(f"{self.request.subpath}/")
-                    for f in self.request.connector.files(folder)
-                ]
+                paths += [f.key.removeprefix(f"{self.request.subpath}/") for f in self.request.connector.files(folder)]
         return paths
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
@@ -364,9 +360,7 @@ def _run_provenance(snapshot: Snapshot) -> RunProvenance:
         prompt_name=snapshot.prompt_name,
         prompt_text_sha256=hashlib.sha256(snapshot.prompt_text.encode()).hexdigest(),
         schema_sha256=_hash(snapshot.json_schema),
-        video_level_schema_sha256=None
-        if snapshot.video_level_schema is None
-        else _hash(snapshot.video_level_schema),
+        video_level_schema_sha256=None if snapshot.video_level_schema is None else _hash(snapshot.video_level_schema),
         processing_model=model if isinstance(model, str) else None,
         segmentation=segmentation,
     )

@@ -31,9 +31,7 @@ def owner_of(connector: Connector, subpath: str) -> Owner | None:
     try:
         return msgspec.json.decode(data, type=Owner)
     except msgspec.MsgspecError as error:
-        raise DeliveredDataError(
-            f"{connector.uri(f'{subpath}/{OWNER}')} does not name an owner: {error}"
-        ) from error
+        raise DeliveredDataError(f"{connector.uri(f'{subpath}/{OWNER}')} does not name an owner: {error}") from error
 
 
 def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
@@ -65,9 +63,7 @@ def claim(connector: Connector, subpath: str, owner: Owner) -> None:
         return
     other = owner_of(connector, subpath)
     if other is None:
-        raise TransientError(
-            f"{connector.uri(subpath)}: its owner file vanished while it was read; try again"
-        )
+        raise TransientError(f"{connector.uri(subpath)}: its owner file vanished while it was read; try again")
     if other != owner:
         raise _taken(connector, subpath, subpath, other)
 

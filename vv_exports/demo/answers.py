@@ -18,9 +18,7 @@ def brand_safety(segment: Segment, run_id: str) -> JsonObject:
         {
             "name": name,
             "category": category,
-            "on_screen_seconds": round(
-                min(length, seconds * (0.9 + chance(run_id, segment.segment_id, name) / 5)), 1
-            ),
+            "on_screen_seconds": round(min(length, seconds * (0.9 + chance(run_id, segment.segment_id, name) / 5)), 1),
             "confidence": _confidence(run_id, segment, name),
         }
         for name, category, seconds in content.get("brands", [])

@@ -93,9 +93,7 @@ def write_demo(folder: Path) -> DemoSummary:
             written |= _write_run(index / "prompt_runs" / run.run_id, run)
         written |= _write_new(config, packaged)
     except OSError as error:
-        raise RequestError(
-            f"The demo cannot be written to {folder}: {error}. Choose another folder."
-        ) from error
+        raise RequestError(f"The demo cannot be written to {folder}: {error}. Choose another folder.") from error
     return DemoSummary(
         already_there=not written,
         config=config,

@@ -61,9 +61,7 @@ class DemoRun:
 def demo_runs(script: Script) -> list[DemoRun]:
     """Every run of the script."""
     return [
-        DemoRun(
-            run, script.index["index_id"], script.prompts[run["prompt_id"]], script.videos[: run["videos"]]
-        )
+        DemoRun(run, script.index["index_id"], script.prompts[run["prompt_id"]], script.videos[: run["videos"]])
         for run in script.runs
     ]
 
@@ -145,9 +143,7 @@ def failed_segments(run: DemoRun) -> JsonObject:
 
 def _segment_result(run: DemoRun, segment: Segment, schema: str) -> JsonObject:
     video, segment_id = segment.video, segment.segment_id
-    misfits = [
-        m for m in run.entry.get("misfits", []) if m.get("segment") == [video.video_id, segment.number]
-    ]
+    misfits = [m for m in run.entry.get("misfits", []) if m.get("segment") == [video.video_id, segment.number]]
     metadata = misfit(ANSWERS[run.prompt["prompt_id"]](segment, run.run_id), misfits)
     silent = video.content.get("silent", False)
     return {
@@ -167,9 +163,7 @@ def _segment_result(run: DemoRun, segment: Segment, schema: str) -> JsonObject:
         "image_embedding_error": None,
         "marker": _marker(run, segment_id, 0.03),
         "extracted_metadata_markers": {},
-        "metadata_markers": {
-            name: m for name in metadata if (m := _marker(run, f"{segment_id}.{name}", 0.005))
-        },
+        "metadata_markers": {name: m for name in metadata if (m := _marker(run, f"{segment_id}.{name}", 0.005))},
     }
 
 

@@ -35,9 +35,7 @@ class Csv:
         header = _header(schema)
         with readable(path, self.name), path.open("rb") as file:
             if (found := file.read(len(header))) != header:
-                raise DeliveredDataError(
-                    f"{path} begins with {found!r} instead of {header!r}. Deliver again."
-                )
+                raise DeliveredDataError(f"{path} begins with {found!r} instead of {header!r}. Deliver again.")
             for records in row_blocks(file, path, _end_of_records):
                 yield from _parsed(records, schema)
 
@@ -76,9 +74,7 @@ def _quoted(text: pa.Array) -> pa.Array:
     needed = pc.match_substring_regex(text, _MUST_BE_QUOTED)
     if not pc.any(needed).as_py():
         return text
-    return pc.if_else(
-        needed, pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', ""), text
-    )
+    return pc.if_else(needed, pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', ""), text)
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -106,9 +102,7 @@ def _parsed(records: bytes, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     kinds = {field.name: pa.string() if pa.types.is_nested(field.type) else field.type for field in schema}
     table = pyarrow.csv.read_csv(
         pa.BufferReader(records),
-        read_options=pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=len(records), column_names=schema.names
-        ),
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(records), column_names=schema.names),
         # An empty line is a row whose only cell is null.
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=pyarrow.csv.ConvertOptions(

@@ -33,9 +33,7 @@ class FileWriter:
     between two rows looks like any other, no reader could refuse it.
     """
 
-    def __init__(
-        self, path: Path, schema: pa.Schema, start: Callable[[BinaryIO], Encoder], blocks: Blocks
-    ) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, start: Callable[[BinaryIO], Encoder], blocks: Blocks) -> None:
         self._path = path
         self._schema = schema
         self._blocks = blocks

@@ -98,9 +98,7 @@ def _pieces_of_valid(array: pa.Array) -> _Pieces:
         return [_float_text(array)]
     if pa.types.is_int64(kind) or pa.types.is_boolean(kind):
         return [array.cast(pa.string())]
-    raise TypeError(
-        f"a column of type {kind} has no JSON text: use string, int64, float64, bool, UTC timestamps"
-    )
+    raise TypeError(f"a column of type {kind} has no JSON text: use string, int64, float64, bool, UTC timestamps")
 
 
 def _object_pieces(array: pa.Array) -> _Pieces:

@@ -33,9 +33,7 @@ class Parquet:
         """See ``Format.read``."""
         with readable(path, self.name), pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(schema):
-                raise DeliveredDataError(
-                    f"{path} has other columns than expected. Deliver again.\n{file.schema_arrow}"
-                )
+                raise DeliveredDataError(f"{path} has other columns than expected. Deliver again.\n{file.schema_arrow}")
             for batch in file.iter_batches(_READ_ROWS, use_threads=False):
                 yield batch.cast(schema)
 

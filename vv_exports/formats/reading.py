@@ -21,9 +21,7 @@ def readable(path: Path, format_name: str) -> Iterator[None]:
     """Anything that shows the file to be missing, cut off or something else becomes a DeliveredDataError."""
     try:
         if not path.stat().st_size:  # every format has a beginning or an end, also without rows
-            raise DeliveredDataError(
-                f"{path} has no bytes: it is not a complete {format_name} file. Deliver again."
-            )
+            raise DeliveredDataError(f"{path} has no bytes: it is not a complete {format_name} file. Deliver again.")
         yield
     except (pa.ArrowException, OSError) as error:
         raise DeliveredDataError(

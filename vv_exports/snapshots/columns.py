@@ -306,9 +306,7 @@ def _only(wanted: type, values: Sequence[Any], nullable: bool) -> _Fitting:
     return _Fitting(positions, [values[position] for position in positions], len(values), misfits)
 
 
-def _undeclared(
-    objects: Sequence[Any], shapes: set[tuple[str, ...]], fields: Mapping[str, Column]
-) -> list[Misfit]:
+def _undeclared(objects: Sequence[Any], shapes: set[tuple[str, ...]], fields: Mapping[str, Column]) -> list[Misfit]:
     names = set(chain.from_iterable(shapes)).difference(fields)
     if not names:
         return []

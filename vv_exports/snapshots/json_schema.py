@@ -250,9 +250,7 @@ def _schemas(schema: dict[str, Any], keyword: str) -> list[Any]:
 
 
 def _can_name_a_column(name: Any) -> bool:
-    if not isinstance(name, str) or any(
-        ord(character) < ord(" ") or character == "\x7f" for character in name
-    ):
+    if not isinstance(name, str) or any(ord(character) < ord(" ") or character == "\x7f" for character in name):
         return False
     try:
         name.encode()

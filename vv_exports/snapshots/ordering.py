@@ -49,9 +49,7 @@ def in_order(pages: Iterable[Page], names: Sequence[str]) -> Iterator[Page]:
 
 def externally_sorted(pages: Iterable[Page], names: Sequence[str], spool: Path) -> Iterator[Page]:
     """All rows in order. Sorted stretches are written below ``spool`` and merged; memory holds one stretch."""
-    stretches = [
-        _write_stretch(chunk, names, spool / f"stretch-{n:06}") for n, chunk in enumerate(_chunks(pages))
-    ]
+    stretches = [_write_stretch(chunk, names, spool / f"stretch-{n:06}") for n, chunk in enumerate(_chunks(pages))]
     merged = heapq.merge(*map(_read_stretch, stretches), key=lambda row: row[0])
     last: SortKey | None = None
     documents: list[JsonObject] = []

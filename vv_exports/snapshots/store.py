@@ -72,9 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def prompt(self) -> Prompt:
         """The prompt that the tables were typed with."""
-        return Prompt(
-            self.prompt_id, self.prompt_name, self.prompt_text, self.json_schema, self.video_level_schema
-        )
+        return Prompt(self.prompt_id, self.prompt_name, self.prompt_text, self.json_schema, self.video_level_schema)
 
     @property
     def prompt_run(self) -> PromptRun:
@@ -114,9 +112,7 @@ class SnapshotStore:
             return None
         data = self._storage.read(revisions[-1].key)
         if data is None:
-            raise TransientError(
-                f"{self._storage.uri(revisions[-1].key)} vanished while it was read; try again"
-            )
+            raise TransientError(f"{self._storage.uri(revisions[-1].key)} vanished while it was read; try again")
         return msgspec.json.decode(data, type=Snapshot)
 
     def ensure(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
@@ -203,9 +199,7 @@ class SnapshotStore:
                 return other
             revision = snapshot.revision if other is None else other.revision
             snapshot = msgspec.structs.replace(snapshot, revision=revision + 1)
-        raise TransientError(
-            f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again"
-        )
+        raise TransientError(f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again")
 
 
 def check_deliverable(run: PromptRun) -> None:
@@ -219,9 +213,7 @@ def check_deliverable(run: PromptRun) -> None:
 
 def fingerprint_of(source: Source, run: PromptRun) -> str:
     """A cheap hash of what says that a run may have changed: its record and the source's own hint."""
-    stated = {
-        name: value for name, value in run.record.items() if not name.startswith(("marker", "billing_"))
-    }
+    stated = {name: value for name, value in run.record.items() if not name.startswith(("marker", "billing_"))}
     return hashlib.sha256(encode_sorted([stated, source.change_hint(run)])).hexdigest()
 
 

@@ -61,10 +61,7 @@ def read_run(source: Source, run: PromptRun, spool: Path) -> Reading:
         # A table without rows has no file, except the segments: a delivered run is never without a trace.
         if spooled.rows or name == "segments":
             files[name] = spooled.files
-    kept = {
-        f"segments{place}": reason
-        for place, reason in compile_schema(prompt.json_schema).kept_as_json.items()
-    }
+    kept = {f"segments{place}": reason for place, reason in compile_schema(prompt.json_schema).kept_as_json.items()}
     if "videos" in tables:
         video_level = compile_schema(prompt.video_level_schema).kept_as_json
         kept |= {f"videos{place}": reason for place, reason in video_level.items()}

@@ -164,8 +164,7 @@ class LocalArchive:
             return
         if self.prompt(run).video_level_schema is None:
             raise SourceDataError(
-                f"{self._files.show(path)} holds video results, "
-                "but the prompt.json beside it has no video_level"
+                f"{self._files.show(path)} holds video results, but the prompt.json beside it has no video_level"
             )
         counters = "video_level_completed_items + video_level_partial_items"
         yield from self._checked(path, run, _VIDEO_RESULT, counters, stated)
@@ -176,9 +175,7 @@ class LocalArchive:
             return
         total, completed = run.count("total_segments"), run.count("completed_segments")
         # A run that stopped early has segments that neither completed nor failed.
-        stated = (
-            total - completed if run.deliverable and total is not None and completed is not None else None
-        )
+        stated = total - completed if run.deliverable and total is not None and completed is not None else None
         counters = "total_segments - completed_segments"
         yield from self._checked(path, run, _FAILED_SEGMENT, counters, stated)
 
@@ -202,9 +199,7 @@ class LocalArchive:
         where = self._files.show(path)
         record = _object(self._files.read(path) or b"", where)
         if record.get("run_id", run.run_id) != run.run_id:
-            raise SourceDataError(
-                f"{where}: expected run_id {run.run_id!r}, found {_short(record['run_id'])}"
-            )
+            raise SourceDataError(f"{where}: expected run_id {run.run_id!r}, found {_short(record['run_id'])}")
         documents: list[Any] = []
         places: list[str] = []
         for v, video in enumerate(_array(record, "videos", where)):
@@ -256,9 +251,7 @@ class LocalArchive:
         record = _object(data, where)
         description = record.get("description")
         if not isinstance(description, str | None):
-            raise SourceDataError(
-                f"{where}: expected description to be a string, found {_short(description)}"
-            )
+            raise SourceDataError(f"{where}: expected description to be a string, found {_short(description)}")
         return Index(_own_id(record, "index_id", folder, where), _text(record, "name", where), description)
 
     def _run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
@@ -287,9 +280,7 @@ class _Files:
             # A listing that fsspec remembered would hide the runs that were written since.
             self._fs, root = url_to_fs(path_or_url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
-            raise RequestError(
-                f"The archive {path_or_url!r} cannot be opened: {error}. Check source.path."
-            ) from error
+            raise RequestError(f"The archive {path_or_url!r} cannot be opened: {error}. Check source.path.") from error
         self._root = root.rstrip("/")
 
     def show(self, path: str) -> str:
@@ -395,9 +386,7 @@ class _Files:
                 f"{self.show(path)} may not be read: {error}. Mend the permissions or the credentials."
             ) from error
         except Exception as error:
-            raise TransientError(
-                f"{self.show(path)} could not be read: {error!r}. Try again later."
-            ) from error
+            raise TransientError(f"{self.show(path)} could not be read: {error!r}. Try again later.") from error
 
 
 class _RawBytes:
@@ -431,9 +420,7 @@ def _decompressed(read: _Read, compression: str, where: str) -> _Read:
                 f"{where}: the {compression} stream is cut short or damaged ({error}): write the file again"
             ) from error
         if not raw.size:  # pyarrow takes it for the end of an empty text
-            raise SourceDataError(
-                f"{where}: the file is empty, which no {compression} stream is: write it again"
-            )
+            raise SourceDataError(f"{where}: the file is empty, which no {compression} stream is: write it again")
         return data
 
     return read_text
@@ -448,13 +435,9 @@ def _check(page: Page, run: PromptRun, rules: Sequence[_Rule]) -> None:
     for rule in rules:
         values = [document.get(rule.field) for document in documents]
         if not set(map(type, values)) <= rule.types or not (rule.may_be_empty or all(values)):
-            bad = next(
-                i for i, v in enumerate(values) if type(v) not in rule.types or not (rule.may_be_empty or v)
-            )
+            bad = next(i for i, v in enumerate(values) if type(v) not in rule.types or not (rule.may_be_empty or v))
             found = _found(documents[bad], rule.field)
-            raise SourceDataError(
-                f"{page.locate(bad)}: expected {rule.field} to be {rule.expected}, found {found}"
-            )
+            raise SourceDataError(f"{page.locate(bad)}: expected {rule.field} to be {rule.expected}, found {found}")
     for field, own in (("run_id", run.run_id), ("prompt_run_id", run.run_id), ("prompt_id", run.prompt_id)):
         values = [document.get(field, own) for document in documents]
         if values.count(own) != len(values):
@@ -467,9 +450,7 @@ def _check(page: Page, run: PromptRun, rules: Sequence[_Rule]) -> None:
 
 def _failed_segment(video: JsonObject, segment: Any, where: str) -> Any:
     """A manifest's segment with its video's id in it, as it would stand in a line of its own."""
-    if not isinstance(segment, dict) or segment.get("video_id", video.get("video_id")) != video.get(
-        "video_id"
-    ):
+    if not isinstance(segment, dict) or segment.get("video_id", video.get("video_id")) != video.get("video_id"):
         raise SourceDataError(
             f"{where}: expected an object with the video_id of its video, {_found(video, 'video_id')}, "
             f"found {_short(segment)}"
@@ -545,8 +526,7 @@ def _time(record: JsonObject, field: str, where: str) -> datetime:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         raise SourceDataError(
-            f"{where}: expected {field} to be an ISO 8601 time such as 2026-09-14T08:30:00Z, "
-            f"found {_short(text)}"
+            f"{where}: expected {field} to be an ISO 8601 time such as 2026-09-14T08:30:00Z, found {_short(text)}"
         ) from None
 
 

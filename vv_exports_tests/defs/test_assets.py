@@ -29,7 +29,10 @@ def client(folder):
 def _materialize(client, key, partitions=None, config=None, raise_on_error=True):
     tags = {}
     if partitions:
-        tags = {"dagster/asset_partition_range_start": partitions[0], "dagster/asset_partition_range_end": partitions[1]}
+        tags = {
+            "dagster/asset_partition_range_start": partitions[0],
+            "dagster/asset_partition_range_end": partitions[1],
+        }
     return client.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=client.instance,
         asset_selection=[key],
@@ -48,7 +51,10 @@ def test_an_automation_materialized_from_the_ui_takes_the_snapshots_it_lacks(cli
     assert metadata["dagster/partition_row_count"].value == 3
     assert metadata["destination_uri"].value.endswith("deliveries/exports/team")
     assert "| video_name |" in metadata["preview"].value
-    assert {column.name for column in metadata["dagster/column_schema"].schema.columns} >= {"metadata", "rescued"}
+    assert {column.name for column in metadata["dagster/column_schema"].schema.columns} >= {
+        "metadata",
+        "rescued",
+    }
     for name in ("delivery_id", "rows", "bytes", "files", "data_version"):
         assert metadata[name].value
     snapshots = client.instance.get_materialized_partitions(asset_key("idx", "prompt_runs"))
@@ -87,7 +93,16 @@ def test_a_downstream_asset_gets_the_delivered_data_as_a_dataset(client):
 
 
 def test_prompts_with_different_schemas_load_as_one_dataset(folder):
-    other = {"type": "object", "properties": {"mood": {"type": "string"}, "brands": {"type": "array", "items": {"type": "object", "properties": {"logo": {"type": "boolean"}}}}}}
+    other = {
+        "type": "object",
+        "properties": {
+            "mood": {"type": "string"},
+            "brands": {
+                "type": "array",
+                "items": {"type": "object", "properties": {"logo": {"type": "boolean"}}},
+            },
+        },
+    }
     rows = [segment(0, metadata={"mood": "calm", "brands": [{"logo": True}]})]
     write_run(folder / "archive", run_id="run_9", prompt_id="other", schema=other, segments=rows)
     client = client_of(folder)
@@ -110,7 +125,11 @@ def test_prompts_with_different_schemas_load_as_one_dataset(folder):
 
 
 def test_the_launchpad_refuses_what_is_not_a_destination(client):
-    for wrong in ({"destination_connector_id": "nope"}, {"destination_connector_id": "conn_import"}, {"format": "xlsx"}):
+    for wrong in (
+        {"destination_connector_id": "nope"},
+        {"destination_connector_id": "conn_import"},
+        {"format": "xlsx"},
+    ):
         with pytest.raises(dg.DagsterInvalidConfigError):
             _materialize(client, asset_key("idx", "index_export"), config={"idx__index_export": {"config": wrong}})
 
@@ -150,7 +169,9 @@ def test_ids_that_dagster_cannot_hold_work_and_never_collide(tmp_path):
     config = {**CONFIG, "indexes": {}}
     for number, index_id in enumerate(indexes):
         automation = {"destination_connector_id": "conn_export", "destination_subpath": f"c{number}"}
-        config["indexes"][index_id] = {"automations": {"a.b": automation, "a-b": {**automation, "destination_subpath": f"d{number}"}}}
+        config["indexes"][index_id] = {
+            "automations": {"a.b": automation, "a-b": {**automation, "destination_subpath": f"d{number}"}}
+        }
         for run_id in runs:
             write_run(tmp_path / "archive", index_id=index_id, run_id=run_id, segments=[segment(0)])
     client = client_of(tmp_path, config)
@@ -167,7 +188,11 @@ def test_stretches_are_contiguous_and_bounded(client):
         return stretches(client.instance, "idx", runs, limit)
 
     assert found(["run_4", "run_0", "run_1"], 100) == [("run_0", "run_1"), ("run_4", "run_4")]
-    assert found([f"run_{n}" for n in range(5)], 2) == [("run_0", "run_1"), ("run_2", "run_3"), ("run_4", "run_4")]
+    assert found([f"run_{n}" for n in range(5)], 2) == [
+        ("run_0", "run_1"),
+        ("run_2", "run_3"),
+        ("run_4", "run_4"),
+    ]
     assert found([], 2) == []
 
 

@@ -82,7 +82,22 @@ def test_every_format_counts_its_rows(deployment, clock, name):
 
 
 def test_ids_with_any_characters_become_one_folder_each_and_read_back(deployment, clock):
-    ids = ["a b", "a/b", "a%2Fb", "a%b", "..", "é", "日本", "a=b", "A", "a", "run|1", "x" * 250, "...", "a...b"]
+    ids = [
+        "a b",
+        "a/b",
+        "a%2Fb",
+        "a%b",
+        "..",
+        "é",
+        "日本",
+        "a=b",
+        "A",
+        "a",
+        "run|1",
+        "x" * 250,
+        "...",
+        "a...b",
+    ]
     snapshots = [deployment.snapshot(run_id, segments=[segment(0)]) for run_id in ids]
     deliver(deployment.request(*snapshots), deployment.store, clock)
     pattern = f"{deployment.folder}/deliveries/exports/team/segments/**/*.parquet"
@@ -172,7 +187,11 @@ def test_a_crash_at_any_storage_call_leaves_before_or_after_and_the_next_run_com
             break
         state = read_log(deployment.connector, "exports/team")
         seen = {file.path for file in state.files}
-        assert seen == before or {run.run_id for run in state.runs.values() for run in [run.run]} >= {"run_1", "run_2", "run_3"}
+        assert seen == before or {run.run_id for run in state.runs.values() for run in [run.run]} >= {
+            "run_1",
+            "run_2",
+            "run_3",
+        }
         assert all(deployment.connector.read(f"exports/team/{path}") is not None for path in seen)
     deliver(deployment.request(*second), deployment.store, clock)
     assert crashes >= 8
@@ -191,7 +210,14 @@ def test_a_lost_reply_to_the_commit_is_found_out_by_reading(deployment, clock):
         try:
             outcome = deliver(deployment.request(*request.snapshots, connector=broken), deployment.store, clock)
         except OutcomeUnknownError:
-            outcome = deliver(deployment.request(*request.snapshots, connector=LocalConnector("conn", deployment.folder, f"deliveries-{call}")), deployment.store, clock)
+            outcome = deliver(
+                deployment.request(
+                    *request.snapshots,
+                    connector=LocalConnector("conn", deployment.folder, f"deliveries-{call}"),
+                ),
+                deployment.store,
+                clock,
+            )
         assert read_log(LocalConnector("c", deployment.folder, f"deliveries-{call}"), "exports/team").next_sequence == 1
         assert outcome.rows == 3
 

@@ -21,7 +21,9 @@ def test_an_entry_fits_its_json_schema(deployment, clock):
     entry = json.loads(deployment.connector.read("exports/team/_vv/log/00000000000000000000.json"))
     jsonschema.Draft202012Validator(log_entry_schema()).validate(entry)
     assert entry["prompt_runs"][0]["counts"] == {"expected": 4, "delivered": 3, "failed": 1}
-    assert entry["provenance"]["json_schemas"][entry["provenance"]["prompt_runs"][0]["schema_sha256"]]["type"] == "object"
+    assert (
+        entry["provenance"]["json_schemas"][entry["provenance"]["prompt_runs"][0]["schema_sha256"]]["type"] == "object"
+    )
     assert {file["table"] for file in entry["files"]} == {"segments", "failures"}
 
 
@@ -36,6 +38,9 @@ def test_an_entry_of_a_newer_version_is_refused(deployment, clock):
     deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
     key = "exports/team/_vv/log/00000000000000000000.json"
     entry = json.loads(deployment.connector.read(key))
-    deployment.connector.create("exports/newer/_vv/log/00000000000000000000.json", json.dumps({**entry, "format_version": 99}).encode())
+    deployment.connector.create(
+        "exports/newer/_vv/log/00000000000000000000.json",
+        json.dumps({**entry, "format_version": 99}).encode(),
+    )
     with pytest.raises(DeliveredDataError, match="Upgrade vv_exports"):
         read_log(deployment.connector, "exports/newer")

@@ -35,9 +35,7 @@ def runs(archive):
 
 
 def content(folder):
-    return {
-        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def documents(archive, run, what="segment_results"):
@@ -61,9 +59,7 @@ def test_writing_it_again_writes_nothing_and_says_so(tmp_path):
 
 def test_another_configuration_is_not_overwritten_and_nothing_is_written_beside_it(tmp_path):
     (tmp_path / "vv_exports.yaml").write_text("source: {}\n")
-    with pytest.raises(
-        RequestError, match=r"vv_exports\.yaml exists and is not the demo's: nothing was written"
-    ):
+    with pytest.raises(RequestError, match=r"vv_exports\.yaml exists and is not the demo's: nothing was written"):
         write_demo(tmp_path)
     assert content(tmp_path) == {Path("vv_exports.yaml"): b"source: {}\n"}
 
@@ -142,9 +138,7 @@ def test_highlights_have_video_results_with_chapters_that_cover_the_video(archiv
 
 def test_a_second_brand_can_be_asked_for(archive, runs):
     second = [
-        d["metadata"]["brands"][1]["name"]
-        for d in documents(archive, runs["run_123"])
-        if d["metadata"]["brands"][1:]
+        d["metadata"]["brands"][1]["name"] for d in documents(archive, runs["run_123"]) if d["metadata"]["brands"][1:]
     ]
     assert len(second) > 20
     assert "Velo Athletic" in second
@@ -188,18 +182,14 @@ def test_documents_carry_links_with_tokens_and_markers(archive, runs):
     assert any(d["transcription_succeeded"] is None and d["processing_warning"] for d in every)
 
 
-def test_every_deliverable_run_can_be_read_into_a_snapshot_and_the_misfits_are_rescued(
-    archive, runs, tmp_path
-):
+def test_every_deliverable_run_can_be_read_into_a_snapshot_and_the_misfits_are_rescued(archive, runs, tmp_path):
     rescued = {}
     for run in runs.values():
         if run.deliverable:
             (tmp_path / run.run_id).mkdir()
             rescued[run.run_id] = read_run(archive, run, tmp_path / run.run_id).rescued_rows
     assert len(rescued) == 8
-    assert all(
-        rescued[run_id] for run_id in ("run_123", "run_124", "run_125", "run_126", "run_128", "run_132")
-    )
+    assert all(rescued[run_id] for run_id in ("run_123", "run_124", "run_125", "run_126", "run_128", "run_132"))
     assert not rescued["run_130"]
 
 

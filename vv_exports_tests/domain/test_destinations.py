@@ -119,9 +119,7 @@ def test_a_plain_subpath_is_taken_as_it_is(value):
     assert check_subpath(value, boundary="/base") == value
 
 
-@pytest.mark.parametrize(
-    "value", [pytest.param(bad, id=f"{why}-{n}") for why in BAD for n, bad in enumerate(BAD[why])]
-)
+@pytest.mark.parametrize("value", [pytest.param(bad, id=f"{why}-{n}") for why in BAD for n, bad in enumerate(BAD[why])])
 def test_a_subpath_that_could_lead_elsewhere_or_out_of_sight_is_refused(value):
     with pytest.raises(DestinationError) as caught:
         check_subpath(value, boundary="/base/deliveries")
@@ -267,9 +265,7 @@ class TestOverlaps:
         assert overlaps(a, b)
         assert overlaps(b, a)
 
-    @pytest.mark.parametrize(
-        ("a", "b"), [("x", "xy"), ("x/y", "x/z"), ("x/y", "y"), ("a/b/c", "a/bc"), ("1", "①")]
-    )
+    @pytest.mark.parametrize(("a", "b"), [("x", "xy"), ("x/y", "x/z"), ("x/y", "y"), ("a/b/c", "a/bc"), ("1", "①")])
     def test_neighbours_do_not(self, a, b):
         assert not overlaps(a, b)
         assert not overlaps(b, a)

@@ -28,9 +28,7 @@ class TestPathSegment:
     def test_everything_else_is_percent_encoded_in_upper_case(self):
         assert path_segment("a/b=é %") == "a%2Fb%3D%C3%A9%20%25"
 
-    @pytest.mark.parametrize(
-        ("text", "segment"), [(".", "%2E"), ("..", "%2E%2E"), ("...", "..."), (".a", ".a")]
-    )
+    @pytest.mark.parametrize(("text", "segment"), [(".", "%2E"), ("..", "%2E%2E"), ("...", "..."), (".a", ".a")])
     def test_an_id_of_dots_is_no_dot_segment(self, text, segment):
         assert path_segment(text) == segment
         assert from_path_segment(segment) == text
@@ -135,10 +133,7 @@ class TestDagsterName:
 
     def test_other_characters_are_replaced_and_a_hash_keeps_the_ids_apart(self):
         assert re.fullmatch(r"review_team__[0-9a-f]{8}", dagster_name("review-team"))
-        assert (
-            len({dagster_name(text) for text in ["review-team", "review.team", "review team", "review_team"]})
-            == 4
-        )
+        assert len({dagster_name(text) for text in ["review-team", "review.team", "review team", "review_team"]}) == 4
 
     def test_an_id_that_looks_like_a_name_with_a_hash_gets_another(self):
         hashed = dagster_name("review-team")

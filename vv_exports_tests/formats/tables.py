@@ -8,22 +8,17 @@ from hypothesis import strategies as st
 
 TIME = pa.timestamp("us", "UTC")
 SCALARS = {
-    pa.string(): st.text()
-    | st.sampled_from(["", "null", "NaN", "NA", "1", "1.0", "true", "\r\n", ",", '"', "\x00"]),
+    pa.string(): st.text() | st.sampled_from(["", "null", "NaN", "NA", "1", "1.0", "true", "\r\n", ",", '"', "\x00"]),
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
     pa.float64(): st.floats(allow_nan=False, allow_infinity=False),
     pa.bool_(): st.booleans(),
     TIME: st.datetimes(timezones=st.just(UTC)),
 }
-NAMES = st.text(min_size=1, max_size=5) | st.sampled_from(
-    ["a.b", "a b", 'say "a"', "A", "a", "ä", "{", "[", "x,y"]
-)
+NAMES = st.text(min_size=1, max_size=5) | st.sampled_from(["a.b", "a b", 'say "a"', "A", "a", "ä", "{", "[", "x,y"])
 
 
 def _fields(types: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[list[pa.Field]]:
-    return st.lists(
-        st.builds(pa.field, NAMES, types), min_size=1, max_size=4, unique_by=lambda field: field.name
-    )
+    return st.lists(st.builds(pa.field, NAMES, types), min_size=1, max_size=4, unique_by=lambda field: field.name)
 
 
 def _nested(types: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataType]:
@@ -60,9 +55,7 @@ def split(table: pa.Table, places: list[int]) -> list[pa.RecordBatch]:
 
 
 SPAN = pa.struct([("label", pa.string()), ("score", pa.float64())])
-SHOT = pa.struct(
-    [("name", pa.string()), ("Name", pa.string()), ("spans", pa.list_(SPAN)), ("size", pa.int64())]
-)
+SHOT = pa.struct([("name", pa.string()), ("Name", pa.string()), ("spans", pa.list_(SPAN)), ("size", pa.int64())])
 HARD = pa.table(
     {
         "id": pa.array([0, -(2**63), 2**63 - 1, None, 7], pa.int64()),

@@ -76,6 +76,4 @@ def test_what_lies_below_a_null_is_not_written(tmp_path):
     struct = pa.StructArray.from_arrays([below], ["a"], mask=pa.array([True, False]))
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), below, mask=pa.array([True, False]))
     table = pa.table({"struct": struct, "list": lists})
-    assert text(tmp_path / "x", table) == (
-        '{"struct":null,"list":null}\n{"struct":{"a":"seen"},"list":["seen"]}\n'
-    )
+    assert text(tmp_path / "x", table) == ('{"struct":null,"list":null}\n{"struct":{"a":"seen"},"list":["seen"]}\n')

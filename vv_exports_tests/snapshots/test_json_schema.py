@@ -158,9 +158,7 @@ def test_what_is_deeper_than_32_levels_is_json():
 
 
 def test_a_small_schema_that_describes_billions_of_columns_is_cut_off():
-    defs = {
-        f"d{n}": _object(a={"$ref": f"#/$defs/d{n + 1}"}, b={"$ref": f"#/$defs/d{n + 1}"}) for n in range(31)
-    }
+    defs = {f"d{n}": _object(a={"$ref": f"#/$defs/d{n + 1}"}, b={"$ref": f"#/$defs/d{n + 1}"}) for n in range(31)}
     compiled = compile_schema({"$ref": "#/$defs/d0", "$defs": {**defs, "d31": _TEXT}})
     assert "the schema is too large" in compiled.kept_as_json.values()
 

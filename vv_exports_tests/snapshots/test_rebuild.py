@@ -20,9 +20,7 @@ _SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-3, 3)
-    | st.sampled_from(
-        [2**53 + 1, 2**63, -(2**63), 10**30, 5.0, -0.0, 1e300, Decimal("1e400"), "\ud800", "null"]
-    )
+    | st.sampled_from([2**53 + 1, 2**63, -(2**63), 10**30, 5.0, -0.0, 1e300, Decimal("1e400"), "\ud800", "null"])
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=4)
 )
@@ -43,9 +41,7 @@ _SCHEMAS = st.recursive(
     | st.just({"type": "object"}),
     lambda inner: st.one_of(
         inner.map(lambda items: {"type": "array", "items": items}),
-        st.dictionaries(_NAMES, inner, min_size=1, max_size=3).map(
-            lambda p: {"type": "object", "properties": p}
-        ),
+        st.dictionaries(_NAMES, inner, min_size=1, max_size=3).map(lambda p: {"type": "object", "properties": p}),
     ).flatmap(_nullable),
     max_leaves=8,
 )
@@ -62,9 +58,7 @@ def _documents_like(draw, schema):
     schema = schema["anyOf"][0] if "anyOf" in schema else schema
     if "properties" in schema:
         present = {
-            name: draw(_documents_like(part))
-            for name, part in schema["properties"].items()
-            if draw(st.integers(0, 4))
+            name: draw(_documents_like(part)) for name, part in schema["properties"].items() if draw(st.integers(0, 4))
         }
         return {
             **present,

@@ -17,9 +17,7 @@ RUN = {
     "executed_at": "2026-09-14T08:30:00Z",
 }
 PROMPT = {"prompt_id": "prm_1", "name": "Mood", "prompt_text": "What is the mood?", "json_schema": {}}
-WITH_VIDEO_LEVEL = PROMPT | {
-    "video_level": {"instructions_text": "Sum up.", "json_schema": {"type": "object"}}
-}
+WITH_VIDEO_LEVEL = PROMPT | {"video_level": {"instructions_text": "Sum up.", "json_schema": {"type": "object"}}}
 
 
 def segment(number=0, **fields):
@@ -65,7 +63,5 @@ def read(archive: Path, what="segment_results", run_id="run_1", index_id="idx_1"
     source = LocalArchive(str(archive))
     run = source.prompt_run(index_id, run_id)
     return [
-        (document, page.locate(i))
-        for page in getattr(source, what)(run)
-        for i, document in enumerate(page.documents)
+        (document, page.locate(i)) for page in getattr(source, what)(run) for i, document in enumerate(page.documents)
     ]

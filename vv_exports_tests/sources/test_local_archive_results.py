@@ -57,9 +57,7 @@ def test_a_byte_order_mark_crlf_blank_lines_and_an_open_last_line_are_accepted(t
 def test_lines_and_their_numbers_do_not_depend_on_where_blocks_are_cut(tmp_path, suffix, block, monkeypatch):
     monkeypatch.setattr(local_archive, "_BLOCK", block)
     documents = [segment(n, metadata={"text": "ö" * (n * 17 % 50)}) for n in range(30)]
-    write_segments(
-        tmp_path, b"\xef\xbb\xbf" + lines(*documents[:15]) + b"\n" + lines(*documents[15:]), suffix
-    )
+    write_segments(tmp_path, b"\xef\xbb\xbf" + lines(*documents[:15]) + b"\n" + lines(*documents[15:]), suffix)
     found = read(tmp_path)
     assert [document for document, _ in found] == documents
     assert [int(where.rpartition(" ")[2]) for _, where in found] == [*range(1, 16), *range(17, 32)]
@@ -68,9 +66,7 @@ def test_lines_and_their_numbers_do_not_depend_on_where_blocks_are_cut(tmp_path,
 def test_a_line_that_is_cut_in_the_middle_is_named(tmp_path, suffix):
     whole = lines(segment(0), segment(1), segment(2))
     write_segments(tmp_path, whole[:-9], suffix)
-    with pytest.raises(
-        SourceDataError, match=re.escape(f"segment_results{suffix}, line 3: expected one JSON")
-    ):
+    with pytest.raises(SourceDataError, match=re.escape(f"segment_results{suffix}, line 3: expected one JSON")):
         read(tmp_path)
 
 
@@ -88,9 +84,7 @@ def test_a_compressed_stream_that_is_cut_anywhere_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.zst", ".jsonl.gz"])
-def test_a_large_compressed_stream_without_its_end_is_refused_after_the_pages_that_are_whole(
-    tmp_path, suffix
-):
+def test_a_large_compressed_stream_without_its_end_is_refused_after_the_pages_that_are_whole(tmp_path, suffix):
     documents = [segment(n, metadata={"noise": os.urandom(40).hex()}) for n in range(60_000)]
     whole = COMPRESSED[suffix](lines(*documents))
     write_run(tmp_path, {f"segment_results{suffix}": whole[:-5]})
@@ -175,15 +169,11 @@ def test_segment_results_that_contradict_the_record_are_refused_after_the_last_p
 @pytest.mark.parametrize("counter", [{}, {"completed_segments": None}, {"completed_segments": 4}])
 def test_a_finished_run_without_its_segment_results_is_refused(tmp_path, status, counter):
     write_run(tmp_path, status=status, **counter)
-    with pytest.raises(
-        SourceDataError, match=rf"run_1/segment_results\.jsonl does not exist.*run is {status}"
-    ):
+    with pytest.raises(SourceDataError, match=rf"run_1/segment_results\.jsonl does not exist.*run is {status}"):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "fields", [{"completed_segments": 0}, {"status": "failed"}, {"status": "processing"}]
-)
+@pytest.mark.parametrize("fields", [{"completed_segments": 0}, {"status": "failed"}, {"status": "processing"}])
 def test_a_run_that_may_have_no_results_has_none(tmp_path, fields):
     write_run(tmp_path, **fields)
     assert read(tmp_path) == read(tmp_path, "video_results") == read(tmp_path, "failed_segments") == []
@@ -207,15 +197,11 @@ def test_the_same_results_twice_are_refused(tmp_path, stem):
     ],
 )
 def test_video_results_agree_with_the_record(tmp_path, counters, good):
-    write_run(
-        tmp_path, {"video_results.jsonl": lines(video(0), video(1))}, prompt=WITH_VIDEO_LEVEL, **counters
-    )
+    write_run(tmp_path, {"video_results.jsonl": lines(video(0), video(1))}, prompt=WITH_VIDEO_LEVEL, **counters)
     if good:
         assert len(read(tmp_path, "video_results")) == 2
     else:
-        with pytest.raises(
-            SourceDataError, match=r"video_results\.jsonl holds 2 .*video_level_completed_items"
-        ):
+        with pytest.raises(SourceDataError, match=r"video_results\.jsonl holds 2 .*video_level_completed_items"):
             read(tmp_path, "video_results")
 
 
@@ -352,8 +338,7 @@ def test_a_storage_that_fails_under_a_compressed_file_is_not_taken_for_damage(tm
 
 def test_reading_200_000_lines_takes_the_memory_of_a_few_pages(tmp_path, suffix):
     text = "".join(
-        json.dumps(segment(n, metadata={"text": f"{n:08} " + "and so on " * 20})) + "\n"
-        for n in range(200_000)
+        json.dumps(segment(n, metadata={"text": f"{n:08} " + "and so on " * 20})) + "\n" for n in range(200_000)
     ).encode()
     write_segments(tmp_path, text, suffix, completed_segments=200_000)
     program = textwrap.dedent("""
@@ -385,9 +370,7 @@ def test_the_documented_example_is_an_archive(tmp_path):
     for path, content in re.findall(r"`(indexes/[^`]+)`\n```json\n(.*?)```", example, re.DOTALL):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(content)
-    assert [
-        document["metadata"]["mood"] for document, _ in read(tmp_path, run_id="run_7", index_id="shop")
-    ] == [
+    assert [document["metadata"]["mood"] for document, _ in read(tmp_path, run_id="run_7", index_id="shop")] == [
         "calm",
         "tense",
     ]
