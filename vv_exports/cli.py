@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 the work failed, 2 the request or the configuration is wrong.
 """
 
-import functools
 import sys
 import time
 import traceback
@@ -35,8 +34,7 @@ def _command(group: click.Group, name: str, *params: Callable[[Any], Any]) -> Ca
 
     def register(function: Command) -> Command:
         @click.pass_obj
-        @functools.wraps(function)
-        def run(settings: _Settings, *, as_json: bool, debug: bool, **arguments: Any) -> None:
+        def run(settings: _Settings, /, *, as_json: bool, debug: bool, **arguments: Any) -> None:
             console = Console(as_json=as_json or settings.as_json)
             sys.exit(_guarded(console, lambda: function(console, **arguments), debug=debug or settings.debug))
 
@@ -172,7 +170,8 @@ def config_check(console: Console) -> None:
     for warning in warnings:
         console.note(f"Warning: {warning}")
     console.line(
-        f"The configuration is fine: {len(loaded.indexes)} indexes, {automations_count} automations, {len(loaded.connectors)} connectors."
+        f"The configuration is fine: {len(loaded.indexes)} indexes, {automations_count} automations, "
+        f"{len(loaded.connectors)} connectors."
     )
 
 
@@ -292,12 +291,14 @@ def automations_run(console: Console, index: str, name: str, run_ids: tuple[str,
         console.document(outcome)
     elif outcome.delivered:
         console.line(
-            f"{index}/{name}: delivered {len(outcome.delivered)} prompt runs ({outcome.rows:,} rows, {outcome.files} files, "
-            f"{outcome.bytes:,} bytes) to {outcome.destination_uri}; {len(outcome.already_delivered)} were there already"
+            f"{index}/{name}: delivered {len(outcome.delivered)} prompt runs ({outcome.rows:,} rows, "
+            f"{outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
+            f"{len(outcome.already_delivered)} were there already"
         )
     else:
         console.line(
-            f"{index}/{name}: nothing new; {outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already"
+            f"{index}/{name}: nothing new, nothing written; {outcome.destination_uri} holds all "
+            f"{len(outcome.already_delivered)} prompt runs already"
         )
 
 
@@ -380,7 +381,8 @@ def _export(
         return _FAILED
     earlier = " (made earlier; nothing written)" if made.created_before(started) else ""
     console.line(
-        f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes in {made.destination_uri}{earlier}"
+        f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes "
+        f"in {made.destination_uri}{earlier}"
     )
     if to is not None:
         _downloaded(console, client.exports.download(made.export_id, to))

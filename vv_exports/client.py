@@ -16,13 +16,12 @@ from typing import Any
 
 import dagster as dg
 
-from vv_exports.config import AutomationConfig, Config, load_config
+from vv_exports.config import Config, load_config
 from vv_exports.defs.assets import PARTITIONS_PER_RUN, export_tags
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import close_abandoned, error_of, launch, new_run_id, open_instance
 from vv_exports.defs.partitions import stretches, sync_partitions
-from vv_exports.delivery.log import LogState
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
@@ -52,7 +51,8 @@ class Download:
 
 @dataclass(frozen=True)
 class AutomationState:
-    """An automation and what its collection holds. Counts are of prompt runs; ``waiting`` are finished, not delivered."""
+    """An automation and what its collection holds. Counts are of prompt runs: ``waiting`` are finished and not
+    delivered, ``held`` wait until they are complete or somebody names them."""
 
     index_id: str
     automation: str
@@ -238,7 +238,8 @@ class Exports:
         runs = self._client.instance.get_runs(dg.RunsFilter(tags={"vv_exports/export_id": export_id}), limit=1)
         if not runs:
             raise NotFoundError(
-                f"export {export_id!r} does not exist in this Dagster instance; `vv-exports exports list` lists those that do"
+                f"export {export_id!r} does not exist in this Dagster instance; `vv-exports exports list` lists those "
+                "that do"
             )
         return self._export(runs[0])
 
@@ -306,10 +307,11 @@ class Exports:
 
     def _index_of(self, run_id: str) -> str:
         pipeline = self._client.pipeline
-        found = []
-        for index_id in pipeline.config.indexes:
-            if any(run.run_id == run_id for run in pipeline.prompt_runs(index_id)):
-                found.append(index_id)
+        found = [
+            index_id
+            for index_id in pipeline.config.indexes
+            if any(run.run_id == run_id for run in pipeline.prompt_runs(index_id))
+        ]
         if len(found) != 1:
             reason = (
                 f"is in the indexes {', '.join(found)}; say which with index_id"
@@ -392,7 +394,8 @@ class Automations:
         config = pipeline.config.automation(index_id, automation)
         if not config.enabled:
             raise SelectionError(
-                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; set `enabled: true` to run it"
+                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; "
+                "set `enabled: true` to run it"
             )
         runs = pipeline.eligible(index_id, automation, run_ids)
         before = pipeline.collection(index_id, automation)
@@ -405,34 +408,21 @@ class Automations:
             if not pipeline.up_to_date(run, config, before) or partition_key(run.run_id) not in materialized
         ]
         launched = client.launch_stretches(index_id, wanted, [asset_key(index_id, "prompt_runs"), key])
-        return _automation_run(client, index_id, automation, config, runs, before, launched)
-
-
-def _automation_run(
-    client: VVExports,
-    index_id: str,
-    automation: str,
-    config: AutomationConfig,
-    runs: Sequence[PromptRun],
-    before: LogState,
-    launched: Sequence[str],
-) -> AutomationRun:
-    after = client.pipeline.collection(index_id, automation)
-    entries = after.entries[len(before.entries) :]
-    mine = {run.run_id for run in runs}
-    delivered = [run.run_id for entry in entries for run in entry.prompt_runs if run.run_id in mine]
-    files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]
-    return AutomationRun(
-        index_id=index_id,
-        automation=automation,
-        destination_uri=client.pipeline.connectors[config.destination_connector_id].uri(config.subpath),
-        delivered=tuple(delivered),
-        already_delivered=tuple(run.run_id for run in runs if run.run_id not in delivered),
-        rows=sum(file.rows for file in files),
-        files=len(files),
-        bytes=sum(file.bytes for file in files),
-        dagster_run_ids=tuple(launched),
-    )
+        entries = pipeline.collection(index_id, automation).entries[len(before.entries) :]
+        mine = {run.run_id for run in runs}
+        delivered = [run.run_id for entry in entries for run in entry.prompt_runs if run.run_id in mine]
+        files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]
+        return AutomationRun(
+            index_id=index_id,
+            automation=automation,
+            destination_uri=pipeline.connectors[config.destination_connector_id].uri(config.subpath),
+            delivered=tuple(delivered),
+            already_delivered=tuple(run.run_id for run in runs if run.run_id not in delivered),
+            rows=sum(file.rows for file in files),
+            files=len(files),
+            bytes=sum(file.bytes for file in files),
+            dagster_run_ids=tuple(launched),
+        )
 
 
 def _materialization_metadata(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:

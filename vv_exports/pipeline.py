@@ -6,7 +6,7 @@ Everything that an asset, the client or the command line asks for ends here. It 
 import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,12 +37,17 @@ from vv_exports.sources.base import Source
 from vv_exports.sources.catalog import SOURCES
 
 
+def _silent(what: str, rows: int) -> None:
+    """No progress wanted."""
+    del what, rows
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Who is told how far the work is. Every call is cheap and may do nothing."""
+    """Who is told how far the work is: (run id, segments) of a snapshot, (run id and table, rows) of a file."""
 
-    snapshot: Callable[[str, int], None] = field(default=lambda run_id, rows: None)
-    file: Callable[[str, int], None] = field(default=lambda what, rows: None)
+    snapshot: Callable[[str, int], None] = _silent
+    file: Callable[[str, int], None] = _silent
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,15 @@ class Artifact:
     key: str
     uri: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """An export on demand with the snapshots that it holds. The id names its folder or its artifact."""
+
+    export_id: str
+    request: ExportRequest
+    snapshots: Sequence[Snapshot]
 
 
 @dataclass(frozen=True)
@@ -197,21 +211,17 @@ class Pipeline:
             check_unowned(connector, subpath, Owner(type="export", index_id=request.index_id))
         return runs
 
-    def export(
-        self,
-        request: ExportRequest,
-        export_id: str,
-        snapshots: Sequence[Snapshot],
-        dagster_run_id: str | None,
-    ) -> ExportOutcome:
+    def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
         """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""
+        request = job.request
         if request.destination_connector_id is None:
-            return self._pack(request, export_id, snapshots, dagster_run_id)
+            return self._pack(job, dagster_run_id)
         connector = self.destination_connector(request.destination_connector_id)
-        subpath = export_id if request.destination_subpath is None else f"{request.destination_subpath}/{export_id}"
-        delivery = self.deliver(
-            self._export_delivery(request, export_id, connector, subpath, snapshots, dagster_run_id)
-        )
+        subpath = job.export_id
+        if request.destination_subpath is not None:
+            parent = check_subpath(request.destination_subpath, boundary=connector.uri(""))
+            subpath = f"{parent}/{job.export_id}"
+        delivery = self.deliver(_export_delivery(job, connector, subpath, dagster_run_id))
         return ExportOutcome(delivery, delivery.uri, None)
 
     def download(self, export_id: str, target: Path) -> bool:
@@ -242,7 +252,8 @@ class Pipeline:
         remembered = msgspec.json.decode(data)
         if remembered["request"] != asked:
             raise IdempotencyError(
-                f"the idempotency key {key!r} was used before, for another request; use a new key, or repeat that request"
+                f"the idempotency key {key!r} was used before, for another request; use a new key, or repeat that "
+                "request"
             )
         return str(remembered["run_id"])
 
@@ -251,8 +262,8 @@ class Pipeline:
         connector = self.connector(connector_id)
         if "export" not in connector.scopes:
             raise DestinationError(
-                f"connector {connector_id!r} has the scopes {sorted(connector.scopes)} and not 'export', so nothing may be "
-                "delivered to it; add the scope in the configuration, or choose another connector"
+                f"connector {connector_id!r} has the scopes {sorted(connector.scopes)} and not 'export', so nothing "
+                "may be delivered to it; add the scope in the configuration, or choose another connector"
             )
         return connector
 
@@ -281,48 +292,34 @@ class Pipeline:
             taken = self.connectors[automation.destination_connector_id].uri(automation.subpath)
             if overlaps(taken, wanted) and taken.count("/") <= wanted.count("/"):
                 raise DestinationError(
-                    f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the automation "
-                    f"{name!r} of index {index_id!r}, whose readers would count rows twice; choose another subpath"
+                    f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the "
+                    f"automation {name!r} of index {index_id!r}, whose readers would count rows twice; choose another"
                 )
 
-    def _export_delivery(
-        self,
-        request: ExportRequest,
-        export_id: str,
-        connector: Connector,
-        subpath: str,
-        snapshots: Sequence[Snapshot],
-        dagster_run_id: str | None,
-    ) -> DeliveryRequest:
-        return DeliveryRequest(
-            connector=connector,
-            subpath=subpath,
-            owner=Owner(type="export", index_id=request.index_id, export_id=export_id),
-            export=ExportReference(id=export_id, type=request.export_type, index_id=request.index_id),
-            format=format_named(request.format),
-            snapshots=snapshots,
-            dagster_run_id=dagster_run_id,
-            destination_uri=None if request.destination_connector_id else self.storage.uri(_artifact_key(export_id)),
-        )
-
-    def _pack(
-        self,
-        request: ExportRequest,
-        export_id: str,
-        snapshots: Sequence[Snapshot],
-        dagster_run_id: str | None,
-    ) -> ExportOutcome:
+    def _pack(self, job: ExportJob, dagster_run_id: str | None) -> ExportOutcome:
+        key = _artifact_key(job.export_id)
         with spool_folder() as spool:
             folder = LocalConnector("download", spool)
-            delivery = self.deliver(
-                self._export_delivery(request, export_id, folder, export_id, snapshots, dagster_run_id)
-            )
-            archive = spool / f"{export_id}.zip"
-            _zip(spool / export_id, archive)
-            key = _artifact_key(export_id)
+            request = _export_delivery(job, folder, job.export_id, dagster_run_id)
+            delivery = self.deliver(replace(request, destination_uri=self.storage.uri(key)))
+            archive = spool / f"{job.export_id}.zip"
+            _zip(spool / job.export_id, archive)
             self.storage.put(archive, key)
             artifact = Artifact(key, self.storage.uri(key), archive.stat().st_size)
         return ExportOutcome(delivery, artifact.uri, artifact)
+
+
+def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:
+    index_id = job.request.index_id
+    return DeliveryRequest(
+        connector=connector,
+        subpath=subpath,
+        owner=Owner(type="export", index_id=index_id, export_id=job.export_id),
+        export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
+        format=format_named(job.request.format),
+        snapshots=job.snapshots,
+        dagster_run_id=dagster_run_id,
+    )
 
 
 def _artifact_key(export_id: str) -> str:

@@ -1,8 +1,9 @@
 """What storage must provide to be a destination. It knows nothing of prompt runs, formats or logs."""
 
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import pyarrow.fs as pafs
 
@@ -41,7 +42,7 @@ class Connector(Protocol):
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str) -> BufferedIOBase:
         """Open a file for reading. Raises DeliveredDataError where there is none."""
 
     def files(self, prefix: str) -> list[StoredFile]:

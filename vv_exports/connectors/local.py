@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,7 +54,7 @@ class LocalConnector:
         with local.open("rb") as content:
             self.put_stream(content, key)
 
-    def put_stream(self, content: BinaryIO, key: str) -> None:
+    def put_stream(self, content: BufferedIOBase, key: str) -> None:
         """The same from an open file, from its start."""
         target = self._locate(key)
         with self._translated("write", key):
@@ -103,7 +104,7 @@ class LocalConnector:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str) -> BufferedIOBase:
         """Open for reading."""
         path = self._locate(key)
         with self._translated("read", key):
@@ -175,7 +176,8 @@ class LocalConnector:
             self._root.mkdir(parents=True, exist_ok=True)
         if not self._root.is_dir():
             raise RequestError(
-                f"{self.connector_id}: its root {self._root} is not a folder; create it, or mend `root` in the configuration"
+                f"{self.connector_id}: its root {self._root} is not a folder; "
+                "create it, or mend `root` in the configuration"
             )
         folder = self._base / _TEMPORARY
         path = folder / secrets.token_hex(16)

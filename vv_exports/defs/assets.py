@@ -13,11 +13,11 @@ from vv_exports.defs.io_managers import AutomationExport, OnDemandExport
 from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, asset_key, connector_key, group_of
 from vv_exports.defs.metadata import snapshot_metadata
 from vv_exports.defs.partitions import partitions_of, run_ids_of
-from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of
+from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, partition_digest
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.formats.catalog import FORMATS
-from vv_exports.pipeline import Pipeline, TakenSnapshot, content_version
+from vv_exports.pipeline import ExportJob, Pipeline, TakenSnapshot, content_version
 from vv_exports.snapshots.store import Snapshot
 
 PARTITIONS_PER_RUN = 100
@@ -116,23 +116,23 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
         config_schema=_destination_fields(pipeline),
     )
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
+        config = context.op_execution_context.op_config
         run_ids = run_ids_of(context.partition_keys)
+        requests = {run_id: _request("prompt_run", index_id, [run_id], config) for run_id in run_ids}
+        runs = [run for request in requests.values() for run in pipeline.check_export(request)]
         root = root_run_id(context.run)
-        requests = [
-            _request("prompt_run", index_id, [run_id], context.op_execution_context.op_config) for run_id in run_ids
+        jobs = [
+            ExportJob(
+                # A launch of one partition is one export and shares its launch's id; several need one each.
+                export_id_of(root, partition_digest(snapshot.run_id) if len(run_ids) > 1 else None),
+                requests[snapshot.run_id],
+                [snapshot],
+            )
+            for snapshot in _snapshots(context, pipeline, runs)
         ]
-        runs = [run for request in requests for run in pipeline.check_export(request)]
-        snapshots = {snapshot.run_id: snapshot for snapshot in _snapshots(context, pipeline, runs)}
-        ids = (
-            [export_id_of(root)]
-            if len(run_ids) == 1
-            else [export_id_of(root, dagster_name(f"{run_id} ")) for run_id in run_ids]
-        )
-        exports = [(i, request, [snapshots[run_id]]) for i, request, run_id in zip(ids, requests, run_ids, strict=True)]
-        _tag(context, exports[0][0], requests[0])
-        return dg.Output(
-            OnDemandExport(exports), data_version=dg.DataVersion(content_version(list(snapshots.values())))
-        )
+        _tag(context, jobs[0].export_id, jobs[0].request)
+        version = content_version([snapshot for job in jobs for snapshot in job.snapshots])
+        return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(version))
 
     return prompt_run_export
 
@@ -170,7 +170,7 @@ def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
         _tag(context, export_id, request)
         snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
         return dg.Output(
-            OnDemandExport([(export_id, request, snapshots)]),
+            OnDemandExport([ExportJob(export_id, request, snapshots)]),
             data_version=dg.DataVersion(content_version(snapshots)),
         )
 

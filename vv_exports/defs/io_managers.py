@@ -10,10 +10,9 @@ import pyarrow.dataset as ds
 from vv_exports.defs.metadata import delivered_run_metadata, export_metadata, snapshot_metadata
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.log import DeliveredFile, read_log
-from vv_exports.domain.exports import ExportRequest
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import DeliveredDataError, NotFoundError
-from vv_exports.pipeline import Pipeline
+from vv_exports.pipeline import ExportJob, Pipeline
 from vv_exports.snapshots.store import Snapshot
 
 
@@ -28,9 +27,9 @@ class AutomationExport:
 
 @dataclass(frozen=True)
 class OnDemandExport:
-    """Output of an on-demand export asset: one request for each folder or download, with its snapshots."""
+    """Output of an on-demand export asset: one job for each folder or download."""
 
-    exports: Sequence[tuple[str, ExportRequest, Sequence[Snapshot]]]
+    jobs: Sequence[ExportJob]
 
 
 class SnapshotIOManager(dg.IOManager):
@@ -47,7 +46,7 @@ class SnapshotIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> list[Snapshot]:
         """The current snapshots of the partitions that a downstream asset asks for."""
-        index_id = _metadata(context)["vv_exports/index_id"].value
+        index_id = _stated(context, "vv_exports/index_id")
         found = {
             run_id: self._pipeline.store.current(index_id, run_id)
             for run_id in run_ids_of(context.asset_partition_keys)
@@ -79,9 +78,9 @@ class ConnectorIOManager(dg.IOManager):
         Columns are those of the files; where prompts differ in schema, the dataset has the columns of all of them.
         Raises NotFoundError where nothing was delivered, DeliveredDataError where the files are no Parquet.
         """
-        metadata = _metadata(context)
-        index_id, automation = metadata["vv_exports/index_id"].value, metadata["vv_exports/automation"].value
-        config = self._pipeline.config.automation(index_id, automation)
+        config = self._pipeline.config.automation(
+            _stated(context, "vv_exports/index_id"), _stated(context, "vv_exports/automation")
+        )
         connector = self._pipeline.connectors[config.destination_connector_id]
         state = read_log(connector, config.subpath)
         wanted = run_ids_of(context.asset_partition_keys) if context.has_asset_partitions else list(state.runs)
@@ -102,25 +101,23 @@ class ConnectorIOManager(dg.IOManager):
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline
-        for export_id, request, snapshots in obj.exports:
-            outcome = pipeline.export(request, export_id, snapshots, context.run_id)
-            metadata = export_metadata(outcome, export_id, snapshots, pipeline.store)
+        for job in obj.jobs:
+            outcome = pipeline.export(job, context.run_id)
+            metadata = export_metadata(outcome, job, pipeline.store)
             segments = sum(run.rows("segments") for run in outcome.delivery.prompt_runs)
-            if request.export_type == "prompt_run":
-                metadata |= {
-                    "data_version": snapshots[0].data_version,
-                    "dagster/partition_row_count": segments,
-                }
-                context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshots[0].run_id))
-            else:
+            if job.request.export_type == "index":
                 context.add_output_metadata({**metadata, "dagster/row_count": segments})
+                continue
+            (snapshot,) = job.snapshots
+            metadata |= {"data_version": snapshot.data_version, "dagster/partition_row_count": segments}
+            context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))
 
     def _dataset(self, connector_id: str, subpath: str, files: Sequence[DeliveredFile]) -> ds.Dataset:
         filesystem, base = self._pipeline.connectors[connector_id].arrow_filesystem()
         if any(not file.path.endswith(".parquet") for file in files):
             raise DeliveredDataError(
-                f"{subpath!r} of connector {connector_id!r} is not delivered as parquet; read its files with the tool of "
-                "their format, or set `format: parquet` for the automation"
+                f"{subpath!r} of connector {connector_id!r} is not delivered as parquet; read its files with the tool "
+                "of their format, or set `format: parquet` for the automation"
             )
         paths = [f"{base}/{subpath}/{file.path}" for file in files]
         format_ = ds.ParquetFileFormat()
@@ -129,11 +126,11 @@ class ConnectorIOManager(dg.IOManager):
         return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
 
 
-def _metadata(context: dg.InputContext) -> dict[str, dg.MetadataValue]:
+def _stated(context: dg.InputContext, name: str) -> str:
+    """What the definition of the asset that is loaded says of itself."""
     upstream = context.upstream_output
-    if upstream is None or upstream.definition_metadata is None:
-        raise NotFoundError("only assets of vv_exports can be loaded through this IO manager")
-    return {
-        name: dg.MetadataValue.text(str(value)) if isinstance(value, str) else value
-        for name, value in upstream.definition_metadata.items()
-    }
+    definition = upstream.definition_metadata if upstream is not None else {}
+    if name not in definition:
+        raise NotFoundError("only the prompt runs and the automations of vv_exports can be loaded by this IO manager")
+    value = definition[name]
+    return str(value.value if isinstance(value, dg.MetadataValue) else value)

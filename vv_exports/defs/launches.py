@@ -72,7 +72,8 @@ def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
         if error is not None:
             return error.message.strip().removeprefix(f"vv_exports.errors.{error.cls_name}: ")
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records:
-        return record.event_log_entry.user_message or (record.event_log_entry.dagster_event or record).message
+        event = record.event_log_entry.dagster_event
+        return record.event_log_entry.user_message or (event.message if event is not None else None)
     return None
 
 

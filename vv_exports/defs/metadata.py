@@ -1,6 +1,6 @@
 """What a materialization shows in the Dagster UI. Pure, and never a secret: it is made of what was delivered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
-from vv_exports.pipeline import ExportOutcome
+from vv_exports.pipeline import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import TableName
 
@@ -54,22 +54,20 @@ def delivered_run_metadata(
     }
 
 
-def export_metadata(
-    outcome: ExportOutcome, export_id: str, snapshots: Sequence[Snapshot], store: SnapshotStore
-) -> Metadata:
-    """Of an export on demand as a whole."""
+def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore) -> Metadata:
+    """Of an export on demand. Prompts that differ have no one column schema; the preview is the first run's."""
     delivery = outcome.delivery
-    size = delivery.bytes if outcome.artifact is None else outcome.artifact.bytes
+    one_prompt = len({snapshot.prompt_id for snapshot in job.snapshots}) == 1
     return {
         **_delivery_metadata(delivery),
-        "export_id": export_id,
+        "export_id": job.export_id,
         "destination_uri": dg.MetadataValue.path(outcome.destination_uri),
         "prompt_runs": dg.MetadataValue.json([run.run_id for run in delivery.prompt_runs]),
         "rows": delivery.rows,
         "files": len(delivery.files),
-        "bytes": size,
-        **(_table_metadata(snapshots[0], store) if len({s.prompt_id for s in snapshots}) == 1 else {}),
-        "preview": dg.MetadataValue.md(_preview(snapshots[0], store)),
+        "bytes": delivery.bytes if outcome.artifact is None else outcome.artifact.bytes,
+        **(_table_metadata(job.snapshots[0], store) if one_prompt else {}),
+        "preview": dg.MetadataValue.md(_preview(job.snapshots[0], store)),
     }
 
 
@@ -106,7 +104,7 @@ def _preview(snapshot: Snapshot, store: SnapshotStore) -> str:
 
 def _first_rows(snapshot: Snapshot, store: SnapshotStore, table: TableName) -> Iterator[dict[str, Any]]:
     for part in snapshot.tables[table][:1]:
-        for batch in store.read(snapshot, table, part):
+        for batch in store.read(part):
             yield from batch.slice(0, _PREVIEW_ROWS).to_pylist()
             return
 

@@ -211,7 +211,7 @@ class _Attempt:
                 self.store.copy(part, path)
             else:
                 writer = request.format.open(path, self.store.schema(snapshot, table))
-                for batch in self.store.read(snapshot, table, part):
+                for batch in self.store.read(part):
                     writer.write(batch)
                 writer.close()
             with path.open("rb") as content:

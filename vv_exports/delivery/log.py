@@ -73,7 +73,7 @@ class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """How an entry was made. ``json_schemas`` maps a schema's hash to the schema, so that the folder explains itself."""
+    """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself."""
 
     vv_exports_version: str
     dagster_run_id: str | None

@@ -53,5 +53,8 @@ def _problem(connector: Connector, subpath: str, file: DeliveredFile) -> str | N
     except DeliveredDataError:
         return f"{connector.uri(key)} is missing"
     if (size, sha256) != (file.bytes, file.sha256):
-        return f"{connector.uri(key)} has {size} bytes with sha256 {sha256[:16]}…, delivered were {file.bytes} with {file.sha256[:16]}…"
+        return (
+            f"{connector.uri(key)} has {size} bytes with sha256 {sha256[:16]}…, "
+            f"delivered were {file.bytes} with {file.sha256[:16]}…"
+        )
     return None

@@ -1,5 +1,6 @@
 """What a consumer asked for, and what became of it. Names as in VideoVector's public API."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -41,7 +42,8 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Export:
-    """An export as it stands. Counts are of what the destination holds for it: rows in all tables, bytes of all files."""
+    """An export as it stands. Counts are of what the destination holds for it: rows of all tables, bytes of all files
+    (for a download, of the artifact)."""
 
     export_id: str
     export_type: str
@@ -68,6 +70,11 @@ class Export:
     def to_json(self) -> dict[str, Any]:
         """As ``vv-exports --json`` prints it."""
         return asdict(self)
+
+
+def partition_digest(run_id: str) -> str:
+    """A short name for a prompt run that any path can hold: 12 hex characters."""
+    return hashlib.sha256(run_id.encode()).hexdigest()[:12]
 
 
 def export_id_of(root_run_id: str, partition: str | None = None) -> str:

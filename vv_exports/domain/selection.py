@@ -23,7 +23,8 @@ def chosen_runs(runs: Iterable[PromptRun], wanted: Sequence[str] | None, *, inde
         return found
     if not wanted:
         raise SelectionError(
-            f"an empty list of prompt runs was given for index {index_id!r}; name at least one, or leave the list out for all"
+            f"an empty list of prompt runs was given for index {index_id!r}; name at least one, or leave the list out "
+            "for all"
         )
     if len(set(wanted)) != len(wanted):
         twice = sorted({run_id for run_id in wanted if wanted.count(run_id) > 1})

@@ -6,6 +6,7 @@ Sources mostly deliver in order, and then nothing is sorted or kept. Otherwise t
 import heapq
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def in_order(pages: Iterable[Page], names: Sequence[str]) -> Iterator[Page]:
         if any(map(tuple.__ge__, run, run[1:])):
             if sorted(run) != run:
                 raise OutOfOrderError
-            twice = next(i for i, (one, other) in enumerate(zip(run, run[1:], strict=False)) if one == other)
+            twice = next(i for i, (one, other) in enumerate(pairwise(run)) if one == other)
             raise _twice(run[twice], names, page.locate(twice + 1 - len(last)))
         last = keys[-1:] or last
         yield page

@@ -123,7 +123,7 @@ class SnapshotStore:
         return self.unchanged(source, run) or self.take(source, run, now)
 
     def unchanged(self, source: Source, run: PromptRun) -> Snapshot | None:
-        """The current snapshot while the run looks as it did when that was taken; None when it is time to look again."""
+        """The current snapshot while the run looks as it did when that was taken; None: it is time to look again."""
         data = self._storage.read(f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
         if data is None or msgspec.json.decode(data)["fingerprint"] != fingerprint_of(source, run):
             return None
@@ -176,7 +176,7 @@ class SnapshotStore:
         with self._storage.open(snapshot.tables[table][0].key) as file:
             return pq.read_schema(file)
 
-    def read(self, snapshot: Snapshot, table: TableName, part: Part) -> Iterator[pa.RecordBatch]:
+    def read(self, part: Part) -> Iterator[pa.RecordBatch]:
         """The rows of one part, in order. Raises DeliveredDataError where the part is gone."""
         with self._storage.open(part.key) as file:
             yield from pq.ParquetFile(file).iter_batches(batch_size=8192)

@@ -6,14 +6,14 @@ absent all come from the same place. Columns that are the same for the whole run
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number, Object, Text, Timestamp
 from vv_exports.snapshots.json_schema import compile_schema
-from vv_exports.snapshots.rebuild import rescue_columns
+from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
 
 TableName = Literal["segments", "videos", "failures"]
 
@@ -122,46 +122,57 @@ SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
 }
 
 
+_RUN_COLUMNS = ("index_id", "prompt_id", "prompt_run_id")
+
+
 @dataclass(frozen=True)
 class Table:
-    """One table of one prompt run."""
+    """One table of a prompt's results. It is the same for all runs of the prompt."""
 
     name: TableName
     column: Object
-    constants: tuple[tuple[str, str], ...]
 
     @property
     def schema(self) -> pa.Schema:
         """Arrow schema: the run's ids, the result's fields, ``rescued`` and ``absent``."""
         return pa.schema(
             [
-                *((name, pa.string()) for name, _ in self.constants),
+                *((name, pa.string()) for name in _RUN_COLUMNS),
                 *((name, column.arrow_type) for name, column in self.column.fields.items()),
                 ("rescued", pa.string()),
                 ("absent", pa.list_(pa.string())),
             ]
         )
 
-    def batch(self, documents: list[JsonObject]) -> pa.RecordBatch:
+    def batch(self, documents: list[JsonObject], run: PromptRun) -> pa.RecordBatch:
         """Typed rows of prepared documents (see ``prepare``), in their order."""
         built = self.column.build(documents)
         rescued, absent = rescue_columns(built, len(documents))
-        constants = [pa.repeat(pa.scalar(value, pa.string()), len(documents)) for _, value in self.constants]
-        arrays = [*constants, *built.array.flatten(), rescued, absent]
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        ids = [pa.repeat(pa.scalar(text), len(documents)) for text in (run.index_id, run.prompt_id, run.run_id)]
+        return pa.RecordBatch.from_arrays([*ids, *built.array.flatten(), rescued, absent], schema=self.schema)
+
+    def documents(self, batch: pa.RecordBatch) -> list[JsonObject]:
+        """The result documents that rows were made from: the inverse of ``batch``.
+
+        Fields of the record that were absent are null, times are in UTC. ``metadata`` is as the model answered.
+        """
+        return rebuild_documents(batch, self.column)
 
 
-def tables_of(run: PromptRun, prompt: Prompt) -> dict[TableName, Table]:
+def table_of(name: TableName, json_schema: Any) -> Table:
+    """A table whose ``metadata`` is described by this JSON Schema; ``failures`` have no metadata."""
+    fields: Mapping[str, Column] = {"segments": _SEGMENTS, "videos": _VIDEOS, "failures": _FAILURES}[name]
+    if name != "failures":
+        fields = {**fields, "metadata": compile_schema(json_schema).column}
+    return Table(name, Object(fields, nullable=False, absence_is_null=True))
+
+
+def tables_of(prompt: Prompt) -> dict[TableName, Table]:
     """The tables that a run of this prompt can have: ``videos`` only where the prompt has a video level."""
-    constants = (("index_id", run.index_id), ("prompt_id", run.prompt_id), ("prompt_run_id", run.run_id))
-    segments = {**_SEGMENTS, "metadata": compile_schema(prompt.json_schema).column}
-    columns: dict[TableName, Mapping[str, Column]] = {"segments": segments, "failures": _FAILURES}
+    tables = {"segments": table_of("segments", prompt.json_schema), "failures": table_of("failures", None)}
     if prompt.video_level_schema is not None:
-        columns["videos"] = {**_VIDEOS, "metadata": compile_schema(prompt.video_level_schema).column}
-    return {
-        name: Table(name, Object(fields, nullable=False, absence_is_null=True), constants)
-        for name, fields in columns.items()
-    }
+        tables["videos"] = table_of("videos", prompt.video_level_schema)
+    return tables
 
 
 def prepare(documents: list[JsonObject]) -> None:

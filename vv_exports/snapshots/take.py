@@ -45,7 +45,7 @@ class Reading:
 def read_run(source: Source, run: PromptRun, spool: Path) -> Reading:
     """Read all results of a run into ``spool``. Raises what the source raises; then nothing is kept."""
     prompt = source.prompt(run)
-    tables = tables_of(run, prompt)
+    tables = tables_of(prompt)
     results: dict[TableName, Callable[[PromptRun], Iterator[Page]]] = {
         "segments": source.segment_results,
         "videos": source.video_results,
@@ -55,7 +55,7 @@ def read_run(source: Source, run: PromptRun, spool: Path) -> Reading:
     files: dict[TableName, list[SpoolFile]] = {}
     rescued = 0
     for name, table in tables.items():
-        spooled = _read_table(lambda read=results[name]: read(run), table, spool)  # type: ignore[misc]
+        spooled = _read_table(lambda read=results[name]: read(run), table, run, spool)  # type: ignore[misc]
         version.update(f"\n{name} {spooled.digest.hexdigest()}".encode())
         rescued += spooled.rescued
         # A table without rows has no file, except the segments: a delivered run is never without a trace.
@@ -68,15 +68,15 @@ def read_run(source: Source, run: PromptRun, spool: Path) -> Reading:
     return Reading(prompt, version.hexdigest(), files, kept, rescued)
 
 
-def _read_table(pages: Callable[[], Iterator[Page]], table: Table, spool: Path) -> "_Spooled":
+def _read_table(pages: Callable[[], Iterator[Page]], table: Table, run: PromptRun, spool: Path) -> "_Spooled":
     names = SORT_KEYS[table.name]
     try:
-        return _spool(in_order(pages(), names), table, spool)
+        return _spool(in_order(pages(), names), table, run, spool)
     except OutOfOrderError:
         stretches = spool / f"sort-{table.name}"
         stretches.mkdir()
         try:
-            return _spool(externally_sorted(pages(), names, stretches), table, spool)
+            return _spool(externally_sorted(pages(), names, stretches), table, run, spool)
         finally:
             shutil.rmtree(stretches)
 
@@ -91,13 +91,13 @@ class _Spooled:
     files: list[SpoolFile] = field(default_factory=list)
 
 
-def _spool(pages: Iterator[Page], table: Table, spool: Path) -> _Spooled:
+def _spool(pages: Iterator[Page], table: Table, run: PromptRun, spool: Path) -> _Spooled:
     spooled = _Spooled()
     parts = _Parts(table, spool)
     for page in pages:
         prepare(page.documents)
         spooled.digest.update(b"\n".join(encode_each_sorted(page.documents)) + b"\n")
-        batch = table.batch(page.documents)
+        batch = table.batch(page.documents, run)
         spooled.rows += batch.num_rows
         spooled.rescued += batch.num_rows - batch.column("rescued").null_count
         parts.write(batch)
