@@ -19,7 +19,7 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, is_delivered
 from vv_exports.delivery.log import ExportReference, LogState, read_log
-from vv_exports.delivery.ownership import Owner, check_unowned
+from vv_exports.delivery.ownership import Owner, check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.domain.prompt_runs import PromptRun
@@ -208,7 +208,7 @@ class Pipeline:
         if request.destination_subpath is not None:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
             self._check_free_of_automations(connector, subpath)
-            check_unowned(connector, subpath, Owner(type="export", index_id=request.index_id))
+            check_unowned_above(connector, subpath, asked=subpath)
         return runs
 
     def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:

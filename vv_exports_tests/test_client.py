@@ -51,6 +51,12 @@ def test_an_index_export_of_chosen_runs_is_a_folder_of_its_own(client, folder):
     }
 
 
+def test_exports_share_a_subpath_in_folders_of_their_own(client, folder):
+    exports = [client.exports.create_index_export("idx", None, "conn_export", "shared") for _ in range(2)]
+    assert [export.rows for export in exports] == [8, 8]
+    assert len({path.split("/")[2] for path in written_files(folder)}) == 2
+
+
 def test_an_index_export_without_a_choice_holds_all_finished_runs(client):
     export = client.exports.create_index_export("idx", None, "conn_export", "all")
     assert export.rows == 3 + 2 + 3

@@ -39,18 +39,23 @@ def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
 
     Readers of either would count rows twice.
     """
-    segments = subpath.split("/")
-    for depth in range(1, len(segments) + 1):
-        folder = "/".join(segments[:depth])
-        other = owner_of(connector, folder)
-        if other is not None and not (other == owner and folder == subpath):
-            raise _taken(connector, subpath, folder, other)
     if owner_of(connector, subpath) == owner:
+        check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
         return
+    check_unowned_above(connector, subpath, asked=subpath)
     for file in connector.files(subpath):
         folder, marker, _ = file.key.rpartition(f"/{OWNER}")
         if marker and (other := owner_of(connector, folder)) is not None and other != owner:
             raise _taken(connector, subpath, folder, other)
+
+
+def check_unowned_above(connector: Connector, subpath: str, *, asked: str) -> None:
+    """Raise DestinationError where anybody owns the subpath or a folder above it; ``asked`` is named in the error."""
+    segments = subpath.split("/") if subpath else []
+    for depth in range(1, len(segments) + 1):
+        folder = "/".join(segments[:depth])
+        if (other := owner_of(connector, folder)) is not None:
+            raise _taken(connector, asked, folder, other)
 
 
 def claim(connector: Connector, subpath: str, owner: Owner) -> None:
