@@ -39,10 +39,12 @@ def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
 
     Readers of either would count rows twice.
     """
-    if owner_of(connector, subpath) == owner:
-        check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
+    check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
+    here = owner_of(connector, subpath)
+    if here == owner:
         return
-    check_unowned_above(connector, subpath, asked=subpath)
+    if here is not None:
+        raise _taken(connector, subpath, subpath, here)
     for file in connector.files(subpath):
         folder, marker, _ = file.key.rpartition(f"/{OWNER}")
         if marker and (other := owner_of(connector, folder)) is not None and other != owner:
