@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 
 from vv_exports.config import Config, load_config
-from vv_exports.defs.assets import PARTITIONS_PER_RUN, export_tags
+from vv_exports.defs.assets import PARTITIONS_PER_RUN, destination_config, export_tags
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import close_abandoned, error_of, launch, new_run_id, open_instance
@@ -283,12 +283,7 @@ class Exports:
     def _launch(self, request: ExportRequest, runs: Sequence[PromptRun], root: str, *, retry: bool) -> dg.DagsterRun:
         client = self._client
         asset = "index_export" if request.export_type == "index" else "prompt_run_export"
-        config: dict[str, Any] = {
-            "destination_subpath": request.destination_subpath,
-            "format": request.format,
-        }
-        if request.destination_connector_id is not None:
-            config["destination_connector_id"] = request.destination_connector_id
+        config: dict[str, Any] = dict(destination_config(request))
         if request.export_type == "index" and request.prompt_run_ids is not None:
             config["prompt_run_ids"] = list(request.prompt_run_ids)
         key = partition_key(runs[0].run_id)

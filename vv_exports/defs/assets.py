@@ -3,7 +3,7 @@
 Operations have explicit names, since asset keys may hold what Dagster's names can't.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -16,12 +16,16 @@ from vv_exports.defs.partitions import partitions_of, run_ids_of
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, partition_digest
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.errors import ConfigurationError
 from vv_exports.formats.catalog import FORMATS
 from vv_exports.pipeline import ExportJob, Pipeline, TakenSnapshot, content_version
 from vv_exports.snapshots.store import Snapshot
 
 PARTITIONS_PER_RUN = 100
 """A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""
+
+DOWNLOAD = "(download)"
+"""Stands in a launch for no connector."""
 
 _BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RUN)
 
@@ -179,21 +183,21 @@ def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
 
 def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
     """Where an export goes. Plain strings, not ``str`` fields of dg.Config: those would let a launch read any
-    environment variable into a path (``{env: NAME}``)."""
+    environment variable into a path (``{env: NAME}``). No default is null: the launchpad would not show it."""
     connectors = sorted(key for key, connector in pipeline.connectors.items() if "export" in connector.scopes)
-    choices: dict[str, dg.Field] = {}
-    if connectors:
-        choices["destination_connector_id"] = dg.Field(
-            dg.Noneable(dg.Enum("Connector", [dg.EnumValue(connector_id) for connector_id in connectors])),
-            default_value=None,
-            is_required=False,
-            description="The connector to deliver to. null: make a download in the pipeline's storage.",
-        )
+    if DOWNLOAD in connectors:
+        problem = f"connectors.{DOWNLOAD}: this id means a download in the launchpad; choose another"
+        raise ConfigurationError("configuration", [problem])
     return {
-        **choices,
+        "destination_connector_id": dg.Field(
+            dg.Enum("Connector", [dg.EnumValue(choice) for choice in (DOWNLOAD, *connectors)]),
+            default_value=DOWNLOAD,
+            is_required=False,
+            description=f"The connector to deliver to; {DOWNLOAD}: make a download in the pipeline's storage.",
+        ),
         "destination_subpath": dg.Field(
-            dg.Noneable(str),
-            default_value=None,
+            str,
+            default_value="",
             is_required=False,
             description="Folder below the connector's export_base_path; the export makes a folder of its own in it.",
         ),
@@ -206,15 +210,25 @@ def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
     }
 
 
+def destination_config(request: ExportRequest) -> dict[str, str]:
+    """The launch configuration of a request's destination."""
+    return {
+        "destination_connector_id": request.destination_connector_id or DOWNLOAD,
+        "destination_subpath": request.destination_subpath or "",
+        "format": request.format,
+    }
+
+
 def _request(
-    export_type: ExportType, index_id: str, run_ids: Sequence[str] | None, config: dict[str, Any]
+    export_type: ExportType, index_id: str, run_ids: Sequence[str] | None, config: Mapping[str, Any]
 ) -> ExportRequest:
+    connector_id = config["destination_connector_id"]
     return ExportRequest(
         export_type=export_type,
         index_id=index_id,
         prompt_run_ids=None if run_ids is None else tuple(run_ids),
-        destination_connector_id=config.get("destination_connector_id"),
-        destination_subpath=config["destination_subpath"],
+        destination_connector_id=None if connector_id == DOWNLOAD else connector_id,
+        destination_subpath=config["destination_subpath"] or None,
         format=config["format"],
     )
 

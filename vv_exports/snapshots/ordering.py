@@ -6,17 +6,25 @@ Sources mostly deliver in order, and then nothing is sorted or kept. Otherwise t
 import heapq
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from decimal import Decimal
+from itertools import count, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import SourceDataError
 from vv_exports.sources.base import Page
 
-_CHUNK_ROWS = 20_000
+_PAGE_ROWS = 4_000
+_OPEN_FILES = 64  # stretches merged at a time: the usual limit of a process is 1024 open files, on macOS 256
 
-SortKey = tuple[tuple[bool, Any], ...]
+SortKey = tuple[tuple[int, Any], ...]
+
+_NULL, _NUMBER, _TEXT, _OTHER = range(4)
+_Row = tuple[SortKey, JsonObject, str]  # the last says where it was read
+_KEY = itemgetter(0)
 
 
 class OutOfOrderError(Exception):
@@ -24,12 +32,30 @@ class OutOfOrderError(Exception):
 
 
 def sort_keys(documents: list[JsonObject], names: Sequence[str]) -> list[SortKey]:
-    """What each row is ordered by. Null comes first, then numbers, then text by code point."""
+    """What each row is ordered by. Null comes first, then numbers, then text by code point, then the rest."""
     columns = []
     for name in names:
         values = [document.get(name) for document in documents]
-        columns.append([(isinstance(value, str), -1.0 if value is None else value) for value in values])
+        types = set(map(type, values))
+        if types <= {str}:
+            columns.append([(_TEXT, value) for value in values])
+        elif types <= {int, float}:
+            columns.append([(_NUMBER, value) for value in values])
+        else:
+            columns.append(list(map(_ranked, values)))
     return list(zip(*columns, strict=True))
+
+
+def _ranked(value: Any) -> tuple[int, Any]:
+    match value:
+        case None:
+            return _NULL, None
+        case str():
+            return _TEXT, value
+        case int() | float() | Decimal() if not isinstance(value, bool):
+            return _NUMBER, value
+        case _:
+            return _OTHER, encode_sorted(value).decode()
 
 
 def in_order(pages: Iterable[Page], names: Sequence[str]) -> Iterator[Page]:
@@ -49,40 +75,54 @@ def in_order(pages: Iterable[Page], names: Sequence[str]) -> Iterator[Page]:
 
 
 def externally_sorted(pages: Iterable[Page], names: Sequence[str], spool: Path) -> Iterator[Page]:
-    """All rows in order. Sorted stretches are written below ``spool`` and merged; memory holds one stretch."""
-    stretches = [_write_stretch(chunk, names, spool / f"stretch-{n:06}") for n, chunk in enumerate(_chunks(pages))]
-    merged = heapq.merge(*map(_read_stretch, stretches), key=lambda row: row[0])
+    """All rows in order. Each page becomes a sorted stretch below ``spool``, and the stretches are merged.
+
+    Memory holds one page, then a row of each of the stretches that are merged at a time.
+    """
+    stretches = [_write_stretch(_sorted(page, names), spool / f"0-{n:06}") for n, page in enumerate(pages)]
+    for turn in count(1):
+        if len(stretches) <= _OPEN_FILES:
+            break
+        groups = [stretches[start : start + _OPEN_FILES] for start in range(0, len(stretches), _OPEN_FILES)]
+        stretches = [_merge_stretches(group, spool / f"{turn}-{n:06}") for n, group in enumerate(groups)]
     last: SortKey | None = None
     documents: list[JsonObject] = []
-    for key, document, where in merged:
+    for key, document, where in _merged(stretches):
         if key == last:
             raise _twice(key, names, where)
         last = key
         documents.append(document)
-        if len(documents) == _CHUNK_ROWS:
+        if len(documents) == _PAGE_ROWS:
             yield Page(documents, _nowhere)
             documents = []
     if documents:
         yield Page(documents, _nowhere)
 
 
-def _chunks(pages: Iterable[Page]) -> Iterator[list[tuple[JsonObject, str]]]:
-    for page in pages:
-        located = [(document, page.locate(i)) for i, document in enumerate(page.documents)]
-        for start in range(0, len(located), _CHUNK_ROWS):
-            yield located[start : start + _CHUNK_ROWS]
+def _sorted(page: Page, names: Sequence[str]) -> list[_Row]:
+    places = map(page.locate, range(len(page.documents)))
+    return sorted(zip(sort_keys(page.documents, names), page.documents, places, strict=True), key=_KEY)
 
 
-def _write_stretch(chunk: list[tuple[JsonObject, str]], names: Sequence[str], path: Path) -> Path:
-    keys = sort_keys([document for document, _ in chunk], names)
-    rows = sorted(zip(keys, chunk, strict=True), key=lambda row: row[0])
-    with path.open("wb") as file:
-        for key, (document, where) in rows:
-            pickle.dump((key, document, where), file, pickle.HIGHEST_PROTOCOL)
+def _merge_stretches(stretches: list[Path], path: Path) -> Path:
+    _write_stretch(_merged(stretches), path)
+    for stretch in stretches:
+        stretch.unlink()
     return path
 
 
-def _read_stretch(path: Path) -> Iterator[tuple[SortKey, JsonObject, str]]:
+def _merged(stretches: Iterable[Path]) -> Iterator[_Row]:
+    return heapq.merge(*map(_read_stretch, stretches), key=_KEY)
+
+
+def _write_stretch(rows: Iterable[_Row], path: Path) -> Path:
+    with path.open("wb") as file:
+        for row in rows:
+            pickle.dump(row, file, pickle.HIGHEST_PROTOCOL)
+    return path
+
+
+def _read_stretch(path: Path) -> Iterator[_Row]:
     """Rows that this process pickled itself a moment ago, in a folder of its own."""
     with path.open("rb") as file:
         while True:

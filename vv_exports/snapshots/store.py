@@ -88,6 +88,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class _Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run looked like before it was read, and the revision that the reading gave.
+
+    Of two takes at once, the one that read older content may record its revision last. The other one's note does
+    not speak for that revision, so the run is read again.
+    """
+
+    fingerprint: str
+    revision: int = 0
+
+
 class SnapshotStore:
     """Snapshots in the pipeline's storage. Safe with several writers: a revision is written if there is none."""
 
@@ -125,9 +136,13 @@ class SnapshotStore:
     def unchanged(self, source: Source, run: PromptRun) -> Snapshot | None:
         """The current snapshot while the run looks as it did when that was taken; None: it is time to look again."""
         data = self._storage.read(f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
-        if data is None or msgspec.json.decode(data)["fingerprint"] != fingerprint_of(source, run):
+        if data is None:
             return None
-        return self.current(run.index_id, run.run_id)
+        note = msgspec.json.decode(data, type=_Note)
+        if note.fingerprint != fingerprint_of(source, run):
+            return None
+        current = self.current(run.index_id, run.run_id)
+        return current if current is not None and current.revision == note.revision else None
 
     def take(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
         """Read a run and keep it. The same content as the current snapshot gives the current snapshot."""
@@ -157,7 +172,7 @@ class SnapshotStore:
                         revision=1 if current is None else current.revision + 1,
                         data_version=reading.data_version,
                         taken_at=now,
-                        run=dict(run.record),
+                        run=_stated(run),
                         prompt_text=reading.prompt.prompt_text,
                         json_schema=reading.prompt.json_schema,
                         video_level_schema=reading.prompt.video_level_schema,
@@ -167,7 +182,7 @@ class SnapshotStore:
                     )
                 )
             note = spool / "fingerprint.json"
-            note.write_bytes(msgspec.json.encode({"fingerprint": fingerprint}))
+            note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
             self._storage.put(note, f"{folder}/fingerprint.json")
         return current
 
@@ -213,8 +228,12 @@ def check_deliverable(run: PromptRun) -> None:
 
 def fingerprint_of(source: Source, run: PromptRun) -> str:
     """A cheap hash of what says that a run may have changed: its record and the source's own hint."""
-    stated = {name: value for name, value in run.record.items() if not name.startswith(("marker", "billing_"))}
-    return hashlib.sha256(encode_sorted([stated, source.change_hint(run)])).hexdigest()
+    return hashlib.sha256(encode_sorted([_stated(run), source.change_hint(run)])).hexdigest()
+
+
+def _stated(run: PromptRun) -> dict[str, Any]:
+    """The run's record without people's marks and the bill, which change after the run and say nothing of results."""
+    return {name: value for name, value in run.record.items() if not name.startswith(("marker", "billing_"))}
 
 
 def _same(snapshot: Snapshot, data_version: str, run: PromptRun) -> bool:

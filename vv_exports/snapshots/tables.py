@@ -113,7 +113,7 @@ VOLATILE = frozenset(
 )
 """Fields of a result that are never stored, hashed or delivered."""
 
-_STATED_BY_THE_RUN = frozenset({"run_id", "prompt_run_id", "prompt_id", "index_id", "result_type"})
+_RESULT_TYPES: Mapping[TableName, str] = {"segments": "segment", "videos": "video"}
 
 SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
     "segments": ("video_id", "start_time", "segment_id"),
@@ -169,14 +169,22 @@ def table_of(name: TableName, json_schema: Any) -> Table:
 
 def tables_of(prompt: Prompt) -> dict[TableName, Table]:
     """The tables that a run of this prompt can have: ``videos`` only where the prompt has a video level."""
-    tables = {"segments": table_of("segments", prompt.json_schema), "failures": table_of("failures", None)}
+    tables: dict[TableName, Table] = {
+        "segments": table_of("segments", prompt.json_schema),
+        "failures": table_of("failures", None),
+    }
     if prompt.video_level_schema is not None:
         tables["videos"] = table_of("videos", prompt.video_level_schema)
     return tables
 
 
-def prepare(documents: list[JsonObject]) -> None:
-    """Take out, in place, what is volatile and what the run states for all of its results."""
-    for name in VOLATILE | _STATED_BY_THE_RUN:
+def prepare(documents: list[JsonObject], run: PromptRun, table: TableName) -> None:
+    """Take out, in place, what is volatile, and what only repeats what the run and the table say of all results."""
+    for name in VOLATILE:
         for document in documents:
             document.pop(name, None)
+    stated = {"run_id": run.run_id, "prompt_run_id": run.run_id, "prompt_id": run.prompt_id, "index_id": run.index_id}
+    for name, value in {**stated, "result_type": _RESULT_TYPES.get(table)}.items():
+        for document in documents:
+            if document.get(name) in (None, value):  # not a set: what is there may not be hashable
+                document.pop(name, None)

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,15 +71,14 @@ def read_run(source: Source, run: PromptRun, spool: Path) -> Reading:
 
 def _read_table(pages: Callable[[], Iterator[Page]], table: Table, run: PromptRun, spool: Path) -> "_Spooled":
     names = SORT_KEYS[table.name]
-    try:
+    with suppress(OutOfOrderError):
         return _spool(in_order(pages(), names), table, run, spool)
-    except OutOfOrderError:
-        stretches = spool / f"sort-{table.name}"
-        stretches.mkdir()
-        try:
-            return _spool(externally_sorted(pages(), names, stretches), table, run, spool)
-        finally:
-            shutil.rmtree(stretches)
+    stretches = spool / f"sort-{table.name}"
+    stretches.mkdir()
+    try:
+        return _spool(externally_sorted(pages(), names, stretches), table, run, spool)
+    finally:
+        shutil.rmtree(stretches)
 
 
 @dataclass
@@ -94,14 +94,20 @@ class _Spooled:
 def _spool(pages: Iterator[Page], table: Table, run: PromptRun, spool: Path) -> _Spooled:
     spooled = _Spooled()
     parts = _Parts(table, spool)
-    for page in pages:
-        prepare(page.documents)
-        spooled.digest.update(b"\n".join(encode_each_sorted(page.documents)) + b"\n")
-        batch = table.batch(page.documents, run)
-        spooled.rows += batch.num_rows
-        spooled.rescued += batch.num_rows - batch.column("rescued").null_count
-        parts.write(batch)
-    spooled.files = parts.close()
+    try:
+        for page in pages:
+            prepare(page.documents, run, table.name)
+            spooled.digest.update(b"\n".join(encode_each_sorted(page.documents)) + b"\n")
+            batch = table.batch(page.documents, run)
+            spooled.rows += batch.num_rows
+            spooled.rescued += batch.num_rows - batch.column("rescued").null_count
+            parts.write(batch)
+        spooled.files = parts.close()
+    except BaseException:
+        # Rows out of order are read again into files of the same names. A writer that was left to the garbage
+        # collector would flush what it holds into the new files.
+        parts.abandon()
+        raise
     return spooled
 
 
@@ -129,6 +135,10 @@ class _Parts:
     def close(self) -> list[SpoolFile]:
         self._finish()
         return self._files
+
+    def abandon(self) -> None:
+        """Give up the file that is open."""
+        self._writer.abandon()
 
     @property
     def _path(self) -> Path:
