@@ -374,9 +374,12 @@ def _export(
         client = _client(progress)
         started = time.time()
         made = client.exports.create(request, idempotency_key=idempotency_key)
+    completed = made.status == ExportStatus.COMPLETED
+    # Before the document is printed: an error prints one of its own.
+    download = client.exports.download(made.export_id, to) if completed and to is not None else None
     if console.as_json:
         console.document(made.to_json())
-    if made.status != ExportStatus.COMPLETED:
+    if not completed:
         console.note(f"Error: export {made.export_id} failed: {made.error_message}")
         return _FAILED
     earlier = " (made earlier; nothing written)" if made.created_before(started) else ""
@@ -384,8 +387,8 @@ def _export(
         f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes "
         f"in {made.destination_uri}{earlier}"
     )
-    if to is not None:
-        _downloaded(console, client.exports.download(made.export_id, to))
+    if download is not None:
+        _downloaded(console, download)
     elif made.destination_type == "download":
         console.line(f"get it with: vv-exports exports download {made.export_id}")
     return _DONE
@@ -428,10 +431,15 @@ def _dry_run(console: Console, request: Any) -> int:
 
 
 def _client(progress: Any = None) -> Any:
-    """Imported when a command needs it: Dagster takes a second to import, `--help` and errors should not."""
+    """Imported when a command needs it, and after the configuration was found to be sound: Dagster takes a second to
+    import, `--help` and mistakes should not."""
+    from vv_exports.config import load_config
+
+    loaded = load_config()
+
     from vv_exports.client import VVExports
 
-    return VVExports(progress=progress)
+    return VVExports(loaded, progress=progress)
 
 
 def _listing(console: Console, rows: list[dict[str, Any]], names: tuple[str, ...] | None = None, *, empty: str) -> None:
