@@ -8,8 +8,9 @@ unsorted, without log or commit, on all cores. The ratio is what a change is jud
 
 import argparse
 import json
+import os
 import random
-import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -71,6 +72,7 @@ assert len(outcome.delivered) == {runs} and outcome.rows == {segments}, outcome
 """
 DUCKDB = """
 import duckdb
+duckdb.sql("SET enable_progress_bar = false")
 duckdb.sql("COPY (FROM read_json('archive/indexes/idx/prompt_runs/*/segment_results.jsonl')) "
            "TO 'duckdb.parquet' (FORMAT parquet, COMPRESSION zstd)")
 """
@@ -104,7 +106,7 @@ def main() -> None:
             again = measured("  unchanged", JOB.format(profile=False, runs=0, segments=0), folder, None)
             print(f"             the same again took {again:.1f} s")
             for made in ("storage", "out", ".dagster"):
-                subprocess.run(["rm", "-r", made], cwd=folder, check=True)
+                shutil.rmtree(folder / made)
         ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
         print(
             f"vv_exports takes {statistics.median(ratios):.2f} times DuckDB's time (of {options.repeat}: {min(ratios):.2f} to {max(ratios):.2f})"
@@ -185,14 +187,13 @@ def measured(what: str, code: str, folder: Path, rows: int | None) -> float:
     """Run code in a process of its own. Returns seconds; prints them with the rate and the peak memory."""
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", code], cwd=folder) as process:
-        _, status, usage = __import__("os").wait4(process.pid, 0)
+        _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
     seconds = time.perf_counter() - started
     if status != 0:
         sys.exit(f"{what.strip()} failed")
     if rows is not None:
-        peak = usage.ru_maxrss / 1024 if resource else 0
-        print(f"{what}: {seconds:6.1f} s, {rows / seconds:9,.0f} rows/s, peak {peak:,.0f} MiB")
+        print(f"{what}: {seconds:6.1f} s, {rows / seconds:9,.0f} rows/s, peak {usage.ru_maxrss / 1024:,.0f} MiB")
     return seconds
 
 

@@ -7,6 +7,7 @@ where the name is taken, and which appears with its whole content or not at all.
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -18,9 +19,16 @@ from typing import BinaryIO
 import pyarrow.fs as pafs
 
 from vv_exports.connectors.base import StoredFile
-from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, TransientError
+from vv_exports.errors import (
+    DeliveredDataError,
+    DestinationError,
+    OutcomeUnknownError,
+    RequestError,
+    TransientError,
+)
 
 _TEMPORARY = ".vv_exports_tmp"
+_TEMPORARY_NAME = re.compile(r"[0-9a-f]{32}")
 _ATTEMPTS = 5
 
 
@@ -66,7 +74,7 @@ class LocalConnector:
                     os.fsync(file.fileno())
                     # Another delivery may tidy an emptied folder away between these two calls.
                     with suppress(FileNotFoundError):
-                        target.parent.mkdir(parents=True, exist_ok=True)
+                        _make_folder(target.parent)
                         temporary.rename(target)
                         _fsync_folder(target.parent)
                         return
@@ -84,12 +92,12 @@ class LocalConnector:
                     file.flush()
                     os.fsync(file.fileno())
                     with suppress(FileNotFoundError):
-                        target.parent.mkdir(parents=True, exist_ok=True)
+                        _make_folder(target.parent)
                         try:
                             os.link(temporary, target)
                         except FileExistsError:
                             return False
-                        _fsync_folder(target.parent)
+                        self._settle(target)
                         return True
         raise TransientError(
             f"{self.connector_id}: {self.uri(key)} could not be put in place: its folder kept vanishing"
@@ -133,10 +141,13 @@ class LocalConnector:
 
     def sweep(self) -> None:
         """Remove temporary files whose writer is gone: nobody holds their lock."""
-        folder = self._base / _TEMPORARY
+        folder = self._locate(_TEMPORARY)
         with self._translated("sweep", _TEMPORARY):
             for path in _children(folder):
-                with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+                if not _TEMPORARY_NAME.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+                    continue
+                # Locked: its writer lives. Not ours to open or remove: another user's, and no reason to fail.
+                with suppress(OSError), path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink(missing_ok=True)
             with suppress(OSError):
@@ -173,16 +184,17 @@ class LocalConnector:
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A new locked file on the destination's own file system. The lock dies with its process."""
         if self._make_root:
-            self._root.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._root)
         if not self._root.is_dir():
             raise RequestError(
                 f"{self.connector_id}: its root {self._root} is not a folder; "
                 "create it, or mend `root` in the configuration"
             )
-        folder = self._base / _TEMPORARY
+        folder = self._locate(_TEMPORARY)
         path = folder / secrets.token_hex(16)
         for attempt in range(_ATTEMPTS):
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._base)
+            folder.mkdir(exist_ok=True)
             try:
                 file = path.open("xb")
             except FileNotFoundError:  # a sweep removed the empty folder in between
@@ -195,9 +207,19 @@ class LocalConnector:
             try:
                 yield path, file
             finally:
-                path.unlink(missing_ok=True)
-                with suppress(OSError):
+                with suppress(OSError):  # what cannot be removed now is swept later
+                    path.unlink(missing_ok=True)
                     folder.rmdir()
+
+    def _settle(self, target: Path) -> None:
+        """Make a new name durable. Whatever goes wrong here, the file is there already."""
+        try:
+            _fsync_folder(target.parent)
+        except OSError as error:
+            raise OutcomeUnknownError(
+                f"{self.connector_id}: {target} may be written or not: {error.strerror or error}. "
+                "Look whether it is there before trying again."
+            ) from error
 
     @contextmanager
     def _translated(self, action: str, key: str) -> Iterator[None]:
@@ -215,9 +237,7 @@ class LocalConnector:
                 errno.ENAMETOOLONG,
             }:
                 raise RequestError(f"{message}. Mend the permissions or the path and try again.") from error
-            raise TransientError(
-                f"{message}. Nothing was committed; free space or mend the disk and try again."
-            ) from error
+            raise TransientError(f"{message}. Free space or mend the disk, and try again.") from error
 
 
 def _walk(folder: Path, base: Path) -> Iterator[StoredFile]:
@@ -236,6 +256,14 @@ def _children(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each durable in the one that holds it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _fsync_folder(folder.parent)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -2,9 +2,13 @@
 
 The order is the promise: claim the subpath, upload finished files under names that hold their content's hash, write
 the log entry if there is none, and only then remove what it superseded. Killed anywhere, running it again completes it.
+
+Only the log decides what may be removed: an entry names what it supersedes and what dead deliveries left, and a path
+that was given up like this is never used again. So a deletion may come at any time, repeated and late.
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +20,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
+    CommittedRun,
     DeliveredFile,
     DeliveredRun,
     ExportReference,
@@ -27,7 +32,6 @@ from vv_exports.delivery.log import (
     encode_entry,
     read_entry,
     read_log,
-    unlisted,
 )
 from vv_exports.delivery.ownership import Owner, claim
 from vv_exports.domain.destinations import log_entry_name, part_name, table_folder
@@ -157,44 +161,51 @@ class _Attempt:
         self.clock = clock
         self.progress = progress
         self.state = read_log(request.connector, request.subpath)
-        self.pending = [s for s in request.snapshots if not is_delivered(self.state, s, request.format.name)]
+        # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
+        self.there = {snapshot.run_id: self._paths_of(snapshot) for snapshot in request.snapshots}
+        self.pending = [
+            snapshot
+            for snapshot in request.snapshots
+            if not is_delivered(self.state, snapshot, request.format.name) or self._abandoned(snapshot.run_id)
+        ]
 
     def run(self) -> Delivery | None:
         """The outcome, or None where the log has moved on and must be read again."""
         if not self.pending:
-            return self._finish(written=False, strays=[])
-        self._refuse_older_content()
-        # Listed before the commit: whoever uploads these must have read the log before us, so cannot commit after us.
-        strays = unlisted(self._files_of_pending_runs(), self.state)
-        files = self._upload()
-        try:
-            if not self._commit(self._entry(files)):
-                return None
-        except DeliveryConflictError:
-            # Certain not to have landed, so what nobody else committed may go.
-            self._delete(
-                unlisted((file.path for file in files), read_log(self.request.connector, self.request.subpath))
-            )
-            raise
-        return self._finish(written=True, strays=strays)
-
-    def _refuse_older_content(self) -> None:
-        """A late twin holds a snapshot that a newer one has replaced, here and in the pipeline."""
+            return self._finish(written=False)
         for snapshot in self.pending:
-            held = self.state.runs.get(snapshot.run_id)
-            if (
-                held is not None
-                and held.run.revision > snapshot.revision
-                and held.entry.provenance.snapshot_store == self.store.store_id
-            ):
+            if held := self._newer(self.state, snapshot):
                 raise DeliveryConflictError(
                     f"{self.request.uri} holds revision {held.run.revision} of prompt "
                     f"run {snapshot.run_id!r}, newer than revision {snapshot.revision}; start again with the "
                     "current snapshot"
                 )
+        files = self._upload()
+        try:
+            if not self._commit(self._entry(files)):
+                return None
+        except DeliveryConflictError:
+            self._take_back(files)
+            raise
+        return self._finish(written=True)
+
+    def _newer(self, state: LogState, snapshot: Snapshot) -> CommittedRun | None:
+        """What the destination holds of a run, where that is a later reading of it than this snapshot."""
+        held = state.runs.get(snapshot.run_id)
+        if held is None or held.run.revision <= snapshot.revision:
+            return None
+        return held if held.entry.provenance.snapshot_store == self.store.store_id else None
+
+    def _take_back(self, files: Sequence[DeliveredFile]) -> None:
+        """Remove what was uploaded of content that is out of date. Newer content stays: a twin of ours may be about to
+        commit the same files, and if none is, whoever delivers the run next removes them."""
+        state = read_log(self.request.connector, self.request.subpath)
+        outdated = {snapshot.run_id for snapshot in self.pending if self._newer(state, snapshot)}
+        committed = {file.path for file in state.files}
+        self._delete([f.path for f in files if f.prompt_run_id in outdated and f.path not in committed])
 
     def _upload(self) -> list[DeliveredFile]:
-        files = []
+        files: list[DeliveredFile] = []
         for snapshot in self.pending:
             for table in _TABLES:
                 for number, part in enumerate(snapshot.tables.get(table, ())):
@@ -216,9 +227,8 @@ class _Attempt:
                 writer.close()
             with path.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
             file = DeliveredFile(
-                path=f"{folder}/{part_name(number, sha256, request.format.suffix)}",
+                path=self._free_path(snapshot, table, number, sha256),
                 table=table,
                 prompt_id=snapshot.prompt_id,
                 prompt_run_id=snapshot.run_id,
@@ -226,8 +236,16 @@ class _Attempt:
                 bytes=path.stat().st_size,
                 sha256=sha256,
             )
-            request.connector.put(path, f"{request.subpath}/{file.path}")
+            if file not in self._committed(snapshot.run_id):
+                request.connector.put(path, f"{request.subpath}/{file.path}")
         return file
+
+    def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str) -> str:
+        """Where a file goes. Content that returns gets the next free number: its old path may still be deleted."""
+        folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
+        given_up = self.state.given_up.get(snapshot.run_id, ())
+        paths = (f"{folder}/{part_name(n, sha256, self.request.format.suffix)}" for n in itertools.count(number))
+        return next(path for path in paths if path not in given_up)
 
     def _commit(self, entry: LogEntry) -> bool:
         """Write the entry. False where the log has moved on with the same content; then it must be read again."""
@@ -267,10 +285,10 @@ class _Attempt:
                 )
         return bool(shared)
 
-    def _finish(self, *, written: bool, strays: list[str]) -> Delivery:
+    def _finish(self, *, written: bool) -> Delivery:
         request = self.request
         state = read_log(request.connector, request.subpath, self.state) if written else self.state
-        self._tidy(state, strays)
+        self._tidy(state)
         fresh = {snapshot.run_id for snapshot in self.pending}
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
         newest = max(held, key=lambda run: run.entry.sequence).entry
@@ -279,24 +297,29 @@ class _Attempt:
         )
         return Delivery(newest.delivery_id, newest.sequence, written, request.uri, runs)
 
-    def _tidy(self, state: LogState, strays: list[str]) -> None:
-        """Remove what the log says is superseded and what attempts that died left. Anyone may repeat it."""
-        request = self.request
-        superseded = [p for s in request.snapshots for p in state.superseded.get(s.run_id, ())]
-        self._delete(unlisted({*superseded, *strays}, state))
-        request.connector.sweep()
+    def _tidy(self, state: LogState) -> None:
+        """Remove what the log has given up. Anyone may repeat it."""
+        self._delete(sorted(p for s in self.request.snapshots for p in state.given_up.get(s.run_id, ())))
+        self.request.connector.sweep()
 
     def _delete(self, paths: Sequence[str]) -> None:
         if paths:
             self.request.connector.delete([f"{self.request.subpath}/{path}" for path in paths])
 
-    def _files_of_pending_runs(self) -> list[str]:
-        paths = []
-        for snapshot in self.pending:
-            for table in _TABLES:
-                folder = f"{self.request.subpath}/{table_folder(table, snapshot.prompt_id, snapshot.run_id)}"
-                paths += [f.key.removeprefix(f"{self.request.subpath}/") for f in self.request.connector.files(folder)]
-        return paths
+    def _paths_of(self, snapshot: Snapshot) -> set[str]:
+        """Every file that is there for a run, committed or not."""
+        top = f"{self.request.subpath}/"
+        folders = [f"{top}{table_folder(table, snapshot.prompt_id, snapshot.run_id)}" for table in _TABLES]
+        return {file.key.removeprefix(top) for folder in folders for file in self.request.connector.files(folder)}
+
+    def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
+        held = self.state.runs.get(run_id)
+        return () if held is None else held.files
+
+    def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile] = ()) -> list[str]:
+        """What was there of a run that the log knows nothing of: deliveries died, or are about to conflict."""
+        known = {file.path for file in (*self._committed(run_id), *ours)}
+        return sorted(self.there[run_id] - known - self.state.given_up.get(run_id, set()))
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request = self.request
@@ -307,7 +330,7 @@ class _Attempt:
             committed_at=self.clock().isoformat().replace("+00:00", "Z"),
             export=request.export,
             files=files,
-            prompt_runs=[self._delivered_run(snapshot) for snapshot in self.pending],
+            prompt_runs=[self._delivered_run(snapshot, files) for snapshot in self.pending],
             provenance=Provenance(
                 vv_exports_version=__version__,
                 dagster_run_id=request.dagster_run_id,
@@ -324,7 +347,7 @@ class _Attempt:
             ),
         )
 
-    def _delivered_run(self, snapshot: Snapshot) -> DeliveredRun:
+    def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
         before = self.state.runs.get(snapshot.run_id)
         return DeliveredRun(
             run_id=snapshot.run_id,
@@ -338,6 +361,7 @@ class _Attempt:
                 failed=snapshot.rows("failures"),
             ),
             supersedes=None if before is None else before.entry.sequence,
+            abandoned=self._abandoned(snapshot.run_id, files),
         )
 
 

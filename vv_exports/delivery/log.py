@@ -4,14 +4,14 @@ Writing an entry is the commit. The state of a destination is the replay of its 
 last entry wins. The JSON Schema of an entry ships beside this module as ``log_entry.schema.json``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.domain.destinations import log_entry_name
+from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError
 
 FORMAT_VERSION = 1
@@ -47,7 +47,8 @@ class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt run of an entry. ``supersedes`` is the sequence of the entry that held it before."""
+    """One prompt run of an entry. ``supersedes`` is the sequence of the entry that held it before; ``abandoned`` are
+    paths that deliveries which died had uploaded for it, and that go together with the superseded ones."""
 
     run_id: str
     prompt_id: str
@@ -56,6 +57,7 @@ class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
     data_version: str
     counts: RowCounts
     supersedes: int | None
+    abandoned: list[str] = []
 
 
 class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,12 +110,13 @@ class CommittedRun:
 
 @dataclass
 class LogState:
-    """The replay of a log. ``superseded`` are paths that were committed once and are no longer."""
+    """The replay of a log. ``given_up`` are the paths of each run that were committed or uploaded once and never will
+    be again: whoever still deletes one of them, however late, harms nobody."""
 
     next_sequence: int = 0
     runs: dict[str, CommittedRun] = field(default_factory=dict)
     entries: list[LogEntry] = field(default_factory=list)
-    superseded: dict[str, set[str]] = field(default_factory=dict)
+    given_up: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def files(self) -> list[DeliveredFile]:
@@ -128,8 +131,8 @@ class LogState:
         for run in entry.prompt_runs:
             files = tuple(by_run.get(run.run_id, ()))
             before = self.runs.get(run.run_id)
-            gone = self.superseded.setdefault(run.run_id, set())
-            gone.update(file.path for file in before.files) if before else None
+            gone = self.given_up.setdefault(run.run_id, set())
+            gone.update(run.abandoned, (file.path for file in before.files) if before else ())
             gone.difference_update(file.path for file in files)
             self.runs[run.run_id] = CommittedRun(entry, run, files)
         self.entries.append(entry)
@@ -139,12 +142,28 @@ class LogState:
 def read_log(connector: Connector, subpath: str, state: LogState | None = None) -> LogState:
     """Replay the log of a destination, from the start or on from an earlier state.
 
-    Raises DeliveredDataError where an entry is not one of ours or was written by a newer layout.
+    Raises DeliveredDataError where an entry is missing, is not one of ours or was written by a newer layout.
     """
     state = LogState() if state is None else state
-    while (entry := read_entry(connector, subpath, state.next_sequence)) is not None:
-        state.apply(entry)
-    return state
+    while True:
+        while (entry := read_entry(connector, subpath, state.next_sequence)) is not None:
+            state.apply(entry)
+        behind = [number for number in _sequences(connector, subpath) if number >= state.next_sequence]
+        if not behind:
+            return state
+        if state.next_sequence not in behind:
+            # An entry that took the free number would be overruled by the older ones behind it.
+            raise DeliveredDataError(
+                f"{connector.uri(f'{subpath}/{log_entry_name(state.next_sequence)}')} is missing, while entry "
+                f"{max(behind)} is there: somebody deleted it. Restore it, or move the whole folder away and deliver "
+                "again."
+            )
+
+
+def _sequences(connector: Connector, subpath: str) -> Iterator[int]:
+    for file in connector.files(f"{subpath}/{LOG_FOLDER}"):
+        if (number := log_sequence(file.key.removeprefix(f"{subpath}/"))) is not None:
+            yield number
 
 
 def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | None:
@@ -162,11 +181,15 @@ def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | 
             f"{connector.uri(key)} has format_version {entry.format_version}; this version reads up to "
             f"{FORMAT_VERSION}. Upgrade vv_exports."
         )
+    if entry.sequence != sequence:
+        raise DeliveredDataError(
+            f"{connector.uri(key)} says that it is entry {entry.sequence}: somebody copied or renamed it. Remove it."
+        )
     return entry
 
 
 def encode_entry(entry: LogEntry) -> bytes:
-    """The entry's file: indented JSON, for people open it."""
+    """The entry's file: indented JSON, since people open it."""
     return msgspec.json.format(msgspec.json.encode(entry), indent=1) + b"\n"
 
 
@@ -179,14 +202,3 @@ def log_entry_schema() -> dict[str, Any]:
         **reference,
         "$defs": definitions,
     }
-
-
-def log_exists(connector: Connector, subpath: str) -> bool:
-    """Whether anything was ever committed at a destination."""
-    return connector.read(f"{subpath}/{log_entry_name(0)}") is not None
-
-
-def unlisted(files: Iterable[str], state: LogState) -> list[str]:
-    """Those paths that no committed run holds."""
-    committed: Mapping[str, DeliveredFile] = {file.path: file for file in state.files}
-    return sorted(path for path in files if path not in committed)

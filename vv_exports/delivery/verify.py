@@ -26,14 +26,17 @@ def verify(connector: Connector, subpath: str) -> Verification:
     state = read_log(connector, subpath)
     if not state.entries:
         raise NotFoundError(f"{connector.uri(subpath)} has no delivery log; nothing was ever delivered there")
-    problems = [p for file in state.files if (p := _problem(connector, subpath, file)) is not None]
+    problems = {file: p for file in state.files if (p := _problem(connector, subpath, file)) is not None}
+    if problems:
+        # A delivery that committed meanwhile has removed what it superseded.
+        state = read_log(connector, subpath, state)
     return Verification(
         subpath,
         connector.uri(subpath),
         len(state.runs),
         len(state.files),
         sum(file.bytes for file in state.files),
-        tuple(problems),
+        tuple(problems[file] for file in state.files if file in problems),
     )
 
 

@@ -24,7 +24,7 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
-from vv_exports.errors import SelectionError, TransientError
+from vv_exports.errors import DeliveredDataError, SelectionError, TransientError
 from vv_exports.snapshots.tables import TableName
 from vv_exports.snapshots.take import read_run
 from vv_exports.sources.base import Source
@@ -192,15 +192,28 @@ class SnapshotStore:
             return pq.read_schema(file)
 
     def read(self, part: Part) -> Iterator[pa.RecordBatch]:
-        """The rows of one part, in order. Raises DeliveredDataError where the part is gone."""
+        """The rows of one part, in order. Raises DeliveredDataError where the part is gone or damaged."""
         with self._storage.open(part.key) as file:
+            self._check_whole(part, hashlib.file_digest(file, "sha256").hexdigest())
+            file.seek(0)
             yield from pq.ParquetFile(file).iter_batches(batch_size=8192)
 
     def copy(self, part: Part, target: Path) -> None:
-        """The bytes of one part, as a local file."""
+        """The bytes of one part, as a local file. Raises DeliveredDataError where the part is gone or damaged."""
+        digest = hashlib.sha256()
         with self._storage.open(part.key) as file, target.open("wb") as out:
             while block := file.read(1 << 20):
+                digest.update(block)
                 out.write(block)
+        self._check_whole(part, digest.hexdigest())
+
+    def _check_whole(self, part: Part, sha256: str) -> None:
+        if sha256 != part.sha256:
+            revisions = self._storage.uri(f"{part.key.rsplit('/', 2)[0]}/revisions")
+            raise DeliveredDataError(
+                f"{self._storage.uri(part.key)} was damaged: its sha256 is {sha256[:16]}…, written was "
+                f"{part.sha256[:16]}…. Delete the newest file in {revisions}, and the run is read again."
+            )
 
     def _record(self, snapshot: Snapshot) -> Snapshot:
         """Write the revision, or the next free one where another process took the number."""

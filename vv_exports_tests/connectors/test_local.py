@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.errors import DestinationError, RequestError
+from vv_exports.errors import DestinationError, OutcomeUnknownError, RequestError
 
 
 @pytest.fixture
@@ -110,5 +111,85 @@ def test_a_missing_root_is_not_created(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0 and not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_file_in_the_way_of_a_folder_is_explained(connector, tmp_path):
     connector.create("a", b"I am a file")
-    with pytest.raises(RequestError, match="could not write .*a/b"):
+    with pytest.raises(RequestError, match=r"could not write .*a/b"):
         connector.put(_file(tmp_path), "a/b")
+
+
+def test_a_temporary_folder_that_is_a_link_is_neither_used_nor_swept(connector, tmp_path):
+    """Whoever may write to a destination could otherwise have files deleted that only the pipeline may delete."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ("a" * 32)).write_text("somebody's")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / ".vv_exports_tmp").symlink_to(outside)
+    with pytest.raises(DestinationError, match="through a symbolic link"):
+        connector.sweep()
+    with pytest.raises(DestinationError, match="through a symbolic link"):
+        connector.create("x", b"content")
+    assert [path.read_text() for path in outside.iterdir()] == ["somebody's"]
+
+
+def test_a_sweep_leaves_what_is_not_ours(connector, tmp_path):
+    folder = tmp_path / "base" / ".vv_exports_tmp"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("somebody's")
+    (folder / ("b" * 32)).mkdir()
+    os.mkfifo(folder / ("c" * 32))
+    (folder / ("d" * 32)).write_text("a dead writer's")
+    connector.sweep()
+    assert sorted(path.name[0] for path in folder.iterdir()) == ["b", "c", "n"]
+
+
+def test_every_new_folder_is_durable_before_the_file_is_said_to_be_written(connector, tmp_path, monkeypatch):
+    """After a power failure a log entry must not be there without the folders of the files that it names."""
+    synced = []
+    fsync = os.fsync
+
+    def noted(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    connector.put(_file(tmp_path), "a/b/c.parquet")
+    base = tmp_path / "base"
+    assert {str(folder) for folder in (tmp_path, base, base / "a", base / "a" / "b")} <= set(synced)
+    synced.clear()
+    connector.create("a/d/e.json", b"{}")
+    assert {str(base / "a"), str(base / "a" / "d")} <= set(synced)
+
+
+def test_an_error_behind_the_creation_is_no_promise_that_nothing_landed(connector, tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def failing(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir() and (tmp_path / "base/log/0.json").exists():
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OutcomeUnknownError, match=r"0\.json may be written.*Input/output error"):
+        connector.create("log/0.json", b"{}")
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert connector.read("log/0.json") == b"{}"
+    assert connector.create("log/0.json", b"{}") is False
+
+
+def test_a_full_disk_leaves_nothing_and_may_be_tried_again(tmp_path):
+    script = """
+        import resource, sys
+        from pathlib import Path
+        from vv_exports.connectors.local import LocalConnector
+        folder = Path(sys.argv[1])
+        (folder / "upload").write_bytes(b"x" * 5000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        for act in (lambda c: c.put(folder / "upload", "a/b"), lambda c: c.create("a/b", b"x" * 5000)):
+            try:
+                act(LocalConnector("conn", folder, "base"))
+            except Exception as error:
+                print(type(error).__name__, error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in said] == ["TransientError"] * 2
+    assert all("base/a/b: File too large. Free space" in line for line in said)
+    assert [path for path in (tmp_path / "base").rglob("*") if path.is_file()] == []

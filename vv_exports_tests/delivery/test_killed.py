@@ -87,7 +87,7 @@ def _unfinished(folder: Path) -> list[Path]:
 
 
 def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_completes_it(tmp_path, monkeypatch):
-    print(f"seed {SEED}")
+    print(f"seed {SEED}")  # noqa: T201 - shown where it fails
     chance = random.Random(SEED)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
@@ -128,7 +128,7 @@ def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_compl
             finish(content())
         # else: the next delivery is killed as well
     finish(content())
-    print(hits)
+    print(hits)  # noqa: T201
     assert min(hits.values()) >= KILLS // 5
 
 

@@ -44,3 +44,36 @@ def test_an_entry_of_a_newer_version_is_refused(deployment, clock):
     )
     with pytest.raises(DeliveredDataError, match="Upgrade vv_exports"):
         read_log(deployment.connector, "exports/newer")
+
+
+def _log_of_three(deployment, clock):
+    for rows in (3, 4, 5):
+        deliver(deployment.request(deployment.snapshot(segments=rows)), deployment.store, clock)
+    return deployment.folder / "deliveries/exports/team/_vv/log"
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_entry_that_was_deleted_by_hand_is_an_error_and_not_an_end(deployment, clock, missing):
+    """A delivery would otherwise take its number, and the entries behind it would win over what it delivers."""
+    folder = _log_of_three(deployment, clock)
+    (folder / f"{missing:020}.json").unlink()
+    with pytest.raises(DeliveredDataError, match=f"{missing:020}.json is missing, while entry 2 is there"):
+        read_log(deployment.connector, "exports/team")
+    before = deployment.files()
+    with pytest.raises(DeliveredDataError, match="is missing"):
+        deliver(deployment.request(deployment.snapshot(segments=6)), deployment.store, clock)
+    assert deployment.files() == before
+
+
+def test_an_entry_under_another_entrys_name_is_an_error(deployment, clock):
+    folder = _log_of_three(deployment, clock)
+    (folder / f"{3:020}.json").write_bytes((folder / f"{1:020}.json").read_bytes())
+    with pytest.raises(DeliveredDataError, match="says that it is entry 1"):
+        read_log(deployment.connector, "exports/team")
+
+
+def test_other_files_in_the_log_folder_are_no_entries(deployment, clock):
+    folder = _log_of_three(deployment, clock)
+    for name in ("README.md", "99.json", f"{7:020}.json.bak"):
+        (folder / name).write_text("not an entry")
+    assert read_log(deployment.connector, "exports/team").next_sequence == 3

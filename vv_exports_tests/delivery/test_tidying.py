@@ -1,8 +1,9 @@
 """What is deleted at a destination, when, and what never is: nothing that another delivery commits."""
 
-import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -67,7 +68,9 @@ def _strays(deployment: Deployment) -> set[str]:
 
 
 def _held_rows(deployment: Deployment) -> list[int]:
-    return [sum(file.rows for file in run.files) for run in read_log(deployment.connector, "exports/team").runs.values()]
+    return [
+        sum(file.rows for file in run.files) for run in read_log(deployment.connector, "exports/team").runs.values()
+    ]
 
 
 def test_files_of_a_delivery_that_died_go_even_where_the_next_one_dies_after_its_commit(deployment):
@@ -91,23 +94,83 @@ def test_files_of_a_delivery_that_died_go_when_the_content_returns_to_what_is_de
 
 
 def test_a_delivery_that_lost_to_other_content_takes_nothing_from_a_third_one(deployment):
-    """The first two deliver the same new content; older content gets in between. The second one's files are the
-    third one's files."""
+    """Two deliver the same new content, and the first of them loses its commit to older content. The second has read
+    the log after that, and has uploaded the same files, when the first gives up."""
     old, new = deployment.snapshot(segments=3), deployment.snapshot(segments=4)
+    waits, go_on = Event(), Event()
+    loser = Meanwhile(deployment.folder, "create", "log/", lambda: (waits.set(), go_on.wait(20)))
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(_deliver, deployment, new, connector=loser)
+        assert waits.wait(20)
+        _deliver(deployment, old)
 
-    def third_dies_of_conflict():
-        with pytest.raises(DeliveryConflictError):
-            _deliver(deployment, new, connector=loser)
+        def loser_gives_up():
+            go_on.set()
+            with pytest.raises(DeliveryConflictError, match="start again with the current snapshot"):
+                lost.result()
 
-    loser = Meanwhile(deployment.folder, "create", "log/", lambda: _deliver(deployment, old))
-    # The winner has read the log after the old content was committed, and has uploaded when the loser gives up.
-    third_dies_of_conflict()
-    winner = Meanwhile(deployment.folder, "create", "log/", lambda: _late_loser(deployment, new))
-    _deliver(deployment, new, connector=winner)
+        _deliver(deployment, new, connector=Meanwhile(deployment.folder, "create", "log/", loser_gives_up))
     assert _held_rows(deployment) == [4]
     assert _strays(deployment) == set()
 
 
-def _late_loser(deployment: Deployment, snapshot) -> None:
-    """A delivery that read the log before everybody else, and comes to its commit now."""
-    del deployment, snapshot
+def test_a_late_delivery_of_older_content_takes_its_files_away(deployment):
+    old, new = deployment.snapshot(segments=3), deployment.snapshot(segments=4)
+    late = Meanwhile(deployment.folder, "create", "log/", lambda: _deliver(deployment, new))
+    with pytest.raises(DeliveryConflictError):
+        _deliver(deployment, old, connector=late)
+    assert _held_rows(deployment) == [4]
+    assert _strays(deployment) == set()
+
+
+def test_a_slow_tidying_up_takes_nothing_that_was_committed_meanwhile(deployment):
+    """Content that returns does not return to its file names: whoever still deletes those cannot hit it."""
+    _deliver(deployment, deployment.snapshot(segments=3))
+    returned = lambda: _deliver(deployment, deployment.snapshot(segments=3))  # noqa: E731
+    slow = Meanwhile(deployment.folder, "delete", "", returned)
+    _deliver(deployment, deployment.snapshot(segments=4), connector=slow)
+    assert _held_rows(deployment) == [3]
+    assert _strays(deployment) == set()
+
+
+def test_files_of_a_delivery_that_died_are_not_used_again_either(deployment):
+    _deliver(deployment, deployment.snapshot(segments=3))
+    _killed(deployment, "create", "log/", deployment.snapshot(segments=4))
+    returned = lambda: _deliver(deployment, deployment.snapshot(segments=4))  # noqa: E731
+    slow = Meanwhile(deployment.folder, "delete", "", returned)
+    _deliver(deployment, deployment.snapshot(segments=5), connector=slow)
+    assert _held_rows(deployment) == [4]
+    assert _strays(deployment) == set()
+
+
+def test_a_change_of_status_alone_is_delivered_without_another_upload(deployment):
+    rows = [segment(n) for n in range(3)]
+    _deliver(deployment, deployment.snapshot(segments=rows, status="completed_with_failures"))
+    (path,) = (deployment.folder / "deliveries/exports/team/segments").rglob("*.parquet")
+    inode = path.stat().st_ino
+    _deliver(deployment, deployment.snapshot(segments=rows, status="completed"))
+    state = read_log(deployment.connector, "exports/team")
+    assert [(run.run.status, run.run.supersedes) for run in state.runs.values()] == [("completed", 0)]
+    assert path.stat().st_ino == inode
+    assert _strays(deployment) == set()
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl", "csv", "json"])
+def test_a_run_without_rows_is_delivered_as_one_empty_file(deployment, name):
+    snapshot = deployment.snapshot(segments=[], video_level_schema=SCHEMA, videos=[])
+    _deliver(deployment, snapshot, format=format_named(name))
+    state = read_log(deployment.connector, "exports/team")
+    assert [(file.table, file.rows) for file in state.files] == [("segments", 0)]
+    assert _strays(deployment) == set()
+
+
+@pytest.mark.parametrize("name", ["parquet", "csv"])
+def test_a_damaged_snapshot_is_not_delivered(deployment, name):
+    snapshot = deployment.snapshot()
+    (path,) = (deployment.folder / "storage").rglob("segments-*.parquet")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DeliveredDataError, match=r"segments-00000.parquet was damaged"):
+        _deliver(deployment, snapshot, format=format_named(name))
+    assert not [path for path in deployment.files() if not path.startswith("_vv/")]

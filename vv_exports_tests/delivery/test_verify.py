@@ -1,5 +1,6 @@
 import pytest
 
+from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.verify import destinations, verify
 from vv_exports.errors import NotFoundError
@@ -29,3 +30,23 @@ def test_every_destination_of_a_connector_is_found(deployment, clock):
     deliver(deployment.request(snapshot), deployment.store, clock)
     deliver(deployment.request(snapshot, subpath="elsewhere/deep"), deployment.store, clock)
     assert destinations(deployment.connector) == ["elsewhere/deep", "exports/team"]
+
+
+class _Reading(LocalConnector):
+    """A connector to which a delivery happens when the first data file is opened."""
+
+    def __init__(self, folder, deliver_meanwhile) -> None:
+        super().__init__("conn", folder, "deliveries")
+        self.deliver_meanwhile = deliver_meanwhile
+
+    def open(self, key):
+        happens, self.deliver_meanwhile = self.deliver_meanwhile, lambda: None
+        happens()
+        return super().open(key)
+
+
+def test_a_file_that_is_superseded_while_it_is_verified_is_no_problem(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    newer = deployment.snapshot(segments=5)
+    connector = _Reading(deployment.folder, lambda: deliver(deployment.request(newer), deployment.store, clock))
+    assert verify(connector, "exports/team").problems == ()
