@@ -25,7 +25,7 @@ from vv_exports.defs.partitions import stretches, sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import NotFoundError, RequestError, RunFailedError, SelectionError
+from vv_exports.errors import NotFoundError, RequestError, RunFailedError
 from vv_exports.pipeline import Pipeline, Progress
 from vv_exports.snapshots.store import Snapshot
 
@@ -387,20 +387,19 @@ class Automations:
         """
         client, pipeline = self._client, self._client.pipeline
         config = pipeline.config.automation(index_id, automation)
-        if not config.enabled:
-            raise SelectionError(
-                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; "
-                "set `enabled: true` to run it"
-            )
+        pipeline.check_enabled(index_id, automation)
         runs = pipeline.eligible(index_id, automation, run_ids)
         before = pipeline.collection(index_id, automation)
+        unfinished = pipeline.unfinished(index_id, automation, runs, before)
         key = asset_key(index_id, "exports", automation)
         sync_partitions(client.instance, index_id, pipeline.prompt_runs(index_id))
         materialized = client.instance.get_materialized_partitions(key)
         wanted = [
             run.run_id
             for run in runs
-            if not pipeline.up_to_date(run, config, before) or partition_key(run.run_id) not in materialized
+            if not pipeline.up_to_date(run, config, before)
+            or run.run_id in unfinished
+            or partition_key(run.run_id) not in materialized
         ]
         launched = client.launch_stretches(index_id, wanted, [asset_key(index_id, "prompt_runs"), key])
         entries = pipeline.collection(index_id, automation).entries[len(before.entries) :]

@@ -207,7 +207,9 @@ class ScheduleConfig(_Model):
 class AutomationConfig(_Model):
     """An export automation: what keeps one collection up to date."""
 
-    enabled: StrictBool = Field(default=True, description="Whether the automation exists for Dagster at all.")
+    enabled: StrictBool = Field(
+        default=True, description="Whether it may deliver. A disabled one is there to be seen, and refuses to run."
+    )
     paused: StrictBool = Field(
         default=False, description="Whether it waits. It keeps its place and catches up when resumed."
     )

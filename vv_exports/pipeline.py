@@ -18,6 +18,7 @@ from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, is_delivered
+from vv_exports.delivery.leftovers import runs_with_leftovers
 from vv_exports.delivery.log import ExportReference, LogState, read_log
 from vv_exports.delivery.ownership import Owner, check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
@@ -29,6 +30,8 @@ from vv_exports.errors import (
     DestinationError,
     IdempotencyError,
     NotFoundError,
+    SelectionError,
+    RequestError,
     TransientError,
 )
 from vv_exports.formats.catalog import format_named
@@ -160,6 +163,14 @@ class Pipeline:
             return chosen_runs(runs, run_ids, index_id=index_id)
         return eligible_runs(runs, on_status=config.on_status, partial=config.partial)
 
+    def check_enabled(self, index_id: str, automation: str) -> None:
+        """Raise SelectionError for an automation that the configuration disables."""
+        if not self.config.automation(index_id, automation).enabled:
+            raise SelectionError(
+                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; set `enabled: true` "
+                "to run it"
+            )
+
     def collection(self, index_id: str, automation: str) -> LogState:
         """What an automation's destination holds."""
         config = self.config.automation(index_id, automation)
@@ -169,6 +180,12 @@ class Pipeline:
         """Whether a collection holds a run as it is now, as far as can be told without reading the run again."""
         snapshot = self.store.unchanged(self.source, run)
         return snapshot is not None and is_delivered(state, snapshot, automation.format)
+
+    def unfinished(self, index_id: str, automation: str, runs: Sequence[PromptRun], state: LogState) -> set[str]:
+        """The runs of which a killed delivery left files in a collection; delivering them again removes those."""
+        config = self.config.automation(index_id, automation)
+        connector = self.connectors[config.destination_connector_id]
+        return runs_with_leftovers(connector, config.subpath, state, [run.run_id for run in runs])
 
     def automation_delivery(
         self, index_id: str, automation: str, snapshots: Sequence[Snapshot], dagster_run_id: str | None
@@ -189,7 +206,9 @@ class Pipeline:
 
     def deliver(self, request: DeliveryRequest) -> Delivery:
         """Carry out a delivery."""
-        return deliver(request, self.store, self.clock, self.progress.file)
+        delivery = deliver(request, self.store, self.clock, self.progress.file)
+        self.storage.sweep()  # the connector is swept by the delivery; snapshots and downloads can be killed too
+        return delivery
 
     # Exports on demand
 
@@ -226,13 +245,20 @@ class Pipeline:
 
     def download(self, export_id: str, target: Path) -> bool:
         """Copy a download's artifact to a local file, atomically. False where the file is there already, the same."""
+        target = target.resolve()
+        if target.exists() and not target.is_file():
+            raise RequestError(f"{target} is not a file, so no download can be put there; choose another path")
+        if not target.parent.is_dir():
+            raise RequestError(f"{target.parent} is not a folder, so no download can be put there; create it first")
         with self.storage.open(_artifact_key(export_id)) as content:
             digest = hashlib.file_digest(content, "sha256").digest()
             if target.is_file():
                 with target.open("rb") as existing:
                     if hashlib.file_digest(existing, "sha256").digest() == digest:
                         return False
-            LocalConnector("download", target.absolute().parent).put_stream(content, target.name)
+            folder = LocalConnector("download", target.parent)
+            folder.put_stream(content, target.name)
+            folder.sweep()
         return True
 
     def remembered_launch(self, key: str, request: ExportRequest, run_id: str) -> str:

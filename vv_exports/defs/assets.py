@@ -89,6 +89,7 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
         backfill_policy=_BACKFILL,
     )
     def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
+        pipeline.check_enabled(index_id, name)
         runs = pipeline.runs_named(index_id, run_ids_of(context.partition_keys))
         snapshots = _snapshots(context, pipeline, runs)
         return dg.Output(

@@ -83,10 +83,13 @@ class ConnectorIOManager(dg.IOManager):
         )
         connector = self._pipeline.connectors[config.destination_connector_id]
         state = read_log(connector, config.subpath)
-        wanted = run_ids_of(context.asset_partition_keys) if context.has_asset_partitions else list(state.runs)
+        # An unpartitioned asset downstream asks for all partitions, those that Dagster does not know yet included.
+        keys = context.asset_partition_keys if context.has_asset_partitions else ()
+        wanted = run_ids_of(keys) or list(state.runs)
         missing = [run_id for run_id in wanted if run_id not in state.runs]
         if missing or not wanted:
-            raise NotFoundError(f"{connector.uri(config.subpath)} holds no delivery of prompt runs {missing}")
+            what = f"prompt runs {missing}" if missing else "anything"
+            raise NotFoundError(f"{connector.uri(config.subpath)} holds no delivery of {what}")
         files = [file for run_id in wanted for file in state.runs[run_id].files if file.table == "segments"]
         return self._dataset(config.destination_connector_id, config.subpath, files)
 

@@ -61,6 +61,12 @@ def test_an_automation_materialized_from_the_ui_takes_the_snapshots_it_lacks(cli
     assert snapshots == {"run_1", "run_2", "run_3"}
 
 
+def test_a_disabled_automation_refuses_to_be_materialized(client, folder):
+    key = asset_key("idx", "exports", "off")
+    assert not _materialize(client, key, ("run_0", "run_4"), raise_on_error=False).success
+    assert written_files(folder) == {}
+
+
 def test_many_partitions_are_one_delivery(client, folder):
     _materialize(client, asset_key("idx", "exports", "team"), ("run_0", "run_4"))
     logs = [path for path in written_files(folder) if "/_vv/log/" in path]
