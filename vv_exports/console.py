@@ -1,6 +1,12 @@
-"""How the command line speaks: results on stdout, progress and errors on stderr."""
+"""How the command line speaks: results on stdout, progress and errors on stderr.
 
+Ids and messages are data: no markup, no emoji codes, and nothing that would steer the terminal.
+"""
+
+import io
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,11 +14,14 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from vv_exports.pipeline import Progress
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Console:
@@ -20,25 +29,30 @@ class Console:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._out = Terminal(soft_wrap=True, highlight=False)
-        self._err = Terminal(stderr=True, soft_wrap=True, highlight=False)
+        self._out = _terminal(stderr=False)
+        self._err = _terminal(stderr=True)
 
     def document(self, value: Any) -> None:
         """The one JSON document of a ``--json`` command."""
-        sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2, default=str) + "\n")
+        text = json.dumps(_plain(value), ensure_ascii=False, indent=2, default=str)
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(_plain(value), indent=2, default=str)
+        _say(self._out, text)
 
     def line(self, text: str) -> None:
         """A line for people; nothing with ``--json``."""
         if not self.as_json:
-            self._out.print(text, markup=False)
+            _say(self._out, _visible(text))
 
     def note(self, text: str) -> None:
         """A line on stderr."""
-        self._err.print(text, markup=False)
+        _say(self._err, _visible(text))
 
     def table(self, rows: Sequence[dict[str, Any]], *, empty: str) -> None:
         """Rows for people: a table on a terminal, tab-separated lines in a pipe."""
-        if not rows:
+        if self.as_json or not rows:
             self.line(empty)
             return
         if not self._out.is_terminal:
@@ -50,7 +64,7 @@ class Console:
         for name in rows[0]:
             table.add_column(name, overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(Text(_cell(value)) for value in row.values()))
         self._out.print(table)
 
     @contextmanager
@@ -64,23 +78,49 @@ class Console:
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.completed:,} rows"),
             TimeElapsedColumn(),
         )
         with Bars(*columns, console=self._err, transient=True) as bars:
             task = bars.add_task("starting", total=None)
             yield Progress(
-                snapshot=lambda run_id, rows: bars.update(task, advance=rows, description=f"snapshot of {run_id}"),
-                file=lambda what, rows: bars.update(task, advance=rows, description=f"delivered {what}"),
+                snapshot=lambda run_id, rows: bars.update(
+                    task, advance=rows, description=_cell(f"snapshot of {run_id}")
+                ),
+                file=lambda what, rows: bars.update(task, advance=rows, description=_cell(f"delivered {what}")),
             )
+
+
+def _terminal(*, stderr: bool) -> Terminal:
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # an id must not stop a command on a terminal that lacks it
+    return Terminal(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _say(terminal: Terminal, text: str) -> None:
+    """Not with the terminal's own ``print``, which makes spaces of tabs."""
+    try:
+        terminal.file.write(f"{text}\n")
+        terminal.file.flush()
+    except BrokenPipeError:
+        # The reader has what it wanted (`| head`). Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.file.fileno())
+        raise SystemExit(1) from None
+
+
+def _visible(text: str) -> str:
+    """Control characters, changes of direction and halves of surrogate pairs as escapes."""
+    return _STEERING.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return _visible(text).replace("\n", "\\n").replace("\t", "\\t")  # a row stays a line, a cell a cell
 
 
 def _plain(value: Any) -> Any:

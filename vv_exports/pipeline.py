@@ -30,8 +30,8 @@ from vv_exports.errors import (
     DestinationError,
     IdempotencyError,
     NotFoundError,
-    SelectionError,
     RequestError,
+    SelectionError,
     TransientError,
 )
 from vv_exports.formats.catalog import format_named
@@ -136,9 +136,22 @@ class Pipeline:
     def runs_named(self, index_id: str, run_ids: Sequence[str]) -> list[PromptRun]:
         """These finished runs of an index, in the order (executed_at, run_id)."""
         self._check_index(index_id)
-        runs = [self.source.prompt_run(index_id, run_id) for run_id in run_ids]
-        for run in runs:
-            check_deliverable(run)
+        runs, problems = [], []
+        for run_id in run_ids:
+            try:
+                run = self.source.prompt_run(index_id, run_id)
+                check_deliverable(run)
+                runs.append(run)
+            except RequestError as error:
+                problems.append(error)
+        if len(problems) > 1:
+            listed = "\n".join(f"  - {problem}" for problem in problems)
+            raise SelectionError(
+                f"{len(problems)} of {len(run_ids)} prompt runs of index {index_id!r} cannot be exported, and nothing "
+                f"was:\n{listed}"
+            )
+        if problems:
+            raise problems[0]
         return sorted(runs, key=lambda run: (run.executed_at, run.run_id))
 
     def snapshots(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
@@ -155,10 +168,11 @@ class Pipeline:
 
     # Automations
 
-    def eligible(self, index_id: str, automation: str, run_ids: Sequence[str] | None = None) -> list[PromptRun]:
-        """The runs that an automation delivers; with ``run_ids`` just these, held ones included."""
+    def eligible(
+        self, index_id: str, automation: str, runs: Sequence[PromptRun], run_ids: Sequence[str] | None = None
+    ) -> list[PromptRun]:
+        """Those of an index's runs that an automation delivers; with ``run_ids`` just these, held ones included."""
         config = self.config.automation(index_id, automation)
-        runs = self.prompt_runs(index_id)
         if run_ids is not None:
             return chosen_runs(runs, run_ids, index_id=index_id)
         return eligible_runs(runs, on_status=config.on_status, partial=config.partial)
@@ -167,8 +181,8 @@ class Pipeline:
         """Raise SelectionError for an automation that the configuration disables."""
         if not self.config.automation(index_id, automation).enabled:
             raise SelectionError(
-                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; set `enabled: true` "
-                "to run it"
+                f"automation {automation!r} of index {index_id!r} is disabled in the configuration; set "
+                "`enabled: true` to run it"
             )
 
     def collection(self, index_id: str, automation: str) -> LogState:
@@ -178,6 +192,8 @@ class Pipeline:
 
     def up_to_date(self, run: PromptRun, automation: AutomationConfig, state: LogState) -> bool:
         """Whether a collection holds a run as it is now, as far as can be told without reading the run again."""
+        if run.run_id not in state.runs:
+            return False  # the usual case of a run that is not: the store need not be asked
         snapshot = self.store.unchanged(self.source, run)
         return snapshot is not None and is_delivered(state, snapshot, automation.format)
 
@@ -215,6 +231,11 @@ class Pipeline:
     def check_export(self, request: ExportRequest) -> list[PromptRun]:
         """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
         runs = chosen_runs(self.prompt_runs(request.index_id), request.prompt_run_ids, index_id=request.index_id)
+        self.check_destination(request)
+        return runs
+
+    def check_destination(self, request: ExportRequest) -> None:
+        """Where an export may not go, or a format that does not exist. Raises RequestError."""
         format_named(request.format)
         if request.destination_connector_id is None:
             if request.destination_subpath is not None:
@@ -222,13 +243,12 @@ class Pipeline:
                     f"destination_subpath {request.destination_subpath!r} was given without a connector; name a "
                     "destination connector, or leave the subpath out for a download"
                 )
-            return runs
+            return
         connector = self.destination_connector(request.destination_connector_id)
         if request.destination_subpath is not None:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
             self._check_free_of_automations(connector, subpath)
             check_unowned_above(connector, subpath, asked=subpath)
-        return runs
 
     def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
         """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""

@@ -4,16 +4,18 @@ Operations have explicit names, since asset keys may hold what Dagster's names c
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from vv_exports.config import AutomationConfig
+from vv_exports.defs.export_runs import export_tags, root_run_id
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport
 from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, asset_key, connector_key, group_of
 from vv_exports.defs.metadata import snapshot_metadata
 from vv_exports.defs.partitions import partitions_of, run_ids_of
-from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, partition_digest
+from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
@@ -123,21 +125,13 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         config = context.op_execution_context.op_config
         run_ids = run_ids_of(context.partition_keys)
-        requests = {run_id: _request("prompt_run", index_id, [run_id], config) for run_id in run_ids}
-        runs = [run for request in requests.values() for run in pipeline.check_export(request)]
-        root = root_run_id(context.run)
-        jobs = [
-            ExportJob(
-                # A launch of one partition is one export and shares its launch's id; several need one each.
-                export_id_of(root, partition_digest(snapshot.run_id) if len(run_ids) > 1 else None),
-                requests[snapshot.run_id],
-                [snapshot],
-            )
-            for snapshot in _snapshots(context, pipeline, runs)
-        ]
-        _tag(context, jobs[0].export_id, jobs[0].request)
-        version = content_version([snapshot for job in jobs for snapshot in job.snapshots])
-        return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(version))
+        request = _request("prompt_run", index_id, None, config)
+        _tag(context, request, run_ids)
+        pipeline.check_destination(request)
+        snapshots = _snapshots(context, pipeline, pipeline.runs_named(index_id, run_ids))
+        ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
+        jobs = [ExportJob(ids[one.run_id], replace(request, prompt_run_ids=(one.run_id,)), [one]) for one in snapshots]
+        return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(content_version(snapshots)))
 
     return prompt_run_export
 
@@ -170,12 +164,11 @@ def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
     )
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         config = context.op_execution_context.op_config
-        export_id = export_id_of(root_run_id(context.run))
         request = _request("index", index_id, config["prompt_run_ids"], config)
-        _tag(context, export_id, request)
+        _tag(context, request, [index_id])
         snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
         return dg.Output(
-            OnDemandExport([ExportJob(export_id, request, snapshots)]),
+            OnDemandExport([ExportJob(export_id_of(root_run_id(context.run)), request, snapshots)]),
             data_version=dg.DataVersion(content_version(snapshots)),
         )
 
@@ -253,30 +246,10 @@ def _taken_here(pipeline: Pipeline, taken: TakenSnapshot) -> dg.AssetMaterializa
     )
 
 
-def _tag(context: dg.AssetExecutionContext, export_id: str, request: ExportRequest) -> None:
-    """Make a launch findable as an export, wherever it was launched."""
-    context.instance.add_run_tags(context.run.run_id, export_tags(export_id, request))
-
-
-def export_tags(export_id: str, request: ExportRequest) -> dict[str, str]:
-    """Run tags that describe an export."""
-    tags = {
-        "vv_exports/export": "true",
-        "vv_exports/export_id": export_id,
-        "vv_exports/export_type": request.export_type,
-        "vv_exports/index_id": request.index_id,
-        "vv_exports/target_id": request.target_id,
-    }
-    if request.destination_connector_id is not None:
-        tags["vv_exports/connector_id"] = request.destination_connector_id
-    if request.destination_subpath is not None:
-        tags["vv_exports/subpath"] = request.destination_subpath
-    return tags
-
-
-def root_run_id(run: dg.DagsterRun) -> str:
-    """The first run of a chain of retries."""
-    return run.tags.get("dagster/root_run_id", run.run_id)
+def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Sequence[str]) -> None:
+    """Make a launch findable as an export, wherever it was launched, and also where it fails."""
+    tags = export_tags(root_run_id(context.run), request, targets)
+    context.instance.add_run_tags(context.run.run_id, tags)
 
 
 def _automation_description(index_id: str, name: str, config: AutomationConfig, uri: str) -> str:

@@ -3,13 +3,18 @@
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterRunAlreadyExists
+from dagster._core.events import JobFailureData
 from dagster._core.utils import make_new_run_id
 
+INTERRUPTED = "it was interrupted"
 _PROCESS_TAG = "vv_exports/process"
+_INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
@@ -42,23 +47,30 @@ def launch(
 ) -> dg.DagsterRun:
     """Materialize assets now and return the finished run, whether it succeeded or failed.
 
-    ``partitions`` is the first and last key of a range; ``config`` is by operation name.
+    ``partitions`` is the first and last key of a range; ``config`` is by operation name. Where another process has
+    taken ``run_id`` meanwhile, its run is returned as it stands. Raises KeyboardInterrupt once an interrupted run is
+    closed: Dagster by itself reports the run as failed and goes on.
     """
-    run_tags = {_PROCESS_TAG: _this_process(), **(tags or {})}
+    run_id = run_id or new_run_id()
+    # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
+    run_tags = {_PROCESS_TAG: f"{run_id} {_this_process()}", **(tags or {})}
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance,
-        asset_selection=list(assets),
-        run_id=run_id,
-        run_config={**_QUIET, "ops": ops},
-        tags=run_tags,
-        raise_on_error=False,
-    )
-    run = instance.get_run_by_id(result.run_id)
+    with suppress(DagsterRunAlreadyExists):
+        definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            asset_selection=list(assets),
+            run_id=run_id,
+            run_config={**_QUIET, "ops": ops},
+            tags=run_tags,
+            raise_on_error=False,
+        )
+    run = instance.get_run_by_id(run_id)
     if run is None:
-        raise RuntimeError(f"Dagster run {result.run_id} vanished from its instance")
+        raise RuntimeError(f"Dagster run {run_id} vanished from its instance")
+    if run.status == dg.DagsterRunStatus.FAILURE and error_of(instance, run_id) == INTERRUPTED:
+        raise KeyboardInterrupt
     return run
 
 
@@ -69,10 +81,17 @@ def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
         error = event.step_failure_data.error if event is not None else None
         while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
             error = error.cause
+        if error is not None and error.cls_name in _INTERRUPTS:
+            return INTERRUPTED
         if error is not None:
             return error.message.strip().removeprefix(f"vv_exports.errors.{error.cls_name}: ")
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE).records:
         event = record.event_log_entry.dagster_event
+        # Of a run that was reported as failed from outside there is only the message.
+        data = event.event_specific_data if event is not None else None
+        error = data.error if isinstance(data, JobFailureData) else None
+        if error is not None and error.cls_name in _INTERRUPTS:
+            return INTERRUPTED
         return record.event_log_entry.user_message or (event.message if event is not None else None)
     return None
 
@@ -81,8 +100,8 @@ def close_abandoned(instance: dg.DagsterInstance) -> list[str]:
     """Report runs that were launched here as failed where their process is gone, so that they can be tried again."""
     abandoned = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        process = run.tags.get(_PROCESS_TAG)
-        if process is not None and _gone(process):
+        launched, _, process = run.tags.get(_PROCESS_TAG, "").partition(" ")
+        if launched == run.run_id and _gone(process):
             instance.report_run_failed(run, f"The process that ran this ({process}) is gone.")
             abandoned.append(run.run_id)
     return abandoned
@@ -101,7 +120,9 @@ def _gone(process: str) -> bool:
 def _started(pid: int) -> str:
     """When a process started, as far as the system tells; it keeps a reused pid from looking alive."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # A killed process that its parent never asked about, as in a container without an init process, is dead too.
+        return "gone" if state in {"Z", "X"} else fields[18]
     except FileNotFoundError:
         pass
     try:

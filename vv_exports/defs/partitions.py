@@ -7,6 +7,7 @@ import dagster as dg
 
 from vv_exports.domain.names import dagster_name, partition_key, run_id_from_partition_key
 from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.errors import RequestError
 
 
 def partitions_of(index_id: str) -> dg.DynamicPartitionsDefinition:
@@ -32,8 +33,21 @@ def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[
 
 
 def run_ids_of(keys: Iterable[str]) -> list[str]:
-    """The prompt runs behind partition keys. Dagster hands keys over unordered."""
-    return sorted(run_id_from_partition_key(key) for key in keys)
+    """The prompt runs behind partition keys. Dagster hands keys over unordered.
+
+    Raises RequestError for a key that names no run: the UI lets people add any text as a partition.
+    """
+    return sorted(map(_run_id_of, keys))
+
+
+def _run_id_of(key: str) -> str:
+    try:
+        return run_id_from_partition_key(key)
+    except ValueError as error:
+        raise RequestError(
+            f"partition {key!r} is not the name of a prompt run; delete it. Discovery adds the partitions of all "
+            "finished prompt runs by itself."
+        ) from error
 
 
 def stretches(instance: dg.DagsterInstance, index_id: str, run_ids: Iterable[str], limit: int) -> list[tuple[str, str]]:

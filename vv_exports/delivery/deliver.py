@@ -205,7 +205,7 @@ class _Attempt:
         self._delete([f.path for f in files if f.prompt_run_id in outdated and f.path not in committed])
 
     def _upload(self) -> list[DeliveredFile]:
-        files: list[DeliveredFile] = []
+        files = []
         for snapshot in self.pending:
             for table in _TABLES:
                 for number, part in enumerate(snapshot.tables.get(table, ())):

@@ -31,7 +31,10 @@ def owner_of(connector: Connector, subpath: str) -> Owner | None:
     try:
         return msgspec.json.decode(data, type=Owner)
     except msgspec.MsgspecError as error:
-        raise DeliveredDataError(f"{connector.uri(f'{subpath}/{OWNER}')} does not name an owner: {error}") from error
+        raise DeliveredDataError(
+            f"{connector.uri(f'{subpath}/{OWNER}')} does not name an owner: {error}. Restore it, or delete it if "
+            "nobody else delivers there."
+        ) from error
 
 
 def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:

@@ -1,6 +1,7 @@
 """What a consumer asked for, and what became of it. Names as in VideoVector's public API."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -72,12 +73,19 @@ class Export:
         return asdict(self)
 
 
-def partition_digest(run_id: str) -> str:
-    """A short name for a prompt run that any path can hold: 12 hex characters."""
-    return hashlib.sha256(run_id.encode()).hexdigest()[:12]
-
-
-def export_id_of(root_run_id: str, partition: str | None = None) -> str:
+def export_id_of(root_run_id: str) -> str:
     """The id of the export that a launch makes: the same in every retry, since those share their root run."""
-    identifier = f"exp_{root_run_id.replace('-', '')}"
-    return identifier if partition is None else f"{identifier}_{partition}"
+    return f"exp_{root_run_id.replace('-', '')}"
+
+
+def export_ids(launch_id: str, targets: Sequence[str]) -> dict[str, str]:
+    """The export of each target of a launch. That of the only one shares its launch's id; several add a short name
+    for their prompt run that any path can hold."""
+    if len(targets) == 1:
+        return {targets[0]: launch_id}
+    return {target: f"{launch_id}_{hashlib.sha256(target.encode()).hexdigest()[:12]}" for target in targets}
+
+
+def launch_id_of(export_id: str) -> str:
+    """The launch that made an export."""
+    return "_".join(export_id.split("_")[:2])

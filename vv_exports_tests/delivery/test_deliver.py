@@ -233,7 +233,7 @@ def _interleaved(deployment, clock, ours, theirs, at):
     return deliver(deployment.request(*ours, connector=slow), deployment.store, clock)
 
 
-@pytest.mark.parametrize("at", range(12))
+@pytest.mark.parametrize("at", range(20))
 def test_a_twin_with_the_same_content_commits_once(deployment, clock, at):
     snapshots = [deployment.snapshot("run_1"), deployment.snapshot("run_2")]
     outcome = _interleaved(deployment, clock, snapshots, snapshots, at)
@@ -243,7 +243,7 @@ def test_a_twin_with_the_same_content_commits_once(deployment, clock, at):
     assert _data_files(deployment) == _committed(deployment)
 
 
-@pytest.mark.parametrize("at", range(12))
+@pytest.mark.parametrize("at", range(20))
 def test_an_overlapping_batch_delivers_each_run_once(deployment, clock, at):
     one, two, three = (deployment.snapshot(f"run_{n}") for n in (1, 2, 3))
     _interleaved(deployment, clock, [one, two], [two, three], at)
@@ -253,7 +253,7 @@ def test_an_overlapping_batch_delivers_each_run_once(deployment, clock, at):
     assert _data_files(deployment) == _committed(deployment)
 
 
-@pytest.mark.parametrize("at", range(12))
+@pytest.mark.parametrize("at", range(16))
 def test_a_late_twin_with_older_content_never_wins(deployment, clock, at):
     old = deployment.snapshot("run_1")
     new = deployment.snapshot("run_1", segments=5)

@@ -1,14 +1,32 @@
 """What a killed process left goes with the next run of the same command, also where that has nothing new to deliver."""
 
+import errno
+import io
 import os
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
+import dagster as dg
 import pytest
 
+import vv_exports
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.defs import launches
 from vv_exports.errors import RequestError
 from vv_exports_tests.archives import write_run
-from vv_exports_tests.deployments import client_of, written_files
+from vv_exports_tests.deployments import client_of, write_config, written_files
+
+
+class Broken(io.BytesIO):
+    """A file that cannot be read to its end."""
+
+    def read(self, size=-1):
+        if not (content := super().read(size)):
+            raise OSError(errno.EIO, "Input/output error")
+        return content
 
 
 @pytest.fixture
@@ -78,23 +96,63 @@ def test_a_download_goes_where_a_link_points_and_replaces_nothing_but_files(clie
 
 
 def test_half_a_zip_is_never_the_artifact(client, tmp_path, monkeypatch):
-    """The process dies while the finished zip moves to the pipeline's storage."""
-
-    class Crash(BaseException):
-        pass
-
+    """The disk breaks while the finished zip is on its way to the pipeline's storage."""
     put = LocalConnector.put_stream
 
     def dying(self, content, key):
         if key.startswith("exports/"):
-            raise Crash
+            content = Broken(content.read(1000))
         put(self, content, key)
 
     monkeypatch.setattr(LocalConnector, "put_stream", dying)
-    with pytest.raises(Crash):
-        client.exports.create_index_export("idx", idempotency_key="k")
-    assert list((tmp_path / "storage").glob("exports/*")) == []
+    failed = client.exports.create_index_export("idx", idempotency_key="k")
+    assert "Input/output error" in failed.error_message
+    assert [
+        path for path in (tmp_path / "storage").rglob("*") if path.parent.name in {"exports", ".vv_exports_tmp"}
+    ] == []
     monkeypatch.setattr(LocalConnector, "put_stream", put)
     export = client.exports.create_index_export("idx", idempotency_key="k")
+    assert export.export_id == failed.export_id
     assert client.exports.download(export.export_id, tmp_path / "out.zip").written
     assert len(list((tmp_path / "storage").glob("exports/*"))) == 1
+
+
+_EXPORT = """
+import sys
+from pathlib import Path
+from vv_exports.client import VVExports
+client = VVExports(Path("vv_exports.yaml"))
+export = client.exports.create_index_export("idx", None, "conn_export", "x", idempotency_key="k")
+print(export.export_id, export.status, export.rows, export.dagster_run_id)
+"""
+
+
+def test_two_processes_with_one_idempotency_key_make_one_export(tmp_path, monkeypatch):
+    """The one that comes second waits for the first, wherever it has got to."""
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
+    write_run(tmp_path / "archive", segments=500)
+    write_config(tmp_path)
+    (tmp_path / "dagster.yaml").write_text(f"storage: {{sqlite: {{base_dir: {tmp_path}/.dagster}}}}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        instance.get_runs()  # its database is there: two processes that set it up at once are another story
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(vv_exports.__file__).parent.parent))
+    twins = [
+        subprocess.Popen([sys.executable, "-c", _EXPORT], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = {twin.communicate(timeout=60)[0] for twin in twins}
+    assert [twin.returncode for twin in twins] == [0, 0]
+    assert len(said) == 1, said
+    assert said.pop().split()[1:3] == ["completed", "500"]
+    assert len(list((tmp_path / "deliveries/x").iterdir())) == 1
+
+
+def test_a_killed_process_is_gone_though_nobody_asked_about_it():
+    """In a container without an init process it stays in the process table for ever, and its runs stayed started."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        alive = f"{socket.gethostname()} {process.pid} {launches._started(process.pid)}"
+        assert not launches._gone(alive)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert launches._gone(alive)

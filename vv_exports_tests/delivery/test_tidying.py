@@ -174,3 +174,18 @@ def test_a_damaged_snapshot_is_not_delivered(deployment, name):
     with pytest.raises(DeliveredDataError, match=r"segments-00000.parquet was damaged"):
         _deliver(deployment, snapshot, format=format_named(name))
     assert not [path for path in deployment.files() if not path.startswith("_vv/")]
+
+
+def test_a_live_delivery_that_was_taken_for_dead_conflicts_and_succeeds_when_it_is_tried_again(deployment):
+    """Nobody can tell its uploads from a dead one's. Its commit fails, rather than name files that were removed."""
+    delivered = deployment.snapshot(segments=3)
+    _deliver(deployment, delivered)
+    new = deployment.snapshot(segments=4)
+    slow = Meanwhile(deployment.folder, "create", "log/", lambda: _deliver(deployment, delivered))
+    with pytest.raises(DeliveryConflictError, match="start again"):
+        _deliver(deployment, new, connector=slow)
+    assert _held_rows(deployment) == [3]
+    assert _strays(deployment) == set()
+    _deliver(deployment, new)
+    assert _held_rows(deployment) == [4]
+    assert _strays(deployment) == set()

@@ -1,0 +1,54 @@
+"""A deployment opened for work: its pipeline, its Dagster instance, and launches in it. It knows no request."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+
+from vv_exports.config import Config, load_config
+from vv_exports.defs.assets import PARTITIONS_PER_RUN
+from vv_exports.defs.build import build_definitions
+from vv_exports.defs.launches import close_abandoned, error_of, launch, open_instance
+from vv_exports.defs.partitions import stretches
+from vv_exports.errors import RunFailedError
+from vv_exports.pipeline import Pipeline, Progress
+
+
+class Deployment:
+    """What every part of the client works with. Nothing is opened before it is needed."""
+
+    def __init__(
+        self,
+        config: Config | Path | None = None,
+        *,
+        instance: dg.DagsterInstance | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        loaded = config if isinstance(config, Config) else load_config(config)
+        self.pipeline = Pipeline.from_config(loaded, progress)
+        self._given_instance = instance
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """The Dagster instance, opened when first needed."""
+        instance = self._given_instance or open_instance(os.environ, Path.cwd())
+        close_abandoned(instance)
+        return instance
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """The same definitions as the code location's."""
+        return build_definitions(self.pipeline)
+
+    def launch_stretches(self, index_id: str, run_ids: Sequence[str], assets: Sequence[dg.AssetKey]) -> list[str]:
+        """Materialize partitions of assets, many to a Dagster run. Returns the runs' ids; raises RunFailedError."""
+        launched = []
+        for first, last in stretches(self.instance, index_id, run_ids, PARTITIONS_PER_RUN):
+            run = launch(self.instance, self.definitions, assets, partitions=(first, last))
+            launched.append(run.run_id)
+            if run.status != dg.DagsterRunStatus.SUCCESS:
+                message = error_of(self.instance, run.run_id) or f"it is {run.status.value}"
+                raise RunFailedError(f"{message} (Dagster run {run.run_id})")
+        return launched

@@ -1,0 +1,62 @@
+"""Prompt runs through the client: what there is, and snapshots of what is new or changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vv_exports.client.deployment import Deployment
+from vv_exports.defs.keys import asset_key
+from vv_exports.defs.partitions import sync_partitions
+from vv_exports.domain.names import partition_key
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.snapshots.store import Snapshot
+
+
+@dataclass(frozen=True)
+class Sync:
+    """What a discovery found: new partitions, and snapshots that were taken, by prompt run id."""
+
+    index_id: str
+    prompt_runs: int
+    finished: int
+    new_partitions: tuple[str, ...]
+    snapshots_taken: tuple[str, ...]
+    dagster_run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A prompt run as the source has it, and the pipeline's snapshot of it."""
+
+    run: PromptRun
+    snapshot: Snapshot | None
+
+
+class PromptRuns:
+    """The prompt runs of an index."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def list(self, index_id: str) -> Sequence[ListedRun]:
+        """All runs, in the order (executed_at, run_id)."""
+        pipeline = self._deployment.pipeline
+        return [ListedRun(run, pipeline.store.current(index_id, run.run_id)) for run in pipeline.prompt_runs(index_id)]
+
+    def sync(self, index_id: str) -> Sync:
+        """Discover runs, and take snapshots of those that are new or changed."""
+        client, pipeline = self._deployment, self._deployment.pipeline
+        runs = pipeline.prompt_runs(index_id)
+        new = sync_partitions(client.instance, index_id, runs)
+        key = asset_key(index_id, "prompt_runs")
+        materialized = client.instance.get_materialized_partitions(key)
+        wanted = [
+            run.run_id
+            for run in runs
+            if run.deliverable
+            and (
+                pipeline.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized
+            )
+        ]
+        launched = client.launch_stretches(index_id, wanted, [key])
+        finished = sum(run.deliverable for run in runs)
+        return Sync(index_id, len(runs), finished, tuple(new), tuple(wanted), tuple(launched))
