@@ -18,8 +18,8 @@ from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, is_delivered
-from vv_exports.delivery.leftovers import runs_with_leftovers
 from vv_exports.delivery.log import ExportReference, LogState, read_log
+from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner, check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
@@ -201,7 +201,7 @@ class Pipeline:
         """The runs of which a killed delivery left files in a collection; delivering them again removes those."""
         config = self.config.automation(index_id, automation)
         connector = self.connectors[config.destination_connector_id]
-        return runs_with_leftovers(connector, config.subpath, state, [run.run_id for run in runs])
+        return runs_to_mend(connector, config.subpath, state, [run.run_id for run in runs])
 
     def automation_delivery(
         self, index_id: str, automation: str, snapshots: Sequence[Snapshot], dagster_run_id: str | None

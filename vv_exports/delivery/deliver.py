@@ -166,7 +166,9 @@ class _Attempt:
         self.pending = [
             snapshot
             for snapshot in request.snapshots
-            if not is_delivered(self.state, snapshot, request.format.name) or self._abandoned(snapshot.run_id)
+            if not is_delivered(self.state, snapshot, request.format.name)
+            or self._abandoned(snapshot.run_id)
+            or self._missing(snapshot.run_id)
         ]
 
     def run(self) -> Delivery | None:
@@ -236,7 +238,7 @@ class _Attempt:
                 bytes=path.stat().st_size,
                 sha256=sha256,
             )
-            if file not in self._committed(snapshot.run_id):
+            if file not in self._committed(snapshot.run_id) or file.path in self._missing(snapshot.run_id):
                 request.connector.put(path, f"{request.subpath}/{file.path}")
         return file
 
@@ -315,6 +317,10 @@ class _Attempt:
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
         return () if held is None else held.files
+
+    def _missing(self, run_id: str) -> set[str]:
+        """What the log holds of a run and somebody took away."""
+        return {file.path for file in self._committed(run_id)} - self.there[run_id]
 
     def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile] = ()) -> list[str]:
         """What was there of a run that the log knows nothing of: deliveries died, or are about to conflict."""
