@@ -10,7 +10,7 @@ The data flow, which is also the folder list::
 
     domain/      nouns and rules, no I/O     config.py   what this deployment exports, and where
     defs/        everything Dagster          definitions.py  the composition root
-    client.py    the Python surface          cli.py      the command line
+    client/      the Python surface          cli.py      the command line
     demo/        a demo archive to try it on errors.py   the exception tree
 
 Importing this package reads no environment variable and opens no file.

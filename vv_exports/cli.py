@@ -160,18 +160,18 @@ def demo(console: Console) -> None:
 @_command(config, "check")
 def config_check(console: Console) -> None:
     """Read the configuration and report every problem in it."""
-    from vv_exports.config import load_config
+    from vv_exports.config import config_place, load_config
 
     loaded = load_config()
     warnings = loaded.warnings()
     automations_count = sum(len(index.automations) for index in loaded.indexes.values())
     if console.as_json:
-        console.document({"ok": True, "warnings": warnings})
+        console.document({"ok": True, "file": config_place(), "warnings": warnings})
     for warning in warnings:
         console.note(f"Warning: {warning}")
     console.line(
-        f"The configuration is fine: {len(loaded.indexes)} indexes, {automations_count} automations, "
-        f"{len(loaded.connectors)} connectors."
+        f"{config_place()} is fine. Indexes: {len(loaded.indexes)}, automations: {automations_count}, "
+        f"connectors: {len(loaded.connectors)}."
     )
 
 

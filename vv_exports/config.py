@@ -297,9 +297,7 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     Raises:
         ConfigurationError: with every problem of the file, each with its place, the value, what is allowed.
     """
-    named = path or (os.environ if environ is None else environ).get(ENVIRONMENT_VARIABLE)
-    file, folder = _file(Path(named) if named else None)
-    where = str(file) if path or not named else f"{file} (from {ENVIRONMENT_VARIABLE})"
+    file, folder, where = _file(path, os.environ if environ is None else environ)
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -340,15 +338,23 @@ def config_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
-def _file(path: Path | None) -> tuple[Path | Traversable, Path]:
-    """The file to read, and the folder that its relative paths are relative to."""
+def config_place(environ: Mapping[str, str] | None = None) -> str:
+    """Which file ``load_config`` reads, and why, for people."""
+    return _file(None, os.environ if environ is None else environ)[2]
+
+
+def _file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | Traversable, Path, str]:
+    """The file to read, the folder that its relative paths are relative to, and how to speak of it."""
     if path:
-        return path, path.parent
+        return path, path.parent, str(path)
+    if named := environ.get(ENVIRONMENT_VARIABLE):
+        return Path(named), Path(named).parent, f"{named} (from {ENVIRONMENT_VARIABLE})"
     usual = Path(FILE_NAME)
     # A dangling link is a file that went missing, which must not start the demo instead.
     if usual.exists() or usual.is_symlink():
-        return usual, usual.parent
-    return resources.files("vv_exports") / "demo" / FILE_NAME, Path.cwd()
+        return usual, usual.parent, str(usual)
+    demo = resources.files("vv_exports") / "demo" / FILE_NAME
+    return demo, Path.cwd(), f"the packaged demo configuration (there is no {FILE_NAME} in {Path.cwd()})"
 
 
 class _Document:

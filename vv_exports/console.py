@@ -73,7 +73,7 @@ class Console:
         if not self._err.is_terminal:
             yield Progress(
                 snapshot=lambda run_id, rows: self.note(f"snapshot of {run_id}: {rows:,} segments"),
-                file=lambda what, rows: self.note(f"delivered {what}: {rows:,} rows"),
+                file=lambda what, rows: self.note(f"uploaded {what}: {rows:,} rows"),
             )
             return
         columns = (
@@ -89,7 +89,7 @@ class Console:
                 snapshot=lambda run_id, rows: bars.update(
                     task, advance=rows, description=_cell(f"snapshot of {run_id}")
                 ),
-                file=lambda what, rows: bars.update(task, advance=rows, description=_cell(f"delivered {what}")),
+                file=lambda what, rows: bars.update(task, advance=rows, description=_cell(f"uploaded {what}")),
             )
 
 

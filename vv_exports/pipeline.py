@@ -245,10 +245,11 @@ class Pipeline:
                 )
             return
         connector = self.destination_connector(request.destination_connector_id)
+        subpath = ""
         if request.destination_subpath is not None:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
             self._check_free_of_automations(connector, subpath)
-            check_unowned_above(connector, subpath, asked=subpath)
+        check_unowned_above(connector, subpath, asked=subpath)
 
     def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
         """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""
@@ -342,6 +343,10 @@ class Pipeline:
                     f"automation {name!r} of index {index_id!r}, whose readers would count rows twice; choose another"
                 )
 
+    def _size_of(self, key: str) -> int | None:
+        folder = key.rpartition("/")[0]
+        return next((file.size for file in self.storage.files(folder) if file.key == key), None)
+
     def _pack(self, job: ExportJob, dagster_run_id: str | None) -> ExportOutcome:
         key = _artifact_key(job.export_id)
         with spool_folder() as spool:
@@ -350,8 +355,10 @@ class Pipeline:
             delivery = self.deliver(replace(request, destination_uri=self.storage.uri(key)))
             archive = spool / f"{job.export_id}.zip"
             _zip(spool / job.export_id, archive)
-            self.storage.put(archive, key)
-            artifact = Artifact(key, self.storage.uri(key), archive.stat().st_size)
+            # Made once: an export that is launched again, from another Dagster instance say, is what it was.
+            if self._size_of(key) is None:
+                self.storage.put(archive, key)
+            artifact = Artifact(key, self.storage.uri(key), self._size_of(key) or 0)
         return ExportOutcome(delivery, artifact.uri, artifact)
 
 

@@ -314,7 +314,7 @@ WRONG = {
     "browsing outside": (("connectors", "browse", "conn_export", "--prefix", "../archive"), "../archive", "below"),
     "verifying outside": (("verify", "conn_export", "--subpath", "../archive"), "'../archive'", "deliveries"),
     **{
-        f"a {status} run": (("export", "run", "idx", f"run_{status}"), f"'run_{status}' is {status}", "Wait for")
+        f"a {status} run": (("export", "run", "idx", f"run_{status}"), f"'run_{status}' is {status}", "Leave ")
         for status in ("pending", "processing", "failed", "cancelled")
     },
 }
@@ -538,7 +538,7 @@ def test_the_whole_way_in_real_processes(tmp_path):
     assert spawn(tmp_path, "demo").code == 0
     said = spawn(tmp_path, "automations", "run", "idx_archive", "review-team", "--json")
     assert (said.code, len(said.document["delivered"]), said.document["rows"]) == (0, 8, 663)
-    assert "delivered run_123 segments: 75 rows" in said.err, "plain lines where stderr is no terminal"
+    assert "uploaded run_123 segments: 75 rows" in said.err, "plain lines where stderr is no terminal"
     assert "\x1b" not in said.text
     refused = spawn(tmp_path, "export", "index", "idx_archive", "--connector", "conn_ingest")
     assert (refused.code, refused.out) == (2, "")

@@ -80,7 +80,7 @@ def test_on_a_terminal_ids_are_not_markup(columns):
     assert "💯" not in said
     flat = "".join(said.split())
     assert "[red]r[/red]" in flat or columns == 40
-    assert "delivered [red]x" in said
+    assert "uploaded [red]x" in said
 
 
 def test_a_narrow_terminal_folds_and_loses_nothing():
@@ -127,7 +127,7 @@ def test_progress_in_a_pipe_is_one_line_for_each_step(capsys):
             progress.snapshot("[/run]", 1200)
             progress.file("run segments", 5)
 
-    assert _in_a_pipe(capsys, show) == ("", "snapshot of [/run]: 1,200 segments\ndelivered run segments: 5 rows\n")
+    assert _in_a_pipe(capsys, show) == ("", "snapshot of [/run]: 1,200 segments\nuploaded run segments: 5 rows\n")
 
 
 def test_with_json_only_documents_are_printed(capsys):

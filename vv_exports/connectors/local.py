@@ -123,6 +123,7 @@ class LocalConnector:
 
     def files(self, prefix: str) -> list[StoredFile]:
         """Walk the folder. Unfinished files are left out."""
+        self._check_root()
         top = self._locate(prefix) if prefix else self._base
         with self._translated("list", prefix):
             return sorted(_walk(top, self._base), key=lambda file: file.key)
@@ -162,6 +163,7 @@ class LocalConnector:
         segments = key.split("/")
         if not all(segments) or any(s in {".", ".."} or "\\" in s or "\x00" in s for s in segments):
             raise DestinationError(f"{self.connector_id}: {key!r} is not a path below {self._base}")
+        self._check_root()
         boundary = self._real_base()
         path = self._base / key
         if not Path(os.path.realpath(path.parent)).is_relative_to(boundary) or path.is_symlink():
@@ -170,6 +172,14 @@ class LocalConnector:
                 "remove the link or choose another destination_subpath"
             )
         return path
+
+    def _check_root(self) -> None:
+        """A share that is not mounted must not look like an empty one."""
+        if not self._make_root and not self._root.is_dir():
+            raise RequestError(
+                f"{self.connector_id}: its root {self._root} is not a folder; "
+                "create it, or mend `root` in the configuration"
+            )
 
     def _real_base(self) -> Path:
         boundary = Path(os.path.realpath(self._base))
@@ -185,11 +195,6 @@ class LocalConnector:
         """A new locked file on the destination's own file system. The lock dies with its process."""
         if self._make_root:
             _make_folder(self._root)
-        if not self._root.is_dir():
-            raise RequestError(
-                f"{self.connector_id}: its root {self._root} is not a folder; "
-                "create it, or mend `root` in the configuration"
-            )
         folder = self._locate(_TEMPORARY)
         path = folder / secrets.token_hex(16)
         for attempt in range(_ATTEMPTS):

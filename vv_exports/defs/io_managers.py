@@ -39,7 +39,7 @@ class SnapshotIOManager(dg.IOManager):
         self._pipeline = pipeline
 
     def handle_output(self, context: dg.OutputContext, obj: Sequence[Snapshot]) -> None:
-        """Report each snapshot on its partition, after checking that it can be read back."""
+        """Report each snapshot on its partition, with its first rows as they are read back."""
         for snapshot in obj:
             metadata = snapshot_metadata(snapshot, self._pipeline.store)
             context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))

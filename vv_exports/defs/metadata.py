@@ -1,6 +1,7 @@
 """What a materialization shows in the Dagster UI. Pure, and never a secret: it is made of what was delivered."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import dagster as dg
@@ -10,13 +11,15 @@ import pyarrow as pa
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.pipeline import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
-from vv_exports.snapshots.tables import TableName
 
 Metadata = dict[str, Any]
 
 _PREVIEW_ROWS = 5
 _PREVIEW_COLUMNS = ("video_name", "segment_id", "start_time", "end_time", "metadata", "rescued")
 _CELL = 120
+_TYPE = 1000
+_KEPT = 50
+_MARKDOWN = frozenset("|\\`*_[]<>!#~&")
 
 
 def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
@@ -31,7 +34,7 @@ def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
         "video_results": snapshot.rows("videos"),
         "failed_segments": snapshot.rows("failures"),
         "rows_with_rescued_values": snapshot.rescued_rows,
-        "kept_as_json": dg.MetadataValue.json(snapshot.kept_as_json),
+        "kept_as_json": dg.MetadataValue.json(_first_kept(snapshot.kept_as_json)),
         **_table_metadata(snapshot, store),
     }
 
@@ -88,12 +91,14 @@ def _table_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
 
 def column_schema(schema: pa.Schema) -> dg.TableSchema:
     """An Arrow schema as Dagster shows it."""
-    return dg.TableSchema(columns=[dg.TableColumn(name=field.name, type=str(field.type)) for field in schema])
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name=field.name, type=_cut(str(field.type), _TYPE)) for field in schema]
+    )
 
 
 def _preview(snapshot: Snapshot, store: SnapshotStore) -> str:
     """The first rows of a run's segments as a Markdown table."""
-    rows = list(_first_rows(snapshot, store, "segments"))
+    rows = store.head(snapshot, "segments", _PREVIEW_ROWS)
     if not rows:
         return "*no rows*"
     names = [name for name in _PREVIEW_COLUMNS if any(row.get(name) is not None for row in rows)]
@@ -102,16 +107,19 @@ def _preview(snapshot: Snapshot, store: SnapshotStore) -> str:
     return "\n".join(lines)
 
 
-def _first_rows(snapshot: Snapshot, store: SnapshotStore, table: TableName) -> Iterator[dict[str, Any]]:
-    for part in snapshot.tables[table][:1]:
-        for batch in store.read(part):
-            yield from batch.slice(0, _PREVIEW_ROWS).to_pylist()
-            return
+def _first_kept(kept: Mapping[str, str]) -> dict[str, str]:
+    """A prompt can have thousands of places without a typed column; the snapshot itself lists them all."""
+    more = {"…": f"{len(kept) - _KEPT} more"} if len(kept) > _KEPT else {}
+    return dict(islice(kept.items(), _KEPT)) | more
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _cell(value: object) -> str:
     text = value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
-    text = text if len(text) <= _CELL else text[: _CELL - 1] + "…"
     # Extracted text may hold anything: it must stay inside its cell, and be text.
-    escaped = "".join(f"\\{character}" if character in "|\\`*_[]<>!#" else character for character in text)
-    return " ".join(escaped.split())
+    words = " ".join(_cut(text, _CELL).split())
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
+    return "".join(f"\\{character}" if character in _MARKDOWN else character for character in shown)

@@ -162,7 +162,7 @@ class _Attempt:
         self.progress = progress
         self.state = read_log(request.connector, request.subpath)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
-        self.there = {snapshot.run_id: self._paths_of(snapshot) for snapshot in request.snapshots}
+        self.there = {snapshot.run_id: self._files_of(snapshot) for snapshot in request.snapshots}
         self.pending = [
             snapshot
             for snapshot in request.snapshots
@@ -308,24 +308,26 @@ class _Attempt:
         if paths:
             self.request.connector.delete([f"{self.request.subpath}/{path}" for path in paths])
 
-    def _paths_of(self, snapshot: Snapshot) -> set[str]:
-        """Every file that is there for a run, committed or not."""
+    def _files_of(self, snapshot: Snapshot) -> dict[str, int]:
+        """Every file that is there for a run, committed or not, with its size."""
         top = f"{self.request.subpath}/"
         folders = [f"{top}{table_folder(table, snapshot.prompt_id, snapshot.run_id)}" for table in _TABLES]
-        return {file.key.removeprefix(top) for folder in folders for file in self.request.connector.files(folder)}
+        found = (file for folder in folders for file in self.request.connector.files(folder))
+        return {file.key.removeprefix(top): file.size for file in found}
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
         return () if held is None else held.files
 
     def _missing(self, run_id: str) -> set[str]:
-        """What the log holds of a run and somebody took away."""
-        return {file.path for file in self._committed(run_id)} - self.there[run_id]
+        """What the log holds of a run and somebody took away, or cut short."""
+        there = self.there[run_id]
+        return {file.path for file in self._committed(run_id) if there.get(file.path) != file.bytes}
 
     def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile] = ()) -> list[str]:
         """What was there of a run that the log knows nothing of: deliveries died, or are about to conflict."""
         known = {file.path for file in (*self._committed(run_id), *ours)}
-        return sorted(self.there[run_id] - known - self.state.given_up.get(run_id, set()))
+        return sorted(self.there[run_id].keys() - known - self.state.given_up.get(run_id, set()))
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request = self.request

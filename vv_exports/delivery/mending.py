@@ -8,13 +8,12 @@ from vv_exports.domain.names import path_segment
 
 
 def runs_to_mend(connector: Connector, subpath: str, state: LogState, run_ids: Iterable[str]) -> set[str]:
-    """Those runs that have a data file too many or too few. Delivering a run mends it, also where there is nothing new.
-
-    Looks at names only: ``verify`` reads the files.
+    """Those runs that have a data file too many, too few or of another size. Delivering a run mends it, also where
+    there is nothing new. Looks at names and sizes only: ``verify`` reads the files.
     """
     folders = {f"prompt_run_id={path_segment(run_id)}": run_id for run_id in run_ids}
-    committed = {file.path: file.prompt_run_id for file in state.files}
-    there = {file.key.removeprefix(f"{subpath}/") for file in connector.files(subpath)}
-    missing = {run_id for path, run_id in committed.items() if path not in there}
-    unknown = {path.rpartition("/")[0].rpartition("/")[2] for path in there - committed.keys()}
-    return (missing & set(folders.values())) | {folders[folder] for folder in unknown & folders.keys()}
+    there = {file.key.removeprefix(f"{subpath}/"): file.size for file in connector.files(subpath)}
+    damaged = {file.prompt_run_id for file in state.files if there.get(file.path) != file.bytes}
+    strays = there.keys() - {file.path for file in state.files}
+    untidy = {path.rpartition("/")[0].rpartition("/")[2] for path in strays}
+    return (damaged & set(folders.values())) | {folders[folder] for folder in untidy & folders.keys()}

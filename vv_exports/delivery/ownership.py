@@ -25,16 +25,20 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 def owner_of(connector: Connector, subpath: str) -> Owner | None:
     """Who owns exactly this subpath, or None."""
-    data = connector.read(f"{subpath}/{OWNER}")
+    data = connector.read(_owner_key(subpath))
     if data is None:
         return None
     try:
         return msgspec.json.decode(data, type=Owner)
     except msgspec.MsgspecError as error:
         raise DeliveredDataError(
-            f"{connector.uri(f'{subpath}/{OWNER}')} does not name an owner: {error}. Restore it, or delete it if "
+            f"{connector.uri(_owner_key(subpath))} does not name an owner: {error}. Restore it, or delete it if "
             "nobody else delivers there."
         ) from error
+
+
+def _owner_key(subpath: str) -> str:
+    return f"{subpath}/{OWNER}" if subpath else OWNER
 
 
 def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
@@ -57,7 +61,7 @@ def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
 def check_unowned_above(connector: Connector, subpath: str, *, asked: str) -> None:
     """Raise DestinationError where anybody owns the subpath or a folder above it; ``asked`` is named in the error."""
     segments = subpath.split("/") if subpath else []
-    for depth in range(1, len(segments) + 1):
+    for depth in range(len(segments) + 1):
         folder = "/".join(segments[:depth])
         if (other := owner_of(connector, folder)) is not None:
             raise _taken(connector, asked, folder, other)

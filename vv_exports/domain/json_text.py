@@ -94,7 +94,7 @@ def _decode_like_the_standard_library(data: bytes) -> Any:
     except RecursionError:
         raise ValueError("arrays or objects are nested too deep to be read") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos + 1}") from error
+        raise ValueError(f"{error.msg.removesuffix(' at')} at character {error.pos + 1}") from error
 
 
 def _exact_number(text: str) -> float | Decimal:

@@ -37,7 +37,7 @@ def chosen_runs(runs: Iterable[PromptRun], wanted: Sequence[str] | None, *, inde
         listed = ", ".join(f"{run.run_id!r} is {run.status}" for run in unfinished)
         raise SelectionError(
             f"only completed and completed_with_failures prompt runs can be exported: {listed}. "
-            "Wait for them, or leave them out."
+            "Leave them out, or wait for those that are not over."
         )
     return [run for run in by_id.values() if run.run_id in set(wanted)]
 
@@ -48,16 +48,15 @@ def eligible_runs(
     """The runs that an automation delivers by itself.
 
     ``on_status`` are the statuses it takes; ``partial: hold`` keeps back those that are completed_with_failures,
-    except the ones that somebody released.
+    except the ones that somebody released. A run that is not finished is never delivered.
     """
     return [
         run
         for run in runs
-        if run.run_id in released
-        or (
-            run.deliverable
-            and run.status in on_status
-            and not (partial == "hold" and run.status == RunStatus.COMPLETED_WITH_FAILURES)
+        if run.deliverable
+        and (
+            run.run_id in released
+            or (run.status in on_status and not (partial == "hold" and run.status == RunStatus.COMPLETED_WITH_FAILURES))
         )
     ]
 

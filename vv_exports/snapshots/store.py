@@ -198,6 +198,14 @@ class SnapshotStore:
             file.seek(0)
             yield from pq.ParquetFile(file).iter_batches(batch_size=8192)
 
+    def head(self, snapshot: Snapshot, table: TableName, rows: int) -> list[dict[str, Any]]:
+        """The first rows of a table, for showing: reads no more than it needs, so it does not check the file."""
+        for part in snapshot.tables.get(table, [])[:1]:
+            with self._storage.open(part.key) as file:
+                for batch in pq.ParquetFile(file, buffer_size=1 << 20).iter_batches(batch_size=rows):
+                    return list(batch.to_pylist())
+        return []
+
     def copy(self, part: Part, target: Path) -> None:
         """The bytes of one part, as a local file. Raises DeliveredDataError where the part is gone or damaged."""
         digest = hashlib.sha256()
@@ -235,7 +243,7 @@ def check_deliverable(run: PromptRun) -> None:
     if not run.deliverable:
         raise SelectionError(
             f"prompt run {run.run_id!r} of index {run.index_id!r} is {run.status}; only completed and "
-            "completed_with_failures runs can be exported. Wait for it, or leave it out."
+            "completed_with_failures runs can be exported. Leave it out, or wait if it is not over."
         )
 
 

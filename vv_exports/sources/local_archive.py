@@ -81,11 +81,10 @@ class LocalArchive:
         found = self._folders("indexes", "index.json")
         if found is None:
             raise self._no_archive()
-        known = sorted(unquote(folder) for folder, _ in found)
         wanted = self._files.show(f"indexes/{folder}/index.json")
         raise NotFoundError(
-            f"There is no index {index_id!r}: {wanted} does not exist. "
-            f"The archive has {_first_few(known, ', ') or 'no index at all'}."
+            f"There is no index {index_id!r}: {wanted} does not exist (a folder's name is its id, percent-encoded). "
+            f"The archive has the folders {_first_few(sorted(folder for folder, _ in found), ', ') or '(none)'}."
         )
 
     def prompt_runs(self, index_id: str) -> list[PromptRun]:

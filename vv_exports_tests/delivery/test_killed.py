@@ -4,14 +4,12 @@ the real commands, which takes minutes."""
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.util
 import random
 import tempfile
 import time
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-
-import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
@@ -85,23 +83,17 @@ def _rows(snapshots: list[Snapshot]) -> dict[str, int]:
     return {snapshot.run_id: snapshot.rows("segments") for snapshot in snapshots}
 
 
-def _unfinished(folder: Path, scratch: Path) -> list[Path]:
-    return [*scratch.glob("vv_exports_spool*/*"), *folder.rglob(".vv_exports_tmp")]
+def _unfinished(folder: Path) -> list[Path]:
+    return [*(folder / "tmp").glob("vv_exports_spool*/*"), *folder.rglob(".vv_exports_tmp")]
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """The child processes' sockets are made in it, whose paths may have no more than 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="vv") as folder:
-        yield Path(folder)
-
-
-def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_completes_it(
-    tmp_path, short_folder, monkeypatch
-):
+def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_completes_it(tmp_path, monkeypatch):
     print(f"seed {SEED}")  # noqa: T201 - shown where it fails
     chance = random.Random(SEED)
-    monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
+    # Chosen before the scratch folder changes: a socket's path may have no more than 107 bytes.
+    multiprocessing.util.get_temp_dir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
     deployment = Deployment(tmp_path)
     destination = tmp_path / "deliveries/exports/team"
     killer = Killer(deployment, chance)
@@ -116,7 +108,7 @@ def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_compl
         there = {path.removeprefix("exports/team/") for path in _keys(deployment.connector)}
         assert held == _rows(snapshots)
         assert {path for path in there if not path.startswith("_vv/")} == files
-        assert _unfinished(tmp_path, short_folder) == []
+        assert _unfinished(tmp_path) == []
 
     finish(content())
     seconds = killer.seconds(content())

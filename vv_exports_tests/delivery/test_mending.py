@@ -40,13 +40,15 @@ def _data_files(folder):
     return {path for path in written_files(folder) if "/_vv/" not in path}
 
 
-def test_a_file_that_somebody_deleted_is_delivered_again(client, tmp_path):
+def test_a_file_that_somebody_deleted_or_cut_is_delivered_again(client, tmp_path):
     client.automations.run("idx", "team")
     finished = _data_files(tmp_path)
     contents = {path: (tmp_path / path).read_bytes() for path in finished}
     (lost,) = (tmp_path / "deliveries").rglob("prompt_run_id=run_2/*.parquet")
+    (cut,) = (tmp_path / "deliveries").rglob("prompt_run_id=run%2F1/*.parquet")
     lost.unlink()
-    assert client.automations.run("idx", "team").delivered == ("run_2",)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    assert client.automations.run("idx", "team").delivered == ("run/1", "run_2")
     assert {path: (tmp_path / path).read_bytes() for path in _data_files(tmp_path)} == contents
     assert client.automations.run("idx", "team").dagster_run_ids == ()
 

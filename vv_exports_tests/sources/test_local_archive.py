@@ -96,7 +96,7 @@ def test_an_unknown_index_names_at_most_ten_that_exist(tmp_path):
         write_index(tmp_path, f"i {number:02}")
     with pytest.raises(NotFoundError) as caught:
         source(tmp_path).prompt_runs("nope")
-    assert "i 00, i 01" in str(caught.value)
+    assert "i%2000, i%2001" in str(caught.value)
     assert "i 09, and 2 more" in str(caught.value)
     assert "i 10" not in str(caught.value)
 
