@@ -97,7 +97,7 @@ def test_an_unknown_index_names_at_most_ten_that_exist(tmp_path):
     with pytest.raises(NotFoundError) as caught:
         source(tmp_path).prompt_runs("nope")
     assert "i%2000, i%2001" in str(caught.value)
-    assert "i 09, and 2 more" in str(caught.value)
+    assert "i%2009, and 2 more" in str(caught.value)
     assert "i 10" not in str(caught.value)
 
 
