@@ -4,7 +4,6 @@ A process of its own: the peak of a process never goes down again.
 """
 
 import json
-import resource
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from vv_exports.formats.base import Format
 from vv_exports.formats.catalog import format_named
+from vv_exports_tests.memory import peak_bytes
 
 BATCH_ROWS = 1_000
 
@@ -33,10 +33,6 @@ def batch() -> pa.RecordBatch:
     )
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def write(fmt: Format, path: Path, rows: pa.RecordBatch, times: int) -> None:
     with fmt.open(path, rows.schema) as writer:
         for _ in range(times):
@@ -48,15 +44,15 @@ def main(name: str, rows: int) -> None:
     page = page.set_column(1, "at", page.column("at").cast(pa.timestamp("us", "UTC")))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x"
-        start = peak()
+        start = peak_bytes()
         write(fmt, path, page, rows // BATCH_ROWS)
-        written = peak()
+        written = peak_bytes()
         count = sum(part.num_rows for part in fmt.read(path, page.schema))
         assert count == rows, count
         done = {
             "values": page.nbytes * (rows // BATCH_ROWS),
             "writing": written - start,
-            "reading": peak() - start,
+            "reading": peak_bytes() - start,
         }
     json.dump(done, sys.stdout)
 

@@ -164,16 +164,16 @@ def test_a_broken_line_far_into_the_run_stops_the_reading_and_completes_no_file(
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from vv_exports.snapshots.take import read_run
 from vv_exports.sources.local_archive import LocalArchive
+from vv_exports_tests.memory import peak_bytes
 
 source = LocalArchive(sys.argv[1])
 found = read_run(source, source.prompt_run("idx", "run_1"), Path(sys.argv[2]))
-print(sum(file.rows for file in found.files["segments"]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(sum(file.rows for file in found.files["segments"]), peak_bytes())
 """
-_KIB = 1 if sys.platform != "darwin" else 1024
 
 
 def peak_of_reading(folder, count, *, in_order=True):
@@ -192,7 +192,7 @@ def peak_of_reading(folder, count, *, in_order=True):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
     rows, peak = map(int, done.stdout.split())
     assert rows == count
-    return peak / _KIB / 1024
+    return peak / (1 << 20)
 
 
 def test_memory_does_not_grow_with_the_run(tmp_path):
