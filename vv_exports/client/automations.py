@@ -112,7 +112,12 @@ class Automations:
             or partition_key(run.run_id) not in materialized
         ]
         launched = self._deployment.launch_stretches(index_id, wanted, [asset_key(index_id, "prompt_runs"), key])
-        entries = pipeline.collection(index_id, automation).entries[len(before.entries) :]
+        # Somebody else may have delivered meanwhile: what was launched here is told by the log.
+        entries = [
+            entry
+            for entry in pipeline.collection(index_id, automation).entries[len(before.entries) :]
+            if entry.provenance.dagster_run_id in launched
+        ]
         mine = {run.run_id for run in runs}
         delivered = dict.fromkeys(run.run_id for entry in entries for run in entry.prompt_runs if run.run_id in mine)
         files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]

@@ -17,7 +17,7 @@ from vv_exports.formats import parquet
 from vv_exports.snapshots import take
 from vv_exports.snapshots.tables import table_of
 from vv_exports.snapshots.take import read_run
-from vv_exports.sources import local_archive
+from vv_exports.sources import archive_files
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import SCHEMA, segment, write_run
 
@@ -39,7 +39,7 @@ def names(folder):
 @pytest.fixture
 def small_pages(monkeypatch):
     """Pages of a few rows and row groups of a few pages, so that a small run has many of both."""
-    monkeypatch.setattr(local_archive, "_BLOCK", 3_000)
+    monkeypatch.setattr(archive_files, "_BLOCK", 3_000)
     monkeypatch.setattr(parquet, "_GROUP_ROWS", 50)
 
 

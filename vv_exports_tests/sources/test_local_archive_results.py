@@ -13,7 +13,7 @@ import pytest
 
 import vv_exports
 from vv_exports.errors import RequestError, SourceDataError, TransientError
-from vv_exports.sources import local_archive
+from vv_exports.sources import archive_files
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.sources.archives import (
     COMPRESSED,
@@ -55,7 +55,7 @@ def test_a_byte_order_mark_crlf_blank_lines_and_an_open_last_line_are_accepted(t
 
 @pytest.mark.parametrize("block", [1, 7, 64, 300])
 def test_lines_and_their_numbers_do_not_depend_on_where_blocks_are_cut(tmp_path, suffix, block, monkeypatch):
-    monkeypatch.setattr(local_archive, "_BLOCK", block)
+    monkeypatch.setattr(archive_files, "_BLOCK", block)
     documents = [segment(n, metadata={"text": "ö" * (n * 17 % 50)}) for n in range(30)]
     write_segments(tmp_path, b"\xef\xbb\xbf" + lines(*documents[:15]) + b"\n" + lines(*documents[15:]), suffix)
     found = read(tmp_path)
