@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -307,7 +307,13 @@ def connectors_list(console: Console) -> None:
     """List connectors."""
     pipeline = _client().pipeline
     rows = [
-        {"connector_id": key, "provider": one.provider, "scopes": sorted(one.scopes), "uri": one.uri("")}
+        {
+            "connector_id": key,
+            "provider": one.provider,
+            "scopes": sorted(one.scopes),
+            "export_base_path": pipeline.config.connectors[key].export_base_path,
+            "uri": one.uri(""),
+        }
         for key, one in pipeline.connectors.items()
     ]
     _listing(console, rows, empty="no connectors are configured")
@@ -317,16 +323,21 @@ def connectors_list(console: Console) -> None:
     connectors,
     "browse",
     click.argument("connector_id", metavar="ID"),
-    click.option("--prefix", default="", metavar="P"),
+    click.option("--prefix", default="", metavar="P", help="Only what is below this folder."),
 )
 def connectors_browse(console: Console, connector_id: str, prefix: str) -> None:
     """List the files of a connector."""
     files = _client().pipeline.connector(connector_id).files(prefix.strip("/"))
-    rows = [{"path": file.key, "size_bytes": file.size} for file in files]
+    rows = [{"path": file.key, "name": PurePosixPath(file.key).name, "size_bytes": file.size} for file in files]
     _listing(console, rows, empty=f"no files below {prefix!r}")
 
 
-@_command(main, "verify", click.argument("connector_id", metavar="ID"), click.option("--subpath", metavar="P"))
+@_command(
+    main,
+    "verify",
+    click.argument("connector_id", metavar="ID"),
+    click.option("--subpath", metavar="P", help="Only this destination; without it, all of the connector's."),
+)
 def verify(console: Console, connector_id: str, subpath: str | None) -> int:
     """Re-read every committed file at a destination and compare it with the delivery log."""
     from vv_exports.delivery.verify import destinations

@@ -12,6 +12,8 @@ from dagster._core.errors import DagsterRunAlreadyExists
 from dagster._core.events import JobFailureData
 from dagster._core.utils import make_new_run_id
 
+from vv_exports.errors import RequestError
+
 INTERRUPTED = "it was interrupted"
 _PROCESS_TAG = "vv_exports/process"
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
@@ -21,7 +23,11 @@ _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg
 
 def open_instance(environ: Mapping[str, str], folder: Path) -> dg.DagsterInstance:
     """The instance of DAGSTER_HOME, else of the folder's ``dagster.yaml``, else one in its ``.dagster``."""
-    if environ.get("DAGSTER_HOME"):
+    if given := environ.get("DAGSTER_HOME"):
+        if not Path(given).is_absolute() or not Path(given).is_dir():
+            raise RequestError(
+                f"DAGSTER_HOME is {given!r}, which is not the absolute path of a folder; create or mend it"
+            )
         return dg.DagsterInstance.get()
     home = folder if (folder / "dagster.yaml").exists() else folder / ".dagster"
     if home != folder and not (home / "dagster.yaml").exists():
