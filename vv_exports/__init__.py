@@ -8,10 +8,14 @@ The data flow, which is also the folder list::
     delivery/    files -> destination, all or nothing            (log, ownership, verify)
     connectors/  storage behind a destination                    (local)
 
-    domain/      nouns and rules, no I/O     config.py   what this deployment exports, and where
-    defs/        everything Dagster          definitions.py  the composition root
-    client/      the Python surface          cli.py      the command line
-    demo/        a demo archive to try it on errors.py   the exception tree
+    domain/      nouns and rules, no I/O
+    config.py    what this deployment exports, and where
+    pipeline.py  the flow above, wired for one configuration; knows nothing of Dagster
+    defs/        everything Dagster; definitions.py is what Dagster loads
+    client/      the Python surface
+    cli.py       the command line; console.py is how it speaks
+    demo/        a demo archive to try it on
+    errors.py    the exception tree
 
 Importing this package reads no environment variable and opens no file.
 """
