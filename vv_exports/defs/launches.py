@@ -1,9 +1,10 @@
 """Running assets in this process, recorded in the Dagster instance like any launch from the UI."""
 
+import fcntl
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,32 @@ def open_instance(environ: Mapping[str, str], folder: Path) -> dg.DagsterInstanc
             raise RequestError(
                 f"DAGSTER_HOME is {given!r}, which is not the absolute path of a folder; create or mend it"
             )
-        return dg.DagsterInstance.get()
+        with _one_at_a_time(Path(given)):
+            return _with_tables(dg.DagsterInstance.get())
     home = folder if (folder / "dagster.yaml").exists() else folder / ".dagster"
-    if home != folder and not (home / "dagster.yaml").exists():
-        home.mkdir(exist_ok=True)
-        (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    return dg.DagsterInstance.from_config(str(home))
+    home.mkdir(exist_ok=True)
+    with _one_at_a_time(home):
+        if home != folder and not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+        return _with_tables(dg.DagsterInstance.from_config(str(home)))
+
+
+@contextmanager
+def _one_at_a_time(home: Path) -> Iterator[None]:
+    """Dagster does not guard the making of its SQLite tables: of processes that meet in a new instance, some fail."""
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _with_tables(instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """The instance, its storages opened: Dagster makes their tables when they are first asked for."""
+    for storage in (instance.run_storage, instance.event_log_storage, instance.schedule_storage):
+        del storage
+    return instance
 
 
 def new_run_id() -> str:

@@ -223,10 +223,9 @@ class _Attempt:
                 # A snapshot's parts are written by the same format: its bytes are the delivery's.
                 self.store.copy(part, path)
             else:
-                writer = request.format.open(path, self.store.schema(snapshot, table))
-                for batch in self.store.read(part):
-                    writer.write(batch)
-                writer.close()
+                with request.format.open(path, self.store.schema(snapshot, table)) as writer:
+                    for batch in self.store.read(part):
+                        writer.write(batch)
             with path.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
             file = DeliveredFile(

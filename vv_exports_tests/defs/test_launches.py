@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+import vv_exports
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import close_abandoned, error_of, open_instance
 from vv_exports.defs.partitions import partitions_name, sync_partitions
@@ -22,7 +25,7 @@ DOWNLOADS = {"idx__prompt_run_export": {"config": {"destination_connector_id": "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number in range(3):
+    for number in range(2):
         write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number + 1}T00:00:00Z")
     return tmp_path
 
@@ -179,3 +182,26 @@ def test_waiting_looks_at_least_once_and_no_longer_than_asked(client):
 def test_a_dagster_home_that_is_no_folder_is_explained(tmp_path, home):
     with pytest.raises(RequestError, match=r"DAGSTER_HOME is .* not the absolute path of a folder"):
         open_instance({"DAGSTER_HOME": home}, tmp_path)
+
+
+OPEN = """
+import os, sys, time
+from pathlib import Path
+from vv_exports.defs.launches import open_instance
+
+time.sleep(max(0, float(sys.argv[1]) - time.time()))
+open_instance({}, Path.cwd()).get_runs_count()
+"""
+
+
+def test_many_processes_may_open_a_new_instance_at_once(tmp_path):
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        command = [sys.executable, "-c", OPEN, str(time.time() + 4)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(vv_exports.__file__).parents[1])}
+        processes = [
+            subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(6)
+        ]
+        said = [process.communicate(timeout=60)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * 6, next(filter(None, said))[-300:]
