@@ -25,7 +25,7 @@ DOWNLOADS = {"idx__prompt_run_export": {"config": {"destination_connector_id": "
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number in range(2):
+    for number in range(3):
         write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number + 1}T00:00:00Z")
     return tmp_path
 
