@@ -3,16 +3,19 @@
 VVExportsError
 ├── RequestError                 change the request or the configuration; nothing was written (exit 2)
 │   ├── ConfigurationError       the configuration file: every problem, each with its path
+│   ├── CredentialsError         a key is missing, wrong, or not allowed to do this
 │   ├── NotFoundError            an index, prompt run, connector, automation or export that does not exist
 │   ├── DestinationError         a subpath that is malformed, leaves its boundary, or belongs to someone else
 │   ├── SelectionError           nothing selected, or a run that cannot be exported
 │   └── IdempotencyError         the key was used before, for another request
 ├── SourceDataError              the data is wrong: mend it where it was written, nothing was exported
 ├── DeliveredDataError           a destination does not hold what its log says: deliver again
+├── QuotaError                   an account's quota is used up: wait until it is reset, or have it raised
 ├── TransientError               try again later; nothing is committed
-│   └── DeliveryConflictError    another delivery committed the same runs meanwhile
+│   ├── DeliveryConflictError    another delivery committed the same runs meanwhile
+│   └── SourceChangedError       a prompt run kept changing while it was read
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
-    └── RunFailedError               a Dagster run failed: its message is the innermost error's
+└── RunFailedError               a Dagster run failed: its message is the innermost error's
 """
 
 from collections.abc import Sequence
@@ -34,6 +37,10 @@ class ConfigurationError(RequestError):
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__(f"{where}: {count}\n" + "\n".join(f"  - {problem}" for problem in self.problems))
+
+
+class CredentialsError(RequestError):
+    """A key or token is missing, wrong, expired, or lacks a scope. The message names where it comes from, never it."""
 
 
 class NotFoundError(RequestError):
@@ -60,12 +67,20 @@ class DeliveredDataError(VVExportsError):
     """What a destination holds is not what its log says."""
 
 
+class QuotaError(VVExportsError):
+    """A quota of the account is used up. Trying again soon is of no use."""
+
+
 class TransientError(VVExportsError):
     """It may work later. Nothing was committed."""
 
 
 class DeliveryConflictError(TransientError):
     """Another delivery committed the same prompt runs since this one read the log."""
+
+
+class SourceChangedError(TransientError):
+    """A prompt run changed each time while it was read, so no reading of it is of one piece."""
 
 
 class OutcomeUnknownError(VVExportsError):

@@ -117,7 +117,7 @@ class Pipeline:
             raise ConfigurationError("configuration", [problem])
         return cls(
             config,
-            source=SOURCES[config.source.kind](config.source.path),
+            source=SOURCES[config.source.kind](**config.source.model_dump(exclude={"kind"})),
             storage=LocalConnector("storage", config.storage, make_root=True),
             connectors={
                 connector_id: CONNECTORS[connector.provider](connector_id, **connector.model_dump(exclude={"provider"}))

@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import sentinel
 from urllib.parse import quote
+
+from vv_exports.snapshots.take import Reading, read_run
+from vv_exports.sources.local_archive import LocalArchive
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -83,6 +87,14 @@ def write_run(
     }
     (folder / "prompt_run.json").write_text(json.dumps(run))
     return folder
+
+
+def read_archived_run(archive: Path, spool: Path) -> Reading:
+    """Read run_1 of index idx into the folder ``spool``. An archive stages nothing."""
+    source = LocalArchive(str(archive))
+    run = source.prompt_run("idx", "run_1")
+    with source.results(run, sentinel.stage) as results:
+        return read_run(results, run, spool)
 
 
 def _folder(identifier: str) -> str:

@@ -23,9 +23,10 @@ import pytest
 
 from vv_exports.client import VVExports
 from vv_exports.demo import write_demo
+from vv_exports.domain.prompt_runs import VOLATILE
 from vv_exports.formats.catalog import FORMATS
 from vv_exports.snapshots.rebuild import rebuild_documents
-from vv_exports.snapshots.tables import VOLATILE, table_of
+from vv_exports.snapshots.tables import table_of
 
 INDEX = "idx_archive"
 STATED_BY_THE_RUN = {"run_id", "prompt_run_id", "prompt_id", "index_id", "result_type"}

@@ -23,10 +23,30 @@ class RunStatus(StrEnum):
     COMPLETED_WITH_FAILURES = "completed_with_failures"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """A status that this version does not know: such a run is not taken for finished."""
 
 
 DELIVERABLE = frozenset({RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES})
 """Statuses whose results may be exported: the run is over and its results are usable."""
+
+
+VOLATILE = frozenset(
+    {
+        # links that carry a short-lived token
+        "segment_uri",
+        "thumbnail_uri",
+        "gif_uri",
+        "preview_segment_uri",
+        "preview_thumbnail_uri",
+        "preview_gif_uri",
+        # people's annotations on the platform, which change at any time and are no result of the run
+        "marker",
+        "extracted_metadata_markers",
+        "metadata_markers",
+    }
+)
+"""Fields of a result that are never stored, hashed or delivered."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Layout in the pipeline's storage::
     snapshots/<index>/<run>/revisions/00000001.json    what a snapshot holds; written last, put-if-absent
     snapshots/<index>/<run>/<data version>/segments-00000.parquet …
     snapshots/<index>/<run>/fingerprint.json           when to look again; a hint, its loss costs one reading
+    snapshots/<index>/<run>/staging/…                  what was read of a run that is not read to its end yet
     snapshots/store.json                               the store's own id
 """
 
@@ -24,12 +25,14 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
-from vv_exports.errors import DeliveredDataError, SelectionError, TransientError
+from vv_exports.errors import DeliveredDataError, SelectionError, SourceChangedError, SourceDataError, TransientError
+from vv_exports.snapshots.staging import StoredStage
 from vv_exports.snapshots.tables import TableName
-from vv_exports.snapshots.take import read_run
+from vv_exports.snapshots.take import Reading, read_run
 from vv_exports.sources.base import Source
 
 _ATTEMPTS = 20
+_READINGS = 3
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,45 +148,70 @@ class SnapshotStore:
         return current if current is not None and current.revision == note.revision else None
 
     def take(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
-        """Read a run and keep it. The same content as the current snapshot gives the current snapshot."""
-        check_deliverable(run)
-        # Before the reading: a change that comes while we read must look like a change afterwards.
-        fingerprint = fingerprint_of(source, run)
+        """Read a run and keep it. The same content as the current snapshot gives the current snapshot.
+
+        A run that changes while it is read is read again. Raises SourceChangedError where it never stays still.
+        """
+        for _ in range(_READINGS):
+            check_deliverable(run)
+            # Before the reading: a change that comes while we read must look like a change afterwards.
+            fingerprint = fingerprint_of(source, run)
+            stage = StoredStage(self._storage, _folder(run.index_id, run.run_id), fingerprint)
+            with spool_folder() as spool:
+                try:
+                    with source.results(run, stage) as results:
+                        reading = read_run(results, run, spool)
+                    problem = None
+                except SourceDataError as error:
+                    stage.clear()  # what does not add up must not be the start of the next reading
+                    problem = error
+                run = source.prompt_run(run.index_id, run.run_id)
+                if fingerprint_of(source, run) == fingerprint:
+                    if problem is not None:
+                        raise problem
+                    snapshot = self._keep(reading, run, fingerprint, spool, now)
+                    stage.clear()
+                    return snapshot
+        raise SourceChangedError(
+            f"prompt run {run.run_id!r} of index {run.index_id!r} changed during each of {_READINGS} readings; it is "
+            "read again when it is asked for the next time"
+        )
+
+    def _keep(self, reading: Reading, run: PromptRun, fingerprint: str, spool: Path, now: datetime) -> Snapshot:
+        """Record what was read, unless it is what the current snapshot holds."""
         folder = _folder(run.index_id, run.run_id)
-        with spool_folder() as spool:
-            reading = read_run(source, run, spool)
-            current = self.current(run.index_id, run.run_id)
-            if current is None or not _same(current, reading.data_version, run):
-                tables: dict[str, list[Part]] = {}
-                for name, files in reading.files.items():
-                    for file in files:
-                        key = f"{folder}/{reading.data_version}/{file.path.name}"
-                        self._storage.put(file.path, key)
-                        part = Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
-                        tables.setdefault(name, []).append(part)
-                current = self._record(
-                    Snapshot(
-                        index_id=run.index_id,
-                        run_id=run.run_id,
-                        prompt_id=run.prompt_id,
-                        prompt_name=run.prompt_name,
-                        status=run.status,
-                        executed_at=run.executed_at,
-                        revision=1 if current is None else current.revision + 1,
-                        data_version=reading.data_version,
-                        taken_at=now,
-                        run=_stated(run),
-                        prompt_text=reading.prompt.prompt_text,
-                        json_schema=reading.prompt.json_schema,
-                        video_level_schema=reading.prompt.video_level_schema,
-                        tables=tables,
-                        kept_as_json=reading.kept_as_json,
-                        rescued_rows=reading.rescued_rows,
-                    )
+        current = self.current(run.index_id, run.run_id)
+        if current is None or not _same(current, reading.data_version, run):
+            tables: dict[str, list[Part]] = {}
+            for name, files in reading.files.items():
+                for file in files:
+                    key = f"{folder}/{reading.data_version}/{file.path.name}"
+                    self._storage.put(file.path, key)
+                    part = Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
+                    tables.setdefault(name, []).append(part)
+            current = self._record(
+                Snapshot(
+                    index_id=run.index_id,
+                    run_id=run.run_id,
+                    prompt_id=run.prompt_id,
+                    prompt_name=run.prompt_name,
+                    status=run.status,
+                    executed_at=run.executed_at,
+                    revision=1 if current is None else current.revision + 1,
+                    data_version=reading.data_version,
+                    taken_at=now,
+                    run=_stated(run),
+                    prompt_text=reading.prompt.prompt_text,
+                    json_schema=reading.prompt.json_schema,
+                    video_level_schema=reading.prompt.video_level_schema,
+                    tables=tables,
+                    kept_as_json=reading.kept_as_json,
+                    rescued_rows=reading.rescued_rows,
                 )
-            note = spool / "fingerprint.json"
-            note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
-            self._storage.put(note, f"{folder}/fingerprint.json")
+            )
+        note = spool / "fingerprint.json"
+        note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
+        self._storage.put(note, f"{folder}/fingerprint.json")
         return current
 
     def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:

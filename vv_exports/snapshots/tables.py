@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
+from vv_exports.domain.prompt_runs import VOLATILE, JsonObject, Prompt, PromptRun
 from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number, Object, Text, Timestamp
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
@@ -95,23 +95,6 @@ _FAILURES: Mapping[str, Column] = {
     "retryable": _FLAG,
     "projection_only": _FLAG,
 }
-
-VOLATILE = frozenset(
-    {
-        # links that carry a short-lived token
-        "segment_uri",
-        "thumbnail_uri",
-        "gif_uri",
-        "preview_segment_uri",
-        "preview_thumbnail_uri",
-        "preview_gif_uri",
-        # people's annotations on the platform, which change at any time and are no result of the run
-        "marker",
-        "extracted_metadata_markers",
-        "metadata_markers",
-    }
-)
-"""Fields of a result that are never stored, hashed or delivered."""
 
 _RESULT_TYPES: Mapping[TableName, str] = {"segments": "segment", "videos": "video"}
 

@@ -17,7 +17,7 @@ from vv_exports.formats.parquet import Parquet
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, externally_sorted, in_order
 from vv_exports.snapshots.tables import LAYOUT_VERSION, SORT_KEYS, Table, TableName, prepare, tables_of
-from vv_exports.sources.base import Page, Source
+from vv_exports.sources.base import Page, Results
 
 PART_ROWS = 1_000_000
 """Rows after which a table goes on in another file."""
@@ -44,20 +44,16 @@ class Reading:
     rescued_rows: int
 
 
-def read_run(source: Source, run: PromptRun, spool: Path) -> Reading:
+def read_run(results: Results, run: PromptRun, spool: Path) -> Reading:
     """Read all results of a run into ``spool``. Raises what the source raises; then nothing is kept."""
-    prompt = source.prompt(run)
+    prompt = results.prompt
     tables = tables_of(prompt)
-    results: dict[TableName, Callable[[PromptRun], Iterator[Page]]] = {
-        "segments": source.segment_results,
-        "videos": source.video_results,
-        "failures": source.failed_segments,
-    }
+    pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
     version = hashlib.sha256(encode_sorted([LAYOUT_VERSION, prompt.json_schema, prompt.video_level_schema]))
     files: dict[TableName, list[SpoolFile]] = {}
     rescued = 0
     for name, table in tables.items():
-        spooled = _read_table(lambda read=results[name]: read(run), table, run, spool)  # type: ignore[misc]
+        spooled = _read_table(pages[name], table, run, spool)
         version.update(f"\n{name} {spooled.digest.hexdigest()}".encode())
         rescued += spooled.rescued
         # A table without rows has no file, except the segments: a delivered run is never without a trace.

@@ -1,6 +1,7 @@
 """What a source of prompt runs must provide. It knows nothing of snapshots, files or destinations."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,11 +20,42 @@ class Page:
     locate: Callable[[int], str]
 
 
+@dataclass(frozen=True)
+class Results:
+    """All results of one prompt run, streamed. Each of the three can be read several times.
+
+    ``segments`` come best in the order (video_id, start_time, segment_id), ``videos`` in that of video_id; they are
+    empty where the prompt has no video level. ``failures`` are the segments that failed, one document each (the SDK's
+    manifest, with ``video_id`` in each).
+    """
+
+    prompt: Prompt
+    segments: Callable[[], Iterator[Page]]
+    videos: Callable[[], Iterator[Page]]
+    failures: Callable[[], Iterator[Page]]
+
+
+class Stage(Protocol):
+    """Where a source keeps what it has read of one run in one state, so that a reading that is cut off goes on there.
+
+    It outlives the process, and is emptied when the run was read, was found changed, or did not add up.
+    """
+
+    def names(self) -> set[str]:
+        """What is there."""
+
+    def read(self, name: str) -> bytes | None:
+        """What was written under a name; None where there is nothing, or nothing any more."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Keep something, all or nothing. Usable from several threads."""
+
+
 class Source(Protocol):
     """Where prompt runs are read. Every call may raise SourceDataError, TransientError or NotFoundError.
 
-    Results are streamed: a page is bounded in size, and reading a run twice gives the same results as long as
-    nobody changed it. A failed reading raises; it never looks like an empty one.
+    A page of results is bounded in size, and reading a run twice gives the same results as long as nobody changed it.
+    A failed reading raises; it never looks like an empty one.
     """
 
     def indexes(self) -> list[Index]:
@@ -39,16 +71,10 @@ class Source(Protocol):
         """One run, read now. Raises NotFoundError."""
 
     def change_hint(self, run: PromptRun) -> JsonValue:
-        """Something cheap to read that differs when the run's results may have changed, beside its record."""
+        """Something cheap to read that differs when the run's results may have changed, beside its record.
 
-    def prompt(self, run: PromptRun) -> Prompt:
-        """The prompt as it was when the run was made."""
+        It is at least as new as the last call of ``prompt_run`` or ``prompt_runs``.
+        """
 
-    def segment_results(self, run: PromptRun) -> Iterator[Page]:
-        """The run's segment results, best in the order (video_id, start_time, segment_id)."""
-
-    def video_results(self, run: PromptRun) -> Iterator[Page]:
-        """The run's video results, best in the order of video_id. Empty where the prompt has no video level."""
-
-    def failed_segments(self, run: PromptRun) -> Iterator[Page]:
-        """The segments that failed, one document each (the SDK's manifest, with ``video_id`` in each)."""
+    def results(self, run: PromptRun, stage: Stage) -> AbstractContextManager[Results]:
+        """The run's results, to be used within the context. Raises SourceDataError where they do not add up."""

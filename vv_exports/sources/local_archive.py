@@ -4,46 +4,38 @@ It reads and refuses, and repairs nothing. It must not know what is made of the 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from types import NoneType
-from typing import Any
+from contextlib import contextmanager
+from functools import partial
 from urllib.parse import quote, unquote
 
 from vv_exports.domain.json_text import decode
-from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun, RunStatus
+from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
-from vv_exports.sources.base import Page
+from vv_exports.sources.base import Page, Results, Stage
+from vv_exports.sources.documents import (
+    FAILED_SEGMENT,
+    SEGMENT_RESULT,
+    VIDEO_RESULT,
+    Rule,
+    as_object,
+    check_page,
+    failed_segments,
+    found_in,
+    schema_of,
+    short,
+    status_of,
+    text_of,
+    time_of,
+)
 
 _NAMED = 10
-_SHORT = 80
 _COUNTERS = (
     "total_segments",
     "completed_segments",
     "video_level_completed_items",
     "video_level_partial_items",
 )
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """What a field of every document in a file must be."""
-
-    field: str
-    types: frozenset[type]
-    expected: str
-    may_be_empty: bool = True
-
-
-_METADATA = _Rule("metadata", frozenset({dict}), "an object")
-_METADATA_TEXT = _Rule("metadata_text", frozenset({str, NoneType}), "a string")
-_SEGMENT_ID = _Rule("segment_id", frozenset({str}), "a non-empty string", may_be_empty=False)
-_VIDEO_ID = _Rule("video_id", frozenset({str}), "a non-empty string", may_be_empty=False)
-
-_SEGMENT_RESULT = (_SEGMENT_ID, _METADATA, _METADATA_TEXT)
-_VIDEO_RESULT = (_VIDEO_ID, _METADATA, _METADATA_TEXT)
-_FAILED_SEGMENT = (_SEGMENT_ID, _VIDEO_ID)
 
 
 class LocalArchive:
@@ -53,8 +45,8 @@ class LocalArchive:
     where fsspec cannot open such a URL here.
     """
 
-    def __init__(self, path_or_url: str) -> None:
-        self._files = ArchiveFiles(path_or_url)
+    def __init__(self, path: str) -> None:
+        self._files = ArchiveFiles(path)
 
     def indexes(self) -> list[Index]:
         """All indexes, by id. A folder without ``index.json`` is not an index yet."""
@@ -114,6 +106,17 @@ class LocalArchive:
         """Size and version (or time of the last change) of every file in the run's folder, by name."""
         return self._files.versions(_run_path(run))
 
+    @contextmanager
+    def results(self, run: PromptRun, stage: Stage) -> Iterator[Results]:
+        """The files in the run's folder. Nothing needs to be staged: they can be read at any time."""
+        del stage
+        yield Results(
+            self.prompt(run),
+            segments=partial(self.segment_results, run),
+            videos=partial(self.video_results, run),
+            failures=partial(self.failed_segments, run),
+        )
+
     def prompt(self, run: PromptRun) -> Prompt:
         """The prompt in the run's folder."""
         path = f"{_run_path(run)}/prompt.json"
@@ -123,15 +126,15 @@ class LocalArchive:
             raise SourceDataError(f"{where} does not exist: every run folder holds the prompt as it was")
         record = _object(data, where)
         if record.get("prompt_id") != run.prompt_id:
-            found = _found(record, "prompt_id")
+            found = found_in(record, "prompt_id")
             raise SourceDataError(f"{where}: expected the run's prompt_id {run.prompt_id!r}, found {found}")
         video_level = record.get("video_level")
         return Prompt(
             prompt_id=run.prompt_id,
-            name=_text(record, "name", where),
-            prompt_text=_text(record, "prompt_text", where, may_be_empty=True),
-            json_schema=_schema(record, where),
-            video_level_schema=None if video_level is None else _schema(video_level, f"{where}, video_level"),
+            name=text_of(record, "name", where),
+            prompt_text=text_of(record, "prompt_text", where, may_be_empty=True),
+            json_schema=schema_of(record, where),
+            video_level_schema=None if video_level is None else schema_of(video_level, f"{where}, video_level"),
         )
 
     def segment_results(self, run: PromptRun) -> Iterator[Page]:
@@ -141,7 +144,7 @@ class LocalArchive:
             if run.deliverable and stated != 0:
                 raise self._missing(run, "segment_results", "segment results")
             return
-        yield from self._checked(path, run, _SEGMENT_RESULT, "completed_segments", stated)
+        yield from self._checked(path, run, SEGMENT_RESULT, "completed_segments", stated)
 
     def video_results(self, run: PromptRun) -> Iterator[Page]:
         """The run's video results in the order of the file, about 4 MiB of text a page."""
@@ -157,7 +160,7 @@ class LocalArchive:
                 f"{self._files.show(path)} holds video results, but the prompt.json beside it has no video_level"
             )
         counters = "video_level_completed_items + video_level_partial_items"
-        yield from self._checked(path, run, _VIDEO_RESULT, counters, stated)
+        yield from self._checked(path, run, VIDEO_RESULT, counters, stated)
 
     def failed_segments(self, run: PromptRun) -> Iterator[Page]:
         """The run's failed segments, flattened where they are in the SDK's manifest."""
@@ -167,15 +170,15 @@ class LocalArchive:
         # A run that stopped early has segments that neither completed nor failed.
         stated = total - completed if run.deliverable and total is not None and completed is not None else None
         counters = "total_segments - completed_segments"
-        yield from self._checked(path, run, _FAILED_SEGMENT, counters, stated)
+        yield from self._checked(path, run, FAILED_SEGMENT, counters, stated)
 
     def _checked(
-        self, path: str, run: PromptRun, rules: Sequence[_Rule], counters: str, stated: int | None
+        self, path: str, run: PromptRun, rules: Sequence[Rule], counters: str, stated: int | None
     ) -> Iterator[Page]:
         """The file's pages, each checked; after the last one, their number against the run's record."""
         found = 0
         for page in self._manifest(path, run) if path.endswith(".json") else self._files.pages(path):
-            _check(page, run, rules)
+            check_page(page, run, rules)
             found += len(page.documents)
             yield page
         if stated is not None and found != stated:
@@ -187,22 +190,7 @@ class LocalArchive:
     def _manifest(self, path: str, run: PromptRun) -> Iterator[Page]:
         """The documents of ``failed_segments.json``, in one page."""
         where = self._files.show(path)
-        record = _object(self._files.read(path) or b"", where)
-        if record.get("run_id", run.run_id) != run.run_id:
-            raise SourceDataError(f"{where}: expected run_id {run.run_id!r}, found {_short(record['run_id'])}")
-        documents: list[Any] = []
-        places: list[str] = []
-        for v, video in enumerate(_array(record, "videos", where)):
-            place = f"{where}, videos[{v}]"
-            for s, segment in enumerate(_array(video, "segments", place)):
-                documents.append(_failed_segment(video, segment, f"{place}.segments[{s}]"))
-                places.append(f"{place}.segments[{s}]")
-        stated = record.get("failed_segments", len(documents))
-        if stated != len(documents):
-            raise SourceDataError(
-                f"{where} lists {len(documents)} segments, but its failed_segments is {_short(stated)}"
-            )
-        yield Page(documents, places.__getitem__)
+        yield failed_segments(_object(self._files.read(path) or b"", where), run, where)
 
     def _results(self, run: PromptRun, stem: str, *others: str) -> str | None:
         """The one file of the run with this stem, None where there is none."""
@@ -241,8 +229,8 @@ class LocalArchive:
         record = _object(data, where)
         description = record.get("description")
         if not isinstance(description, str | None):
-            raise SourceDataError(f"{where}: expected description to be a string, found {_short(description)}")
-        return Index(_own_id(record, "index_id", folder, where), _text(record, "name", where), description)
+            raise SourceDataError(f"{where}: expected description to be a string, found {short(description)}")
+        return Index(_own_id(record, "index_id", folder, where), text_of(record, "name", where), description)
 
     def _run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
         where = self._files.show(f"{_runs_of(index_id)}/{folder}/prompt_run.json")
@@ -250,48 +238,16 @@ class LocalArchive:
         for counter in _COUNTERS:
             value = record.get(counter, 0)
             if value is not None and (type(value) is not int or value < 0):
-                raise SourceDataError(f"{where}: expected {counter} to be a count, found {_short(value)}")
+                raise SourceDataError(f"{where}: expected {counter} to be a count, found {short(value)}")
         return PromptRun(
             run_id=_own_id(record, "run_id", folder, where),
             index_id=index_id,
-            prompt_id=_text(record, "prompt_id", where),
-            prompt_name=_text(record, "prompt_name", where),
-            status=_status(record, where),
-            executed_at=_time(record, "executed_at", where),
+            prompt_id=text_of(record, "prompt_id", where),
+            prompt_name=text_of(record, "prompt_name", where),
+            status=status_of(record, where),
+            executed_at=time_of(record, "executed_at", where),
             record=record,
         )
-
-
-def _check(page: Page, run: PromptRun, rules: Sequence[_Rule]) -> None:
-    """Refuse the first document that is not what it must be. One pass for each field: a run has millions."""
-    documents = page.documents
-    if set(map(type, documents)) - {dict}:
-        bad = next(i for i, document in enumerate(documents) if type(document) is not dict)
-        raise SourceDataError(f"{page.locate(bad)}: expected a JSON object, found {_short(documents[bad])}")
-    for rule in rules:
-        values = [document.get(rule.field) for document in documents]
-        if not set(map(type, values)) <= rule.types or not (rule.may_be_empty or all(values)):
-            bad = next(i for i, v in enumerate(values) if type(v) not in rule.types or not (rule.may_be_empty or v))
-            found = _found(documents[bad], rule.field)
-            raise SourceDataError(f"{page.locate(bad)}: expected {rule.field} to be {rule.expected}, found {found}")
-    for field, own in (("run_id", run.run_id), ("prompt_run_id", run.run_id), ("prompt_id", run.prompt_id)):
-        values = [document.get(field, own) for document in documents]
-        if values.count(own) != len(values):
-            for i, value in enumerate(values):
-                if value is not None and value != own:
-                    raise SourceDataError(
-                        f"{page.locate(i)}: expected {field} to be the run's, {own!r}, found {_short(value)}"
-                    )
-
-
-def _failed_segment(video: JsonObject, segment: Any, where: str) -> Any:
-    """A manifest's segment with its video's id in it, as it would stand in a line of its own."""
-    if not isinstance(segment, dict) or segment.get("video_id", video.get("video_id")) != video.get("video_id"):
-        raise SourceDataError(
-            f"{where}: expected an object with the video_id of its video, {_found(video, 'video_id')}, "
-            f"found {_short(segment)}"
-        )
-    return {"video_id": video.get("video_id"), **segment}
 
 
 def _object(data: bytes, where: str) -> JsonObject:
@@ -299,71 +255,18 @@ def _object(data: bytes, where: str) -> JsonObject:
         value = decode(data.removeprefix(BOM))
     except ValueError as error:
         raise SourceDataError(f"{where}: expected one JSON document: {error}") from error
-    return _as_object(value, where)
-
-
-def _as_object(value: Any, where: str) -> JsonObject:
-    if not isinstance(value, dict):
-        raise SourceDataError(f"{where}: expected a JSON object, found {_short(value)}")
-    return value
-
-
-def _array(value: Any, field: str, where: str) -> list[Any]:
-    array = _as_object(value, where).get(field)
-    if not isinstance(array, list):
-        raise SourceDataError(f"{where}: expected {field} to be an array, found {_found(value, field)}")
-    return array
-
-
-def _text(record: JsonObject, field: str, where: str, *, may_be_empty: bool = False) -> str:
-    value = record.get(field)
-    if not isinstance(value, str) or not (value or may_be_empty):
-        kind = "a string" if may_be_empty else "a non-empty string"
-        raise SourceDataError(f"{where}: expected {field} to be {kind}, found {_found(record, field)}")
-    return value
+    return as_object(value, where)
 
 
 def _own_id(record: JsonObject, field: str, folder: str, where: str) -> str:
     """The record's id, which must be the one that its folder stands for."""
-    value = _text(record, field, where)
+    value = text_of(record, field, where)
     if _folder_name(value) != folder:
         raise SourceDataError(
             f"{where}: the folder {folder!r} stands for {unquote(folder)!r}, but {field} is {value!r}: "
             f"rename the folder to {_folder_name(value)!r} or mend the {field}"
         )
     return value
-
-
-def _schema(value: Any, where: str) -> Any:
-    schema = _as_object(value, where).get("json_schema")
-    if schema is None:
-        raise SourceDataError(
-            f"{where}: expected json_schema to be a JSON Schema ({{}} where there is none), "
-            f"found {_found(value, 'json_schema')}"
-        )
-    return schema
-
-
-def _status(record: JsonObject, where: str) -> RunStatus:
-    try:
-        return RunStatus(record.get("status", ""))
-    except ValueError:
-        known = ", ".join(RunStatus)
-        raise SourceDataError(
-            f"{where}: expected status to be one of {known}; found {_found(record, 'status')}"
-        ) from None
-
-
-def _time(record: JsonObject, field: str, where: str) -> datetime:
-    """An aware time in UTC; a time without an offset is meant as UTC."""
-    text = _text(record, field, where)
-    try:
-        time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise SourceDataError(
-            f"{where}: expected {field} to be an ISO 8601 time such as 2026-09-14T08:30:00Z, found {_short(text)}"
-        ) from None
 
 
 def _folder_name(an_id: str) -> str:
@@ -377,15 +280,6 @@ def _runs_of(index_id: str) -> str:
 
 def _run_path(run: PromptRun) -> str:
     return f"{_runs_of(run.index_id)}/{_folder_name(run.run_id)}"
-
-
-def _found(record: JsonObject, field: str) -> str:
-    return _short(record[field]) if field in record else "nothing"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHORT else text[:_SHORT] + "…"
 
 
 def _first_few(items: list[str], separator: str) -> str:

@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
-from vv_exports.snapshots.tables import VOLATILE, prepare, table_of, tables_of
-from vv_exports.snapshots.take import read_run
-from vv_exports.sources.local_archive import LocalArchive
-from vv_exports_tests.archives import SCHEMA, segment, write_run
+from vv_exports.domain.prompt_runs import VOLATILE, Prompt, PromptRun, RunStatus
+from vv_exports.snapshots.tables import prepare, table_of, tables_of
+from vv_exports_tests.archives import SCHEMA, read_archived_run, segment, write_run
 
 RUN = PromptRun("run_1", "idx", "prm", "Mood", RunStatus.COMPLETED, datetime(2026, 10, 1, tzinfo=UTC), {})
 TIME = pa.timestamp("us", "UTC")
@@ -115,8 +113,7 @@ def test_rows_give_back_the_documents_they_were_made_from():
 def data_version(folder, segments=None, **changes):
     rows = [segment(n) for n in range(4)] if segments is None else segments
     write_run(folder / "archive", segments=rows, **changes)
-    source = LocalArchive(str(folder / "archive"))
-    return read_run(source, source.prompt_run("idx", "run_1"), folder).data_version
+    return read_archived_run(folder / "archive", folder).data_version
 
 
 @pytest.fixture

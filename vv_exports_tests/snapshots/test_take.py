@@ -16,16 +16,13 @@ from vv_exports.errors import SourceDataError
 from vv_exports.formats import parquet
 from vv_exports.snapshots import take
 from vv_exports.snapshots.tables import table_of
-from vv_exports.snapshots.take import read_run
 from vv_exports.sources import archive_files
-from vv_exports.sources.local_archive import LocalArchive
-from vv_exports_tests.archives import SCHEMA, segment, write_run
+from vv_exports_tests.archives import SCHEMA, read_archived_run, segment, write_run
 
 
 def reading(folder, name="spool"):
-    source = LocalArchive(str(folder / "archive"))
     (folder / name).mkdir()
-    return read_run(source, source.prompt_run("idx", "run_1"), folder / name)
+    return read_archived_run(folder / "archive", folder / name)
 
 
 def rows_of(files):
@@ -166,12 +163,10 @@ def test_a_broken_line_far_into_the_run_stops_the_reading_and_completes_no_file(
 MEASURE = """
 import sys
 from pathlib import Path
-from vv_exports.snapshots.take import read_run
-from vv_exports.sources.local_archive import LocalArchive
+from vv_exports_tests.archives import read_archived_run
 from vv_exports_tests.memory import peak_bytes
 
-source = LocalArchive(sys.argv[1])
-found = read_run(source, source.prompt_run("idx", "run_1"), Path(sys.argv[2]))
+found = read_archived_run(Path(sys.argv[1]), Path(sys.argv[2]))
 print(sum(file.rows for file in found.files["segments"]), peak_bytes())
 """
 

@@ -1,0 +1,38 @@
+"""Taking out of texts what must not be kept or shown: keys, and the part of a link that opens it."""
+
+import re
+
+_SHOWN = 400
+_KEY = re.compile(r"\bsk_[a-z]+_[A-Za-z0-9]{8,}")
+_LINK = re.compile(r"""(\b[a-z][a-z0-9+.-]*://[^\s"'<>?#]*)[?#][^\s"'<>]*""", re.IGNORECASE)
+_USER = re.compile(r"""(\b[a-z][a-z0-9+.-]*://)[^\s/"'<>?#@]*@""", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer|token|key)([ =:]+)[A-Za-z0-9._~+/-]{16,}=*", re.IGNORECASE)
+
+
+def redacted(text: str, secret: str | None = None) -> str:
+    """A message for people, in one line of bounded length, without the secret and anything that looks like one."""
+    if secret:
+        text = text.replace(secret, "***")
+    text = _BEARER.sub(r"\1\2***", _KEY.sub("***", without_link_secrets(text)))
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def without_link_secrets(text: str) -> str:
+    """The text with every link cut where its query begins: signatures and tokens stand there."""
+    if "://" not in text:
+        return text
+    return _LINK.sub(r"\1?***", _USER.sub(r"\1***@", text))
+
+
+def holds_link(value: object) -> bool:
+    """Whether there is a web link anywhere in a decoded JSON value."""
+    match value:
+        case str():
+            return "http://" in value or "https://" in value
+        case list():
+            return any(map(holds_link, value))
+        case dict():
+            return any(map(holds_link, value.values()))
+        case _:
+            return False

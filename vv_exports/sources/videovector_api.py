@@ -1,0 +1,417 @@
+"""VideoVector's API through its official SDK, and the only module that imports it.
+
+The SDK gives the client: credentials, headers, base address, its mapping of errors. Three things it does are not
+good enough for a copy that people rely on, and are done here instead. Its models refuse nulls that the API sends and
+drop fields they do not know, so documents are taken before they become models, with no digit of a number lost. It
+sleeps by itself between attempts, a minute where the server does not say how long, so its own attempts are switched
+off. And it follows a page's cursor for ever where the cursor repeats.
+"""
+
+import asyncio
+import atexit
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import videovector
+
+from vv_exports.domain.json_text import decode
+from vv_exports.domain.prompt_runs import JsonObject
+from vv_exports.errors import (
+    CredentialsError,
+    NotFoundError,
+    QuotaError,
+    RequestError,
+    SourceDataError,
+    TransientError,
+    VVExportsError,
+)
+from vv_exports.sources.redaction import redacted
+from vv_exports.sources.request_budget import RequestBudget
+
+RUN_FIELDS = frozenset(videovector.PromptRun.model_fields)
+RESULT_FIELDS = frozenset(videovector.SegmentRunResult.model_fields) | frozenset(
+    videovector.PromptRunVideoResult.model_fields
+)
+"""The fields that the SDK knows of a prompt run, and of a segment or video result."""
+
+PAGE_ROWS = 100
+"""The most that the API gives in a page."""
+
+_ATTEMPTS = 6
+_TURNED_AWAY = 12  # a request that was only turned away (429) costs the server little, and waits as long as it is told
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 30.0
+_LONGEST_RETRY_AFTER_SECONDS = 300.0
+_EMPTY_PAGES = 100
+_SERVER_IS_BUSY = frozenset({408, 425})
+_LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class VideoVectorApi:
+    """One account at one server. Built without touching the network; usable from several threads.
+
+    Coroutines run in one background thread, which all accounts of the process share. Every call raises
+    CredentialsError, NotFoundError, QuotaError, RequestError or SourceDataError where trying again is of no use, and
+    TransientError where its own attempts were not enough.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key_env: str,
+        *,
+        max_concurrency: int,
+        max_requests_per_second: float | None,
+        request_timeout_seconds: float,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.base_url = base_url
+        self.api_key_env = api_key_env
+        self.budget = _budget(base_url, api_key_env, max_concurrency, max_requests_per_second)
+        self._timeout = request_timeout_seconds
+        self._environ = environ
+        self._client: videovector.AsyncVideoVector | None = None
+
+    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Carry out a coroutine in the background thread, and wait for it here."""
+        future = asyncio.run_coroutine_threadsafe(work, _background_loop())
+        try:
+            return future.result()
+        except BaseException:  # an interrupt, above all: nobody waits for it any more
+            future.cancel()
+            raise
+
+    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Carry out a coroutine in the background thread, until it is over or stopped."""
+
+        async def begin() -> asyncio.Task[None]:
+            return asyncio.create_task(work)
+
+        return self.run(begin())
+
+    def stop(self, task: "asyncio.Task[None]") -> None:
+        """Stop what ``start`` started, and wait until it has stopped."""
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait([task])
+
+        self.run(end())
+
+    def close(self) -> None:
+        """Close the connections. They are opened again when they are needed."""
+        client, self._client = self._client, None
+        if client is not None:
+            self.run(client.close())
+
+    async def get(self, *path: str, **params: Any) -> Any:
+        """The JSON value at a path, of which each segment is given as it is, and the parameters that are not None."""
+        began = time.monotonic()
+        where = _shown(path, params)
+        for attempt in count(1):
+            try:
+                async with self.budget.request():
+                    return await self._ask(path, params, where)
+            except _TurnedAwayError as again:
+                if attempt == _TURNED_AWAY:
+                    raise _given_up(again, where, attempt, began) from None
+                # Everyone waits: requests that are sent meanwhile would be turned away too, and may be held against us.
+                wait = again.wait or _wait(attempt)
+                self.budget.pause(wait)
+                _LOG.info("%s: %s; all requests wait %.1f s", where, again, wait)
+            except _AgainError as again:
+                if attempt == _ATTEMPTS:
+                    raise _given_up(again, where, attempt, began) from None
+                wait = _wait(attempt)
+                _LOG.info("%s: %s; attempt %d of %d failed, next in %.1f s", where, again, attempt, _ATTEMPTS, wait)
+                await asyncio.sleep(wait)
+        raise AssertionError("count never ends")
+
+    async def pages(self, *path: str, **params: Any) -> AsyncIterator[list[JsonObject]]:
+        """The documents of a list, page by page. Raises SourceDataError where the pages do not add up to a list."""
+        where = _shown(path, params)
+        cursor: str | None = None
+        seen: set[str] = set()
+        empty = 0
+        while True:
+            page = await self.get(*path, limit=PAGE_ROWS, cursor=cursor, **params)
+            documents, cursor = _page(page, where)
+            yield documents
+            if cursor is None:
+                return
+            empty = 0 if documents else empty + 1
+            if cursor in seen or empty > _EMPTY_PAGES:
+                what = "a page's cursor is one that was followed before" if cursor in seen else "there are no rows left"
+                raise SourceDataError(f"{where}: the server says that there are more pages, but {what}")
+            seen.add(cursor)
+
+    async def _ask(self, path: tuple[str, ...], params: Mapping[str, Any], where: str) -> Any:
+        exchange = _Exchange()
+        _EXCHANGE.set(exchange)
+        client = await self._ready_client()
+        try:
+            async with asyncio.timeout(self._timeout):
+                value = await client._http.get(_joined(path), params=dict(params))  # noqa: SLF001
+            if exchange.answered:
+                return value
+        except TimeoutError:
+            exchange.problem = f"no complete answer within {self._timeout:g} s"
+        except videovector.VideoVectorError as error:
+            exchange.error = error
+        # Out of the handlers: what an exception of httpx holds on to, the key among it, is not for tracebacks.
+        raise self._failure(exchange, where)
+
+    def _failure(self, exchange: "_Exchange", where: str) -> Exception:
+        """What came of a request, in our terms, by what came back. The SDK's own classes do not say all of it."""
+        said = redacted(exchange.said(), self._environ.get(self.api_key_env))
+        status = exchange.status
+        if status is None or exchange.problem or status in _SERVER_IS_BUSY or status >= 500:  # noqa: PLR2004
+            return _AgainError(said, no_json=exchange.no_json)
+        if status == 429 and (exchange.retry_after is not None or not exchange.is_about_quota):  # noqa: PLR2004
+            if (exchange.retry_after or 0) <= _LONGEST_RETRY_AFTER_SECONDS:
+                return _TurnedAwayError(said, exchange.retry_after)
+            return QuotaError(f"{where}: {said}. The server asks to wait {exchange.retry_after:,.0f} s.")
+        if exchange.is_about_quota:
+            until = f" It is reset at {exchange.reset_time}." if exchange.reset_time else ""
+            return QuotaError(f"{where}: a quota of the account is used up ({said}).{until}")
+        return self._refusal(exchange, said, where)
+
+    def _refusal(self, exchange: "_Exchange", said: str, where: str) -> VVExportsError:
+        """The error for an answer that will be the same the next time."""
+        base_url, env = self.base_url, self.api_key_env
+        match exchange.status:
+            case 401:
+                return CredentialsError(
+                    f"{where}: {base_url} does not accept the API key in {env} ({said}). Put a valid one there."
+                )
+            case 403:
+                return CredentialsError(
+                    f"{where}: the API key in {env} may not do this ({said}). Exports need a key with the scope 'read'."
+                )
+            case 404 if exchange.is_json:
+                return NotFoundError(f"{where}: there is no such thing at {base_url} ({said})")
+            case 404:
+                return RequestError(
+                    f"{where}: {base_url} does not seem to be VideoVector's API ({said}). Check source.base_url."
+                )
+            case status if status is not None and status < 400:  # noqa: PLR2004
+                return RequestError(
+                    f"{where}: {base_url} answers with a redirect to {exchange.redirect}, and an API key must not "
+                    "follow one. Set source.base_url to the address of the API itself."
+                )
+            case _:
+                return RequestError(f"{where}: {base_url} refuses the request ({said})")
+
+    async def _ready_client(self) -> videovector.AsyncVideoVector:
+        if self._client is None:
+            key = self._environ.get(self.api_key_env, "")
+            if not key.strip():
+                raise CredentialsError(
+                    f"the environment variable {self.api_key_env} is not set, and source.api_key_env says that it "
+                    "holds the API key. Set it where this runs."
+                )
+            if not key.isascii() or not key.isprintable() or key != key.strip():
+                raise CredentialsError(
+                    f"what the environment variable {self.api_key_env} holds is not an API key: it has blanks around "
+                    "it, or characters that no key has. Set it again."
+                )
+            client = videovector.AsyncVideoVector(
+                api_key=key, auth_mode="api_key", base_url=self.base_url, timeout=self._timeout, max_retries=0
+            )
+            http = await client._http._ensure_client()  # noqa: SLF001
+            http.event_hooks = {"response": [_note]}
+            self._client = client
+        return self._client
+
+
+@dataclass
+class _Exchange:
+    """What came back for one request."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    problem: str | None = None
+    no_json: bool = False
+    error: videovector.VideoVectorError | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether this is a success. The SDK takes a redirect for one."""
+        return self.status is not None and self.status < 300  # noqa: PLR2004
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer says that it is JSON: the API's own errors are."""
+        return self.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait. The SDK makes a minute of it where it is missing."""
+        stated = isinstance(self.error, videovector.RateLimitError) and "retry-after" in self.headers
+        return float(self.error.retry_after or 0) if stated else None  # type: ignore[union-attr]
+
+    @property
+    def redirect(self) -> str:
+        """Where a redirect leads, without the query: a token may stand there."""
+        target = urlsplit(self.headers.get("location", ""))
+        return f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path or "nowhere"
+
+    @property
+    def is_about_quota(self) -> bool:
+        """Whether the answer says that a quota is used up, which is not over in a minute."""
+        return self.error is not None and "quota" in str(self.error.error_code)
+
+    @property
+    def reset_time(self) -> str | None:
+        """When the quota is reset, as the server says it."""
+        details = self.error.details if self.error is not None else None
+        reset = details.get("reset_time") if isinstance(details, dict) else None
+        return redacted(str(reset)) if reset else None
+
+    def said(self) -> str:
+        """What came back, in one line. The caller takes out secrets."""
+        if self.problem or self.error is None or self.status is None:
+            return self.problem or (self.error.message if self.error is not None else "no answer")
+        code = f" {self.error.error_code}" if isinstance(self.error.error_code, str) else ""
+        message = f": {self.error.message}" if self.is_json and isinstance(self.error.message, str) else ""
+        request_id = self.error.request_id or self.headers.get("x-request-id")
+        return f"{self.status}{code}{message}" + (f", request id {request_id}" if request_id else "")
+
+
+_EXCHANGE: ContextVar[_Exchange] = ContextVar("exchange")
+
+
+async def _note(response: httpx.Response) -> None:
+    """Keep what came back, and have the SDK decode the body without losing a digit."""
+    exchange = _EXCHANGE.get()
+    exchange.status = response.status_code
+    exchange.headers = response.headers
+    try:
+        body = await response.aread()
+    except httpx.HTTPError as error:
+        exchange.problem = f"{response.status_code}, and the answer breaks off ({type(error).__name__})"
+        raise
+    response.json = partial(_decoded, body, exchange)  # type: ignore[method-assign]
+
+
+def _decoded(body: bytes, exchange: _Exchange) -> Any:
+    try:
+        return decode(body)
+    except ValueError as error:
+        if exchange.answered:
+            kind = exchange.headers.get("content-type", "no content type")
+            exchange.problem = f"{exchange.status}, and the answer is no JSON ({kind}, {len(body)} bytes: {error})"
+            exchange.no_json = True
+        raise
+
+
+class _AgainError(Exception):
+    """A request that may be sent again, and what was wrong with it."""
+
+    def __init__(self, said: str, *, no_json: bool = False) -> None:
+        self.no_json = no_json
+        super().__init__(said)
+
+
+class _TurnedAwayError(_AgainError):
+    """Too many requests. ``wait`` is what the server asks for, in seconds, None where it does not say."""
+
+    def __init__(self, said: str, wait: float | None) -> None:
+        self.wait = wait
+        super().__init__(said)
+
+
+def _given_up(again: _AgainError, where: str, attempts: int, began: float) -> VVExportsError:
+    tried = f"{where}: {again}; {attempts} attempts in {time.monotonic() - began:.0f} s"
+    if again.no_json:
+        return SourceDataError(f"{tried}. Check that source.base_url is VideoVector's API; if so, report it there.")
+    return TransientError(f"{tried}. VideoVector is down, busy or out of reach; try again later.")
+
+
+def _wait(attempt: int) -> float:
+    """Twice as long each time, and never as long as the others wait: together they would come back together."""
+    longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**attempt)
+    return random.uniform(longest / 2, longest)  # noqa: S311
+
+
+def _page(page: Any, where: str) -> tuple[list[JsonObject], str | None]:
+    """The documents of a page, and the cursor of the next one, None where it is the last."""
+    if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+        raise SourceDataError(f"{where}: expected a page, an object with an array 'data', found {_kind(page, 'data')}")
+    documents = page["data"]
+    if any(type(document) is not dict for document in documents):
+        raise SourceDataError(f"{where}: expected every row of the page to be an object")
+    if "pagination" not in page and len(documents) < PAGE_ROWS:
+        return documents, None
+    pagination = page.get("pagination")
+    if not isinstance(pagination, dict):
+        found = _kind(page, "pagination")
+        raise SourceDataError(f"{where}: expected 'pagination' to say whether there are more rows, found {found}")
+    cursor = pagination.get("next_cursor")
+    if not pagination.get("has_more", cursor is not None):
+        return documents, None
+    if not isinstance(cursor, str) or not cursor:
+        raise SourceDataError(f"{where}: the server says that there are more rows, and gives no cursor to them")
+    return documents, cursor
+
+
+def _kind(page: Any, name: str) -> str:
+    names = {dict: "an object", list: "an array", str: "text", type(None): "null"}
+    if isinstance(page, dict):
+        return f"{name}: {names.get(type(page[name]), 'a number')}" if name in page else f"no {name!r}"
+    return names.get(type(page), "a number")
+
+
+def _joined(path: tuple[str, ...]) -> str:
+    """The SDK puts ids into paths as they are, so that an id with a slash or a question mark asks for another thing."""
+    return "/" + "/".join(
+        segment.replace(".", "%2E") if segment in {".", ".."} else quote(segment, safe="") for segment in path
+    )
+
+
+def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
+    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in params.items() if value is not None)
+    return f"GET {_joined(path)}" + (f"?{query}" if query else "")
+
+
+_BUDGETS: dict[tuple[str, str, int, float | None], RequestBudget] = {}
+_LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
+_GUARD = threading.Lock()
+
+
+def _budget(*account_and_limits: Any) -> RequestBudget:
+    """One for all that this process asks of an account, however many pipelines it holds."""
+    with _GUARD:
+        if account_and_limits not in _BUDGETS:
+            _BUDGETS[account_and_limits] = RequestBudget(*account_and_limits[2:])
+        return _BUDGETS[account_and_limits]
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of this process. Threads do not survive a fork, so a child process gets one of its own."""
+    with _GUARD:
+        loop = _LOOPS.get(os.getpid())
+        if loop is None:
+            loop = _LOOPS[os.getpid()] = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name="videovector", daemon=True)
+            thread.start()
+            atexit.register(_stop, loop, thread, os.getpid())
+        return loop
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
+    if pid == os.getpid():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=5)
