@@ -18,6 +18,7 @@ from vv_exports.console import Console
 from vv_exports.errors import RequestError, VVExportsError
 
 _DONE, _FAILED, _WRONG_REQUEST = 0, 1, 2
+_MARKS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
 
 
 @dataclass
@@ -36,7 +37,9 @@ def _command(group: click.Group, name: str, *params: Callable[[Any], Any]) -> Ca
         @click.pass_obj
         def run(settings: _Settings, /, *, as_json: bool, debug: bool, **arguments: Any) -> None:
             console = Console(as_json=as_json or settings.as_json)
-            sys.exit(_guarded(console, lambda: function(console, **arguments), debug=debug or settings.debug))
+            with console.log():
+                code = _guarded(console, lambda: function(console, **arguments), debug=debug or settings.debug)
+            sys.exit(code)
 
         decorated: Any = run
         for option in reversed((*params, *_COMMON)):
@@ -91,6 +94,11 @@ def main(context: click.Context, as_json: bool, debug: bool) -> None:
 @main.group()
 def config() -> None:
     """The configuration."""
+
+
+@main.group()
+def source() -> None:
+    """The source of prompt runs."""
 
 
 @main.group()
@@ -181,6 +189,21 @@ def config_schema(console: Console) -> None:
     from vv_exports.config import config_schema as schema
 
     console.document(schema())
+
+
+@_command(source, "check")
+def source_check(console: Console) -> int:
+    """Try credentials, scopes and the configured indexes at the source, reading only."""
+    findings = []
+    for finding in _client().pipeline.check_source():
+        findings.append(finding)
+        console.line(f"{_MARKS[finding.outcome]} {finding.step}: {finding.detail}")
+    if console.as_json:
+        console.document([{"step": one.step, "outcome": one.outcome, "detail": one.detail} for one in findings])
+    errors = [one.error for one in findings if one.error is not None]
+    if any(isinstance(error, RequestError) for error in errors):
+        return _WRONG_REQUEST
+    return _FAILED if errors else _DONE
 
 
 @_command(runs, "sync", _INDEX)
@@ -302,10 +325,18 @@ def automations_run(console: Console, index: str, name: str, run_ids: tuple[str,
         )
 
 
-@_command(connectors, "list")
-def connectors_list(console: Console) -> None:
+@_command(
+    connectors,
+    "list",
+    click.option("--upstream", is_flag=True, help="Those that are registered at VideoVector, instead."),
+)
+def connectors_list(console: Console, upstream: bool) -> None:
     """List connectors."""
     pipeline = _client().pipeline
+    if upstream:
+        names = ("connector_id", "name", "provider", "status", "scopes", "export_base_path", "bucket", "container")
+        _listing(console, pipeline.upstream_connectors(), names, empty="no connectors are registered at VideoVector")
+        return
     rows = [
         {
             "connector_id": key,

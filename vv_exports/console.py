@@ -5,10 +5,11 @@ Ids and messages are data: no markup, no emoji codes, and nothing that would ste
 
 import io
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -31,6 +32,7 @@ class Console:
         self.as_json = as_json
         self._out = _terminal(stderr=False)
         self._err = _terminal(stderr=True)
+        self._step: Callable[[str], None] = _silent
 
     def document(self, value: Any) -> None:
         """The one JSON document of a ``--json`` command."""
@@ -68,9 +70,27 @@ class Console:
         self._out.print(table)
 
     @contextmanager
+    def log(self) -> Iterator[None]:
+        """Show what the package logs: warnings as notes, steps of long work as its progress."""
+        handler = _Log(
+            lambda text: self.note(f"Warning: {text}"),
+            lambda text: self._step(text),  # noqa: PLW0108 - it changes when progress begins
+        )
+        logger = logging.getLogger("vv_exports")
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+    @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Progress of long work: moving bars on a terminal, one line for each step where there is none."""
         if not self._err.is_terminal:
+            self._step = self.note
             yield Progress(
                 snapshot=lambda run_id, rows: self.note(f"snapshot of {run_id}: {rows:,} segments"),
                 file=lambda what, rows: self.note(f"uploaded {what}: {rows:,} rows"),
@@ -85,12 +105,29 @@ class Console:
         )
         with Bars(*columns, console=self._err, transient=True) as bars:
             task = bars.add_task("starting", total=None)
+            self._step = lambda text: bars.update(task, description=_cell(text))
             yield Progress(
                 snapshot=lambda run_id, rows: bars.update(
                     task, advance=rows, description=_cell(f"snapshot of {run_id}")
                 ),
                 file=lambda what, rows: bars.update(task, advance=rows, description=_cell(f"uploaded {what}")),
             )
+
+
+class _Log(logging.Handler):
+    """Hands what is logged on, by how much it matters."""
+
+    def __init__(self, warning: Callable[[str], None], step: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self._warning = warning
+        self._step = step
+
+    def emit(self, record: logging.LogRecord) -> None:
+        (self._warning if record.levelno >= logging.WARNING else self._step)(record.getMessage())
+
+
+def _silent(text: str) -> None:
+    del text
 
 
 def _terminal(*, stderr: bool) -> Terminal:

@@ -4,8 +4,9 @@ Everything that an asset, the client or the command line asks for ends here. It 
 """
 
 import hashlib
+import logging
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner, check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
-from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
     ConfigurationError,
@@ -33,11 +34,15 @@ from vv_exports.errors import (
     RequestError,
     SelectionError,
     TransientError,
+    VVExportsError,
 )
 from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable
-from vv_exports.sources.base import Source
+from vv_exports.sources.base import Finding, Platform, Source
 from vv_exports.sources.catalog import SOURCES
+from vv_exports.sources.checking import both_deliver
+
+_LOG = logging.getLogger(__name__)
 
 
 def _silent(what: str, rows: int) -> None:
@@ -108,6 +113,7 @@ class Pipeline:
         self.connectors = connectors
         self.clock = clock
         self.progress = progress or Progress()
+        self._warned: set[str] = set()
 
     @classmethod
     def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":
@@ -131,7 +137,34 @@ class Pipeline:
     def prompt_runs(self, index_id: str) -> list[PromptRun]:
         """All runs of an index in the order (executed_at, run_id). Raises NotFoundError."""
         self._check_index(index_id)
+        self._warn_of_upstream_automation(index_id)
         return self.source.prompt_runs(index_id)
+
+    def check_source(self) -> Iterator[Finding]:
+        """Try what exports need of the source, reading only, step by step."""
+        return self.source.check(list(self.config.indexes))
+
+    def upstream_connectors(self) -> list[JsonObject]:
+        """The connectors that are registered at the platform. Raises RequestError where the source is none."""
+        if not isinstance(self.source, Platform):
+            raise RequestError(
+                f"the source is a {self.config.source.kind}, which has no connectors of its own; leave out --upstream"
+            )
+        return self.source.upstream_connectors()
+
+    def _warn_of_upstream_automation(self, index_id: str) -> None:
+        """Once for each index that this pipeline delivers: it would be delivered twice."""
+        if index_id in self._warned or not self.config.indexes[index_id].automations:
+            return
+        self._warned.add(index_id)
+        if isinstance(self.source, Platform):
+            try:
+                automation = self.source.upstream_automation(index_id)
+            except VVExportsError as error:
+                _LOG.info("whether index %s has an export automation at the platform is not known: %s", index_id, error)
+                return
+            if automation is not None and automation.active:
+                _LOG.warning("%s", both_deliver(index_id, automation))
 
     def runs_named(self, index_id: str, run_ids: Sequence[str]) -> list[PromptRun]:
         """These finished runs of an index, in the order (executed_at, run_id)."""

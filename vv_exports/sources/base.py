@@ -1,11 +1,12 @@
 """What a source of prompt runs must provide. It knows nothing of snapshots, files or destinations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
+from vv_exports.errors import VVExportsError
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ class Stage(Protocol):
         """Keep something, all or nothing. Usable from several threads."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One step of a check of a source: what was tried, and what came of it. ``error`` is there where it failed."""
+
+    step: str
+    outcome: Literal["ok", "warning", "failed"]
+    detail: str
+    error: VVExportsError | None = None
+
+
 class Source(Protocol):
     """Where prompt runs are read. Every call may raise SourceDataError, TransientError or NotFoundError.
 
@@ -78,3 +89,32 @@ class Source(Protocol):
 
     def results(self, run: PromptRun, stage: Stage) -> AbstractContextManager[Results]:
         """The run's results, to be used within the context. Raises SourceDataError where they do not add up."""
+
+    def check(self, index_ids: Sequence[str]) -> Iterator[Finding]:
+        """Try what exports of these indexes need, reading only, step by step. Never raises an error of ours."""
+
+
+@dataclass(frozen=True)
+class UpstreamAutomation:
+    """The platform's own export automation of an index."""
+
+    enabled: bool
+    paused: bool
+    destination_connector_id: str | None
+    destination_subpath: str | None
+
+    @property
+    def active(self) -> bool:
+        """Whether it delivers."""
+        return self.enabled and not self.paused
+
+
+@runtime_checkable
+class Platform(Protocol):
+    """A source that exports by itself too. Only asked what it has: its exports are never called."""
+
+    def upstream_connectors(self) -> list[JsonObject]:
+        """The connectors that are registered there, with the SDK's field names; secrets are not among them."""
+
+    def upstream_automation(self, index_id: str) -> UpstreamAutomation | None:
+        """The export automation of an index there, None where it has none."""

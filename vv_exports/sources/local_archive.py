@@ -10,9 +10,10 @@ from urllib.parse import quote, unquote
 
 from vv_exports.domain.json_text import decode
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
-from vv_exports.errors import NotFoundError, SourceDataError
+from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
-from vv_exports.sources.base import Page, Results, Stage
+from vv_exports.sources.base import Finding, Page, Results, Stage
+from vv_exports.sources.checking import check_indexes
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,
     SEGMENT_RESULT,
@@ -116,6 +117,16 @@ class LocalArchive:
             videos=partial(self.video_results, run),
             failures=partial(self.failed_segments, run),
         )
+
+    def check(self, index_ids: Sequence[str]) -> Iterator[Finding]:
+        """Whether the archive can be read, and the records of the configured indexes' runs with it."""
+        try:
+            known = [index.index_id for index in self.indexes()]
+        except VVExportsError as error:
+            yield Finding("archive", "failed", str(error), error)
+            return
+        yield Finding("archive", "ok", f"{self._files.show('')} holds {len(known)} indexes: {_first_few(known, ', ')}")
+        yield from check_indexes(self, index_ids)
 
     def prompt(self, run: PromptRun) -> Prompt:
         """The prompt in the run's folder."""

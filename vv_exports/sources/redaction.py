@@ -4,8 +4,9 @@ import re
 
 _SHOWN = 400
 _KEY = re.compile(r"\bsk_[a-z]+_[A-Za-z0-9]{8,}")
-_LINK = re.compile(r"""(\b[a-z][a-z0-9+.-]*://[^\s"'<>?#]*)[?#][^\s"'<>]*""", re.IGNORECASE)
-_USER = re.compile(r"""(\b[a-z][a-z0-9+.-]*://)[^\s/"'<>?#@]*@""", re.IGNORECASE)
+_LINK = re.compile(r"""(\bhttps?://[^\s"'<>?#]*)[?#][^\s"'<>]*""", re.IGNORECASE)
+_USER = re.compile(r"""(\bhttps?://)[^\s/"'<>?#@]*@""", re.IGNORECASE)
+_WEB = re.compile("https?://", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer|token|key)([ =:]+)[A-Za-z0-9._~+/-]{16,}=*", re.IGNORECASE)
 
 
@@ -19,7 +20,7 @@ def redacted(text: str, secret: str | None = None) -> str:
 
 
 def without_link_secrets(text: str) -> str:
-    """The text with every link cut where its query begins: signatures and tokens stand there."""
+    """The text with every web link cut where its query begins: signatures and tokens stand there."""
     if "://" not in text:
         return text
     return _LINK.sub(r"\1?***", _USER.sub(r"\1***@", text))
@@ -29,7 +30,7 @@ def holds_link(value: object) -> bool:
     """Whether there is a web link anywhere in a decoded JSON value."""
     match value:
         case str():
-            return "http://" in value or "https://" in value
+            return "://" in value and _WEB.search(value) is not None
         case list():
             return any(map(holds_link, value))
         case dict():

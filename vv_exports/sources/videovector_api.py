@@ -40,10 +40,11 @@ from vv_exports.sources.redaction import redacted
 from vv_exports.sources.request_budget import RequestBudget
 
 RUN_FIELDS = frozenset(videovector.PromptRun.model_fields)
+CONNECTOR_FIELDS = tuple(videovector.Connector.model_fields)
 RESULT_FIELDS = frozenset(videovector.SegmentRunResult.model_fields) | frozenset(
     videovector.PromptRunVideoResult.model_fields
 )
-"""The fields that the SDK knows of a prompt run, and of a segment or video result."""
+"""The fields that the SDK knows of a prompt run, a connector, and a segment or video result."""
 
 PAGE_ROWS = 100
 """The most that the API gives in a page."""

@@ -1,0 +1,30 @@
+"""What a check tries of any source."""
+
+from collections.abc import Iterator, Sequence
+
+from vv_exports.errors import VVExportsError
+from vv_exports.sources.base import Finding, Source, UpstreamAutomation
+
+
+def check_indexes(source: Source, index_ids: Sequence[str]) -> Iterator[Finding]:
+    """Whether each index is there, and its runs can be listed."""
+    for index_id in index_ids:
+        step = f"index {index_id}"
+        try:
+            index = source.index(index_id)
+            runs = source.prompt_runs(index_id)
+        except VVExportsError as error:
+            yield Finding(step, "failed", str(error), error)
+            continue
+        finished = sum(run.deliverable for run in runs)
+        yield Finding(step, "ok", f"{index.name!r}: {len(runs)} prompt runs, {finished} of them finished")
+
+
+def both_deliver(index_id: str, automation: UpstreamAutomation) -> str:
+    """What to say where the platform delivers an index that this pipeline delivers too."""
+    subpath = f", {automation.destination_subpath}" if automation.destination_subpath else ""
+    return (
+        f"VideoVector's own export automation of index {index_id!r} is active (to connector "
+        f"{automation.destination_connector_id}{subpath}), so both it and this pipeline deliver. Pause it there, "
+        "unless that is meant."
+    )

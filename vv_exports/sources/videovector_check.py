@@ -1,0 +1,91 @@
+"""Whether a VideoVector account gives what exports need: tried step by step, reading only."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from vv_exports.errors import CredentialsError, NotFoundError, VVExportsError
+from vv_exports.sources.base import Finding
+from vv_exports.sources.videovector_api import VideoVectorApi
+
+_ALONE = 5
+_TOGETHER = 64
+_MEASURED_SECONDS = 3.0
+
+
+def check_account(api: VideoVectorApi) -> Iterator[Finding]:
+    """The key, its scopes, the limits that the server states, its speed. Ends where going on is of no use."""
+    steps = (
+        ("credentials", _credentials),
+        ("scope search", _scope_search),
+        ("scope read", _scope_read),
+        ("rate limits", _rate_limits),
+        ("speed", _speed),
+    )
+    for step, tried in steps:
+        try:
+            yield Finding(step, "ok", api.run(tried(api)))
+        except VVExportsError as error:
+            yield Finding(step, "failed", str(error), error)
+            if step == "credentials" or not isinstance(error, CredentialsError):
+                return
+
+
+async def _credentials(api: VideoVectorApi) -> str:
+    try:
+        await api.get("auth", "validate")
+    except NotFoundError:  # a server without this route: the next step shows it
+        return f"{api.base_url} does not say whether it knows the key in {api.api_key_env}"
+    return f"{api.base_url} accepts the API key in {api.api_key_env}"
+
+
+async def _scope_search(api: VideoVectorApi) -> str:
+    indexes = await api.get("indexes", include_defaults="false")
+    return f"indexes can be listed: {len(indexes) if isinstance(indexes, list) else 'an unknown number'}"
+
+
+async def _scope_read(api: VideoVectorApi) -> str:
+    await api.get("prompt-runs", limit=1)
+    return "prompt runs can be read"
+
+
+async def _rate_limits(api: VideoVectorApi) -> str:
+    try:
+        status = await api.get("rate-limit", "status")
+    except (NotFoundError, CredentialsError):
+        return "the server does not state any"
+    categories = status.get("categories") if isinstance(status, dict) else None
+    stated = [_limit(name, one) for name, one in (categories or {}).items() if isinstance(one, dict)]
+    return "; ".join(stated) or "the server does not state any"
+
+
+def _limit(name: str, category: dict[str, Any]) -> str:
+    left, limit = category.get("minute_remaining"), category.get("minute_limit")
+    return f"{name}: {left} of {limit} requests left this minute"
+
+
+async def _speed(api: VideoVectorApi) -> str:
+    """A few dozen small requests: some one after the other, then as many at a time as are allowed."""
+    latencies = [await _asked(api) for _ in range(_ALONE)]
+    began = time.monotonic()
+    done = 0
+
+    async def ask() -> None:
+        nonlocal done
+        while done < _TOGETHER and time.monotonic() < began + _MEASURED_SECONDS:
+            done += 1
+            await _asked(api)
+
+    await asyncio.gather(*(ask() for _ in range(api.budget.max_concurrency)))
+    return (
+        f"a request takes {statistics.median(latencies) * 1000:,.0f} ms; with up to {api.budget.max_concurrency} at a "
+        f"time, {done / (time.monotonic() - began):,.0f} requests/s"
+    )
+
+
+async def _asked(api: VideoVectorApi) -> float:
+    began = time.monotonic()
+    await api.get("indexes", include_defaults="false")
+    return time.monotonic() - began

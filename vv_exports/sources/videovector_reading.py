@@ -1,0 +1,317 @@
+"""One prompt run on its way from VideoVector: one media item at a time, many at once.
+
+What was read of an item is staged, and handed on in order as it comes. What does not add up is read again, and then
+refused.
+"""
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from vv_exports.domain.json_text import decode_lines, encode_text
+from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
+from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
+from vv_exports.sources.base import Page, Stage
+from vv_exports.sources.documents import (
+    FAILED_SEGMENT,
+    SEGMENT_RESULT,
+    VIDEO_RESULT,
+    as_object,
+    check_page,
+    failed_segments,
+)
+from vv_exports.sources.videovector_api import VideoVectorApi
+from vv_exports.sources.videovector_records import Touched, clean, prompt_of, schema_in
+
+_READINGS = 3
+_BETWEEN_READINGS_SECONDS = 0.5
+_PROGRESS_SECONDS = 5.0
+_PAGE_ROWS = 2_000
+_SCHEMA_TRIES = 20
+_LOG = logging.getLogger(__name__)
+
+_Unit = tuple[str, str]
+"""``segments`` or ``videos``, and the media item: what is fetched and staged in one piece."""
+
+
+@dataclass
+class Reading:
+    """One run on its way to the stage. ``fetch`` runs in the background; the rest is called from elsewhere."""
+
+    api: VideoVectorApi
+    run: PromptRun
+    members: "dict[str, Touched | None]"
+    stage: Stage
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+        self._spent = (self.api.budget.spent.requests, self.api.budget.spent.waited)
+        self._said = self._began
+        self._rows = 0
+        self._media_done = 0
+        self._prompt: Future[Prompt] = Future()
+        self._failures: Future[Page] = Future()
+        self._videos_wanted: Future[bool] = Future()
+        tables = ("segments",) if self.run.record.get("video_level_enabled") is False else ("segments", "videos")
+        self._units: dict[_Unit, Future[None]] = {
+            (table, video_id): Future() for video_id in sorted(self.members) for table in tables
+        }
+
+    # Called from the thread that wants the results
+
+    def prompt(self) -> Prompt:
+        """The prompt, once it is there."""
+        return self._prompt.result()
+
+    def segments(self) -> Iterator[Page]:
+        """The segment results, in order, each media item as soon as it is staged; then their number is checked."""
+        ids: set[tuple[Any, Any]] = set()
+        found = 0
+        failed = {(one["video_id"], one["segment_id"]) for one in self._failures.result().documents}
+        for page in self._pages("segments"):
+            found += len(page.documents)
+            if failed:
+                ids |= failed & {(one["video_id"], one["segment_id"]) for one in page.documents}
+            yield page
+        stated = self.run.count("completed_segments")
+        # A segment of which one operation failed may have a result too, and may or may not be counted as completed.
+        if stated is not None and found not in {stated, stated + len(ids)}:
+            raise SourceDataError(self._difference(found, "segment results", "completed_segments", stated))
+
+    def videos(self) -> Iterator[Page]:
+        """The video results, in order; then their number is checked."""
+        found = failed = 0
+        for page in self._pages("videos"):
+            found += len(page.documents)
+            failed += sum(one.get("status") == "failed" for one in page.documents)
+            yield page
+        completed = self.run.count("video_level_completed_items")
+        if completed is not None:
+            stated = completed + (self.run.count("video_level_partial_items") or 0)
+            if stated not in {found, found - failed}:
+                counters = "video_level_completed_items + video_level_partial_items"
+                raise SourceDataError(self._difference(found, "video results", counters, stated))
+
+    def failures(self) -> Iterator[Page]:
+        """The failed segments."""
+        page = self._failures.result()
+        yield Page([dict(one) for one in page.documents], page.locate)
+
+    def _pages(self, table: str) -> Iterator[Page]:
+        for unit, future in self._units.items():
+            if unit[0] == table:
+                future.result()
+                yield from self._staged(unit)
+
+    def _staged(self, unit: _Unit) -> Iterator[Page]:
+        data = self.stage.read(_name(unit))
+        if data is None:  # another process has read the same run and tidied up
+            data = self.api.run(self._fetched(unit))
+        text = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read() if data else b""
+        documents = decode_lines(text).values
+        where = f"{unit[0]} of media item {unit[1]} in prompt run {self.run.run_id}"
+        for start in range(0, len(documents), _PAGE_ROWS):
+            yield Page(documents[start : start + _PAGE_ROWS], partial(_row, where, start))
+
+    def _difference(self, found: int, what: str, counters: str, stated: int) -> str:
+        return (
+            f"prompt run {self.run.run_id!r} of index {self.run.index_id!r} states {counters} = {stated}, but "
+            f"{found} {what} were read from its {len(self.members)} media: a difference of {abs(stated - found)}. "
+            "Nothing was exported rather than a part; if it stays so, report it to VideoVector."
+        )
+
+    def progress(self) -> str:
+        """How far the reading is, in one line."""
+        requests, waited = self._spent
+        spent = self.api.budget.spent
+        return (
+            f"{self.run.run_id}: {self._media_done} of {len(self.members)} media, {self._rows:,} segments, "
+            f"{spent.requests - requests:,} requests, {spent.waited - waited:.1f} s waited, "
+            f"{time.monotonic() - self._began:.1f} s"
+        )
+
+    # Called in the background
+
+    async def fetch(self) -> None:
+        """Fetch everything that is not staged yet. What goes wrong is raised where the results are wanted."""
+        try:
+            staged = self.stage.names()
+            for unit in self._units:
+                if _name(unit) in staged:
+                    self._staged_now(unit)
+            units = iter([unit for unit, future in self._units.items() if not future.done()])
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._fetch_prompt())
+                tasks.create_task(self._fetch_failures())
+                for _ in range(self.api.budget.max_concurrency):
+                    tasks.create_task(self._work(units))
+        except BaseExceptionGroup as group:
+            self._give_up(_first(group))
+        except asyncio.CancelledError:
+            self._give_up(RuntimeError("the reading was given up"))
+            raise
+
+    def _staged_now(self, unit: _Unit) -> None:
+        self._units[unit].set_result(None)
+        self._media_done += unit[0] == "segments"
+
+    def _give_up(self, error: BaseException) -> None:
+        promised: list[Future[Any]] = [self._prompt, self._videos_wanted, self._failures, *self._units.values()]
+        for future in promised:
+            if not future.done():
+                future.set_exception(error)
+
+    async def _work(self, units: Iterator[_Unit]) -> None:
+        for unit in units:
+            data = await self._fetched(unit)
+            await asyncio.to_thread(self.stage.write, _name(unit), data)
+            self._staged_now(unit)
+            if time.monotonic() > self._said + _PROGRESS_SECONDS:
+                self._said = time.monotonic()
+                _LOG.info("%s", self.progress())
+
+    async def _fetched(self, unit: _Unit) -> bytes:
+        """The results of one media item as they are staged, read again where they do not add up."""
+        table, video_id = unit
+        for reading in range(_READINGS):
+            try:
+                rows = await (self._segment_rows(video_id) if table == "segments" else self._video_rows(video_id))
+                break
+            except _MismatchError as mismatch:
+                _LOG.info("%s; reading %d of %d", mismatch, reading + 1, _READINGS)
+                if reading + 1 == _READINGS:
+                    raise SourceDataError(
+                        f"{mismatch}, also at reading {_READINGS}. Nothing was exported rather than a part."
+                    ) from None
+                await asyncio.sleep(_BETWEEN_READINGS_SECONDS * (1 + random.random()))  # noqa: S311
+        return await asyncio.to_thread(_compressed, rows)
+
+    async def _segment_rows(self, video_id: str) -> list[bytes]:
+        where = f"segments of media item {video_id} in prompt run {self.run.run_id}"
+        rows: dict[str, tuple[Any, bytes]] = {}
+        async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
+            self._check(documents, video_id, where, SEGMENT_RESULT)
+            for document in documents:
+                segment_id = document["segment_id"]
+                if segment_id in rows:
+                    raise _MismatchError(f"{where}: segment {segment_id!r} is there twice")
+                rows[segment_id] = (_order(document), encode_text(document).encode())
+        touched = self.members.get(video_id)
+        if touched is not None and touched.successful is not None and len(rows) != touched.successful:
+            failures = (await asyncio.wrap_future(self._failures)).documents
+            failed = sum(one["video_id"] == video_id and one["segment_id"] in rows for one in failures)
+            if len(rows) != touched.successful + failed:
+                raise _MismatchError(
+                    f"{where}: the media list states successful_segments = {touched.successful}, and {len(rows)} "
+                    "results were read"
+                )
+        self._rows += len(rows)
+        return [text for _, text in sorted(rows.values())]
+
+    async def _video_rows(self, video_id: str) -> list[bytes]:
+        if not await asyncio.wrap_future(self._videos_wanted):
+            return []
+        where = f"video result of media item {video_id} in prompt run {self.run.run_id}"
+        try:
+            document = await self.api.get("prompt-runs", self.run.run_id, "videos", video_id, "video-result")
+        except NotFoundError:
+            touched = self.members.get(video_id)
+            if touched is not None and touched.has_video_result:
+                raise _MismatchError(f"{where}: the media list states a result, and there is none") from None
+            return []
+        self._check([as_object(document, where)], video_id, where, VIDEO_RESULT)
+        return [encode_text(document).encode()]
+
+    def _check(self, documents: list[JsonObject], video_id: str, where: str, rules: Any) -> None:
+        for document in documents:
+            clean(document)
+            if document.get("video_id") is None:
+                document["video_id"] = video_id
+        check_page(Page(documents, partial(_row, where, 0)), self.run, rules)
+        for document in documents:
+            if document["video_id"] != video_id:
+                raise SourceDataError(f"{where}: a result is one of media item {document['video_id']!r}")
+
+    async def _fetch_failures(self) -> None:
+        where = f"failed segments of prompt run {self.run.run_id}"
+        manifest = as_object(await self.api.get("prompt-runs", self.run.run_id, "failed-segments"), where)
+        page = failed_segments(manifest, self.run, where)
+        for document in page.documents:
+            clean(document)
+        check_page(page, self.run, FAILED_SEGMENT)
+        total, completed = self.run.count("total_segments"), self.run.count("completed_segments")
+        stated = [total - completed] if total is not None and completed is not None else []
+        by_media = [one.failed for one in self.members.values() if one is not None and one.failed is not None]
+        stated += [sum(by_media)] if by_media else []
+        if stated and len(page.documents) < min(stated):
+            raise SourceDataError(f"{where}: {len(page.documents)} are listed, but the run states {min(stated)}")
+        self._failures.set_result(page)
+
+    async def _fetch_prompt(self) -> None:
+        stated = self.run.record.get("video_level_enabled")
+        try:
+            record = await self.api.get("prompts", self.run.prompt_id)
+            prompt = prompt_of(as_object(record, f"prompt {self.run.prompt_id}"), self.run)
+        except NotFoundError:
+            _LOG.warning("prompt %s is gone; its schema is taken from the results", self.run.prompt_id)
+            prompt = Prompt(self.run.prompt_id, self.run.prompt_name, "", await self._schema_used())
+        if stated is True and prompt.video_level_schema is None:
+            prompt = Prompt(prompt.prompt_id, prompt.name, prompt.prompt_text, prompt.json_schema, {})
+        elif stated is False:
+            prompt = Prompt(prompt.prompt_id, prompt.name, prompt.prompt_text, prompt.json_schema, None)
+        self._videos_wanted.set_result(prompt.video_level_schema is not None)
+        self._prompt.set_result(prompt)
+
+    async def _schema_used(self) -> Any:
+        """The schema that a result says it was made with; an empty one where none says so."""
+        for video_id in sorted(self.members)[:_SCHEMA_TRIES]:
+            async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
+                for document in documents:
+                    schema = schema_in(document.get("schema_used"))
+                    if schema is not None:
+                        return schema
+                break
+        return {}
+
+
+class _MismatchError(Exception):
+    """What was read of a media item does not add up: it may at the next reading."""
+
+
+def _row(where: str, start: int, i: int) -> str:
+    return f"{where}, row {start + i + 1}"
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to tell: one of ours before a defect that it may have caused."""
+    leaves = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((error for error in leaves if isinstance(error, VVExportsError)), leaves[0])
+
+
+def _order(document: JsonObject) -> tuple[int, Any, str]:
+    """The place of a segment within its media item: null first, then by time."""
+    start = document.get("start_time")
+    if isinstance(start, int | float) and not isinstance(start, bool):
+        return 1, start, document["segment_id"]
+    return (0 if start is None else 2), 0, document["segment_id"]
+
+
+def _name(unit: _Unit) -> str:
+    table, video_id = unit
+    return f"{table}-{hashlib.sha256(video_id.encode(errors='surrogatepass')).hexdigest()[:32]}.jsonl.zst"
+
+
+def _compressed(rows: list[bytes]) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(b"\n".join(rows))
+    return bytes(sink.getvalue().to_pybytes())

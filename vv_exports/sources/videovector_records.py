@@ -1,0 +1,177 @@
+"""VideoVector's records as this package's nouns, without anything that must not be kept."""
+
+import hashlib
+import logging
+from typing import Any, NamedTuple
+
+from vv_exports.domain.json_text import decode, encode_sorted
+from vv_exports.domain.prompt_runs import DELIVERABLE, VOLATILE, Index, JsonObject, Prompt, PromptRun, RunStatus
+from vv_exports.errors import SourceDataError
+from vv_exports.sources.documents import as_object, found_in, short, status_of, text_of, time_of
+from vv_exports.sources.redaction import holds_link, without_link_secrets
+from vv_exports.sources.videovector_api import RESULT_FIELDS, RUN_FIELDS
+
+MEDIA_COUNTERS = ("total_videos", "total_audios", "total_images")
+_COUNTERS = (*MEDIA_COUNTERS, "total_segments", "completed_segments", "video_level_completed_items")
+_STATUS_FIELDS = (
+    "prompt_id",
+    "status",
+    "total_segments",
+    "pending_segments",
+    "processing_segments",
+    "successful_segments",
+    "failed_segments",
+    "created_at",
+    "updated_at",
+    "attempt_id",
+    "video_level",
+)
+_FREE_TEXTS = frozenset(
+    {
+        "processing_warning",
+        "field_extraction_error",
+        "transcription_error",
+        "image_embedding_error",
+        "embedding_error",
+        "error_message",
+        "failure_message",
+        "gcs_uri",
+        "thumbnail_gcs_uri",
+        "gif_gcs_uri",
+    }
+)
+"""Known fields in which a link with a token can stand. The model's own answer is not among them."""
+_KNOWN = RESULT_FIELDS | {
+    "failed_operations",
+    "failure_stage",
+    "failure_message",
+    "failure_code",
+    "retryable",
+    "projection_only",
+}
+_LOG = logging.getLogger(__name__)
+
+
+class Touched(NamedTuple):
+    """What the media list says of one media item in one run. ``state`` is a hash of all of it."""
+
+    successful: int | None
+    failed: int | None
+    has_video_result: bool
+    state: bytes
+
+
+def touched_of(status: JsonObject) -> Touched:
+    video_level = status.get("video_level")
+    has_result = isinstance(video_level, dict) and video_level.get("result_available") is True
+    state = hashlib.sha256(encode_sorted([status.get(name) for name in _STATUS_FIELDS])).digest()[:12]
+    return Touched(_count(status, "successful_segments"), _count(status, "failed_segments"), has_result, state)
+
+
+def clean(document: JsonObject) -> None:
+    """Take out, in place, what must never be kept: people's marks, and links with a token wherever they stand."""
+    for name in document.keys() & VOLATILE:
+        del document[name]
+    for name in document.keys() - _KNOWN:
+        if "marker" in name or holds_link(document[name]):
+            del document[name]
+    for name in document.keys() & _FREE_TEXTS:
+        if isinstance(document[name], str):
+            document[name] = without_link_secrets(document[name])
+
+
+def index_of(record: Any, where: str) -> Index:
+    index = as_object(record, where)
+    description = index.get("description")
+    return Index(
+        text_of(index, "index_id", where),
+        text_of(index, "name", where),
+        description if isinstance(description, str) else None,
+    )
+
+
+def listed_run(record: JsonObject, index_id: str, where: str) -> PromptRun | None:
+    """A run of a listing. One that is not finished and not in order yet is left out: it cannot be exported anyway."""
+    try:
+        return run_of(record, index_id, where)
+    except SourceDataError as error:
+        if str(record.get("status")).lower() in DELIVERABLE:
+            raise
+        _LOG.warning("%s: an unfinished one is left out: %s", where, error)
+        return None
+
+
+def run_of(record: JsonObject, index_id: str, where: str) -> PromptRun:
+    run_id = text_of(record, "run_id", where)
+    where = f"prompt run {run_id}"
+    known = {name: value for name, value in record.items() if name in RUN_FIELDS}
+    for counter in _COUNTERS:
+        value = known.get(counter)
+        if value is not None and (type(value) is not int or value < 0):
+            raise SourceDataError(f"{where}: expected {counter} to be a count, found {short(value)}")
+    if isinstance(known.get("error_message"), str):
+        known["error_message"] = without_link_secrets(known["error_message"])
+    return PromptRun(
+        run_id=run_id,
+        index_id=index_id,
+        prompt_id=text_of(record, "prompt_id", where),
+        prompt_name=text_of(record, "prompt_name", where),
+        status=_status(record, where),
+        executed_at=time_of(record, "executed_at", where),
+        record=known,
+    )
+
+
+def _status(record: JsonObject, where: str) -> RunStatus:
+    status = text_of(record, "status", where).lower()
+    if status not in set(RunStatus) - {RunStatus.UNKNOWN}:
+        _LOG.warning("%s has the status %s, which this version does not know: not taken for finished", where, status)
+        return RunStatus.UNKNOWN
+    return status_of({"status": status}, where)
+
+
+def prompt_of(record: JsonObject, run: PromptRun) -> Prompt:
+    where = f"prompt {run.prompt_id}"
+    if record.get("prompt_id") != run.prompt_id:
+        raise SourceDataError(f"{where} was asked for, and {found_in(record, 'prompt_id')} was the answer")
+    video_level = record.get("video_level")
+    text = record.get("prompt_text")
+    return Prompt(
+        prompt_id=run.prompt_id,
+        name=run.prompt_name,
+        prompt_text=text if isinstance(text, str) else "",
+        json_schema=schema_in(record.get("json_schema")) or {},
+        video_level_schema=(schema_in(video_level.get("json_schema")) or {}) if isinstance(video_level, dict) else None,
+    )
+
+
+def schema_in(value: Any) -> Any:
+    """A JSON Schema that is given as an object or as its text; None where there is none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return decode(value.encode())
+    except ValueError:
+        return None
+
+
+def _count(record: JsonObject, name: str) -> int | None:
+    value = record.get(name)
+    return value if type(value) is int else None
+
+
+def stated_media(run: PromptRun) -> int | None:
+    """How many media the run's counters state; None where they do not state it."""
+    counts = [run.count(name) for name in MEDIA_COUNTERS]
+    if all(count is None for count in counts):
+        return None
+    total = sum(count or 0 for count in counts)
+    # Zero media with segments: counters that are not filled in.
+    return None if total == 0 and run.count("total_segments") else total
+
+
+def named_media(run: PromptRun) -> list[str]:
+    """The media that a run of chosen media names itself."""
+    context = run.record.get("run_context")
+    named = context.get("video_ids") if isinstance(context, dict) else None
+    return [one for one in named if isinstance(one, str) and one] if isinstance(named, list) else []
