@@ -7,6 +7,7 @@ import hashlib
 import logging
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,14 +190,26 @@ class Pipeline:
 
     def snapshots(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
         """A snapshot of each run; those of new and changed runs are taken now."""
-        taken = []
-        for run in runs:
-            started = self.clock()
-            snapshot = self.store.ensure(self.source, run, started)
-            fresh = snapshot.taken_at == started
-            taken.append(TakenSnapshot(snapshot, fresh))
-            if fresh:
-                self.progress.snapshot(run.run_id, snapshot.rows("segments"))
+        if self.source.readings_at_once == 1 or len(runs) == 1:
+            return [self._told(self._snapshot(run)) for run in runs]
+        with ThreadPoolExecutor(self.source.readings_at_once, thread_name_prefix="snapshots") as threads:
+            pending = [threads.submit(self._snapshot, run) for run in runs]
+            try:
+                return [self._told(one.result()) for one in pending]
+            except BaseException:
+                for one in pending:
+                    one.cancel()
+                self.source.close()  # those that have begun would hold up the error, or the interrupt
+                raise
+
+    def _snapshot(self, run: PromptRun) -> TakenSnapshot:
+        started = self.clock()
+        snapshot = self.store.ensure(self.source, run, started)
+        return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
+
+    def _told(self, taken: TakenSnapshot) -> TakenSnapshot:
+        if taken.fresh:
+            self.progress.snapshot(taken.snapshot.run_id, taken.snapshot.rows("segments"))
         return taken
 
     # Automations

@@ -29,7 +29,7 @@ from vv_exports.errors import (
 
 _TEMPORARY = ".vv_exports_tmp"
 _TEMPORARY_NAME = re.compile(r"[0-9a-f]{32}")
-_ATTEMPTS = 5
+_ATTEMPTS = 50  # writers that meet can undo each other's folders a few times
 
 
 class LocalConnector:
@@ -199,10 +199,11 @@ class LocalConnector:
         path = folder / secrets.token_hex(16)
         for attempt in range(_ATTEMPTS):
             _make_folder(self._base)
-            folder.mkdir(exist_ok=True)
             try:
+                folder.mkdir(exist_ok=True)
                 file = path.open("xb")
-            except FileNotFoundError:  # a sweep removed the empty folder in between
+            # Another writer removed the folder, empty as it was: before the opening, or while mkdir looked at it.
+            except (FileNotFoundError, FileExistsError):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue

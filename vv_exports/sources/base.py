@@ -66,8 +66,11 @@ class Source(Protocol):
     """Where prompt runs are read. Every call may raise SourceDataError, TransientError or NotFoundError.
 
     A page of results is bounded in size, and reading a run twice gives the same results as long as nobody changed it.
-    A failed reading raises; it never looks like an empty one.
+    A failed reading raises; it never looks like an empty one. ``readings_at_once`` is how many runs are best read at
+    the same time, each from a thread of its own.
     """
+
+    readings_at_once: int
 
     def indexes(self) -> list[Index]:
         """All indexes, by id."""
@@ -89,6 +92,9 @@ class Source(Protocol):
 
     def results(self, run: PromptRun, stage: Stage) -> AbstractContextManager[Results]:
         """The run's results, to be used within the context. Raises SourceDataError where they do not add up."""
+
+    def close(self) -> None:
+        """Give up readings that are under way, and close connections. The source can be used again afterwards."""
 
     def check(self, index_ids: Sequence[str]) -> Iterator[Finding]:
         """Try what exports of these indexes need, reading only, step by step. Never raises an error of ours."""

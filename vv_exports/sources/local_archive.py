@@ -46,6 +46,8 @@ class LocalArchive:
     where fsspec cannot open such a URL here.
     """
 
+    readings_at_once = 1
+
     def __init__(self, path: str) -> None:
         self._files = ArchiveFiles(path)
 
@@ -117,6 +119,9 @@ class LocalArchive:
             videos=partial(self.video_results, run),
             failures=partial(self.failed_segments, run),
         )
+
+    def close(self) -> None:
+        """Nothing is left open."""
 
     def check(self, index_ids: Sequence[str]) -> Iterator[Finding]:
         """Whether the archive can be read, and the records of the configured indexes' runs with it."""

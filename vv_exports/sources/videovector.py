@@ -50,6 +50,9 @@ class VideoVector:
     What the list of an index's media says is remembered until prompt runs are read again, for all runs of the index.
     """
 
+    readings_at_once = 2
+    """While one run is typed and checked, the network works for the next."""
+
     def __init__(self, api: VideoVectorApi) -> None:
         self.api = api
         self._guard = threading.Lock()
@@ -57,7 +60,7 @@ class VideoVector:
         self._generation = 0
 
     def close(self) -> None:
-        """Close the connections."""
+        """Give up readings that are under way, and close the connections."""
         self.api.close()
 
     def indexes(self) -> list[Index]:

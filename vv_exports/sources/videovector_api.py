@@ -84,6 +84,7 @@ class VideoVectorApi:
         self._timeout = request_timeout_seconds
         self._environ = environ
         self._client: videovector.AsyncVideoVector | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Carry out a coroutine in the background thread, and wait for it here."""
@@ -98,7 +99,10 @@ class VideoVectorApi:
         """Carry out a coroutine in the background thread, until it is over or stopped."""
 
         async def begin() -> asyncio.Task[None]:
-            return asyncio.create_task(work)
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return task
 
         return self.run(begin())
 
@@ -112,7 +116,9 @@ class VideoVectorApi:
         self.run(end())
 
     def close(self) -> None:
-        """Close the connections. They are opened again when they are needed."""
+        """Stop what was started, and close the connections. They are opened again when they are needed."""
+        for task in list(self._tasks):
+            self.stop(task)
         client, self._client = self._client, None
         if client is not None:
             self.run(client.close())

@@ -9,15 +9,17 @@ import hashlib
 import logging
 import random
 import time
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from vv_exports.domain.json_text import decode_lines, encode_text
+from vv_exports.domain.json_text import decode, encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.sources.base import Page, Stage
@@ -30,7 +32,7 @@ from vv_exports.sources.documents import (
     failed_segments,
 )
 from vv_exports.sources.videovector_api import VideoVectorApi
-from vv_exports.sources.videovector_records import Touched, clean, prompt_of, schema_in
+from vv_exports.sources.videovector_records import Touched, clean, full_manifest, prompt_of, schema_in, stated_segments
 
 _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
@@ -38,9 +40,7 @@ _PROGRESS_SECONDS = 5.0
 _PAGE_ROWS = 2_000
 _SCHEMA_TRIES = 20
 _LOG = logging.getLogger(__name__)
-
-_Unit = tuple[str, str]
-"""``segments`` or ``videos``, and the media item: what is fetched and staged in one piece."""
+_Rows = TypeVar("_Rows")
 
 
 @dataclass
@@ -61,10 +61,7 @@ class Reading:
         self._prompt: Future[Prompt] = Future()
         self._failures: Future[Page] = Future()
         self._videos_wanted: Future[bool] = Future()
-        tables = ("segments",) if self.run.record.get("video_level_enabled") is False else ("segments", "videos")
-        self._units: dict[_Unit, Future[None]] = {
-            (table, video_id): Future() for video_id in sorted(self.members) for table in tables
-        }
+        self._staged: dict[str, Future[None]] = {video_id: Future() for video_id in sorted(self.members)}
 
     # Called from the thread that wants the results
 
@@ -77,12 +74,12 @@ class Reading:
         ids: set[tuple[Any, Any]] = set()
         found = 0
         failed = {(one["video_id"], one["segment_id"]) for one in self._failures.result().documents}
-        for page in self._pages("segments"):
+        for page in self._pages(slice(0, -1)):
             found += len(page.documents)
             if failed:
                 ids |= failed & {(one["video_id"], one["segment_id"]) for one in page.documents}
             yield page
-        stated = self.run.count("completed_segments")
+        stated = stated_segments(self.run)
         # A segment of which one operation failed may have a result too, and may or may not be counted as completed.
         if stated is not None and found not in {stated, stated + len(ids)}:
             raise SourceDataError(self._difference(found, "segment results", "completed_segments", stated))
@@ -90,7 +87,7 @@ class Reading:
     def videos(self) -> Iterator[Page]:
         """The video results, in order; then their number is checked."""
         found = failed = 0
-        for page in self._pages("videos"):
+        for page in self._pages(slice(-1, None)):
             found += len(page.documents)
             failed += sum(one.get("status") == "failed" for one in page.documents)
             yield page
@@ -106,21 +103,30 @@ class Reading:
         page = self._failures.result()
         yield Page([dict(one) for one in page.documents], page.locate)
 
-    def _pages(self, table: str) -> Iterator[Page]:
-        for unit, future in self._units.items():
-            if unit[0] == table:
-                future.result()
-                yield from self._staged(unit)
+    def _pages(self, part: slice) -> Iterator[Page]:
+        """A part of what is staged of each media item, in order. Items have few rows each, and pages are dear."""
+        documents: list[JsonObject] = []
+        begins: list[tuple[int, str]] = []  # the row with which an item begins
+        for video_id, staged in self._staged.items():
+            staged.result()
+            begins.append((len(documents), video_id))
+            documents += self._documents(video_id, part)
+            if len(documents) >= _PAGE_ROWS:
+                yield Page(documents, partial(self._locate, begins))
+                documents, begins = [], []
+        if documents:
+            yield Page(documents, partial(self._locate, begins))
 
-    def _staged(self, unit: _Unit) -> Iterator[Page]:
-        data = self.stage.read(_name(unit))
+    def _documents(self, video_id: str, part: slice) -> list[JsonObject]:
+        data = self.stage.read(_name(video_id))
         if data is None:  # another process has read the same run and tidied up
-            data = self.api.run(self._fetched(unit))
-        text = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read() if data else b""
-        documents = decode_lines(text).values
-        where = f"{unit[0]} of media item {unit[1]} in prompt run {self.run.run_id}"
-        for start in range(0, len(documents), _PAGE_ROWS):
-            yield Page(documents[start : start + _PAGE_ROWS], partial(_row, where, start))
+            data = self.api.run(self._fetched(video_id))
+        lines = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read().split(b"\n")
+        return [decode(line) for line in lines[part] if line]
+
+    def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
+        begin, video_id = begins[bisect_right(begins, i, key=itemgetter(0)) - 1]
+        return _row(f"results of media item {video_id} in prompt run {self.run.run_id}", i - begin)
 
     def _difference(self, found: int, what: str, counters: str, stated: int) -> str:
         return (
@@ -144,56 +150,64 @@ class Reading:
     async def fetch(self) -> None:
         """Fetch everything that is not staged yet. What goes wrong is raised where the results are wanted."""
         try:
-            staged = self.stage.names()
-            for unit in self._units:
-                if _name(unit) in staged:
-                    self._staged_now(unit)
-            units = iter([unit for unit, future in self._units.items() if not future.done()])
+            names = self.stage.names()
+            for video_id in self._staged:
+                if _name(video_id) in names:
+                    self._is_staged(video_id)
+            missing = iter([video_id for video_id, staged in self._staged.items() if not staged.done()])
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fetch_prompt())
                 tasks.create_task(self._fetch_failures())
                 for _ in range(self.api.budget.max_concurrency):
-                    tasks.create_task(self._work(units))
+                    tasks.create_task(self._work(missing))
         except BaseExceptionGroup as group:
             self._give_up(_first(group))
         except asyncio.CancelledError:
             self._give_up(RuntimeError("the reading was given up"))
             raise
 
-    def _staged_now(self, unit: _Unit) -> None:
-        self._units[unit].set_result(None)
-        self._media_done += unit[0] == "segments"
+    def _is_staged(self, video_id: str) -> None:
+        self._staged[video_id].set_result(None)
+        self._media_done += 1
 
     def _give_up(self, error: BaseException) -> None:
-        promised: list[Future[Any]] = [self._prompt, self._videos_wanted, self._failures, *self._units.values()]
+        promised: list[Future[Any]] = [self._prompt, self._videos_wanted, self._failures, *self._staged.values()]
         for future in promised:
             if not future.done():
                 future.set_exception(error)
 
-    async def _work(self, units: Iterator[_Unit]) -> None:
-        for unit in units:
-            data = await self._fetched(unit)
-            await asyncio.to_thread(self.stage.write, _name(unit), data)
-            self._staged_now(unit)
+    async def _work(self, missing: Iterator[str]) -> None:
+        for video_id in missing:
+            data = await self._fetched(video_id)
+            await asyncio.to_thread(self.stage.write, _name(video_id), data)
+            self._is_staged(video_id)
             if time.monotonic() > self._said + _PROGRESS_SECONDS:
                 self._said = time.monotonic()
                 _LOG.info("%s", self.progress())
 
-    async def _fetched(self, unit: _Unit) -> bytes:
-        """The results of one media item as they are staged, read again where they do not add up."""
-        table, video_id = unit
-        for reading in range(_READINGS):
+    async def _fetched(self, video_id: str) -> bytes:
+        """All of a media item as it is staged: a line for each segment result, then one for the video result, which is
+        empty where there is none."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                segments = tasks.create_task(self._until_it_adds_up(self._segment_rows, video_id))
+                video = tasks.create_task(self._until_it_adds_up(self._video_row, video_id))
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        return await asyncio.to_thread(_compressed, [*segments.result(), video.result()])
+
+    async def _until_it_adds_up(self, read: Callable[[str], Awaitable[_Rows]], video_id: str) -> _Rows:
+        for reading in range(1, _READINGS + 1):
             try:
-                rows = await (self._segment_rows(video_id) if table == "segments" else self._video_rows(video_id))
-                break
+                return await read(video_id)
             except _MismatchError as mismatch:
-                _LOG.info("%s; reading %d of %d", mismatch, reading + 1, _READINGS)
-                if reading + 1 == _READINGS:
+                _LOG.info("%s; reading %d of %d", mismatch, reading, _READINGS)
+                if reading == _READINGS:
                     raise SourceDataError(
-                        f"{mismatch}, also at reading {_READINGS}. Nothing was exported rather than a part."
+                        f"{mismatch}, also at reading {reading}. Nothing was exported rather than a part."
                     ) from None
                 await asyncio.sleep(_BETWEEN_READINGS_SECONDS * (1 + random.random()))  # noqa: S311
-        return await asyncio.to_thread(_compressed, rows)
+        raise AssertionError("the last reading returns or raises")
 
     async def _segment_rows(self, video_id: str) -> list[bytes]:
         where = f"segments of media item {video_id} in prompt run {self.run.run_id}"
@@ -217,9 +231,9 @@ class Reading:
         self._rows += len(rows)
         return [text for _, text in sorted(rows.values())]
 
-    async def _video_rows(self, video_id: str) -> list[bytes]:
+    async def _video_row(self, video_id: str) -> bytes:
         if not await asyncio.wrap_future(self._videos_wanted):
-            return []
+            return b""
         where = f"video result of media item {video_id} in prompt run {self.run.run_id}"
         try:
             document = await self.api.get("prompt-runs", self.run.run_id, "videos", video_id, "video-result")
@@ -227,16 +241,16 @@ class Reading:
             touched = self.members.get(video_id)
             if touched is not None and touched.has_video_result:
                 raise _MismatchError(f"{where}: the media list states a result, and there is none") from None
-            return []
+            return b""
         self._check([as_object(document, where)], video_id, where, VIDEO_RESULT)
-        return [encode_text(document).encode()]
+        return encode_text(document).encode()
 
     def _check(self, documents: list[JsonObject], video_id: str, where: str, rules: Any) -> None:
         for document in documents:
             clean(document)
             if document.get("video_id") is None:
                 document["video_id"] = video_id
-        check_page(Page(documents, partial(_row, where, 0)), self.run, rules)
+        check_page(Page(documents, partial(_row, where)), self.run, rules)
         for document in documents:
             if document["video_id"] != video_id:
                 raise SourceDataError(f"{where}: a result is one of media item {document['video_id']!r}")
@@ -244,7 +258,7 @@ class Reading:
     async def _fetch_failures(self) -> None:
         where = f"failed segments of prompt run {self.run.run_id}"
         manifest = as_object(await self.api.get("prompt-runs", self.run.run_id, "failed-segments"), where)
-        page = failed_segments(manifest, self.run, where)
+        page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
             clean(document)
         check_page(page, self.run, FAILED_SEGMENT)
@@ -287,8 +301,8 @@ class _MismatchError(Exception):
     """What was read of a media item does not add up: it may at the next reading."""
 
 
-def _row(where: str, start: int, i: int) -> str:
-    return f"{where}, row {start + i + 1}"
+def _row(where: str, i: int) -> str:
+    return f"{where}, row {i + 1}"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -305,9 +319,8 @@ def _order(document: JsonObject) -> tuple[int, Any, str]:
     return (0 if start is None else 2), 0, document["segment_id"]
 
 
-def _name(unit: _Unit) -> str:
-    table, video_id = unit
-    return f"{table}-{hashlib.sha256(video_id.encode(errors='surrogatepass')).hexdigest()[:32]}.jsonl.zst"
+def _name(video_id: str) -> str:
+    return f"{hashlib.sha256(video_id.encode(errors='surrogatepass')).hexdigest()[:32]}.jsonl.zst"
 
 
 def _compressed(rows: list[bytes]) -> bytes:

@@ -53,7 +53,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Touched(NamedTuple):
-    """What the media list says of one media item in one run. ``state`` is a hash of all of it."""
+    """What the media list says of one media item in one run; None where it does not. ``state`` is a hash of it all."""
 
     successful: int | None
     failed: int | None
@@ -62,10 +62,12 @@ class Touched(NamedTuple):
 
 
 def touched_of(status: JsonObject) -> Touched:
+    """An item of a media item's ``processing_status``."""
     video_level = status.get("video_level")
     has_result = isinstance(video_level, dict) and video_level.get("result_available") is True
+    successful, total = _count(status, "successful_segments"), _count(status, "total_segments")
     state = hashlib.sha256(encode_sorted([status.get(name) for name in _STATUS_FIELDS])).digest()[:12]
-    return Touched(_count(status, "successful_segments"), _count(status, "failed_segments"), has_result, state)
+    return Touched(_filled_in(successful, total), _count(status, "failed_segments"), has_result, state)
 
 
 def clean(document: JsonObject) -> None:
@@ -81,6 +83,7 @@ def clean(document: JsonObject) -> None:
 
 
 def index_of(record: Any, where: str) -> Index:
+    """An index."""
     index = as_object(record, where)
     description = index.get("description")
     return Index(
@@ -102,6 +105,7 @@ def listed_run(record: JsonObject, index_id: str, where: str) -> PromptRun | Non
 
 
 def run_of(record: JsonObject, index_id: str, where: str) -> PromptRun:
+    """A prompt run, with the fields that the SDK knows: others may change with every request."""
     run_id = text_of(record, "run_id", where)
     where = f"prompt run {run_id}"
     known = {name: value for name, value in record.items() if name in RUN_FIELDS}
@@ -131,6 +135,7 @@ def _status(record: JsonObject, where: str) -> RunStatus:
 
 
 def prompt_of(record: JsonObject, run: PromptRun) -> Prompt:
+    """The prompt of a run, as it stands now: VideoVector keeps no earlier ones."""
     where = f"prompt {run.prompt_id}"
     if record.get("prompt_id") != run.prompt_id:
         raise SourceDataError(f"{where} was asked for, and {found_in(record, 'prompt_id')} was the answer")
@@ -155,11 +160,6 @@ def schema_in(value: Any) -> Any:
         return None
 
 
-def _count(record: JsonObject, name: str) -> int | None:
-    value = record.get(name)
-    return value if type(value) is int else None
-
-
 def stated_media(run: PromptRun) -> int | None:
     """How many media the run's counters state; None where they do not state it."""
     counts = [run.count(name) for name in MEDIA_COUNTERS]
@@ -175,3 +175,31 @@ def named_media(run: PromptRun) -> list[str]:
     context = run.record.get("run_context")
     named = context.get("video_ids") if isinstance(context, dict) else None
     return [one for one in named if isinstance(one, str) and one] if isinstance(named, list) else []
+
+
+def stated_segments(run: PromptRun) -> int | None:
+    """How many segment results the run's counters state; None where they do not state it."""
+    return _filled_in(run.count("completed_segments"), run.count("total_segments"))
+
+
+def full_manifest(manifest: JsonObject) -> JsonObject:
+    """The manifest of failed segments with empty lists where it leaves lists out, as the SDK reads it."""
+    videos = manifest.get("videos") or []
+    full = {**manifest, "videos": [_full_video(video) if isinstance(video, dict) else video for video in videos]}
+    if full.get("failed_segments") is None:
+        full.pop("failed_segments", None)
+    return full
+
+
+def _full_video(video: JsonObject) -> JsonObject:
+    return {**video, "segments": video.get("segments") or []}
+
+
+def _filled_in(part: int | None, total: int | None) -> int | None:
+    """A counter; None where both it and the total are zero, as they are where the server does not count."""
+    return part if part or total else None
+
+
+def _count(record: JsonObject, name: str) -> int | None:
+    value = record.get(name)
+    return value if type(value) is int else None

@@ -193,3 +193,11 @@ def test_a_full_disk_leaves_nothing_and_may_be_tried_again(tmp_path):
     assert [line.split()[0] for line in said] == ["TransientError"] * 2
     assert all("base/a/b: File too large. Free space" in line for line in said)
     assert [path for path in (tmp_path / "base").rglob("*") if path.is_file()] == []
+
+
+def test_many_writers_in_one_process_do_not_get_into_each_others_way(tmp_path):
+    connector = LocalConnector("c", tmp_path, make_root=True)
+    with ThreadPoolExecutor(16) as threads:
+        created = list(threads.map(lambda n: connector.create(f"folder/{n:04}", b"x"), range(3_000)))
+    assert created == [True] * 3_000
+    assert len(connector.files("folder")) == 3_000
