@@ -18,6 +18,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -116,6 +117,39 @@ def _timezone(value: str) -> str:
     return value
 
 
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+
+
+def _api_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        place = f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}"
+    except ValueError as error:
+        raise ValueError("must be an http or https address") from error
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("must be an address such as https://api.vectormethods.com/api/v2")
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        raise ValueError(f"{place}…: must hold no user, password, query or fragment")
+    if url.scheme == "http" and not _LOOPBACK.fullmatch(url.hostname):
+        raise ValueError(f"{place}…: must be https, since the API key could be read on the way; http is for loopback")
+    return value.rstrip("/")
+
+
+def _variable_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) or value.lower().startswith("sk_"):
+        raise ValueError(
+            "must be the name of an environment variable, such as VIDEO_VECTOR_API_KEY. A key itself does not belong "
+            "in this file: set the variable to it"
+        )
+    return value
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic makes its errors of ValueError
+    return value
+
+
 def _null_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -126,6 +160,7 @@ def _null_is_root(value: Any) -> Any:
 
 Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_encodable)]
 AutomationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+_FINITE = Field(allow_inf_nan=False)
 Place = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 """A path, absolute after loading, or a URL."""
 
@@ -147,6 +182,30 @@ class LocalArchiveConfig(_Model):
 
     kind: Literal["local_archive"] = Field(description="Prompt runs are read from a folder.")
     path: Place = Field(description="The archive's folder; a relative one is relative to this file's folder.")
+
+
+class VideoVectorConfig(_Model):
+    """Prompt runs at VideoVector."""
+
+    kind: Literal["videovector"] = Field(description="Prompt runs are read from VideoVector's API.")
+    base_url: Annotated[str, AfterValidator(_api_url)] = Field(
+        default="https://api.vectormethods.com/api/v2", description="The API's address."
+    )
+    api_key_env: Annotated[str, AfterValidator(_variable_name)] = Field(
+        default="VIDEO_VECTOR_API_KEY",
+        description="The name of the environment variable that holds the API key. The scope read is enough.",
+    )
+    max_concurrency: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_boolean)] = Field(
+        default=16, description="Requests under way at a time, for the whole process."
+    )
+    max_requests_per_second: Annotated[float, _FINITE, Field(gt=0), BeforeValidator(_no_boolean)] | None = Field(
+        default=None,
+        description="Requests that begin in a second, for the whole process. Without it only the server sets the pace: "
+        "where it says that it had too many, all requests wait as long as it asks for.",
+    )
+    request_timeout_seconds: Annotated[float, _FINITE, Field(ge=1, le=600), BeforeValidator(_no_boolean)] = Field(
+        default=60, description="Seconds that one request may take, to the last byte of its answer."
+    )
 
 
 class LocalConnectorConfig(_Model):
@@ -173,7 +232,7 @@ class LocalConnectorConfig(_Model):
         return path if "://" in path else Path(os.path.realpath(path)).as_posix()
 
 
-SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig}
+SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig, "videovector": VideoVectorConfig}
 PROVIDERS: dict[str, type[BaseModel]] = {"local": LocalConnectorConfig}
 
 
@@ -186,7 +245,7 @@ def _told_apart_by(field: str) -> Discriminator:
 
 
 SourceConfig = Annotated[
-    Annotated[LocalArchiveConfig, Tag("local_archive")],
+    Annotated[LocalArchiveConfig, Tag("local_archive")] | Annotated[VideoVectorConfig, Tag("videovector")],
     _told_apart_by("kind"),
 ]
 ConnectorConfig = Annotated[
@@ -523,7 +582,13 @@ def _without_faulty(data: Mapping[str, Any], errors: Iterable[ErrorDetails]) -> 
 _EXPECTED = {
     "bool_type": "must be true or false",
     "dict_type": "must be a mapping",
+    "finite_number": "must be a number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
     "frozen_set_type": "must be a list",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
     "model_type": "must be a mapping",
     "string_pattern_mismatch": "must be 1 to 100 of A-Z a-z 0-9 . _ - and begin with a letter or a digit",
     "string_too_long": "must be at most 512 characters",
@@ -532,11 +597,19 @@ _EXPECTED = {
     "too_short": "must not be empty",
 }
 
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+}
+_UNSHOWN = ("_env", "base_url")
+
 
 def _problem(error: ErrorDetails) -> str:
     """One line for one of pydantic's errors: the place in the file, the value, what is allowed."""
     location = error["loc"]
-    value = _shown(error["input"])
+    # What stands in these may be a secret that was put in the wrong place.
+    value = "(not shown)" if location and str(location[-1]).endswith(_UNSHOWN) else _shown(error["input"])
     at = _dotted(_in_file(location))
     match error["type"]:
         case "missing":
@@ -556,7 +629,9 @@ def _problem(error: ErrorDetails) -> str:
             reason = str(error["ctx"]["error"])
             return f"{at}: {reason}" if value in reason else f"{at}: {value}: {reason}"
         case kind:
-            return f"{at}: {value}: {_EXPECTED.get(kind, error['msg'])}"
+            words, limit = _BOUNDS.get(kind, ("", ""))
+            bound = f"must be {words} {error['ctx'][limit]:g}" if words else error["msg"]
+            return f"{at}: {value}: {_EXPECTED.get(kind, bound)}"
 
 
 def _kind_problem(at: str, location: _Location, data: Any) -> str:

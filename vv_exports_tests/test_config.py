@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from vv_exports import config as config_module
@@ -317,8 +318,8 @@ class TestProblems:
         ("source", "problem"),
         [
             (
-                "{kind: videovector, base_url: x}",
-                "source.kind: 'videovector' is not supported by this version.",
+                "{kind: youtube, base_url: x}",
+                "source.kind: 'youtube' is not supported by this version.",
             ),
             (
                 "{kind: local-archive}",
@@ -332,7 +333,7 @@ class TestProblems:
     def test_an_unknown_kind_of_source_says_what_there_is(self, source, problem):
         found = only_problem(HEAD.replace("{kind: local_archive, path: archive}", source))
         assert found.startswith(problem)
-        assert found.endswith("Allowed: local_archive")
+        assert found.endswith("Allowed: local_archive, videovector")
 
     def test_a_source_is_a_mapping_with_the_fields_of_its_kind(self):
         assert (
@@ -640,3 +641,120 @@ def models() -> list[type[BaseModel]]:
         for each in vars(config_module).values()
         if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == config_module.__name__
     ]
+
+
+class TestVideoVector:
+    """The source ``videovector``: an address, the name of a variable, and limits."""
+
+    @staticmethod
+    def source(fields: str) -> str:
+        return f"source: {{kind: videovector{fields}}}\nstorage: storage\n"
+
+    def test_the_kind_is_enough(self):
+        source = parsed(self.source("")).source
+        assert source.base_url == "https://api.vectormethods.com/api/v2"
+        assert source.api_key_env == "VIDEO_VECTOR_API_KEY"
+        assert (source.max_concurrency, source.max_requests_per_second, source.request_timeout_seconds) == (
+            16,
+            None,
+            60,
+        )
+
+    def test_the_documented_line_is_read(self):
+        base_url = "https://api.vectormethods.com/api/v2"
+        source = parsed(self.source(f", base_url: {base_url}, api_key_env: VIDEO_VECTOR_API_KEY")).source
+        assert (source.base_url, source.api_key_env) == (base_url, "VIDEO_VECTOR_API_KEY")
+
+    def test_numbers_are_numbers(self):
+        limits = ", max_concurrency: 4, max_requests_per_second: 0.5, request_timeout_seconds: 30"
+        source = parsed(self.source(limits)).source
+        assert (source.max_concurrency, source.max_requests_per_second, source.request_timeout_seconds) == (4, 0.5, 30)
+        assert parsed(self.source(", max_requests_per_second: null")).source.max_requests_per_second is None
+
+    @pytest.mark.parametrize(
+        ("field", "value", "message"),
+        [
+            ("max_concurrency", "0", "'0': must be at least 1"),
+            ("max_concurrency", "65", "'65': must be at most 64"),
+            ("max_concurrency", "1.5", "'1.5': must be a whole number"),
+            ("max_concurrency", "true", "True: must be a number"),
+            ("max_concurrency", "many", "'many': must be a whole number"),
+            ("max_requests_per_second", "0", "'0': must be more than 0"),
+            ("max_requests_per_second", "-1", "'-1': must be more than 0"),
+            ("max_requests_per_second", ".nan", "'.nan': must be a number"),
+            ("max_requests_per_second", ".inf", "'.inf': must be a number"),
+            ("max_requests_per_second", "inf", "'inf': must be a number"),
+            ("max_requests_per_second", "yes", "must be a number"),
+            ("request_timeout_seconds", "0.5", "'0.5': must be at least 1"),
+            ("request_timeout_seconds", "601", "'601': must be at most 600"),
+            ("request_timeout_seconds", "[1]", "must be a number"),
+        ],
+    )
+    def test_a_limit_that_is_none_is_refused(self, field, value, message):
+        problem = only_problem(self.source(f", {field}: {value}"))
+        assert problem.startswith(f"source.{field}: ")
+        assert message in problem
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "'[::1]'"])
+    def test_plain_http_is_for_loopback(self, host):
+        url = f"http://{host.strip(chr(39))}:8080/api/v2"
+        assert parsed(self.source(f", base_url: '{url}/'")).source.base_url == url
+
+    @pytest.mark.parametrize(
+        ("url", "reason"),
+        [
+            ("http://api.vectormethods.com/api/v2", "must be https"),
+            ("http://127.0.0.1.evil.test/api", "must be https"),
+            ("ftp://x/api", "must be an address such as https://"),
+            ("api.vectormethods.com", "must be an address such as https://"),
+            ("https:///api/v2", "must be an address such as https://"),
+            ("https://u:hush-pw@x.test/api", "must hold no user, password, query or fragment"),
+            ("https://x.test/api?token=hush-token", "must hold no user, password, query or fragment"),
+            ("https://x.test/api#hush", "must hold no user, password, query or fragment"),
+            ("https://x.test:port/api", "must be an http or https address"),
+        ],
+    )
+    def test_another_address_is_refused_and_keeps_its_secrets(self, url, reason):
+        problem = only_problem(self.source(f", base_url: '{url}'"))
+        assert problem.startswith("source.base_url: ")
+        assert reason in problem
+        assert "hush" not in problem
+
+    @pytest.mark.parametrize("field", ["api_key_env", "api_key", "key", "base_url"])
+    def test_a_key_that_was_put_into_the_file_is_not_repeated(self, field):
+        key = "sk_live_" + "0123456789abcdef" * 3
+        with pytest.raises(ConfigurationError) as caught:
+            parsed(self.source(f", {field}: {key}"))
+        assert key not in str(caught.value)
+        assert "0123456789abcdef" not in str(caught.value)
+        if field in {"api_key_env", "api_key"}:
+            assert "api_key_env" in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["my key", "1KEY", "KEY-1", "''", "sk_live_abc", "$KEY"])
+    def test_the_name_of_a_variable_must_be_one(self, name):
+        assert "must be the name of an environment variable" in only_problem(self.source(f", api_key_env: {name}"))
+
+    def test_its_problems_come_with_those_of_the_rest(self):
+        body = (
+            self.source(", max_concurrency: 0") + "indexes: {i: {automations: {a: {destination_connector_id: nope}}}}"
+        )
+        found = problems(body)
+        assert len(found) == 2
+        assert {one.partition(":")[0] for one in found} == {
+            "source.max_concurrency",
+            "indexes.i.automations.a.destination_connector_id",
+        }
+
+    def test_loading_reads_no_key(self, monkeypatch):
+        monkeypatch.delenv("VIDEO_VECTOR_API_KEY", raising=False)
+        parsed(self.source(""))
+
+    def test_editors_know_it(self):
+        schema = config_schema()
+        validator = Draft202012Validator(schema)
+        good = {"source": {"kind": "videovector", "max_concurrency": 4}, "storage": "storage"}
+        assert validator.is_valid(good)
+        assert not validator.is_valid({**good, "source": {"kind": "videovector", "max_concurrency": 0}})
+        assert not validator.is_valid({**good, "source": {"kind": "videovector", "path": "x"}})
+        described = schema["$defs"]["VideoVectorConfig"]["properties"]
+        assert all(field.get("description") for field in described.values())
