@@ -54,6 +54,7 @@ _TURNED_AWAY = 12  # a request that was only turned away (429) costs the server 
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
 _LONGEST_RETRY_AFTER_SECONDS = 300.0
+_NEVER_CUT = 10**9  # the SDK reads a Retry-After only up to this
 _EMPTY_PAGES = 100
 _SERVER_IS_BUSY = frozenset({408, 425})
 _LOG = logging.getLogger(__name__)
@@ -235,7 +236,12 @@ class VideoVectorApi:
                     "it, or characters that no key has. Set it again."
                 )
             client = videovector.AsyncVideoVector(
-                api_key=key, auth_mode="api_key", base_url=self.base_url, timeout=self._timeout, max_retries=0
+                api_key=key,
+                auth_mode="api_key",
+                base_url=self.base_url,
+                timeout=self._timeout,
+                max_retries=0,
+                max_retry_delay=_NEVER_CUT,
             )
             http = await client._http._ensure_client()  # noqa: SLF001
             http.event_hooks = {"response": [_note]}
