@@ -161,13 +161,8 @@ def schema_in(value: Any) -> Any:
 
 
 def stated_media(run: PromptRun) -> int | None:
-    """How many media the run's counters state; None where they do not state it."""
-    counts = [run.count(name) for name in MEDIA_COUNTERS]
-    if all(count is None for count in counts):
-        return None
-    total = sum(count or 0 for count in counts)
-    # Zero media with segments: counters that are not filled in.
-    return None if total == 0 and run.count("total_segments") else total
+    """How many media the run's counters state; None where they do not, as where they are not filled in."""
+    return sum(run.count(name) or 0 for name in MEDIA_COUNTERS) or None
 
 
 def named_media(run: PromptRun) -> list[str]:
