@@ -36,8 +36,11 @@ class Connector(Protocol):
     def put(self, local: Path, key: str) -> None:
         """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced."""
 
-    def create(self, key: str, data: bytes) -> bool:
-        """Write a small file if there is none: True, or False where one was there. Atomic and durable."""
+    def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
+        """Write a small file if there is none: True, or False where one was there. Atomic.
+
+        Without ``durable`` it may be gone or damaged after a crash of the machine, not of the process.
+        """
 
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""

@@ -82,7 +82,7 @@ class LocalConnector:
             f"{self.connector_id}: {self.uri(key)} could not be put in place: its folder kept vanishing"
         )
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """Write beside, make durable, hard-link into place: the kernel refuses a name that is taken."""
         target = self._locate(key)
         with self._translated("create", key):
@@ -90,14 +90,16 @@ class LocalConnector:
                 with self._temporary() as (temporary, file):
                     file.write(data)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
                     with suppress(FileNotFoundError):
                         _make_folder(target.parent)
                         try:
                             os.link(temporary, target)
                         except FileExistsError:
                             return False
-                        self._settle(target)
+                        if durable:
+                            self._settle(target)
                         return True
         raise TransientError(
             f"{self.connector_id}: {self.uri(key)} could not be put in place: its folder kept vanishing"

@@ -11,6 +11,7 @@ import dagster as dg
 
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.export_runs import export_tags, root_run_id
+from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport
 from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, asset_key, connector_key, group_of
 from vv_exports.defs.metadata import snapshot_metadata
@@ -60,9 +61,10 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
         backfill_policy=_BACKFILL,
     )
     def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[Sequence[Snapshot]]:
-        taken = pipeline.snapshots(pipeline.runs_named(index_id, run_ids_of(context.partition_keys)))
-        snapshots = [one.snapshot for one in taken]
-        return dg.Output(snapshots, data_version=dg.DataVersion(content_version(snapshots)))
+        with step_failures(context):
+            taken = pipeline.snapshots(pipeline.runs_named(index_id, run_ids_of(context.partition_keys)))
+            snapshots = [one.snapshot for one in taken]
+            return dg.Output(snapshots, data_version=dg.DataVersion(content_version(snapshots)))
 
     return prompt_runs
 
@@ -91,13 +93,14 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
         backfill_policy=_BACKFILL,
     )
     def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
-        pipeline.check_enabled(index_id, name)
-        runs = pipeline.runs_named(index_id, run_ids_of(context.partition_keys))
-        snapshots = _snapshots(context, pipeline, runs)
-        return dg.Output(
-            AutomationExport(index_id, name, snapshots),
-            data_version=dg.DataVersion(content_version(snapshots)),
-        )
+        with step_failures(context):
+            pipeline.check_enabled(index_id, name)
+            runs = pipeline.runs_named(index_id, run_ids_of(context.partition_keys))
+            snapshots = _snapshots(context, pipeline, runs)
+            return dg.Output(
+                AutomationExport(index_id, name, snapshots),
+                data_version=dg.DataVersion(content_version(snapshots)),
+            )
 
     return collection
 
@@ -123,15 +126,18 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
         config_schema=_destination_fields(pipeline),
     )
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
-        config = context.op_execution_context.op_config
-        run_ids = run_ids_of(context.partition_keys)
-        request = _request("prompt_run", index_id, None, config)
-        _tag(context, request, run_ids)
-        pipeline.check_destination(request)
-        snapshots = _snapshots(context, pipeline, pipeline.runs_named(index_id, run_ids))
-        ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
-        jobs = [ExportJob(ids[one.run_id], replace(request, prompt_run_ids=(one.run_id,)), [one]) for one in snapshots]
-        return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(content_version(snapshots)))
+        with step_failures(context):
+            config = context.op_execution_context.op_config
+            run_ids = run_ids_of(context.partition_keys)
+            request = _request("prompt_run", index_id, None, config)
+            _tag(context, request, run_ids)
+            pipeline.check_destination(request)
+            snapshots = _snapshots(context, pipeline, pipeline.runs_named(index_id, run_ids))
+            ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
+            jobs = [
+                ExportJob(ids[one.run_id], replace(request, prompt_run_ids=(one.run_id,)), [one]) for one in snapshots
+            ]
+            return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(content_version(snapshots)))
 
     return prompt_run_export
 
@@ -163,14 +169,15 @@ def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
         },
     )
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
-        config = context.op_execution_context.op_config
-        request = _request("index", index_id, config["prompt_run_ids"], config)
-        _tag(context, request, [index_id])
-        snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
-        return dg.Output(
-            OnDemandExport([ExportJob(export_id_of(root_run_id(context.run)), request, snapshots)]),
-            data_version=dg.DataVersion(content_version(snapshots)),
-        )
+        with step_failures(context):
+            config = context.op_execution_context.op_config
+            request = _request("index", index_id, config["prompt_run_ids"], config)
+            _tag(context, request, [index_id])
+            snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
+            return dg.Output(
+                OnDemandExport([ExportJob(export_id_of(root_run_id(context.run)), request, snapshots)]),
+                data_version=dg.DataVersion(content_version(snapshots)),
+            )
 
     return index_export
 

@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from vv_exports.defs.failures import step_failures
 from vv_exports.defs.metadata import delivered_run_metadata, export_metadata, snapshot_metadata
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.log import DeliveredFile, read_log
@@ -40,9 +41,10 @@ class SnapshotIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Sequence[Snapshot]) -> None:
         """Report each snapshot on its partition, with its first rows as they are read back."""
-        for snapshot in obj:
-            metadata = snapshot_metadata(snapshot, self._pipeline.store)
-            context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))
+        with step_failures(context):
+            for snapshot in obj:
+                metadata = snapshot_metadata(snapshot, self._pipeline.store)
+                context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))
 
     def load_input(self, context: dg.InputContext) -> list[Snapshot]:
         """The current snapshots of the partitions that a downstream asset asks for."""
@@ -67,10 +69,11 @@ class ConnectorIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: AutomationExport | OnDemandExport) -> None:
         """Deliver, then report what the destination holds."""
-        if isinstance(obj, AutomationExport):
-            self._deliver_automation(context, obj)
-        else:
-            self._deliver_exports(context, obj)
+        with step_failures(context):
+            if isinstance(obj, AutomationExport):
+                self._deliver_automation(context, obj)
+            else:
+                self._deliver_exports(context, obj)
 
     def load_input(self, context: dg.InputContext) -> ds.Dataset:
         """The delivered segments as a pyarrow dataset, of the partitions asked for or of all that are delivered.

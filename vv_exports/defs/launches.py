@@ -17,6 +17,8 @@ from vv_exports.errors import RequestError
 
 INTERRUPTED = "it was interrupted"
 _PROCESS_TAG = "vv_exports/process"
+_NO_RUN_RETRY = {"dagster/max_retries": "0"}
+_WRAPPERS = {"Failure", "RetryRequested"}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
@@ -80,7 +82,8 @@ def launch(
     """
     run_id = run_id or new_run_id()
     # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
-    run_tags = {_PROCESS_TAG: f"{run_id} {_this_process()}", **(tags or {})}
+    # A person is told of the failure and decides; the daemon could not repeat the run, having no origin for it.
+    run_tags = {_PROCESS_TAG: f"{run_id} {_this_process()}", **_NO_RUN_RETRY, **(tags or {})}
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
@@ -106,7 +109,7 @@ def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
         event = record.event_log_entry.dagster_event
         error = event.step_failure_data.error if event is not None else None
-        while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        while error is not None and error.cause is not None and _is_dagsters(error.cls_name or ""):
             error = error.cause
         if error is not None and error.cls_name in _INTERRUPTS:
             return INTERRUPTED
@@ -127,11 +130,25 @@ def close_abandoned(instance: dg.DagsterInstance) -> list[str]:
     """Report runs that were launched here as failed where their process is gone, so that they can be tried again."""
     abandoned = []
     for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        launched, _, process = run.tags.get(_PROCESS_TAG, "").partition(" ")
-        if launched == run.run_id and _gone(process):
+        process = _process_of(run)
+        if process is not None and _gone(process):
             instance.report_run_failed(run, f"The process that ran this ({process}) is gone.")
             abandoned.append(run.run_id)
     return abandoned
+
+
+def launched_here(run: dg.DagsterRun) -> bool:
+    """Whether ``launch`` made a run: it runs in a process of its caller, who waits for it."""
+    return _process_of(run) is not None
+
+
+def _is_dagsters(error: str) -> bool:
+    return error.startswith("Dagster") or error in _WRAPPERS
+
+
+def _process_of(run: dg.DagsterRun) -> str | None:
+    launched, _, process = run.tags.get(_PROCESS_TAG, "").partition(" ")
+    return process if launched == run.run_id else None
 
 
 def _this_process() -> str:

@@ -31,8 +31,9 @@ class StoredStage:
         return self._storage.read(f"{self._own}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
-        """Stage a file. One that is there stays: it was read in the same state of the run."""
-        self._storage.create(f"{self._own}/{name}", data)
+        """Stage a file. One that is there stays: it was read in the same state of the run. What a crash of the machine
+        leaves of it may be damaged."""
+        self._storage.create(f"{self._own}/{name}", data, durable=False)
 
     def clear(self) -> None:
         """Remove all that is staged of the run."""

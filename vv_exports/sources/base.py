@@ -46,10 +46,10 @@ class Stage(Protocol):
         """What is there."""
 
     def read(self, name: str) -> bytes | None:
-        """What was written under a name; None where there is nothing, or nothing any more."""
+        """What was written under a name; None where there is nothing, or nothing any more. It may be damaged."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Keep something, all or nothing. Usable from several threads."""
+        """Keep something. Usable from several threads."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def redacted(text: str, secret: str | None = None) -> str:
 
 def without_link_secrets(text: str) -> str:
     """The text with every web link cut where its query begins: signatures and tokens stand there."""
-    if "://" not in text:
+    if _WEB.search(text) is None:
         return text
     return _LINK.sub(r"\1?***", _USER.sub(r"\1***@", text))
 

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 
 _CATCH_UP_SECONDS = 0.1
 """Turns that a late timer missed are made up for, as long as they are not older than this."""
@@ -27,18 +29,43 @@ class RequestBudget:
     def __init__(self, max_concurrency: int, max_requests_per_second: float | None) -> None:
         self.max_concurrency = max_concurrency
         self.spent = Spent()
-        self._free = asyncio.Semaphore(max_concurrency)
+        self._free = max_concurrency
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrived = count()
         self._interval = 0.0 if max_requests_per_second is None else 1 / max_requests_per_second
         self._next_turn = 0.0
         self._paused_until = 0.0
 
     @asynccontextmanager
-    async def request(self) -> AsyncIterator[None]:
-        """Around one request: waits for its turn, and takes one of the places under way."""
-        async with self._free:
+    async def request(self, rank: int = 0) -> AsyncIterator[None]:
+        """Around one request: waits for its turn, and takes one of the places under way. Lower ranks go first."""
+        await self._take_place(rank)
+        try:
             await self._turn()
             self.spent.requests += 1
             yield
+        finally:
+            self._free += 1
+            self._give_places()
+
+    async def _take_place(self, rank: int) -> None:
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (rank, next(self._arrived), place))
+        self._give_places()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # it was given just now
+                self._free += 1
+            self._give_places()
+            raise
+
+    def _give_places(self) -> None:
+        while self._free and self._waiting:
+            *_, place = heappop(self._waiting)
+            if not place.done():
+                self._free -= 1
+                place.set_result(None)
 
     def pause(self, seconds: float) -> None:
         """Let no request begin for this long: the server said that it had too many."""

@@ -100,6 +100,7 @@ class VideoVectorApi:
         """Carry out a coroutine in the background thread, until it is over or stopped."""
 
         async def begin() -> asyncio.Task[None]:
+            _RANK.set(next(_RANKS))  # of two readings, the one that began first goes first, and is over sooner
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -130,7 +131,7 @@ class VideoVectorApi:
         where = _shown(path, params)
         for attempt in count(1):
             try:
-                async with self.budget.request():
+                async with self.budget.request(_RANK.get()):
                     return await self._ask(path, params, where)
             except _TurnedAwayError as again:
                 if attempt == _TURNED_AWAY:
@@ -399,6 +400,8 @@ def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     return f"GET {_joined(path)}" + (f"?{query}" if query else "")
 
 
+_RANK: ContextVar[int] = ContextVar("rank", default=0)
+_RANKS = count(1)
 _BUDGETS: dict[tuple[str, str, int, float | None], RequestBudget] = {}
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
 _GUARD = threading.Lock()

@@ -11,7 +11,7 @@ import random
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -39,6 +39,7 @@ _BETWEEN_READINGS_SECONDS = 0.5
 _PROGRESS_SECONDS = 5.0
 _PAGE_ROWS = 2_000
 _SCHEMA_TRIES = 20
+_WRITERS = 2  # more of them get into the way of the requests
 _LOG = logging.getLogger(__name__)
 _Rows = TypeVar("_Rows")
 
@@ -61,6 +62,7 @@ class Reading:
         self._prompt: Future[Prompt] = Future()
         self._failures: Future[Page] = Future()
         self._videos_wanted: Future[bool] = Future()
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="stage")
         self._staged: dict[str, Future[None]] = {video_id: Future() for video_id in sorted(self.members)}
 
     # Called from the thread that wants the results
@@ -119,10 +121,10 @@ class Reading:
 
     def _documents(self, video_id: str, part: slice) -> list[JsonObject]:
         data = self.stage.read(_name(video_id))
-        if data is None:  # another process has read the same run and tidied up
-            data = self.api.run(self._fetched(video_id))
-        lines = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read().split(b"\n")
-        return [decode(line) for line in lines[part] if line]
+        text = _decompressed(data) if data is not None else None
+        if text is None:  # another process has read the same run and tidied up, or the machine crashed
+            text = b"\n".join(self.api.run(self._lines(video_id)))
+        return [decode(line) for line in text.split(b"\n")[part] if line]
 
     def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
         begin, video_id = begins[bisect_right(begins, i, key=itemgetter(0)) - 1]
@@ -165,6 +167,8 @@ class Reading:
         except asyncio.CancelledError:
             self._give_up(RuntimeError("the reading was given up"))
             raise
+        finally:
+            self._writers.shutdown(wait=False)
 
     def _is_staged(self, video_id: str) -> None:
         self._staged[video_id].set_result(None)
@@ -178,14 +182,17 @@ class Reading:
 
     async def _work(self, missing: Iterator[str]) -> None:
         for video_id in missing:
-            data = await self._fetched(video_id)
-            await asyncio.to_thread(self.stage.write, _name(video_id), data)
+            lines = await self._lines(video_id)
+            await asyncio.get_running_loop().run_in_executor(self._writers, self._write, video_id, lines)
             self._is_staged(video_id)
             if time.monotonic() > self._said + _PROGRESS_SECONDS:
                 self._said = time.monotonic()
                 _LOG.info("%s", self.progress())
 
-    async def _fetched(self, video_id: str) -> bytes:
+    def _write(self, video_id: str, lines: list[bytes]) -> None:
+        self.stage.write(_name(video_id), _compressed(b"\n".join(lines)))
+
+    async def _lines(self, video_id: str) -> list[bytes]:
         """All of a media item as it is staged: a line for each segment result, then one for the video result, which is
         empty where there is none."""
         try:
@@ -194,7 +201,7 @@ class Reading:
                 video = tasks.create_task(self._until_it_adds_up(self._video_row, video_id))
         except BaseExceptionGroup as group:
             raise _first(group) from None
-        return await asyncio.to_thread(_compressed, [*segments.result(), video.result()])
+        return [*segments.result(), video.result()]
 
     async def _until_it_adds_up(self, read: Callable[[str], Awaitable[_Rows]], video_id: str) -> _Rows:
         for reading in range(1, _READINGS + 1):
@@ -323,8 +330,16 @@ def _name(video_id: str) -> str:
     return f"{hashlib.sha256(video_id.encode(errors='surrogatepass')).hexdigest()[:32]}.jsonl.zst"
 
 
-def _compressed(rows: list[bytes]) -> bytes:
+def _compressed(text: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(b"\n".join(rows))
+        stream.write(text)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _decompressed(data: bytes) -> bytes | None:
+    """The text; None where the data is damaged. A text that was cut to nothing is not one: each has a last line."""
+    try:
+        return bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()) if data else None
+    except OSError:
+        return None
