@@ -262,7 +262,7 @@ def test_every_command_has_help_and_is_tried_here():
     tried = {" ".join(words) for words in _commands(main)}
     assert tried == {
         "demo",
-        *("config check", "config schema", "runs sync", "runs list", "export index", "export run"),
+        *("config check", "config schema", "source check", "runs sync", "runs list", "export index", "export run"),
         *("exports list", "exports show", "exports download"),
         *("automations list", "automations show", "automations run", "connectors list", "connectors browse", "verify"),
     }
