@@ -176,7 +176,8 @@ def test_no_token_and_no_key_is_written_anywhere(here: Deployment):
     server.platform.change_result("run_000")
     server.faults[:] = [
         Fault(FaultKind.UNKNOWN_FIELDS, "/results", times=9),
-        Fault(FaultKind.SERVER_ERROR, "/results", times=None),
+        Fault(FaultKind.SERVER_ERROR, "/results", times=2),
+        Fault(FaultKind.FORBIDDEN, "/results", times=None),
     ]
     assert here.run("runs", "sync", "idx_1", "--debug").returncode == 1
 

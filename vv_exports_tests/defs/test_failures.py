@@ -1,6 +1,5 @@
 """What Dagster does about failures: in steps, and through the daemon that runs failed runs again."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -342,10 +341,10 @@ def start(folder, monkeypatch) -> Iterator[Callable[..., Daemon]]:
 
     @contextmanager
     def started(**run_retries: object) -> Iterator[Daemon]:
-        shutil.copy(root / "dagster.yaml", folder)
-        if run_retries:
-            settings = yaml.safe_load((folder / "dagster.yaml").read_text())
-            (folder / "dagster.yaml").write_text(yaml.safe_dump({**settings, "run_retries": run_retries}))
+        settings = yaml.safe_load((root / "dagster.yaml").read_text())
+        settings["code_servers"] = {"wait_for_local_processes_on_shutdown": True}  # none may outlive the test
+        settings |= {"run_retries": run_retries} if run_retries else {}
+        (folder / "dagster.yaml").write_text(yaml.safe_dump(settings))
         target = PythonFileTarget(str(folder / "location.py"), "defs", str(root), "vv_exports")
         with (
             dg.DagsterInstance.from_config(str(folder)) as instance,

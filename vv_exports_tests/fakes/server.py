@@ -115,6 +115,10 @@ class FakeVideoVector:
         self._ready.set()
         await self._stop.wait()
         await runner.cleanup()
+        handlers = asyncio.all_tasks() - {asyncio.current_task()}
+        for handler in handlers:  # one that hangs, by a fault
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         raw = request.rel_url.raw_path
