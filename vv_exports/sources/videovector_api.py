@@ -317,6 +317,8 @@ async def _note(response: httpx.Response) -> None:
     except httpx.HTTPError as error:
         exchange.problem = f"{response.status_code}, and the answer breaks off ({type(error).__name__})"
         raise
+    # The stream refers to the response: without it bodies go when they are decoded, not at a rare collection of cycles.
+    response.stream = httpx.ByteStream(b"")
     response.json = partial(_decoded, body, exchange)  # type: ignore[method-assign]
 
 

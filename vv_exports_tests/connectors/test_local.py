@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.errors import DestinationError, OutcomeUnknownError, RequestError
+from vv_exports.errors import DestinationError, OutcomeUnknownError, RequestError, TransientError
 
 
 @pytest.fixture
@@ -38,6 +38,35 @@ def test_create_lets_one_of_many_writers_win(connector):
         outcomes = list(pool.map(lambda n: connector.create("log/0.json", f"{n}".encode()), range(64)))
     assert outcomes.count(True) == 1
     assert connector.read("log/0.json") == f"{outcomes.index(True)}".encode()
+
+
+@pytest.mark.parametrize("write", ["put", "create"])
+def test_a_folder_that_another_writer_tidies_away_meanwhile_is_made_again(connector, tmp_path, monkeypatch, write):
+    vanished = []
+    fsync = os.fsync
+
+    def vanishing(descriptor):
+        """The moment at which the content is durable and not yet in place."""
+        fsync(descriptor)
+        folder = tmp_path / "base" / "a"
+        if folder.is_dir() and len(vanished) < 3:
+            vanished.append(folder.rmdir())
+
+    monkeypatch.setattr(os, "fsync", vanishing)
+    (tmp_path / "base" / "a").mkdir(parents=True)
+    if write == "put":
+        connector.put(_file(tmp_path), "a/b.json")
+    else:
+        assert connector.create("a/b.json", b"content")
+    assert len(vanished) == 3
+    assert connector.read("a/b.json") == b"content"
+
+
+def test_a_folder_that_keeps_vanishing_is_an_error_and_not_an_endless_loop(connector, tmp_path, monkeypatch):
+    monkeypatch.setattr("vv_exports.connectors.local._make_folder", lambda folder: None)
+    (tmp_path / "base").mkdir()
+    with pytest.raises(TransientError, match="kept vanishing"):
+        connector.create("a/b.json", b"content")
 
 
 def test_nothing_but_the_file_is_left_behind(connector, tmp_path):

@@ -1,6 +1,7 @@
 """What changes at VideoVector: before, while and after a run is read; and a reading that is cut off."""
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -236,6 +237,17 @@ def test_a_reading_that_was_cut_off_goes_on_where_it_was(here: Account, platform
     assert here.staged() == []
 
 
+@pytest.mark.parametrize("damage", [b"", b"no zstd"], ids=["empty", "garbled"])
+def test_what_a_crash_of_the_machine_left_damaged_on_the_stage_is_fetched_again(here: Account, platform, damage):
+    here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, skip=16, times=None))
+    with pytest.raises(TransientError):
+        here.take(RUN)
+    here.server.clear()
+    for path in here.staged():
+        path.write_bytes(damage)
+    assert here.kept(here.take(RUN)) == held(platform, RUN)
+
+
 def test_what_was_staged_of_another_state_of_the_run_is_not_used(here: Account, platform):
     here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, skip=16, times=None))
     with pytest.raises(TransientError):
@@ -272,3 +284,21 @@ def test_two_that_read_the_same_run_at_once_both_have_it(here: Account, platform
     assert len({snapshot.data_version for snapshot in taken}) == 1
     assert here.kept(taken[0]) == held(platform, RUN)
     assert here.staged() == []
+
+
+# What all readings of a process share
+
+
+def test_one_that_is_turned_away_makes_all_accounts_of_the_process_wait(here: Account, platform):
+    other = Account(here.server, here.folder.parent / "other")
+    assert other.source.api.budget is here.source.api.budget
+    here.server.faults.append(fault(K.RATE_LIMITED, on="/prompts/", skip=0, seconds=1))
+    threads = [threading.Thread(target=one.take, args=(run,)) for one, run in ((here, RUN), (other, "run_001"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.source.close()
+    began = sorted(request.began for request in here.server.requests)
+    assert max(after - before for before, after in pairwise(began)) > 0.9
+    assert here.source.api.budget.spent.waited > 0.9
