@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -126,6 +127,19 @@ def connectors() -> None:
     """Connectors."""
 
 
+class _Time(click.ParamType):  # type: ignore[type-arg]
+    """ISO 8601; a time without an offset is in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            time_ = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write it as 2026-11-01 or 2026-11-01T12:00:00+01:00", param, ctx)
+        return time_ if time_.tzinfo is not None else time_.replace(tzinfo=UTC)
+
+
 _INDEX = click.argument("index")
 _RUNS = click.option("--run", "run_ids", multiple=True, metavar="RUN", help="Only this prompt run; repeat for more.")
 _DESTINATION = (
@@ -171,12 +185,9 @@ def config_check(console: Console) -> None:
     from vv_exports.config import config_place, load_config
 
     loaded = load_config()
-    warnings = loaded.warnings()
     automations_count = sum(len(index.automations) for index in loaded.indexes.values())
     if console.as_json:
-        console.document({"ok": True, "file": config_place(), "warnings": warnings})
-    for warning in warnings:
-        console.note(f"Warning: {warning}")
+        console.document({"ok": True, "file": config_place(), "warnings": []})
     console.line(
         f"{config_place()} is fine. Indexes: {len(loaded.indexes)}, automations: {automations_count}, "
         f"connectors: {len(loaded.connectors)}."
@@ -282,19 +293,20 @@ def exports_download(console: Console, export_id: str, to: str | None) -> None:
 
 @_command(automations, "list")
 def automations_list(console: Console) -> None:
-    """List automations and what their collections hold."""
+    """List automations: paused or not and by whom, what is delivered, what waits, the last error."""
     found = [vars(one) for one in _client().automations.list()]
     names = (
         "index_id",
         "automation",
         "enabled",
         "paused",
+        "paused_by",
         "destination_uri",
-        "format",
         "delivered",
         "waiting",
         "held",
         "last_delivery_at",
+        "last_error",
     )
     _listing(console, found, names, empty="no automations are configured")
 
@@ -305,24 +317,91 @@ def automations_show(console: Console, index: str, name: str) -> None:
     _record(console, vars(_client().automations.retrieve(index, name)))
 
 
+@_command(
+    automations,
+    "pause",
+    _INDEX,
+    click.argument("name"),
+    click.option("--reason", default="", metavar="TEXT", help="Why; the list and the UI show it."),
+)
+def automations_pause(console: Console, index: str, name: str, reason: str) -> None:
+    """Let an automation wait. It keeps its place, and delivers what finished meanwhile when it is resumed."""
+    client = _client()
+    client.automations.pause(index, name, reason)
+    _paused(console, client, index, name)
+
+
+@_command(automations, "resume", _INDEX, click.argument("name"))
+def automations_resume(console: Console, index: str, name: str) -> None:
+    """Let a paused automation go on."""
+    client = _client()
+    client.automations.resume(index, name)
+    _paused(console, client, index, name)
+
+
 @_command(automations, "run", _INDEX, click.argument("name"), _RUNS)
 def automations_run(console: Console, index: str, name: str, run_ids: tuple[str, ...]) -> None:
     """Deliver now what the automation's collection lacks."""
     with console.progress() as progress:
         outcome = _client(progress).automations.run(index, name, run_ids or None)
+    _delivered(console, outcome)
+
+
+@_command(
+    main,
+    "backfill",
+    _INDEX,
+    click.argument("name"),
+    _RUNS,
+    click.option("--since", type=_Time(), metavar="T", help="Only runs executed at T or later: 2026-11-01, UTC."),
+    click.option("--until", type=_Time(), metavar="T", help="Only runs executed before T."),
+    click.option("--missing", "only", flag_value="missing", help="Only runs that the collection lacks."),
+    click.option("--changed", "only", flag_value="changed", help="Only runs that it holds in another content."),
+    click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing."),
+    click.option("--in-daemon", is_flag=True, help="Hand it to the Dagster daemon as a backfill, and follow it."),
+)
+def backfill(
+    console: Console,
+    index: str,
+    name: str,
+    run_ids: tuple[str, ...],
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    only: Any,
+    dry_run: bool,
+    in_daemon: bool,
+) -> int:
+    """Deliver historical prompt runs. What is there already is skipped, so a stopped one is continued by the same
+    command."""
+    with console.progress() as progress:
+        client = _client(progress)
+        chosen = {"since": since, "until": until, "only": only}
+        if dry_run:
+            _planned(console, client.automations.plan_backfill(index, name, run_ids or None, **chosen))
+            return _DONE
+        work = client.automations.backfill_in_daemon if in_daemon else client.automations.backfill
+        outcome = work(index, name, run_ids or None, **chosen)
+    _delivered(console, outcome)
+    return _DONE
+
+
+@_command(
+    runs,
+    "prune",
+    _INDEX,
+    click.option("--dry-run", is_flag=True, help="Say what would be forgotten; write nothing."),
+)
+def runs_prune(console: Console, index: str, dry_run: bool) -> None:
+    """Forget prompt runs that are gone from the source: their partitions and snapshots. Deliveries stay."""
+    pruned = _client().prompt_runs.prune(index, dry_run=dry_run)
     if console.as_json:
-        console.document(outcome)
-    elif outcome.delivered:
-        console.line(
-            f"{index}/{name}: delivered {len(outcome.delivered)} prompt runs ({outcome.rows:,} rows, "
-            f"{outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
-            f"{len(outcome.already_delivered)} were there already"
-        )
-    else:
-        console.line(
-            f"{index}/{name}: nothing new, nothing written; {outcome.destination_uri} holds all "
-            f"{len(outcome.already_delivered)} prompt runs already"
-        )
+        console.document(pruned)
+    listed = "".join(f"\n  {run_id}" for run_id in pruned.prompt_runs)
+    console.line(
+        f"{'would forget' if dry_run else 'forgot'} {len(pruned.prompt_runs)} prompt runs of {index} that are gone from "
+        f"the source, and {pruned.files} files of the pipeline's own; what was delivered stays{listed}"
+    )
 
 
 @_command(
@@ -434,6 +513,44 @@ def _export(
     elif made.destination_type == "download":
         console.line(f"get it with: vv-exports exports download {made.export_id}")
     return _DONE
+
+
+def _delivered(console: Console, outcome: Any) -> None:
+    if console.as_json:
+        console.document(outcome)
+    elif outcome.delivered:
+        console.line(
+            f"{outcome.index_id}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
+            f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
+            f"{len(outcome.already_delivered)} were there already"
+        )
+    else:
+        console.line(
+            f"{outcome.index_id}/{outcome.automation}: nothing new, nothing written; {outcome.destination_uri} holds "
+            f"all {len(outcome.already_delivered)} prompt runs already"
+        )
+
+
+def _planned(console: Console, plan: Any) -> None:
+    if console.as_json:
+        console.document({"dry_run": True, **vars(plan), "rows": plan.rows, "bytes": plan.bytes})
+        return
+    unread = sum(run.bytes is None for run in plan.prompt_runs)
+    still = f"; {unread} are not read yet, so their bytes are unknown" if unread else ""
+    console.line(
+        f"would deliver {len(plan.prompt_runs)} prompt runs ({plan.rows:,} rows, {plan.bytes:,} bytes{still}) to "
+        f"{plan.destination_uri}; {len(plan.already_delivered)} are there already"
+    )
+    console.table([vars(run) for run in plan.prompt_runs], empty="")
+
+
+def _paused(console: Console, client: Any, index: str, name: str) -> None:
+    state = client.automations.retrieve(index, name)
+    if console.as_json:
+        console.document(state)
+        return
+    paused = f"paused by {state.paused_by} ({state.pause_reason})" if state.paused else "not paused"
+    console.line(f"{index}/{name} is {paused}; {state.waiting} prompt runs wait, {state.delivered} are delivered")
 
 
 def _downloaded(console: Console, download: Any) -> None:

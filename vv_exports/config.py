@@ -255,7 +255,7 @@ ConnectorConfig = Annotated[
 
 
 class ScheduleConfig(_Model):
-    """When an automation would deliver by the clock."""
+    """When an automation puts its collection right by the clock."""
 
     cron: Annotated[str, AfterValidator(_cron)] = Field(description="Five fields, as in crontab(5).")
     timezone: Annotated[str, AfterValidator(_timezone)] = Field(
@@ -289,7 +289,20 @@ class AutomationConfig(_Model):
         default="deliver", description="What to do with a run that is completed_with_failures."
     )
     schedule: ScheduleConfig | None = Field(
-        default=None, description="Accepted and checked, but not run by this version."
+        default=None,
+        description="When the collection is compared with the index and put right. Deliveries need no schedule.",
+    )
+    start: Literal["now", "beginning"] = Field(
+        default="now",
+        description="What a new automation delivers by itself: runs that finish from now on, or all that there are.",
+    )
+    max_runs_per_delivery: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_no_boolean)] = Field(
+        default=100, description="Prompt runs that one Dagster run delivers, in one commit."
+    )
+    pause_after_failures: Annotated[int, Field(ge=1), BeforeValidator(_no_boolean)] | None = Field(
+        default=3,
+        description="Failures of the same permanent kind in a row (credentials, a missing bucket) after which the "
+        "automation pauses itself. null: never.",
     )
 
     @property
@@ -305,6 +318,9 @@ class IndexConfig(_Model):
 
     automations: Annotated[dict[AutomationName, AutomationConfig], BeforeValidator(_null_is_empty)] = Field(
         default={}, description="Export automations of the index, by name."
+    )
+    discovery_interval_seconds: Annotated[int, Field(ge=5, le=86_400), BeforeValidator(_no_boolean)] = Field(
+        default=30, description="How often the source is asked for new and changed prompt runs."
     )
 
 
@@ -334,16 +350,6 @@ class Config(_Destinations, extra="forbid"):
     def automation(self, index_id: str, name: str) -> AutomationConfig:
         """An automation of an index. Raises NotFoundError."""
         return _entry("automation", name, self.index(index_id).automations, f"index {index_id!r}")
-
-    def warnings(self) -> list[str]:
-        """What the file asks for and this version does not do, one line each."""
-        return [
-            f"{_dotted(_automation_at(index_id, name))}.schedule: schedules are not run by this version; "
-            "the automation delivers when prompt runs finish"
-            for index_id, index in self.indexes.items()
-            for name, automation in index.automations.items()
-            if automation.schedule
-        ]
 
 
 # --- reading ----------------------------------------------------------------------------------------------

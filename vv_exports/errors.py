@@ -15,10 +15,13 @@ VVExportsError
 │   ├── DeliveryConflictError    another delivery committed the same runs meanwhile
 │   └── SourceChangedError       a prompt run kept changing while it was read
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
+├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+_LISTED = 20
 
 
 class VVExportsError(Exception):
@@ -85,6 +88,19 @@ class SourceChangedError(TransientError):
 
 class OutcomeUnknownError(VVExportsError):
     """A write may have landed: read before writing again, delete nothing."""
+
+
+class PartlyFailedError(VVExportsError):
+    """Some prompt runs of a batch could not be read or delivered. ``problems`` says why, by run id."""
+
+    def __init__(self, what: str, done: int, problems: Mapping[str, Exception]) -> None:
+        self.problems = dict(problems)
+        listed = [f"  - {run_id}: {error}" for run_id, error in list(problems.items())[:_LISTED]]
+        more = [f"  - and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+        super().__init__(
+            f"{len(problems)} of {done + len(problems)} prompt runs could not be {what}; the other {done} were. They "
+            "are tried again later.\n" + "\n".join(listed + more)
+        )
 
 
 class RunFailedError(VVExportsError):

@@ -5,45 +5,57 @@ Everything that an asset, the client or the command line asks for ends here. It 
 
 import hashlib
 import logging
+import random
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from vv_exports.automations.following import Following
+from vv_exports.automations.reconciliation import Reconciliation, sample_damage
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, is_delivered
-from vv_exports.delivery.log import ExportReference, LogState, read_log
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, holds, is_delivered
+from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner, check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
+from vv_exports.domain.failures import problem_of
 from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
     ConfigurationError,
+    DeliveryConflictError,
     DestinationError,
     IdempotencyError,
     NotFoundError,
+    OutcomeUnknownError,
+    QuotaError,
     RequestError,
     SelectionError,
+    SourceChangedError,
+    SourceDataError,
     TransientError,
     VVExportsError,
 )
 from vv_exports.formats.catalog import format_named
-from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable
+from vv_exports.snapshots.catalog import Catalogs
+from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
 from vv_exports.sources.base import Finding, Platform, Source
 from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.checking import both_deliver
 
 _LOG = logging.getLogger(__name__)
+_OF_ONE_RUN = (SelectionError, NotFoundError, SourceDataError, SourceChangedError)
 
 
 def _silent(what: str, rows: int) -> None:
@@ -94,6 +106,19 @@ class TakenSnapshot:
     fresh: bool
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Snapshots of the runs that could be read, and why the others could not, by run id."""
+
+    taken: Sequence[TakenSnapshot]
+    problems: Mapping[str, Exception]
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots alone."""
+        return [one.snapshot for one in self.taken]
+
+
 class Pipeline:
     """Built once from a configuration, without touching storage or network."""
 
@@ -111,7 +136,9 @@ class Pipeline:
         self.source = source
         self.storage = storage
         self.store = SnapshotStore(storage)
+        self.catalogs = Catalogs(storage)
         self.connectors = connectors
+        self.following = Following(config, storage, connectors, self.catalogs)
         self.clock = clock
         self.progress = progress or Progress()
         self._warned: set[str] = set()
@@ -189,18 +216,58 @@ class Pipeline:
         return sorted(runs, key=lambda run: (run.executed_at, run.run_id))
 
     def snapshots(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
-        """A snapshot of each run; those of new and changed runs are taken now."""
-        if self.source.readings_at_once == 1 or len(runs) == 1:
-            return [self._told(self._snapshot(run)) for run in runs]
-        with ThreadPoolExecutor(self.source.readings_at_once, thread_name_prefix="snapshots") as threads:
-            pending = [threads.submit(self._snapshot, run) for run in runs]
+        """A snapshot of each run; those of new and changed runs are taken now. Raises what the first one raises."""
+        batch = self._batch(runs, isolated=())
+        return list(batch.taken)
+
+    def snapshot_batch(self, index_id: str, run_ids: Sequence[str]) -> Batch:
+        """Snapshots of these runs, as far as they can be had: one that cannot does not stand in the others' way.
+
+        Raises what is no fault of a single run: a source that is out of reach, a key that is wrong.
+        """
+        self._check_index(index_id)
+        runs: list[PromptRun] = []
+        problems: dict[str, Exception] = {}
+        for run_id in run_ids:
             try:
-                return [self._told(one.result()) for one in pending]
+                run = self.source.prompt_run(index_id, run_id)
+                check_deliverable(run)
+                runs.append(run)
+            except _OF_ONE_RUN as error:
+                problems[run_id] = error
+        runs.sort(key=lambda run: (run.executed_at, run.run_id))
+        batch = self._batch(runs, isolated=_OF_ONE_RUN)
+        problems.update(batch.problems)
+        if problems:
+            now, before = self.clock(), self.catalogs.read(index_id).problems
+            noted = {run_id: problem_of(error, before.get(run_id), now) for run_id, error in problems.items()}
+            self.catalogs.record(index_id, (), noted)
+        return Batch(batch.taken, problems)
+
+    def _batch(self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...]) -> Batch:
+        taken: list[TakenSnapshot] = []
+        problems: dict[str, Exception] = {}
+        with ThreadPoolExecutor(self.source.readings_at_once, thread_name_prefix="snapshots") as threads:
+            # In this thread where one at a time is best: an interrupt then ends it where it is.
+            one_by_one = self.source.readings_at_once == 1 or len(runs) == 1
+            waiting = [
+                partial(self._snapshot, run) if one_by_one else threads.submit(self._snapshot, run) for run in runs
+            ]
+            try:
+                for run, one in zip(runs, waiting, strict=True):
+                    try:
+                        taken.append(self._told(one.result() if isinstance(one, Future) else one()))
+                    except isolated as error:
+                        problems[run.run_id] = error
             except BaseException:
-                for one in pending:
-                    one.cancel()
+                for one in waiting:
+                    if isinstance(one, Future):
+                        one.cancel()
                 self.source.close()  # those that have begun would hold up the error, or the interrupt
                 raise
+            finally:
+                self._catalog(runs, taken)
+        return Batch(taken, problems)
 
     def _snapshot(self, run: PromptRun) -> TakenSnapshot:
         started = self.clock()
@@ -212,6 +279,24 @@ class Pipeline:
             self.progress.snapshot(taken.snapshot.run_id, taken.snapshot.rows("segments"))
         return taken
 
+    def _catalog(self, runs: Sequence[PromptRun], taken: Sequence[TakenSnapshot]) -> None:
+        """Note in the index's catalog what it does not say yet."""
+        if not taken:
+            return
+        index_id = taken[0].snapshot.index_id
+        catalog = self.catalogs.read(index_id)
+        asked = {run.run_id: run for run in runs}
+        news = []
+        for one in taken:
+            run_id = one.snapshot.run_id
+            row = catalog.runs.get(run_id)
+            if one.fresh or row is None or row.fingerprint != fingerprint_of(self.source, asked[run_id]):
+                fingerprint = self.store.fingerprint(one.snapshot)
+                if fingerprint is not None:
+                    news.append((one.snapshot, fingerprint))
+        if news or any(one.snapshot.run_id in catalog.problems for one in taken):
+            self.catalogs.record(index_id, news)
+
     # Automations
 
     def eligible(
@@ -221,7 +306,8 @@ class Pipeline:
         config = self.config.automation(index_id, automation)
         if run_ids is not None:
             return chosen_runs(runs, run_ids, index_id=index_id)
-        return eligible_runs(runs, on_status=config.on_status, partial=config.partial)
+        delivered = self.collection(index_id, automation).runs
+        return eligible_runs(runs, on_status=config.on_status, partial=config.partial, delivered=delivered)
 
     def check_enabled(self, index_id: str, automation: str) -> None:
         """Raise SelectionError for an automation that the configuration disables."""
@@ -233,13 +319,15 @@ class Pipeline:
 
     def collection(self, index_id: str, automation: str) -> LogState:
         """What an automation's destination holds."""
-        config = self.config.automation(index_id, automation)
-        return read_log(self.connectors[config.destination_connector_id], config.subpath)
+        return self.following.collection(index_id, automation)
 
     def up_to_date(self, run: PromptRun, automation: AutomationConfig, state: LogState) -> bool:
         """Whether a collection holds a run as it is now, as far as can be told without reading the run again."""
         if run.run_id not in state.runs:
             return False  # the usual case of a run that is not: the store need not be asked
+        row = self.catalogs.read(run.index_id).runs.get(run.run_id)
+        if row is not None and row.fingerprint == fingerprint_of(self.source, run):
+            return holds(state, run.run_id, row.data_version, row.status, automation.format)
         snapshot = self.store.unchanged(self.source, run)
         return snapshot is not None and is_delivered(state, snapshot, automation.format)
 
@@ -265,6 +353,94 @@ class Pipeline:
             snapshots=snapshots,
             dagster_run_id=dagster_run_id,
         )
+
+    def reconcile(
+        self, index_id: str, automation: str, dagster_run_id: str | None
+    ) -> tuple[Reconciliation, list[Snapshot], list[Delivery]]:
+        """Compare an automation's collection with its index, and put it right.
+
+        Asks the source for every run; looks at the names and sizes of all delivered files, and reads some of them.
+        """
+        self.check_enabled(index_id, automation)
+        config = self.config.automation(index_id, automation)
+        connector = self.connectors[config.destination_connector_id]
+        listed = self.prompt_runs(index_id)
+        state = self.collection(index_id, automation)
+        beginning = self.following.record(index_id, automation).beginning()
+        history = beginning.history if beginning is not None else {run.run_id for run in listed}
+        eligible = self.eligible(index_id, automation, listed)
+        runs = [run for run in eligible if run.run_id in state.runs or run.run_id not in history]
+        verified, damaged = sample_damage(connector, config.subpath, state, random.Random())  # noqa: S311
+        untidy = self.unfinished(index_id, automation, runs, state)
+        untidy |= {file.prompt_run_id for file in verified if file.path in damaged}
+        stale = [run.run_id for run in runs if not self.up_to_date(run, config, state)]
+        todo = [run.run_id for run in runs if run.run_id in untidy or run.run_id in stale]
+        snapshots: list[Snapshot] = []
+        deliveries: list[Delivery] = []
+        problems: dict[str, Exception] = {}
+        size = config.max_runs_per_delivery
+        for start in range(0, len(todo), size):
+            batch = self.snapshot_batch(index_id, todo[start : start + size])
+            done, failed = self.deliver_automation(index_id, automation, batch, dagster_run_id, damaged)
+            snapshots += batch.snapshots
+            deliveries += done
+            problems |= {**batch.problems, **failed}
+        found = Reconciliation(
+            prompt_runs=len(runs),
+            missing=tuple(run_id for run_id in stale if run_id not in state.runs),
+            changed=tuple(run_id for run_id in stale if run_id in state.runs),
+            damaged=tuple(run_id for run_id in todo if run_id in untidy),
+            delivered=tuple(run.run_id for delivery in deliveries for run in delivery.prompt_runs),
+            problems={run_id: str(error) for run_id, error in problems.items()},
+            verified=len(verified),
+        )
+        return found, snapshots, deliveries
+
+    def deliver_automation(
+        self,
+        index_id: str,
+        automation: str,
+        batch: Batch,
+        dagster_run_id: str | None,
+        damaged: frozenset[str] = frozenset(),
+    ) -> tuple[list[Delivery], dict[str, Exception]]:
+        """Deliver what could be read of a batch, in one commit. Returns why runs are not among it, by run id.
+
+        Where the fault may be one run's, each is delivered by itself, so that it does not stand in the others' way.
+        Raises what is no fault of a single run. The outcome is remembered either way.
+        """
+        try:
+            request = self.automation_delivery(index_id, automation, batch.snapshots, dagster_run_id)
+            self.collection(index_id, automation)  # a log that cannot be read is no fault of a run
+            deliveries, problems = self._deliver_isolated(replace(request, damaged=damaged))
+        except Exception as error:
+            self.following.failed(index_id, automation, error, self.clock())
+            raise
+        delivered = [run.run_id for delivery in deliveries for run in delivery.prompt_runs]
+        self.following.succeeded(index_id, automation, delivered, {**batch.problems, **problems}, self.clock())
+        return deliveries, problems
+
+    def _deliver_isolated(self, request: DeliveryRequest) -> tuple[list[Delivery], dict[str, Exception]]:
+        snapshots = request.snapshots
+        deliveries: list[Delivery] = []
+        problems: dict[str, Exception] = {}
+        try:
+            if snapshots:
+                deliveries.append(self.deliver(request))
+        except Exception as error:
+            if _is_of_the_destination(error):
+                raise
+            if len(snapshots) == 1:
+                return [], {snapshots[0].run_id: error}
+            _LOG.warning("delivering %d prompt runs one by one, since together: %s", len(snapshots), error)
+            for snapshot in snapshots:
+                try:
+                    deliveries.append(self.deliver(replace(request, snapshots=[snapshot])))
+                except Exception as one_error:
+                    if _is_of_the_destination(one_error):
+                        raise
+                    problems[snapshot.run_id] = one_error
+        return deliveries, problems
 
     def deliver(self, request: DeliveryRequest) -> Delivery:
         """Carry out a delivery."""
@@ -406,6 +582,12 @@ class Pipeline:
                 self.storage.put(archive, key)
             artifact = Artifact(key, self.storage.uri(key), self._size_of(key) or 0)
         return ExportOutcome(delivery, artifact.uri, artifact)
+
+
+def _is_of_the_destination(error: Exception) -> bool:
+    """Whether an error would meet the delivery of any other run too."""
+    everyones = RequestError | TransientError | OutcomeUnknownError | QuotaError
+    return isinstance(error, everyones) and not isinstance(error, DeliveryConflictError)
 
 
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:

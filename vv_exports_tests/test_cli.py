@@ -490,7 +490,7 @@ def test_demo_writes_its_files_and_says_so_again(tmp_path):
 # --- work that fails: exit code 1 -------------------------------------------------------------------------
 
 
-def test_broken_data_fails_the_work_and_nothing_is_delivered(tmp_path):
+def test_broken_data_fails_the_work_and_nothing_of_it_is_delivered(tmp_path):
     write_deployment(tmp_path)
     results = tmp_path / "archive/indexes/idx/prompt_runs/run_124/segment_results.jsonl"
     results.write_bytes(results.read_bytes()[:-5])
@@ -499,6 +499,7 @@ def test_broken_data_fails_the_work_and_nothing_is_delivered(tmp_path):
         ("export", "index", "idx", *TO),
         ("export", "run", "idx", "run_124"),
         ("automations", "run", "idx", "team"),
+        ("backfill", "idx", "team"),
     )
     for command in commands:
         said = run(tmp_path, *command)
@@ -508,8 +509,11 @@ def test_broken_data_fails_the_work_and_nothing_is_delivered(tmp_path):
         as_json = run(tmp_path, *command, "--json")
         assert as_json.code == 1
         assert "segment_results.jsonl, line 2" in json.dumps(as_json.document)
-    assert not list(tmp_path.glob("deliveries/**/*.parquet"))
-    assert not list(tmp_path.glob("deliveries/**/log"))
+    delivered = {path.parent.name for path in tmp_path.glob("deliveries/**/*.parquet")}
+    assert delivered == {"prompt_run_id=run_123"}, "an automation's runs do not wait for the broken one"
+    assert len(list(tmp_path.glob("deliveries/**/log"))) == 1, (
+        "an export is of all that it was asked for, or of nothing"
+    )
     export = run(tmp_path, "export", "index", "idx", *TO, "--json").document
     assert (export["status"], export["rows"]) == ("failed", None)
     assert "line 2" in export["error_message"]
@@ -651,7 +655,7 @@ print(json.dumps({"assets": len(assets), "sensors": sensors, "groups": len(group
 """
     )
     found = spawn(tmp_path, vv_exports.__file__, program=("-c", program)).document
-    assert (found["assets"], found["groups"]) == (200 * 4, 200)
+    assert (found["assets"], found["groups"]) == (200 * 5, 200)
     assert {f"idx_{number}__discovery" for number in range(200)} <= set(found["sensors"])
     assert {Path(path).name for _, path, *_ in found["touched"]} <= {"vv_exports.yaml"}
     assert [path.name for path in tmp_path.iterdir()] == ["vv_exports.yaml"]

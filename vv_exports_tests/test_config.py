@@ -479,12 +479,6 @@ class TestLookingUp:
         with pytest.raises(NotFoundError, match=r"index 'idx' has no automation 'teem'\. Did you mean 'team'\?"):
             loaded.automation("idx", "teem")
 
-    def test_a_schedule_is_warned_about_because_nothing_runs_it(self):
-        loaded = parsed(automation("destination_connector_id: conn_export, schedule: {cron: 0 3 * * *}"))
-        (warning,) = loaded.warnings()
-        assert warning.startswith("indexes.idx.automations.team.schedule: schedules are not run by this version")
-        assert parsed(automation("destination_connector_id: conn_export")).warnings() == []
-
 
 class TestSchedules:
     @pytest.mark.parametrize(

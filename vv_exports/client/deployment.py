@@ -10,6 +10,7 @@ import dagster as dg
 from vv_exports.config import Config, load_config
 from vv_exports.defs.assets import PARTITIONS_PER_RUN
 from vv_exports.defs.build import build_definitions
+from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.launches import close_abandoned, error_of, launch, open_instance
 from vv_exports.defs.partitions import stretches
 from vv_exports.errors import RunFailedError
@@ -42,13 +43,24 @@ class Deployment:
         """The same definitions as the code location's."""
         return build_definitions(self.pipeline)
 
-    def launch_stretches(self, index_id: str, run_ids: Sequence[str], assets: Sequence[dg.AssetKey]) -> list[str]:
-        """Materialize partitions of assets, many to a Dagster run. Returns the runs' ids; raises RunFailedError."""
-        launched = []
-        for first, last in stretches(self.instance, index_id, run_ids, PARTITIONS_PER_RUN):
-            run = launch(self.instance, self.definitions, assets, partitions=(first, last))
+    def launch_stretches(
+        self, index_id: str, run_ids: Sequence[str], asset: dg.AssetKey, limit: int = PARTITIONS_PER_RUN
+    ) -> list[str]:
+        """Materialize partitions of an asset, ``limit`` at most to a Dagster run. Returns the runs' ids.
+
+        A prompt run that fails does not keep the others from being tried. Raises RunFailedError at the end, or at once
+        where going on is of no use.
+        """
+        launched: list[str] = []
+        problems: list[str] = []
+        for first, last in stretches(self.instance, index_id, run_ids, limit):
+            run = launch(self.instance, self.definitions, [asset], partitions=(first, last))
             launched.append(run.run_id)
             if run.status != dg.DagsterRunStatus.SUCCESS:
                 message = error_of(self.instance, run.run_id) or f"it is {run.status.value}"
-                raise RunFailedError(f"{message} (Dagster run {run.run_id})")
+                problems.append(f"{message} (Dagster run {run.run_id})")
+                if PARTLY_FAILED not in run.tags:
+                    break
+        if problems:
+            raise RunFailedError("\n".join(problems))
         return launched

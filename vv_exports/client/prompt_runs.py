@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vv_exports.client.deployment import Deployment
 from vv_exports.defs.keys import asset_key
-from vv_exports.defs.partitions import sync_partitions
+from vv_exports.defs.partitions import known_run_ids, partitions_name, sync_partitions
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.snapshots.store import Snapshot
@@ -31,6 +31,15 @@ class ListedRun:
     snapshot: Snapshot | None
 
 
+@dataclass(frozen=True)
+class Prune:
+    """What a prune removed, or would: prompt runs that the source has no more. Deliveries are never touched."""
+
+    index_id: str
+    prompt_runs: tuple[str, ...]
+    files: int
+
+
 class PromptRuns:
     """The prompt runs of an index."""
 
@@ -41,6 +50,25 @@ class PromptRuns:
         """All runs, in the order (executed_at, run_id)."""
         pipeline = self._deployment.pipeline
         return [ListedRun(run, pipeline.store.current(index_id, run.run_id)) for run in pipeline.prompt_runs(index_id)]
+
+    def prune(self, index_id: str, *, dry_run: bool = False) -> Prune:
+        """Forget the prompt runs that are gone from the source: their partitions and the pipeline's snapshots of them.
+
+        What was delivered stays, at the destination and in its log.
+        """
+        pipeline, instance = self._deployment.pipeline, self._deployment.instance
+        there = {run.run_id for run in pipeline.prompt_runs(index_id)}
+        partitions = known_run_ids(instance, index_id)
+        gone = sorted((partitions | pipeline.catalogs.read(index_id).runs.keys()) - there)
+        if dry_run:
+            return Prune(index_id, tuple(gone), sum(pipeline.store.count_files(index_id, run_id) for run_id in gone))
+        files = sum(pipeline.store.forget(index_id, run_id) for run_id in gone)
+        if gone:
+            pipeline.catalogs.forget(index_id, gone)
+        for run_id in gone:
+            if run_id in partitions:
+                instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
+        return Prune(index_id, tuple(gone), files)
 
     def sync(self, index_id: str) -> Sync:
         """Discover runs, and take snapshots of those that are new or changed."""
@@ -57,6 +85,6 @@ class PromptRuns:
                 pipeline.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized
             )
         ]
-        launched = client.launch_stretches(index_id, wanted, [key])
+        launched = client.launch_stretches(index_id, wanted, key)
         finished = sum(run.deliverable for run in runs)
         return Sync(index_id, len(runs), finished, tuple(new), tuple(wanted), tuple(launched))

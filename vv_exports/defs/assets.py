@@ -12,10 +12,24 @@ import dagster as dg
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.export_runs import export_tags, root_run_id
 from vv_exports.defs.failures import step_failures
-from vv_exports.defs.io_managers import AutomationExport, OnDemandExport
-from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, asset_key, connector_key, group_of
-from vv_exports.defs.metadata import snapshot_metadata
-from vv_exports.defs.partitions import partitions_of, run_ids_of
+from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
+from vv_exports.defs.keys import (
+    EXPORTS,
+    SNAPSHOTS,
+    SOURCE_POOL,
+    asset_key,
+    connector_key,
+    destination_pool,
+    group_of,
+    reconciliation_name,
+)
+from vv_exports.defs.metadata import (
+    delivered_run_metadata,
+    materialization,
+    reconciliation_metadata,
+    snapshot_metadata,
+)
+from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
@@ -39,6 +53,7 @@ def index_assets(pipeline: Pipeline, index_id: str) -> list[dg.AssetsDefinition]
     return [
         _prompt_runs(pipeline, index_id),
         *(_automation(pipeline, index_id, name, config) for name, config in automations.items()),
+        *(_reconciliation(pipeline, index_id, name) for name in automations),
         _prompt_run_export(pipeline, index_id),
         _index_export(pipeline, index_id),
     ]
@@ -59,12 +74,13 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
         group_name=group_of(index_id),
         partitions_def=partitions_of(index_id),
         backfill_policy=_BACKFILL,
+        pool=SOURCE_POOL,
     )
-    def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[Sequence[Snapshot]]:
+    def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[SnapshotBatch]:
         with step_failures(context):
-            taken = pipeline.snapshots(pipeline.runs_named(index_id, run_ids_of(context.partition_keys)))
-            snapshots = [one.snapshot for one in taken]
-            return dg.Output(snapshots, data_version=dg.DataVersion(content_version(snapshots)))
+            batch = pipeline.snapshot_batch(index_id, run_ids_of(context.partition_keys))
+            version = dg.DataVersion(content_version(batch.snapshots))
+            return dg.Output(SnapshotBatch(index_id, batch), data_version=version)
 
     return prompt_runs
 
@@ -90,19 +106,55 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
         deps=[asset_key(index_id, "prompt_runs")],
         group_name=group_of(index_id),
         partitions_def=partitions_of(index_id),
-        backfill_policy=_BACKFILL,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=config.max_runs_per_delivery),
+        pool=destination_pool(index_id, name),
     )
     def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
         with step_failures(context):
             pipeline.check_enabled(index_id, name)
-            runs = pipeline.runs_named(index_id, run_ids_of(context.partition_keys))
-            snapshots = _snapshots(context, pipeline, runs)
-            return dg.Output(
-                AutomationExport(index_id, name, snapshots),
-                data_version=dg.DataVersion(content_version(snapshots)),
-            )
+            batch = pipeline.snapshot_batch(index_id, run_ids_of(context.partition_keys))
+            _log_fresh(context, pipeline, batch.taken)
+            version = dg.DataVersion(content_version(batch.snapshots))
+            return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
 
     return collection
+
+
+def _reconciliation(pipeline: Pipeline, index_id: str, name: str) -> dg.AssetsDefinition:
+    collection = asset_key(index_id, "exports", name)
+
+    @dg.multi_asset(
+        name=reconciliation_name(index_id, name),
+        outs={
+            "reconciliation": dg.AssetOut(
+                key=asset_key(index_id, "reconciliations", name),
+                dagster_type=dg.Nothing,
+                description=(
+                    f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
+                    "what is missing or changed, writes again what is damaged. Says what it found."
+                ),
+                kinds={"verify"},
+            )
+        },
+        deps=[dg.AssetDep(collection, partition_mapping=dg.AllPartitionMapping())],
+        group_name=group_of(index_id),
+        pool=destination_pool(index_id, name),
+    )
+    def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
+        with step_failures(context):
+            sync_partitions(context.instance, index_id, pipeline.prompt_runs(index_id))
+            found, snapshots, deliveries = pipeline.reconcile(index_id, name, context.run_id)
+            by_id = {snapshot.run_id: snapshot for snapshot in snapshots}
+            for delivery in deliveries:
+                for run in delivery.prompt_runs:
+                    metadata = delivered_run_metadata(run, delivery, by_id[run.run_id], pipeline.store)
+                    partition = partition_key(run.run_id)
+                    context.log_event(materialization(collection, partition, metadata, run.data_version))
+            if found.problems:
+                context.log.warning("%d prompt runs could not be put right: %s", len(found.problems), found.problems)
+            return dg.Output(None, metadata=reconciliation_metadata(found))
+
+    return reconciliation
 
 
 def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
@@ -237,20 +289,18 @@ def _request(
 def _snapshots(context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun]) -> list[Snapshot]:
     """Snapshots of the runs. Those that had to be taken show as materializations of ``prompt_runs`` too."""
     taken = pipeline.snapshots(runs)
-    for one in taken:
-        if one.fresh:
-            context.log_event(_taken_here(pipeline, one))
+    _log_fresh(context, pipeline, taken)
     return [one.snapshot for one in taken]
 
 
-def _taken_here(pipeline: Pipeline, taken: TakenSnapshot) -> dg.AssetMaterialization:
-    snapshot = taken.snapshot
-    return dg.AssetMaterialization(
-        asset_key=asset_key(snapshot.index_id, "prompt_runs"),
-        partition=partition_key(snapshot.run_id),
-        metadata=snapshot_metadata(snapshot, pipeline.store),
-        tags={"dagster/data_version": snapshot.data_version, "dagster/data_version_is_user_provided": "true"},
-    )
+def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, taken: Sequence[TakenSnapshot]) -> None:
+    for one in taken:
+        snapshot = one.snapshot
+        if one.fresh:
+            key = asset_key(snapshot.index_id, "prompt_runs")
+            metadata = snapshot_metadata(snapshot, pipeline.store)
+            partition = partition_key(snapshot.run_id)
+            context.log_event(materialization(key, partition, metadata, snapshot.data_version))
 
 
 def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Sequence[str]) -> None:

@@ -5,7 +5,8 @@ import dagster as dg
 from vv_exports.defs.assets import index_assets
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
 from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, connector_key
-from vv_exports.defs.sensors import discovery_sensor
+from vv_exports.defs.schedules import reconciliation_schedule
+from vv_exports.defs.sensors import delivery_sensor, discovery_sensor
 from vv_exports.pipeline import Pipeline
 
 
@@ -14,7 +15,15 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
     indexes = list(pipeline.config.indexes)
     return dg.Definitions(
         assets=[asset for index_id in indexes for asset in index_assets(pipeline, index_id)],
-        sensors=[discovery_sensor(pipeline, index_id) for index_id in indexes],
+        sensors=[
+            *(discovery_sensor(pipeline, index_id) for index_id in indexes),
+            *(delivery_sensor(pipeline, *automation) for automation in pipeline.automations()),
+        ],
+        schedules=[
+            schedule
+            for automation in pipeline.automations()
+            if (schedule := reconciliation_schedule(pipeline, *automation)) is not None
+        ],
         resources={
             SNAPSHOTS: SnapshotIOManager(pipeline),
             EXPORTS: ConnectorIOManager(pipeline),

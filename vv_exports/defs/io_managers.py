@@ -1,6 +1,6 @@
 """Connectors as IO managers: an asset says what to export, storing its output is the delivery."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -8,22 +8,37 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from vv_exports.defs.failures import step_failures
-from vv_exports.defs.metadata import delivered_run_metadata, export_metadata, snapshot_metadata
+from vv_exports.defs.metadata import (
+    Metadata,
+    add_partition_metadata,
+    delivered_run_metadata,
+    export_metadata,
+    log_materializations,
+    snapshot_metadata,
+)
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.log import DeliveredFile, read_log
 from vv_exports.domain.names import partition_key
-from vv_exports.errors import DeliveredDataError, NotFoundError
-from vv_exports.pipeline import ExportJob, Pipeline
+from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
+from vv_exports.pipeline import Batch, ExportJob, Pipeline
 from vv_exports.snapshots.store import Snapshot
 
 
 @dataclass(frozen=True)
+class SnapshotBatch:
+    """Output of ``prompt_runs``: the snapshots that could be taken."""
+
+    index_id: str
+    batch: Batch
+
+
+@dataclass(frozen=True)
 class AutomationExport:
-    """Output of an automation's asset: the snapshots that its collection should hold."""
+    """Output of an automation's asset: the snapshots that its collection should hold, as far as there are some."""
 
     index_id: str
     automation: str
-    snapshots: Sequence[Snapshot]
+    batch: Batch
 
 
 @dataclass(frozen=True)
@@ -39,12 +54,14 @@ class SnapshotIOManager(dg.IOManager):
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def handle_output(self, context: dg.OutputContext, obj: Sequence[Snapshot]) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: SnapshotBatch) -> None:
         """Report each snapshot on its partition, with its first rows as they are read back."""
         with step_failures(context):
-            for snapshot in obj:
-                metadata = snapshot_metadata(snapshot, self._pipeline.store)
-                context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))
+            metadata = {
+                partition_key(snapshot.run_id): snapshot_metadata(snapshot, self._pipeline.store)
+                for snapshot in obj.batch.snapshots
+            }
+            _report(context, metadata, "read", obj.batch.problems)
 
     def load_input(self, context: dg.InputContext) -> list[Snapshot]:
         """The current snapshots of the partitions that a downstream asset asks for."""
@@ -98,12 +115,14 @@ class ConnectorIOManager(dg.IOManager):
 
     def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
         pipeline = self._pipeline
-        request = pipeline.automation_delivery(obj.index_id, obj.automation, obj.snapshots, context.run_id)
-        delivery = pipeline.deliver(request)
-        snapshots = {snapshot.run_id: snapshot for snapshot in obj.snapshots}
-        for run in delivery.prompt_runs:
-            metadata = delivered_run_metadata(run, delivery, snapshots[run.run_id], pipeline.store)
-            context.step_context.add_asset_metadata(metadata, partition_key=partition_key(run.run_id))
+        deliveries, problems = pipeline.deliver_automation(obj.index_id, obj.automation, obj.batch, context.run_id)
+        snapshots = {snapshot.run_id: snapshot for snapshot in obj.batch.snapshots}
+        metadata = {
+            partition_key(run.run_id): delivered_run_metadata(run, delivery, snapshots[run.run_id], pipeline.store)
+            for delivery in deliveries
+            for run in delivery.prompt_runs
+        }
+        _report(context, metadata, "delivered", {**obj.batch.problems, **problems})
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline
@@ -116,7 +135,8 @@ class ConnectorIOManager(dg.IOManager):
                 continue
             (snapshot,) = job.snapshots
             metadata |= {"data_version": snapshot.data_version, "dagster/partition_row_count": segments}
-            context.step_context.add_asset_metadata(metadata, partition_key=partition_key(snapshot.run_id))
+            partition = partition_key(snapshot.run_id)
+            add_partition_metadata(context.step_context, context.asset_key, {partition: metadata})
 
     def _dataset(self, connector_id: str, subpath: str, files: Sequence[DeliveredFile]) -> ds.Dataset:
         filesystem, base = self._pipeline.connectors[connector_id].arrow_filesystem()
@@ -130,6 +150,18 @@ class ConnectorIOManager(dg.IOManager):
         schemas = [format_.inspect(path, filesystem) for path in paths]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
         return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
+
+
+def _report(
+    context: dg.OutputContext, metadata: Mapping[str, Metadata], what: str, problems: Mapping[str, Exception]
+) -> None:
+    """Of each partition what became of it; then fail if some failed."""
+    if len(problems) == 1 and not metadata:
+        raise next(iter(problems.values()))
+    if problems:
+        log_materializations(context.step_context, context.asset_key, metadata)
+        raise PartlyFailedError(what, len(metadata), problems)
+    add_partition_metadata(context.step_context, context.asset_key, metadata)
 
 
 def _stated(context: dg.InputContext, name: str) -> str:

@@ -1,6 +1,7 @@
 """Prompt runs as Dagster partitions: one definition for each index, one key for each finished run."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import dagster as dg
@@ -32,6 +33,15 @@ def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[
     return new
 
 
+def known_run_ids(instance: dg.DagsterInstance, index_id: str) -> set[str]:
+    """The prompt runs that have a partition. Partitions that somebody made up in the UI are left out."""
+    found = set()
+    for key in instance.get_dynamic_partitions(partitions_name(index_id)):
+        with suppress(ValueError):
+            found.add(run_id_from_partition_key(key))
+    return found
+
+
 def run_ids_of(keys: Iterable[str]) -> list[str]:
     """The prompt runs behind partition keys. Dagster hands keys over unordered.
 
@@ -56,7 +66,7 @@ def stretches(instance: dg.DagsterInstance, index_id: str, run_ids: Iterable[str
     A Dagster run covers a contiguous range in the order in which partitions were added.
     """
     order = {key: place for place, key in enumerate(instance.get_dynamic_partitions(partitions_name(index_id)))}
-    places = sorted(order[partition_key(run_id)] for run_id in run_ids)
+    places = sorted(order[key] for run_id in run_ids if (key := partition_key(run_id)) in order)
     keys: Sequence[str] = list(order)
     ranges: list[list[int]] = []
     for before, place in pairwise([-2, *places]):

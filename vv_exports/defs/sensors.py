@@ -1,29 +1,147 @@
-"""Discovery: finished prompt runs become partitions, so that the UI shows what can be exported."""
+"""The sensors: one for each index that discovers prompt runs, one for each automation that delivers them.
+
+What is to be done is decided elsewhere, from what there is and what the delivery log says; a sensor asks, and turns the
+answer into requests. It keeps no cursor: losing Dagster's database loses nothing and delivers nothing twice.
+"""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
-from vv_exports.defs.keys import asset_key
-from vv_exports.defs.partitions import sync_partitions
-from vv_exports.domain.names import dagster_name
+from vv_exports.automations.records import AutomationRecord, Pause
+from vv_exports.config import AutomationConfig
+from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
+from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
+from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
+from vv_exports.defs.switches import pause_in_force, set_switch
+from vv_exports.domain.names import partition_key
+from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.pipeline import Pipeline
 
-_INTERVAL_SECONDS = 30
+DELIVERY_INTERVAL_SECONDS = 10
+SNAPSHOTS_PER_RUN = 100
+_RUNS_PER_TICK = 10
+_NAMED = 5
 
 
 def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
-    """Looks for finished runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
+    """Looks for new and changed runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
+    key = asset_key(index_id, "prompt_runs")
 
     @dg.sensor(
-        name=f"{dagster_name(index_id)}__discovery",
-        description=f"Adds a partition for each finished prompt run of index {index_id}.",
-        target=dg.AssetSelection.assets(asset_key(index_id, "prompt_runs")),
+        name=discovery_sensor_name(index_id),
+        description=(
+            f"Adds a partition for each finished prompt run of index {index_id}, and has those read that an automation "
+            "follows and that are new or changed."
+        ),
+        target=dg.AssetSelection.assets(key),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=_INTERVAL_SECONDS,
+        minimum_interval_seconds=pipeline.config.index(index_id).discovery_interval_seconds,
     )
-    def discovery(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         runs = pipeline.prompt_runs(index_id)
         new = sync_partitions(context.instance, index_id, runs)
-        finished = sum(run.deliverable for run in runs)
-        return dg.SkipReason(f"{len(new)} new of {finished} finished prompt runs; {len(runs)} in all.")
+        now = pipeline.clock()
+        pipeline.following.begin(index_id, runs, now)
+        lost = _mark_gone(pipeline, context.instance, index_id, runs)
+        wanted = pipeline.following.wanted(index_id, runs, pipeline.source, now)
+        said = f"{len(new)} new of {sum(run.deliverable for run in runs)} finished prompt runs; {len(runs)} in all."
+        if wanted.failing:
+            said += f" {len(wanted.failing)} could not be read and are tried again: {_few(wanted.failing)}."
+        if lost:
+            said += f" {len(lost)} are gone from the source: {_few(lost)}."
+        requests: list[dg.RunRequest] = []
+        if wanted.due:
+            tags = snapshot_tags(index_id)
+            waits = reason_to_wait(context.instance, tags, now)
+            said += f" {len(wanted.due)} are to be read. {waits or ''}"
+            if waits is None:
+                ranges = stretches(context.instance, index_id, wanted.due, SNAPSHOTS_PER_RUN)
+                requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else dg.SkipReason(said),
+            asset_events=[
+                dg.AssetObservation(
+                    asset_key=key,
+                    partition=partition_key(run_id),
+                    metadata={"gone_from_source": True, "missed_at": dg.MetadataValue.timestamp(now)},
+                )
+                for run_id in lost
+            ],
+        )
 
     return discovery
+
+
+def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.SensorDefinition:
+    """Delivers what an automation's collection lacks. Its switch is the automation's pause."""
+    key = asset_key(index_id, "exports", name)
+    sensor_name = delivery_sensor_name(index_id, name)
+    active = config.enabled and not config.paused
+    state = "It is disabled in the configuration." if not config.enabled else "It is paused in the configuration."
+
+    @dg.sensor(
+        name=sensor_name,
+        description=(
+            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. Switched off, it "
+            f"keeps its place.{'' if active else f' {state}'}"
+        ),
+        target=dg.AssetSelection.assets(key),
+        default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
+        minimum_interval_seconds=DELIVERY_INTERVAL_SECONDS,
+    )
+    def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        if not config.enabled:
+            return dg.SkipReason("Disabled in the configuration; set `enabled: true` to let it deliver.")
+        record = pipeline.following.record(index_id, name)
+        pause = _pause(record, config, context.instance, sensor_name)
+        if pause is not None:
+            return dg.SkipReason(f"Paused by {pause.by}: {pause.reason}. It keeps its place.")
+        if record.beginning() is None:
+            return dg.SkipReason("It begins when the index was looked at for the first time.")
+        now = pipeline.clock()
+        todo = pipeline.following.backlog(index_id, name, now)
+        said = _said(len(todo.due), "to be delivered")
+        for what, run_ids in (("held", todo.held), ("failing", todo.failing), ("gone before delivery", todo.gone)):
+            if run_ids:
+                said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
+        if not todo.due:
+            return dg.SkipReason(said)
+        waits = reason_to_wait(context.instance, {"vv_exports/automation": f"{index_id}/{name}"}, now)
+        if waits is not None:
+            return dg.SkipReason(f"{said} {waits}")
+        ranges = stretches(context.instance, index_id, todo.due, config.max_runs_per_delivery)
+        tags = delivery_tags(index_id, name, config.destination_connector_id)
+        return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
+
+    return delivery
+
+
+def _pause(
+    record: AutomationRecord, config: AutomationConfig, instance: dg.DagsterInstance, sensor: str
+) -> Pause | None:
+    """Why the automation waits. Makes the switch and the record say the same, whichever of them was changed."""
+    recorded = record.state().pause
+    pause = pause_in_force(config, recorded, instance, sensor)
+    if recorded is not None and pause is None:
+        record.resume()
+    elif recorded is not None:
+        set_switch(instance, sensor, on=False)
+    return pause
+
+
+def _mark_gone(pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, runs: Sequence[PromptRun]) -> list[str]:
+    """Mark runs that we know and the source has no more. Nothing is deleted, here or at a destination."""
+    there = {run.run_id for run in runs}
+    known = known_run_ids(instance, index_id) | pipeline.catalogs.read(index_id).runs.keys()
+    return pipeline.catalogs.mark_gone(index_id, known - there, pipeline.clock())
+
+
+def _said(count: int, what: str) -> str:
+    return f"{count} prompt run{'' if count == 1 else 's'} {what}."
+
+
+def _few(run_ids: Sequence[str]) -> str:
+    more = f" and {len(run_ids) - _NAMED} more" if len(run_ids) > _NAMED else ""
+    return ", ".join(run_ids[:_NAMED]) + more

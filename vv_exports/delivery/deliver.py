@@ -59,6 +59,8 @@ class DeliveryRequest:
     format: Format
     snapshots: Sequence[Snapshot]
     dagster_run_id: str | None = None
+    damaged: frozenset[str] = frozenset()
+    """Paths of committed files that were found to be of another content: they are written again."""
     destination_uri: str | None = None
     """Set where the files move on from the connector, as a download's do."""
 
@@ -114,11 +116,16 @@ class Delivery:
 
 
 def is_delivered(state: LogState, snapshot: Snapshot, format_name: str) -> bool:
-    """Whether a destination holds this content in this format already."""
-    held = state.runs.get(snapshot.run_id)
+    """Whether a destination holds a snapshot's content in this format already."""
+    return holds(state, snapshot.run_id, snapshot.data_version, snapshot.status, format_name)
+
+
+def holds(state: LogState, run_id: str, data_version: str, status: str, format_name: str) -> bool:
+    """Whether a destination holds this content of a run in this format already."""
+    held = state.runs.get(run_id)
     return (
         held is not None
-        and (held.run.data_version, held.run.status) == (snapshot.data_version, snapshot.status)
+        and (held.run.data_version, held.run.status) == (data_version, status)
         and held.entry.provenance.format == format_name
         and held.entry.provenance.layout_version == LAYOUT_VERSION
     )
@@ -312,7 +319,8 @@ class _Attempt:
         top = f"{self.request.subpath}/"
         folders = [f"{top}{table_folder(table, snapshot.prompt_id, snapshot.run_id)}" for table in _TABLES]
         found = (file for folder in folders for file in self.request.connector.files(folder))
-        return {file.key.removeprefix(top): file.size for file in found}
+        sizes = {file.key.removeprefix(top): file.size for file in found}
+        return {path: size for path, size in sizes.items() if path not in self.request.damaged}
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)

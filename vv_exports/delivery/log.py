@@ -123,6 +123,11 @@ class LogState:
         """All files that are committed now."""
         return [file for run in self.runs.values() for file in run.files]
 
+    def copy(self) -> "LogState":
+        """The same state, to move on from while others still use this one."""
+        given_up = {run_id: set(paths) for run_id, paths in self.given_up.items()}
+        return LogState(self.next_sequence, dict(self.runs), list(self.entries), given_up)
+
     def apply(self, entry: LogEntry) -> None:
         """Move on by one entry."""
         by_run: dict[str, list[DeliveredFile]] = {}

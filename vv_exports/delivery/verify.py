@@ -1,6 +1,7 @@
 """Re-reading what a destination's log says is there."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vv_exports.connectors.base import Connector
@@ -26,7 +27,7 @@ def verify(connector: Connector, subpath: str) -> Verification:
     state = read_log(connector, subpath)
     if not state.entries:
         raise NotFoundError(f"{connector.uri(subpath)} has no delivery log; nothing was ever delivered there")
-    problems = {file: p for file in state.files if (p := _problem(connector, subpath, file)) is not None}
+    problems = damaged_files(connector, subpath, state.files)
     if problems:
         # A delivery that committed meanwhile has removed what it superseded.
         state = read_log(connector, subpath, state)
@@ -38,6 +39,11 @@ def verify(connector: Connector, subpath: str) -> Verification:
         sum(file.bytes for file in state.files),
         tuple(problems[file] for file in state.files if file in problems),
     )
+
+
+def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
+    """Those of a destination's files that are not there, or are not what was delivered, and how."""
+    return {file: problem for file in files if (problem := _problem(connector, subpath, file)) is not None}
 
 
 def destinations(connector: Connector, below: str = "") -> list[str]:

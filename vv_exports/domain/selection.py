@@ -43,22 +43,26 @@ def chosen_runs(runs: Iterable[PromptRun], wanted: Sequence[str] | None, *, inde
 
 
 def eligible_runs(
-    runs: Iterable[PromptRun], *, on_status: Collection[str], partial: str, released: Collection[str] = ()
+    runs: Iterable[PromptRun], *, on_status: Collection[str], partial: str, delivered: Collection[str] = ()
 ) -> list[PromptRun]:
-    """The runs that an automation delivers by itself.
-
-    ``on_status`` are the statuses it takes; ``partial: hold`` keeps back those that are completed_with_failures,
-    except the ones that somebody released. A run that is not finished is never delivered.
-    """
+    """The runs that an automation delivers by itself. A run that is not finished is never delivered."""
     return [
         run
         for run in runs
         if run.deliverable
-        and (
-            run.run_id in released
-            or (run.status in on_status and not (partial == "hold" and run.status == RunStatus.COMPLETED_WITH_FAILURES))
-        )
+        and takes(run.status, on_status=on_status, partial=partial, delivered=run.run_id in delivered)
     ]
+
+
+def takes(status: str, *, on_status: Collection[str], partial: str, delivered: bool) -> bool:
+    """Whether an automation delivers runs of a status by itself.
+
+    ``on_status`` are the statuses it takes; ``partial: hold`` keeps back those that are completed_with_failures. What
+    was delivered before, or released by somebody, is kept up to date.
+    """
+    if status not in on_status:
+        return False
+    return delivered or partial == "deliver" or status != RunStatus.COMPLETED_WITH_FAILURES
 
 
 def missing_message(what: str, missing: Sequence[str], existing: Collection[str], where: str) -> str:

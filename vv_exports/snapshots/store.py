@@ -147,6 +147,12 @@ class SnapshotStore:
         current = self.current(run.index_id, run.run_id)
         return current if current is not None and current.revision == note.revision else None
 
+    def fingerprint(self, snapshot: Snapshot) -> str | None:
+        """What the run looked like when this snapshot was last found to be its content; None where that is unknown."""
+        data = self._storage.read(f"{_folder(snapshot.index_id, snapshot.run_id)}/fingerprint.json")
+        note = msgspec.json.decode(data, type=_Note) if data is not None else None
+        return note.fingerprint if note is not None and note.revision == snapshot.revision else None
+
     def take(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
         """Read a run and keep it. The same content as the current snapshot gives the current snapshot.
 
@@ -213,6 +219,16 @@ class SnapshotStore:
         note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
         self._storage.put(note, f"{folder}/fingerprint.json")
         return current
+
+    def count_files(self, index_id: str, run_id: str) -> int:
+        """How many files are kept of a run."""
+        return len(self._storage.files(_folder(index_id, run_id)))
+
+    def forget(self, index_id: str, run_id: str) -> int:
+        """Delete all that is kept of a run. Returns the number of files."""
+        keys = [file.key for file in self._storage.files(_folder(index_id, run_id))]
+        self._storage.delete(keys)
+        return len(keys)
 
     def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:
         """The Arrow schema of one table of a snapshot."""

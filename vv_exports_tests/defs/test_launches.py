@@ -129,7 +129,7 @@ def test_a_partition_typed_by_hand_for_no_run_fails_and_says_why(client, folder,
     assert written_files(folder) == {}
 
 
-def test_a_range_with_runs_that_may_not_be_exported_names_them_all_and_writes_nothing(client, folder):
+def test_a_range_with_runs_that_may_not_be_exported_names_them_all_and_delivers_the_others(client, folder):
     write_run(folder / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", status="processing")
     for path in (folder / "archive/indexes/idx/prompt_runs/run_2").iterdir():
         path.unlink()
@@ -138,8 +138,10 @@ def test_a_range_with_runs_that_may_not_be_exported_names_them_all_and_writes_no
     assert "run_1" in message
     assert "processing" in message
     assert "run_2" in message
-    assert written_files(folder) == {}
-    assert client.automations.run("idx", "team").delivered == ("run_0",), "what is gone does not stop the others"
+    assert set(client.pipeline.collection("idx", "team").runs) == {"run_0"}
+    delivered = client.instance.get_materialized_partitions(asset_key("idx", "exports", "team"))
+    assert delivered == {"run_0"}, "what fails does not show as delivered, and what is delivered does"
+    assert client.automations.run("idx", "team").already_delivered == ("run_0",)
 
 
 def test_an_interrupt_ends_the_run_and_reaches_the_caller(client, monkeypatch):

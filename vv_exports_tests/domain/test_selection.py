@@ -65,26 +65,27 @@ def test_runs_that_do_not_exist_are_named_with_what_is_near():
 
 
 @pytest.mark.parametrize(
-    ("on_status", "partial", "released", "expected"),
+    ("on_status", "partial", "delivered", "expected"),
     [
         (_ALL, "deliver", (), ["completed", "completed_with_failures"]),
         (_ALL, "hold", (), ["completed"]),
         (_ALL, "hold", ["completed_with_failures"], ["completed", "completed_with_failures"]),
         (["completed"], "deliver", (), ["completed"]),
+        (["completed"], "deliver", ["completed_with_failures"], ["completed"]),
         (["completed_with_failures"], "deliver", (), ["completed_with_failures"]),
         (["completed_with_failures"], "hold", (), []),
         ([], "deliver", (), []),
         ([str(status) for status in RunStatus], "deliver", (), ["completed", "completed_with_failures"]),
     ],
 )
-def test_what_an_automation_takes_by_itself(on_status, partial, released, expected):
-    assert _ids(eligible_runs(EACH, on_status=on_status, partial=partial, released=released)) == expected
+def test_what_an_automation_takes_by_itself(on_status, partial, delivered, expected):
+    assert _ids(eligible_runs(EACH, on_status=on_status, partial=partial, delivered=delivered)) == expected
 
 
 @pytest.mark.parametrize("status", sorted(set(RunStatus) - DELIVERABLE))
-def test_a_released_run_that_is_being_run_again_waits(status):
+def test_a_delivered_run_that_is_being_run_again_waits(status):
     runs = [_run("r", status)]
-    assert eligible_runs(runs, on_status=_ALL, partial="deliver", released=["r"]) == []
+    assert eligible_runs(runs, on_status=_ALL, partial="deliver", delivered=["r"]) == []
 
 
 def test_a_message_about_thousands_of_names_stays_short():

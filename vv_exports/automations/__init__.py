@@ -1,0 +1,1 @@
+"""What an automation has to do, and what is remembered of it beside its collection's log."""

@@ -1,0 +1,117 @@
+"""What is remembered of an automation in the pipeline's storage: where it began, whether it is paused, what failed.
+
+It outlives Dagster's database. What is delivered is not among it: the collection's log says that.
+
+Layout::
+
+    automations/<index>/<automation>/begin.json.zst            which runs were there before it; written once
+    automations/<index>/<automation>/state/<version>.json.zst  pause and failures
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.versions import VersionedDocument, packed, unpacked
+from vv_exports.domain.failures import Problem, problem_of
+from vv_exports.domain.names import path_segment
+
+
+class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an automation began. ``history`` are the runs that were finished then: delivering them is a backfill's
+    work. Empty where it began at the beginning."""
+
+    began_at: datetime
+    start: Literal["now", "beginning"]
+    history: frozenset[str]
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an automation waits. ``by`` says who paused it: a user, or the automation itself."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """Pause and failures. ``failing`` is what the last delivery failed with, None after one that did not fail;
+    ``problems`` are of single runs."""
+
+    pause: Pause | None = None
+    failing: Problem | None = None
+    problems: dict[str, Problem] = {}
+
+
+class AutomationRecord:
+    """The record of one automation."""
+
+    def __init__(self, storage: Connector, index_id: str, automation: str) -> None:
+        self._storage = storage
+        folder = f"automations/{path_segment(index_id)}/{path_segment(automation)}"
+        self._beginning_key = f"{folder}/begin.json.zst"
+        self._state = VersionedDocument(storage, f"{folder}/state", Remembered, Remembered)
+        self._beginning: Beginning | None = None
+
+    def beginning(self) -> Beginning | None:
+        """Where it began; None where it did not begin yet."""
+        if self._beginning is None:
+            data = self._storage.read(self._beginning_key)
+            if data is not None:
+                self._beginning = unpacked(data, Beginning)
+        return self._beginning
+
+    def begin(self, start: Literal["now", "beginning"], finished: Iterable[str], now: datetime) -> Beginning:
+        """Begin, unless it began before. ``finished`` are the runs that are there already."""
+        found = self.beginning()
+        if found is None:
+            history = frozenset(finished) if start == "now" else frozenset()
+            self._storage.create(self._beginning_key, packed(Beginning(began_at=now, start=start, history=history)))
+            found = self.beginning()
+        if found is None:
+            raise RuntimeError(f"{self._storage.uri(self._beginning_key)} was written and is not there")
+        return found
+
+    def state(self) -> Remembered:
+        """Pause and failures."""
+        return self._state.read()
+
+    def pause(self, by: str, reason: str, now: datetime) -> None:
+        """Pause it. One that is paused already stays so, for its first reason."""
+        pause = Pause(at=now, by=by, reason=reason)
+        self._state.update(lambda state: None if state.pause else msgspec.structs.replace(state, pause=pause))
+
+    def resume(self) -> bool:
+        """Lift a pause, and forget what failed before it. False where there was none."""
+        was_paused = self.state().pause is not None
+        self._state.update(lambda state: Remembered() if state != Remembered() else None)
+        return was_paused
+
+    def succeeded(self, delivered: Iterable[str], problems: Mapping[str, BaseException], now: datetime) -> None:
+        """A delivery was made, without the runs in ``problems``."""
+        done = set(delivered)
+
+        def after(state: Remembered) -> Remembered | None:
+            kept = {run_id: problem for run_id, problem in state.problems.items() if run_id not in done}
+            for run_id, error in problems.items():
+                kept[run_id] = problem_of(error, state.problems.get(run_id), now)
+            changed = msgspec.structs.replace(state, failing=None, problems=kept)
+            return changed if changed != state else None
+
+        self._state.update(after)
+
+    def failed(self, error: BaseException, pause_after: int | None, now: datetime) -> None:
+        """A delivery failed as a whole. After ``pause_after`` permanent failures of one kind in a row it pauses."""
+
+        def after(state: Remembered) -> Remembered:
+            failing = problem_of(error, state.failing, now)
+            pause = state.pause
+            if pause is None and failing.permanent and pause_after is not None and failing.attempts >= pause_after:
+                reason = f"{failing.attempts} failures in a row of the same kind, {failing.kind}: {failing.message}"
+                pause = Pause(at=now, by="itself", reason=reason)
+            return Remembered(pause=pause, failing=failing, problems=state.problems)
+
+        self._state.update(after)

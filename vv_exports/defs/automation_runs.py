@@ -1,0 +1,66 @@
+"""Dagster runs that sensors ask for: their tags, and whether there is one under way or one just failed.
+
+A sensor keeps no list of what it asked for. While one of its runs is under way it waits, and afterwards it looks at
+what is still to be done.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from vv_exports.defs.failures import PARTLY_FAILED
+from vv_exports.defs.launches import error_of
+from vv_exports.domain.failures import wait_after
+
+_LOOKED_AT = 12
+_OVER = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
+
+
+def snapshot_tags(index_id: str) -> dict[str, str]:
+    """Of runs that take snapshots of an index's runs."""
+    return {"vv_exports/snapshots_of": index_id}
+
+
+def delivery_tags(index_id: str, automation: str, connector_id: str) -> dict[str, str]:
+    """Of runs that deliver an automation's backlog."""
+    return {"vv_exports/automation": f"{index_id}/{automation}", "vv_exports/connector": connector_id}
+
+
+def requests_of(asset: dg.AssetKey, ranges: list[tuple[str, str]], tags: Mapping[str, str]) -> list[dg.RunRequest]:
+    """One run for each range of partitions."""
+    return [
+        dg.RunRequest(
+            asset_selection=[asset],
+            tags={
+                **tags,
+                **_NO_RETRY,
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
+            },
+        )
+        for first, last in ranges
+    ]
+
+
+def reason_to_wait(instance: dg.DagsterInstance, tags: Mapping[str, str], now: datetime) -> str | None:
+    """Why no run should be asked for now: one is under way, or the last ones failed a moment ago."""
+    records = instance.get_run_records(dg.RunsFilter(tags=dict(tags)), limit=_LOOKED_AT)
+    under_way = [record for record in records if record.dagster_run.status not in _OVER]
+    if under_way:
+        run = under_way[-1].dagster_run
+        return f"Dagster run {run.run_id} is under way ({run.status.value})."
+    failures = 0
+    for record in records:
+        if record.dagster_run.status == dg.DagsterRunStatus.SUCCESS or PARTLY_FAILED in record.dagster_run.tags:
+            break
+        failures += 1
+    if failures:
+        last = records[0]
+        ended = datetime.fromtimestamp(last.end_time or last.update_timestamp.timestamp(), UTC)
+        again = ended + wait_after(failures)
+        if now < again:
+            error = error_of(instance, last.dagster_run.run_id) or last.dagster_run.status.value
+            return f"{failures} failed in a row; the next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {error}"
+    return None

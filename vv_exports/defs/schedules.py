@@ -1,0 +1,36 @@
+"""The schedules: one for each automation that has one, which puts its collection right by the clock."""
+
+import dagster as dg
+
+from vv_exports.config import AutomationConfig
+from vv_exports.defs.keys import asset_key, delivery_sensor_name, reconciliation_name
+from vv_exports.defs.switches import pause_in_force
+from vv_exports.pipeline import Pipeline
+
+
+def reconciliation_schedule(
+    pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig
+) -> dg.ScheduleDefinition | None:
+    """None where the configuration has none. Of ticks that were missed, Dagster makes up for the last one."""
+    if config.schedule is None:
+        return None
+    active = config.enabled and not config.paused
+
+    @dg.schedule(
+        name=reconciliation_name(index_id, name),
+        description=f"Puts the collection of automation {name} of index {index_id} right by the clock.",
+        target=dg.AssetSelection.assets(asset_key(index_id, "reconciliations", name)),
+        cron_schedule=config.schedule.cron,
+        execution_timezone=config.schedule.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED,
+    )
+    def reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        recorded = pipeline.following.record(index_id, name).state().pause
+        pause = pause_in_force(config, recorded, context.instance, delivery_sensor_name(index_id, name))
+        if not config.enabled:
+            return dg.SkipReason("The automation is disabled in the configuration.")
+        if pause is not None:
+            return dg.SkipReason(f"The automation is paused by {pause.by}: {pause.reason}.")
+        return dg.RunRequest()
+
+    return reconciliation

@@ -1,0 +1,45 @@
+"""What failed, how often, and when it is tried again. Pure: the clock is an argument."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from vv_exports.errors import OutcomeUnknownError, QuotaError, TransientError
+
+_FIRST_WAIT = timedelta(minutes=1)
+_LONGEST_WAIT = timedelta(hours=6)
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that keeps failing. ``kind`` is the error's class; ``attempts`` count those of one kind in a row."""
+
+    kind: str
+    message: str
+    permanent: bool
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+
+    @property
+    def again_at(self) -> datetime:
+        """When it is tried again: after a minute, then twice as long each time, at most six hours."""
+        return self.last_at + wait_after(self.attempts)
+
+
+def problem_of(error: BaseException, before: Problem | None, now: datetime) -> Problem:
+    """The problem that an error is, after what failed before."""
+    same = before is not None and before.kind == type(error).__name__
+    return Problem(
+        kind=type(error).__name__,
+        message=str(error) or type(error).__name__,
+        permanent=not isinstance(error, TransientError | OutcomeUnknownError | QuotaError),
+        attempts=before.attempts + 1 if same and before is not None else 1,
+        first_at=before.first_at if same and before is not None else now,
+        last_at=now,
+    )
+
+
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait after so many attempts in a row."""
+    doublings = min(attempts - 1, 20)
+    return min(_LONGEST_WAIT, _FIRST_WAIT * (1 << doublings))

@@ -1,0 +1,100 @@
+"""The snapshots of an index at a glance, in one file, so that no look at an index opens a file for each of its runs.
+
+An index over the snapshot store, which stays the truth: an entry that is missing costs one look at the store.
+
+Layout in the pipeline's storage: ``catalogs/<index>/<version>.json.zst``.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.versions import VersionedDocument
+from vv_exports.domain.failures import Problem
+from vv_exports.domain.names import path_segment
+from vv_exports.snapshots.store import Snapshot
+
+
+class CatalogedRun(msgspec.Struct, frozen=True, array_like=True):
+    """The current snapshot of a run. ``fingerprint`` is what the run looked like when it was read."""
+
+    executed_at: datetime
+    status: str
+    data_version: str
+    fingerprint: str
+
+
+class IndexCatalog(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an index's runs, each by run id: snapshots, readings that failed, when a run was first missed
+    at the source."""
+
+    runs: dict[str, CatalogedRun] = {}
+    problems: dict[str, Problem] = {}
+    gone: dict[str, datetime] = {}
+
+
+class Catalogs:
+    """The catalogs of all indexes."""
+
+    def __init__(self, storage: Connector) -> None:
+        self._storage = storage
+        self._documents: dict[str, VersionedDocument[IndexCatalog]] = {}
+
+    def read(self, index_id: str) -> IndexCatalog:
+        """The catalog of an index."""
+        return self._document(index_id).read()
+
+    def record(
+        self, index_id: str, taken: Iterable[tuple[Snapshot, str]], problems: Mapping[str, Problem] | None = None
+    ) -> None:
+        """Note snapshots, each with the run's fingerprint, and readings that failed."""
+        rows = {
+            snapshot.run_id: CatalogedRun(snapshot.executed_at, snapshot.status, snapshot.data_version, fingerprint)
+            for snapshot, fingerprint in taken
+        }
+        failed = dict(problems or {})
+
+        def merged(catalog: IndexCatalog) -> IndexCatalog | None:
+            runs = {run_id: row for run_id, row in rows.items() if catalog.runs.get(run_id) != row}
+            over = rows.keys() & catalog.problems.keys()
+            if not runs and not over and not failed:
+                return None
+            kept = {run_id: problem for run_id, problem in catalog.problems.items() if run_id not in over}
+            return msgspec.structs.replace(catalog, runs=catalog.runs | runs, problems=kept | failed)
+
+        self._document(index_id).update(merged)
+
+    def mark_gone(self, index_id: str, missing: Iterable[str], now: datetime) -> list[str]:
+        """Make ``missing`` all that is marked as gone from the source. Returns those that were not marked before."""
+        wanted = set(missing)
+        new: list[str] = []
+
+        def marked(catalog: IndexCatalog) -> IndexCatalog | None:
+            new[:] = sorted(wanted - catalog.gone.keys())
+            if catalog.gone.keys() == wanted:
+                return None
+            return msgspec.structs.replace(catalog, gone={one: catalog.gone.get(one, now) for one in sorted(wanted)})
+
+        self._document(index_id).update(marked)
+        return new
+
+    def forget(self, index_id: str, run_ids: Iterable[str]) -> None:
+        """Remove runs."""
+        over = set(run_ids)
+
+        def without(catalog: IndexCatalog) -> IndexCatalog:
+            return IndexCatalog(
+                runs={run_id: row for run_id, row in catalog.runs.items() if run_id not in over},
+                problems={run_id: problem for run_id, problem in catalog.problems.items() if run_id not in over},
+                gone={run_id: since for run_id, since in catalog.gone.items() if run_id not in over},
+            )
+
+        self._document(index_id).update(without)
+
+    def _document(self, index_id: str) -> VersionedDocument[IndexCatalog]:
+        if index_id not in self._documents:
+            folder = f"catalogs/{path_segment(index_id)}"
+            self._documents[index_id] = VersionedDocument(self._storage, folder, IndexCatalog, IndexCatalog)
+        return self._documents[index_id]
