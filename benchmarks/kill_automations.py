@@ -26,7 +26,7 @@ import yaml
 from vv_exports_tests.archives import write_run
 
 ROOT = Path(__file__).parents[1]
-KINDS = {"code server": "api grpc", "run": "execute_run"}
+KINDS = {"code server": "api grpc", "run": "multiprocessing.spawn"}
 CONFIG = {
     "source": {"kind": "local_archive", "path": "archive"},
     "storage": "storage",

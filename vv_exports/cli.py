@@ -397,10 +397,11 @@ def runs_prune(console: Console, index: str, dry_run: bool) -> None:
     pruned = _client().prompt_runs.prune(index, dry_run=dry_run)
     if console.as_json:
         console.document(pruned)
+    verb = "would forget" if dry_run else "forgot"
     listed = "".join(f"\n  {run_id}" for run_id in pruned.prompt_runs)
     console.line(
-        f"{'would forget' if dry_run else 'forgot'} {len(pruned.prompt_runs)} prompt runs of {index} that are gone from "
-        f"the source, and {pruned.files} files of the pipeline's own; what was delivered stays{listed}"
+        f"{verb} {len(pruned.prompt_runs)} prompt runs of {index} that are gone from the source, and {pruned.files} "
+        f"files of the pipeline's own; what was delivered stays{listed}"
     )
 
 

@@ -59,7 +59,7 @@ class Deployment:
             if run.status != dg.DagsterRunStatus.SUCCESS:
                 message = error_of(self.instance, run.run_id) or f"it is {run.status.value}"
                 problems.append(f"{message} (Dagster run {run.run_id})")
-                if PARTLY_FAILED not in run.tags:
+                if not PARTLY_FAILED.keys() <= run.tags.keys():
                     break
         if problems:
             raise RunFailedError("\n".join(problems))

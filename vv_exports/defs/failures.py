@@ -10,15 +10,15 @@ import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 
 from vv_exports.defs.launches import launched_here
-from vv_exports.errors import OutcomeUnknownError, PartlyFailedError, TransientError, VVExportsError
+from vv_exports.errors import OutcomeUnknownError, TransientError, VVExportsError
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Waits of 10, 30 and 70 s, each up to 10 s shorter or longer. What a second mends, the source and the connectors have
 tried again themselves; this is for a server's restart, or a limit by the minute. Jitter, since an outage fails many
 runs at the same moment, which should not come back at the same moment; not FULL, which may hardly wait three times."""
 
-PARTLY_FAILED = "vv_exports/partly_failed"
-"""Tag of a run that did its work but for some prompt runs, which are tried again by themselves."""
+PARTLY_FAILED = {"vv_exports/partly_failed": "true"}
+"""Tags of a run that failed for some prompt runs alone. These are tried again by themselves, and nothing waits."""
 
 _STAYS_FAILED = {"dagster/retry_on_asset_or_op_failure": "false"}
 """Unlike ``dagster/max_retries: 0`` it leaves the retry of a crashed worker: launching a run again copies its tags."""
@@ -45,8 +45,7 @@ def step_failures(context: dg.AssetExecutionContext | dg.OutputContext) -> Itera
         raise dg.Failure(str(error), allow_retries=False) from error
     except VVExportsError as error:
         step = _step_of(context)
-        partly = {PARTLY_FAILED: "true"} if isinstance(error, PartlyFailedError) else {}
-        step.instance.add_run_tags(step.run_id, _STAYS_FAILED | partly)
+        step.instance.add_run_tags(step.run_id, _STAYS_FAILED)
         raise dg.Failure(str(error), allow_retries=False) from error
 
 

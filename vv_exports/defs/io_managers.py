@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from vv_exports.defs.failures import step_failures
+from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.metadata import (
     Metadata,
     add_partition_metadata,
@@ -156,6 +156,8 @@ def _report(
     context: dg.OutputContext, metadata: Mapping[str, Metadata], what: str, problems: Mapping[str, Exception]
 ) -> None:
     """Of each partition what became of it; then fail if some failed."""
+    if problems:
+        context.step_context.instance.add_run_tags(context.run_id, PARTLY_FAILED)
     if len(problems) == 1 and not metadata:
         raise next(iter(problems.values()))
     if problems:

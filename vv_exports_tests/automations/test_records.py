@@ -1,0 +1,73 @@
+"""What is remembered of an automation outlives the process and Dagster's database."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from vv_exports.automations.records import AutomationRecord
+from vv_exports.connectors.local import LocalConnector
+from vv_exports.errors import CredentialsError, SourceDataError, TransientError
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalConnector("storage", tmp_path, make_root=True)
+
+
+def record(storage, name="team"):
+    return AutomationRecord(storage, "idx/ä", name)
+
+
+def test_an_automation_begins_once_with_what_was_there_then(storage):
+    assert record(storage).beginning() is None
+    begun = record(storage).begin("now", ["a", "b"], NOW)
+    assert begun.history == {"a", "b"}
+    assert record(storage).begin("beginning", ["a", "b", "c"], NOW + timedelta(days=1)) == begun
+    assert record(storage, "other").begin("beginning", ["a"], NOW).history == frozenset()
+
+
+def test_a_pause_keeps_its_first_reason_until_it_is_lifted(storage):
+    record(storage).pause("ann", "share moves", NOW)
+    record(storage).pause("bob", "another", NOW)
+    assert (record(storage).state().pause.by, record(storage).state().pause.reason) == ("ann", "share moves")
+    assert record(storage).resume()
+    assert record(storage).state().pause is None
+    assert not record(storage).resume()
+
+
+def test_permanent_failures_of_one_kind_in_a_row_pause_it(storage):
+    here = record(storage)
+    for error in (
+        CredentialsError("no key"),
+        CredentialsError("no key"),
+        TransientError("busy"),
+        CredentialsError("x"),
+    ):
+        here.failed(error, 3, NOW)
+    here.failed(CredentialsError("no key"), 3, NOW)
+    assert here.state().pause is None, "another kind came between"
+    here.failed(CredentialsError("no key"), 3, NOW)
+    pause = record(storage).state().pause
+    assert (pause.by, "CredentialsError: no key" in pause.reason) == ("itself", True)
+    assert here.resume()
+    assert here.state().failing is None, "after a resume it has as many attempts as at first"
+
+
+@pytest.mark.parametrize(("error", "limit"), [(TransientError("busy"), 1), (CredentialsError("no key"), None)])
+def test_what_passes_never_pauses_and_null_never_does(storage, error, limit):
+    for _ in range(20):
+        record(storage).failed(error, limit, NOW)
+    assert record(storage).state().pause is None
+    assert record(storage).state().failing.attempts == 20
+
+
+def test_a_delivery_forgets_the_failures_and_notes_the_runs_that_were_left_out(storage):
+    here = record(storage)
+    here.failed(CredentialsError("no key"), 3, NOW)
+    here.succeeded(["a"], {"b": SourceDataError("broken")}, NOW)
+    assert here.state().failing is None
+    assert here.state().problems["b"].message == "broken"
+    here.succeeded(["b"], {}, NOW)
+    assert here.state().problems == {}

@@ -1,0 +1,83 @@
+"""A document of several writers: no change is lost, and no reader sees half of one."""
+
+import threading
+
+import msgspec
+import pytest
+
+from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.versions import VersionedDocument
+from vv_exports.errors import TransientError
+
+
+class Names(msgspec.Struct, frozen=True):
+    names: list[str] = []
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalConnector("storage", tmp_path, make_root=True)
+
+
+def document(storage):
+    return VersionedDocument(storage, "there", Names, Names)
+
+
+def with_name(name):
+    return lambda before: None if name in before.names else Names([*before.names, name])
+
+
+def test_a_document_that_nobody_changed_is_empty_and_writes_nothing(storage):
+    assert document(storage).read() == Names()
+    assert document(storage).update(lambda _: None) == Names()
+    assert storage.files("") == []
+
+
+def test_every_reader_sees_the_newest_version_and_few_are_kept(storage):
+    reader = document(storage)
+    for number in range(20):
+        document(storage).update(with_name(f"{number}"))
+        assert reader.read().names[-1] == f"{number}"
+    assert len(storage.files("there")) == 3
+
+
+def test_no_change_of_writers_that_meet_is_lost(storage):
+    def write(writer):
+        mine = document(storage)
+        for number in range(10):
+            mine.update(with_name(f"{writer}-{number}"))
+
+    writers = [threading.Thread(target=write, args=(writer,)) for writer in range(6)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sorted(document(storage).read().names) == sorted(f"{w}-{n}" for w in range(6) for n in range(10))
+
+
+def test_a_writer_so_slow_that_its_number_was_taken_and_tidied_away_changes_the_newest_version(storage):
+    document(storage).update(with_name("first"))
+    slow, calls = document(storage), []
+
+    def slowly(before):
+        calls.append(before)
+        if len(calls) == 1:
+            for number in range(8):
+                document(storage).update(with_name(f"meanwhile {number}"))
+        return with_name("slow")(before)
+
+    slow.update(slowly)
+    assert document(storage).read().names == ["first", *(f"meanwhile {number}" for number in range(8)), "slow"]
+
+
+def test_a_writer_that_never_gets_its_turn_gives_up(storage, monkeypatch):
+    monkeypatch.setattr("vv_exports.connectors.versions._LONGEST_WAIT_SECONDS", 0)
+    count = iter(range(1000))
+
+    def too_slow(before):
+        document(storage).update(with_name(f"{next(count)}"))
+        return with_name("mine")(before)
+
+    with pytest.raises(TransientError, match="other changes were made meanwhile"):
+        document(storage).update(too_slow)
+    assert "mine" not in document(storage).read().names

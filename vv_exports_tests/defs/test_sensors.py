@@ -1,0 +1,549 @@
+"""Finished runs reach their collections by themselves: once, in spite of pauses, failures and lost databases."""
+
+import copy
+import shutil
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+
+from vv_exports.client import VVExports
+from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
+from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
+from vv_exports_tests.archives import write_run
+from vv_exports_tests.deployments import CONFIG, write_config, written_files
+
+DISCOVERY = discovery_sensor_name("idx")
+TEAM, HELD, OFF = (delivery_sensor_name("idx", name) for name in ("team", "held", "off"))
+
+
+def config_with(**automations):
+    config = copy.deepcopy(CONFIG)
+    for name, fields in automations.items():
+        config["indexes"]["idx"]["automations"][name] |= fields
+    return config
+
+
+def finish(folder: Path, *numbers: int, **fields) -> None:
+    for number in numbers:
+        run_id = f"run_{number}"
+        write_run(folder / "archive", run_id=run_id, executed_at=f"2026-10-{number + 1:02}T00:00:00Z", **fields)
+
+
+class Daemon:
+    """What the Dagster daemon does, by hand: ticks, and the runs that they ask for, in this process."""
+
+    def __init__(self, folder: Path, config=CONFIG, now: datetime | None = None) -> None:
+        (folder / "dagster").mkdir(exist_ok=True)
+        self.folder = folder
+        self.instance = dg.DagsterInstance.local_temp(str(folder / "dagster"))
+        self.client = VVExports(write_config(folder, config), instance=self.instance)
+        self.now = now or datetime.now(UTC)
+        self.client.pipeline.clock = lambda: self.now
+        self.runs: list[dg.ExecuteInProcessResult] = []
+
+    def tick(self, sensor: str) -> str:
+        """One tick, and its runs. Returns its reason where it asks for none."""
+        definitions = self.client.definitions
+        context = dg.build_sensor_context(instance=self.instance, definitions=definitions)
+        result = definitions.resolve_sensor_def(sensor)(context)
+        if isinstance(result, dg.SkipReason):
+            return result.skip_message
+        job = definitions.resolve_implicit_global_asset_job_def()
+        for request in result.run_requests:
+            selection = list(request.asset_selection)
+            self.runs.append(
+                job.execute_in_process(
+                    instance=self.instance, asset_selection=selection, tags=dict(request.tags), raise_on_error=False
+                )
+            )
+        return result.skip_reason.skip_message if result.skip_reason else ""
+
+    def deliver(self, *sensors: str) -> None:
+        """Discover, then let automations deliver until they ask for nothing more."""
+        self.tick(DISCOVERY)
+        for sensor in sensors or (TEAM,):
+            while not self.tick(sensor):
+                pass
+
+    def switch(self, sensor: str, on: bool) -> None:
+        """What the switch of the UI does."""
+        location = RegisteredCodeLocationOrigin("vv_exports")
+        origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), sensor)
+        data = SensorInstigatorData(last_sensor_start_timestamp=self.now.timestamp() if on else None)
+        status = InstigatorStatus.RUNNING if on else InstigatorStatus.STOPPED
+        state = InstigatorState(origin, InstigatorType.SENSOR, status, data)
+        if self.state_of(sensor) is None:
+            self.instance.add_instigator_state(state)
+        else:
+            self.instance.update_instigator_state(state)
+
+    def state_of(self, sensor: str) -> InstigatorState | None:
+        states = self.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+        return next((state for state in states if state.instigator_name == sensor), None)
+
+    def delivered(self, automation: str = "team") -> Counter:
+        """How often each run is in a collection's log."""
+        entries = self.client.pipeline.collection("idx", automation).entries
+        return Counter(run.run_id for entry in entries for run in entry.prompt_runs)
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    finish(tmp_path, 0, 1)
+    return Daemon(tmp_path)
+
+
+def test_what_finishes_after_the_beginning_is_delivered_once_and_history_is_not(daemon, tmp_path):
+    assert "begins when" in daemon.tick(TEAM)
+    daemon.deliver()
+    assert daemon.delivered() == {}
+    finish(tmp_path, 2, 3)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1, "run_3": 1}
+    assert len(daemon.runs) == 2, "one for the snapshots, one for the delivery"
+    shown = daemon.instance.get_materialized_partitions(asset_key("idx", "exports", "team"))
+    assert shown == {"run_2", "run_3"}
+    before = written_files(tmp_path)
+    daemon.deliver()
+    assert (written_files(tmp_path), len(daemon.runs)) == (before, 2)
+
+
+def test_start_beginning_delivers_history(tmp_path):
+    finish(tmp_path, 0, 1)
+    daemon = Daemon(tmp_path, config_with(team={"start": "beginning"}))
+    daemon.deliver()
+    assert daemon.delivered() == {"run_0": 1, "run_1": 1}
+
+
+def test_a_changed_run_is_delivered_again_and_one_of_the_history_once_a_backfill_delivered_it(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.deliver()
+    finish(tmp_path, 0, 1, 2, segments=5)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 2}
+    daemon.client.automations.backfill("idx", "team", ["run_0"])
+    finish(tmp_path, 0, segments=7)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 2, "run_0": 2}
+
+
+def test_no_cursor_is_kept(daemon, tmp_path):
+    finish(tmp_path, 2)
+    for sensor in (DISCOVERY, TEAM):
+        context = dg.build_sensor_context(instance=daemon.instance, definitions=daemon.client.definitions)
+        daemon.client.definitions.resolve_sensor_def(sensor)(context)
+        assert context.cursor is None
+
+
+def test_a_lost_dagster_database_loses_nothing_and_repeats_nothing(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3)
+    daemon.deliver()
+    finish(tmp_path, 4)
+    before = written_files(tmp_path)
+    shutil.rmtree(tmp_path / "dagster")
+    again = Daemon(tmp_path)
+    again.deliver()
+    assert again.delivered() == {"run_2": 1, "run_3": 1, "run_4": 1}
+    assert before.items() <= written_files(tmp_path).items()
+
+
+def test_two_daemons_deliver_once(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3)
+    (tmp_path / "dagster2").mkdir()
+    other = Daemon(tmp_path)
+    other.instance = dg.DagsterInstance.local_temp(str(tmp_path / "dagster2"))
+    daemon.tick(DISCOVERY)
+    other.tick(DISCOVERY)
+    daemon.tick(TEAM)
+    other.client.pipeline.following._collections.clear()
+    other.tick(TEAM)
+    assert daemon.delivered() == {"run_2": 1, "run_3": 1}
+
+
+def test_a_batch_is_as_large_as_the_configuration_says(tmp_path):
+    daemon = Daemon(tmp_path, config_with(team={"start": "beginning", "max_runs_per_delivery": 2}))
+    finish(tmp_path, *range(5))
+    daemon.deliver()
+    entries = daemon.client.pipeline.collection("idx", "team").entries
+    assert [len(entry.prompt_runs) for entry in entries] == [2, 2, 1]
+
+
+def test_no_second_run_is_asked_for_while_one_is_under_way(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.tick(DISCOVERY)
+    run = dg.DagsterRun(
+        job_name="__ASSET_JOB", status=dg.DagsterRunStatus.STARTED, tags={"vv_exports/automation": "idx/team"}
+    )
+    daemon.instance.add_run(run)
+    assert f"Dagster run {run.run_id} is under way" in daemon.tick(TEAM)
+    daemon.instance.report_run_failed(run)
+    assert "1 failed in a row; the next attempt is at" in daemon.tick(TEAM)
+    daemon.now += timedelta(minutes=2)
+    assert not daemon.tick(TEAM)
+    assert daemon.delivered() == {"run_2": 1}
+
+
+# Pause and resume
+
+
+def state(daemon, automation="team"):
+    found = daemon.client.automations.retrieve("idx", automation)
+    return found.paused, found.paused_by, found.waiting
+
+
+def test_a_pause_by_the_command_keeps_the_place_and_turns_the_switch_off(daemon, tmp_path):
+    daemon.deliver()
+    daemon.switch(TEAM, on=True)
+    daemon.now += timedelta(seconds=1)
+    daemon.client.automations.pause("idx", "team", "the share moves")
+    assert daemon.state_of(TEAM).status == InstigatorStatus.STOPPED
+    finish(tmp_path, 2, 3)
+    again = Daemon(tmp_path, now=daemon.now)
+    again.tick(DISCOVERY)
+    assert "the share moves. It keeps its place" in again.tick(TEAM)
+    assert (state(again)[0], state(again)[2]) == (True, 2)
+    again.client.automations.resume("idx", "team")
+    assert again.state_of(TEAM).status == InstigatorStatus.RUNNING
+    assert state(again) == (False, None, 2)
+    again.deliver()
+    assert again.delivered() == {"run_2": 1, "run_3": 1}
+
+
+def test_a_pause_by_the_switch_is_seen_by_the_list_and_lifted_by_the_command(daemon):
+    daemon.deliver()
+    daemon.switch(TEAM, on=False)
+    assert state(daemon)[:2] == (True, "the sensor's switch")
+    daemon.client.automations.resume("idx", "team")
+    assert daemon.state_of(TEAM).status == InstigatorStatus.RUNNING
+    assert state(daemon)[:2] == (False, None)
+
+
+def test_switching_on_lifts_a_pause_by_the_command(daemon, tmp_path):
+    daemon.deliver()
+    daemon.client.automations.pause("idx", "team")
+    daemon.now += timedelta(seconds=1)
+    daemon.switch(TEAM, on=True)
+    assert state(daemon)[:2] == (False, None)
+    finish(tmp_path, 2)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1}
+    assert daemon.client.pipeline.following.record("idx", "team").state().pause is None
+
+
+def test_a_pause_by_the_command_survives_a_lost_database_and_turns_the_new_switch_off(daemon, tmp_path):
+    daemon.deliver()
+    daemon.client.automations.pause("idx", "team", "the share moves")
+    shutil.rmtree(tmp_path / "dagster")
+    again = Daemon(tmp_path)
+    again.switch(TEAM, on=False)
+    location = again.state_of(TEAM)
+    again.instance.update_instigator_state(location.with_status(InstigatorStatus.DECLARED_IN_CODE))
+    finish(tmp_path, 2)
+    again.tick(DISCOVERY)
+    assert "the share moves" in again.tick(TEAM)
+    assert again.state_of(TEAM).status == InstigatorStatus.STOPPED
+    assert again.delivered() == {}
+
+
+def test_the_configurations_pause_wins(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.tick(DISCOVERY)
+    daemon.switch(HELD, on=True)
+    assert "Paused by the configuration" in daemon.tick(HELD)
+    assert state(daemon, "held")[:2] == (True, "the configuration")
+    with pytest.raises(SelectionError, match="paused in the configuration"):
+        daemon.client.automations.resume("idx", "held")
+    with pytest.raises(NotFoundError):
+        daemon.client.automations.pause("idx", "nobody")
+    again = Daemon(tmp_path, config_with(held={"paused": False}))
+    again.deliver(HELD)
+    assert again.delivered("held") == {"run_2": 1}
+
+
+def test_a_disabled_automation_is_there_says_why_and_never_fires(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.tick(DISCOVERY)
+    sensor = daemon.client.definitions.resolve_sensor_def(OFF)
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert "disabled in the configuration" in sensor.description
+    assert "enabled: true" in daemon.tick(OFF)
+    assert daemon.delivered("off") == {}
+
+
+def test_two_automations_do_not_affect_each_other(tmp_path):
+    daemon = Daemon(tmp_path, config_with(team={"start": "beginning"}, held={"start": "beginning", "paused": False}))
+    finish(tmp_path, 0, 1)
+    daemon.client.automations.pause("idx", "held")
+    daemon.deliver(TEAM, HELD)
+    assert (daemon.delivered("team"), daemon.delivered("held")) == ({"run_0": 1, "run_1": 1}, {})
+    daemon.client.automations.resume("idx", "held")
+    daemon.client.automations.pause("idx", "team")
+    finish(tmp_path, 2)
+    daemon.deliver(TEAM, HELD)
+    assert daemon.delivered("team") == {"run_0": 1, "run_1": 1}
+    assert daemon.delivered("held") == {"run_0": 1, "run_1": 1, "run_2": 1}
+    assert {Path(path).suffix for path in written_files(tmp_path) if "held/segments" in path} == {".csv"}
+
+
+# Failures
+
+
+def test_a_run_that_cannot_be_read_does_not_stand_in_the_others_way(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3, 4)
+    broken = tmp_path / "archive/indexes/idx/prompt_runs/run_3/segment_results.jsonl"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-5])
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1, "run_4": 1}
+    found = daemon.client.automations.retrieve("idx", "team")
+    assert (found.waiting_runs, found.failing, list(found.problems)) == (("run_3",), 1, ["run_3"])
+    assert "1 could not be read and are tried again: run_3" in daemon.tick(DISCOVERY)
+    finish(tmp_path, 5)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1, "run_4": 1, "run_5": 1}, "new runs do not wait for the broken one"
+    broken.write_bytes(whole)
+    daemon.now += timedelta(hours=1)
+    daemon.deliver()
+    assert daemon.delivered()["run_3"] == 1
+    assert daemon.client.automations.retrieve("idx", "team").problems == {}
+
+
+def test_a_run_that_cannot_be_delivered_does_not_stand_in_the_others_way(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3, 4)
+    daemon.tick(DISCOVERY)
+    snapshot = daemon.client.pipeline.store.current("idx", "run_3")
+    part = tmp_path / "storage" / snapshot.tables["segments"][0].key
+    part.write_bytes(b"damaged")
+    assert not daemon.tick(TEAM)
+    assert daemon.delivered() == {"run_2": 1, "run_4": 1}
+    shown = daemon.instance.get_materialized_partitions(asset_key("idx", "exports", "team"))
+    assert shown == {"run_2", "run_4"}
+    assert "failing. run_3" in daemon.tick(TEAM)
+    assert "was damaged" in daemon.client.automations.retrieve("idx", "team").problems["run_3"]
+    assert not any("run_3" in path for path in written_files(tmp_path))
+
+
+def test_permanent_failures_in_a_row_pause_the_automation(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.tick(DISCOVERY)
+    target = tmp_path / "deliveries/exports"
+    target.mkdir(parents=True)
+    (target / "team").write_text("a file where the folder should be")
+    for attempt in range(3):
+        assert not daemon.tick(TEAM), attempt
+        daemon.now += timedelta(hours=7)
+    assert "Paused by itself: 3 failures in a row" in daemon.tick(TEAM)
+    found = daemon.client.automations.retrieve("idx", "team")
+    assert (found.paused, found.paused_by, found.waiting) == (True, "itself", 1)
+    assert "exports/team" in found.last_error
+    (target / "team").unlink()
+    daemon.client.automations.resume("idx", "team")
+    daemon.now += timedelta(hours=7)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1}
+    assert daemon.client.automations.retrieve("idx", "team").last_error is None
+
+
+def test_a_listing_that_fails_is_not_an_empty_one(daemon, tmp_path, monkeypatch):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.deliver()
+
+    def fails(index_id):
+        raise TransientError(f"{index_id}: out of reach")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.client.pipeline.source, "prompt_runs", fails)
+        with pytest.raises(TransientError):
+            daemon.tick(DISCOVERY)
+    assert daemon.client.pipeline.catalogs.read("idx").gone == {}
+
+
+# Held runs, and runs that vanish
+
+
+def test_partial_runs_are_held_until_somebody_releases_them(tmp_path):
+    config = config_with(held={"paused": False, "start": "beginning"})
+    daemon = Daemon(tmp_path, config)
+    finish(tmp_path, 0)
+    finish(tmp_path, 1, 2, status="completed_with_failures")
+    daemon.deliver(HELD)
+    assert daemon.delivered("held") == {"run_0": 1}
+    found = daemon.client.automations.retrieve("idx", "held")
+    assert (found.held, found.held_runs, found.waiting) == (2, ("run_1", "run_2"), 0)
+    daemon.client.automations.run("idx", "held", ["run_1"])
+    finish(tmp_path, 1, status="completed_with_failures", segments=5)
+    finish(tmp_path, 2, segments=5)
+    daemon.deliver(HELD)
+    assert daemon.delivered("held") == {"run_0": 1, "run_1": 2, "run_2": 1}
+
+
+def test_a_run_that_vanishes_is_marked_and_what_was_delivered_stays(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3)
+    daemon.deliver()
+    before = written_files(tmp_path)
+    shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_2")
+    definitions = daemon.client.definitions
+    context = dg.build_sensor_context(instance=daemon.instance, definitions=definitions)
+    result = definitions.resolve_sensor_def(DISCOVERY)(context)
+    (event,) = result.asset_events
+    assert (event.partition, event.metadata["gone_from_source"].value) == ("run_2", True)
+    assert "1 are gone from the source: run_2" in result.skip_reason.skip_message
+    assert "gone" not in daemon.tick(DISCOVERY), "it is said once"
+    assert written_files(tmp_path) == before
+    assert daemon.client.prompt_runs.prune("idx", dry_run=True).prompt_runs == ("run_2",)
+    assert daemon.instance.has_dynamic_partition("prompt_runs__idx", "run_2")
+    pruned = daemon.client.prompt_runs.prune("idx")
+    assert (pruned.prompt_runs, pruned.files > 0) == (("run_2",), True)
+    assert not daemon.instance.has_dynamic_partition("prompt_runs__idx", "run_2")
+    assert not list((tmp_path / "storage").rglob("*run_2*/*"))
+    assert written_files(tmp_path) == before
+    assert daemon.client.prompt_runs.prune("idx").prompt_runs == ()
+    daemon.deliver()
+    assert written_files(tmp_path) == before
+
+
+def test_a_run_that_comes_back_is_no_longer_marked(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.deliver()
+    folder = tmp_path / "archive/indexes/idx/prompt_runs/run_2"
+    folder.rename(tmp_path / "away")
+    daemon.tick(DISCOVERY)
+    assert list(daemon.client.pipeline.catalogs.read("idx").gone) == ["run_2"]
+    (tmp_path / "away").rename(folder)
+    daemon.tick(DISCOVERY)
+    assert daemon.client.pipeline.catalogs.read("idx").gone == {}
+
+
+# Schedules
+
+
+def reconciled(daemon):
+    job = daemon.client.definitions.resolve_implicit_global_asset_job_def()
+    key = asset_key("idx", "reconciliations", "team")
+    result = job.execute_in_process(instance=daemon.instance, asset_selection=[key])
+    (event,) = [one for one in result.get_asset_materialization_events() if one.asset_key == key]
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def test_a_reconciliation_delivers_a_changed_run_and_a_deleted_file_and_writes_a_damaged_one_again(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3, 4, 5)
+    daemon.deliver()
+    whole = written_files(tmp_path)
+    finish(tmp_path, 2, segments=6)
+    files = {n: next((tmp_path / "deliveries").rglob(f"*run_{n}/*.parquet")) for n in (3, 4)}
+    files[3].unlink()
+    damaged = files[4].read_bytes()
+    files[4].write_bytes(damaged[:-20] + b"?" * 20)
+    found = reconciled(daemon)
+    counts = [found[name] for name in ("missing", "changed", "damaged", "delivered", "failed")]
+    assert counts == [0, 1, 2, 3, 0]
+    assert found["found"]["damaged"] == ["run_3", "run_4"]
+    assert found["files_verified"] == 4
+    now = written_files(tmp_path)
+    kept = {path for path in whole if any(f"run_{n}/" in path for n in (3, 4, 5))}
+    assert {path: now[path] for path in kept} == {path: whole[path] for path in kept}
+    shown = daemon.instance.get_latest_materialization_event(asset_key("idx", "exports", "team"))
+    assert shown.asset_materialization.partition in {"run_2", "run_3", "run_4"}
+    again = reconciled(daemon)
+    assert (again["changed"], again["damaged"], again["delivered"]) == (0, 0, 0)
+    assert written_files(tmp_path) == now
+
+
+def test_a_reconciliation_leaves_history_alone_and_tells_what_it_could_not_put_right(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3)
+    broken = tmp_path / "archive/indexes/idx/prompt_runs/run_2/segment_results.jsonl"
+    broken.write_bytes(broken.read_bytes()[:-5])
+    found = reconciled(daemon)
+    assert (found["missing"], found["delivered"], found["failed"]) == (2, 1, 1)
+    assert "run_2" in found["problems"]
+    assert daemon.delivered() == {"run_3": 1}
+
+
+def test_a_schedule_runs_in_its_time_zone_and_waits_with_the_automation(tmp_path):
+    schedule = {"schedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}}
+    finish(tmp_path, 0)
+    daemon = Daemon(tmp_path, config_with(team=schedule, off=schedule))
+    definitions = daemon.client.definitions
+    team = definitions.resolve_schedule_def("idx__team__reconciliation")
+    assert (team.cron_schedule, team.execution_timezone) == ("0 3 * * *", "Europe/Berlin")
+    assert team.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert definitions.resolve_schedule_def("idx__off__reconciliation").default_status == (
+        dg.DefaultScheduleStatus.STOPPED
+    )
+    context = dg.build_schedule_context(instance=daemon.instance)
+    assert len(team.evaluate_tick(context).run_requests) == 1
+    daemon.client.automations.pause("idx", "team", "the share moves")
+    assert "the share moves" in team.evaluate_tick(context).skip_message
+
+
+# Backfills
+
+
+def test_a_backfill_delivers_history_skips_what_is_there_and_says_before_what_it_would_do(daemon, tmp_path):
+    finish(tmp_path, 2, 3, 4, status="completed")
+    daemon.deliver()
+    automations = daemon.client.automations
+    plan = automations.plan_backfill("idx", "team", since=datetime(2026, 10, 3, tzinfo=UTC))
+    assert [(run.run_id, run.change, run.rows, run.bytes) for run in plan.prompt_runs] == [
+        ("run_2", "missing", None, None),
+        ("run_3", "missing", None, None),
+        ("run_4", "missing", None, None),
+    ]
+    assert written_files(tmp_path) == {}
+    until = datetime(2026, 10, 3, tzinfo=UTC)
+    assert automations.backfill("idx", "team", until=until).delivered == ("run_0", "run_1")
+    finish(tmp_path, 0, segments=5)
+    assert automations.backfill("idx", "team", only="changed").delivered == ("run_0",)
+    assert automations.backfill("idx", "team", only="missing").delivered == ("run_2", "run_3", "run_4")
+    before = written_files(tmp_path)
+    again = automations.backfill("idx", "team")
+    assert (again.delivered, len(again.already_delivered), again.dagster_run_ids) == ((), 5, ())
+    assert written_files(tmp_path) == before
+    assert daemon.delivered() == {"run_0": 2, "run_1": 1, "run_2": 1, "run_3": 1, "run_4": 1}
+
+
+def test_a_backfill_in_the_daemon_needs_one(daemon):
+    with pytest.raises(RequestError, match="no Dagster daemon works on this instance"):
+        daemon.client.automations.backfill_in_daemon("idx", "team")
+
+
+def test_problems_that_pass_leave_no_mark_in_the_catalog(daemon, tmp_path, monkeypatch):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    original = daemon.client.pipeline.source.results
+
+    def fails(run, stage):
+        raise SourceDataError("not yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.client.pipeline.source, "results", fails)
+        daemon.tick(DISCOVERY)
+    assert daemon.client.pipeline.catalogs.read("idx").problems["run_2"].attempts == 1
+    assert daemon.client.pipeline.source.results == original
+    finish(tmp_path, 3)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_3": 1}, "a new run does not wait for the one that failed, were it alone"
+    daemon.now += timedelta(minutes=1)
+    daemon.deliver()
+    assert daemon.client.pipeline.catalogs.read("idx").problems == {}
+    assert daemon.delivered() == {"run_2": 1, "run_3": 1}
