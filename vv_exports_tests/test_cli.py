@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -264,7 +265,8 @@ def test_every_command_has_help_and_is_tried_here():
         "demo",
         *("config check", "config schema", "source check", "runs sync", "runs list", "export index", "export run"),
         *("exports list", "exports show", "exports download"),
-        *("automations list", "automations show", "automations run", "connectors list", "connectors browse", "verify"),
+        *("automations list", "automations show", "automations pause", "automations resume", "automations run"),
+        *("backfill", "runs prune", "connectors list", "connectors browse", "verify"),
     }
     for words in _commands(main):
         said = run(REPOSITORY, *words, "--help")
@@ -278,6 +280,50 @@ def _commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
             yield from _commands(command, *before, name)
         else:
             yield (*before, name)
+
+
+def test_a_paused_automation_says_who_and_why_everywhere(tmp_path):
+    write_deployment(tmp_path)
+    assert run(tmp_path, "automations", "pause", "idx", "team", "--reason", "the share moves").out.endswith(
+        "(the share moves); 2 prompt runs wait, 0 are delivered\n"
+    )
+    for command in (("show", "idx", "team"), ("pause", "idx", "team"), ("list",)):
+        document = run(tmp_path, "automations", *command, "--json").document
+        shown = document if isinstance(document, dict) else next(o for o in document if o["automation"] == "team")
+        assert (shown["paused"], shown["pause_reason"], shown["waiting"]) == (True, "the share moves", 2)
+        assert shown["paused_by"]
+    assert "idx/team is not paused; 2 prompt runs wait" in run(tmp_path, "automations", "resume", "idx", "team").out
+    assert run(tmp_path, "automations", "show", "idx", "team", "--json").document["paused"] is False
+
+
+def test_a_backfill_says_what_it_would_deliver_and_delivers_that(tmp_path):
+    write_deployment(tmp_path)
+    before = tree(tmp_path)
+    said = run(tmp_path, "backfill", "idx", "team", "--dry-run")
+    assert said.out.startswith("would deliver 2 prompt runs (")
+    assert "run_123" in said.out
+    plan = run(tmp_path, "backfill", "idx", "team", "--run", "run_124", "--dry-run", "--json").document
+    assert [(one["run_id"], one["change"]) for one in plan["prompt_runs"]] == [("run_124", "missing")]
+    assert run(tmp_path, "backfill", "idx", "team", "--until", "2020-01-01", "--dry-run").out.startswith(
+        "would deliver 0"
+    )
+    assert tree(tmp_path) == before
+    outcome = run(tmp_path, "backfill", "idx", "team", "--run", "run_124", "--json").document
+    assert outcome["delivered"] == ["run_124"]
+    assert run(tmp_path, "backfill", "idx", "team").out.startswith("idx/team: delivered 1 prompt runs (")
+    assert run(tmp_path, "backfill", "idx", "team").out.startswith("idx/team: nothing new, nothing written;")
+    assert run(tmp_path, "backfill", "idx", "team", "--in-daemon").err.startswith("Error: no Dagster daemon works on")
+
+
+def test_runs_that_are_gone_are_forgotten_when_asked_for(tmp_path):
+    write_deployment(tmp_path)
+    assert run(tmp_path, "automations", "run", "idx", "team").code == 0
+    shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_124")
+    delivered = tree(tmp_path / "deliveries")
+    assert run(tmp_path, "runs", "prune", "idx", "--dry-run").out.startswith("would forget 1 prompt runs of idx")
+    assert run(tmp_path, "runs", "prune", "idx", "--json").document["prompt_runs"] == ["run_124"]
+    assert run(tmp_path, "runs", "prune", "idx").out.startswith("forgot 0 prompt runs")
+    assert tree(tmp_path / "deliveries") == delivered
 
 
 # --- wrong requests: exit code 2, nothing written -----------------------------------------------------------
@@ -310,6 +356,11 @@ WRONG = {
     "a copy of no download": (("export", "index", "idx", *TO, "--to", "x.zip"), "--to copies a download", ""),
     "a blank key": (("export", "index", "idx", "--idempotency-key", " "), "blank", ""),
     "a disabled automation": (("automations", "run", "idx", "off"), "disabled", "enabled: true"),
+    "a disabled automation's backfill": (("backfill", "idx", "off"), "disabled", "enabled: true"),
+    "a backfill of no automation": (("backfill", "idx", "teem", "--dry-run"), "has no automation 'teem'", "'team'?"),
+    "a pause of no automation": (("automations", "pause", "idx", "teem"), "has no automation 'teem'", "'team'?"),
+    "a resume of what the configuration pauses": (("automations", "resume", "idx", "held"), "paused in the", "false"),
+    "unknown index of a prune": (("runs", "prune", "idy"), "index 'idy' does not exist", "Did you mean 'idx'?"),
     "nothing delivered there": (("verify", "conn_export", "--subpath", "x"), "no delivery log", ""),
     "browsing outside": (("connectors", "browse", "conn_export", "--prefix", "../archive"), "../archive", "below"),
     "verifying outside": (("verify", "conn_export", "--subpath", "../archive"), "'../archive'", "deliveries"),
@@ -392,6 +443,7 @@ def test_a_dry_run_refuses_what_the_export_would_refuse(untouched):
         (("nope",), "nope"),
         (("runs", "nope"), "nope"),
         (("runs", "list", "idx", "more"), "more"),
+        (("backfill", "idx", "team", "--since", "soon"), "is no time"),
     ],
 )
 def test_a_command_that_is_not_understood_prints_its_usage_on_stderr(untouched, arguments, phrase, flag):

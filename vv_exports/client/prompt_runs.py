@@ -56,8 +56,9 @@ class PromptRuns:
 
         What was delivered stays, at the destination and in its log.
         """
-        pipeline, instance = self._deployment.pipeline, self._deployment.instance
-        there = {run.run_id for run in pipeline.prompt_runs(index_id)}
+        pipeline = self._deployment.pipeline
+        there = {run.run_id for run in pipeline.prompt_runs(index_id)}  # first: a wrong index opens no database
+        instance = self._deployment.instance
         partitions = known_run_ids(instance, index_id)
         gone = sorted((partitions | pipeline.catalogs.read(index_id).runs.keys()) - there)
         if dry_run:

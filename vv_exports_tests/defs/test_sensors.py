@@ -44,8 +44,12 @@ class Daemon:
         self.instance = dg.DagsterInstance.local_temp(str(folder / "dagster"))
         self.client = VVExports(write_config(folder, config), instance=self.instance)
         self.now = now or datetime.now(UTC)
-        self.client.pipeline.clock = lambda: self.now
+        self.client.pipeline.clock = self._clock
         self.runs: list[dg.ExecuteInProcessResult] = []
+
+    def _clock(self) -> datetime:
+        self.now += timedelta(microseconds=1)
+        return self.now
 
     def tick(self, sensor: str) -> str:
         """One tick, and its runs. Returns its reason where it asks for none."""
