@@ -380,7 +380,7 @@ class Pipeline:
         problems: dict[str, Exception] = {}
         size = config.max_runs_per_delivery
         for start in range(0, len(todo), size):
-            batch = self.snapshot_batch(index_id, todo[start : start + size])
+            batch = self.automation_batch(index_id, automation, todo[start : start + size])
             done, failed = self.deliver_automation(index_id, automation, batch, dagster_run_id, damaged)
             snapshots += batch.snapshots
             deliveries += done
@@ -395,6 +395,15 @@ class Pipeline:
             verified=len(verified),
         )
         return found, snapshots, deliveries
+
+    def automation_batch(self, index_id: str, automation: str, run_ids: Sequence[str]) -> Batch:
+        """The snapshots for a delivery of an automation. Where they cannot be had, that is remembered."""
+        self.check_enabled(index_id, automation)
+        try:
+            return self.snapshot_batch(index_id, run_ids)
+        except Exception as error:
+            self.following.failed(index_id, automation, error, self.clock())
+            raise
 
     def deliver_automation(
         self,

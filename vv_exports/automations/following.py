@@ -52,18 +52,17 @@ class Following:
         """What an automation's destination holds. The log's replay is kept, so that only new entries are read."""
         config = self._config.automation(index_id, automation)
         connector = self._connectors[config.destination_connector_id]
-        with self._guard:
-            kept = self._collections.get((index_id, automation))
-            # Somebody may have moved the folder away, and another one may have begun in its place.
-            if kept is not None and kept.entries:
-                last = kept.entries[-1]
-                if read_entry(connector, config.subpath, last.sequence) != last:
-                    kept = None
-                elif read_entry(connector, config.subpath, kept.next_sequence) is None:
-                    return kept
-            state = read_log(connector, config.subpath, kept.copy() if kept is not None else None)
-            self._collections[index_id, automation] = state
-            return state
+        kept = self._collections.get((index_id, automation))
+        # Somebody may have moved the folder away, and another one may have begun in its place.
+        if kept is not None and kept.entries:
+            last = kept.entries[-1]
+            if read_entry(connector, config.subpath, last.sequence) != last:
+                kept = None
+            elif read_entry(connector, config.subpath, kept.next_sequence) is None:
+                return kept
+        state = read_log(connector, config.subpath, kept.copy() if kept is not None else None)
+        self._collections[index_id, automation] = state
+        return state
 
     def begin(self, index_id: str, runs: Sequence[PromptRun], now: datetime) -> list[str]:
         """Let the enabled automations of an index begin that did not begin yet. Returns their names."""

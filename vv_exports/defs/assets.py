@@ -111,8 +111,7 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
     )
     def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
         with step_failures(context):
-            pipeline.check_enabled(index_id, name)
-            batch = pipeline.snapshot_batch(index_id, run_ids_of(context.partition_keys))
+            batch = pipeline.automation_batch(index_id, name, run_ids_of(context.partition_keys))
             _log_fresh(context, pipeline, batch.taken)
             version = dg.DataVersion(content_version(batch.snapshots))
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)

@@ -12,7 +12,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 
 from vv_exports.automations.reconciliation import Reconciliation
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
-from vv_exports.errors import VVExportsError
+from vv_exports.errors import DeliveredDataError
 from vv_exports.pipeline import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
@@ -142,7 +142,7 @@ def _table_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
             "dagster/column_schema": column_schema(store.schema(snapshot, "segments")),
             "preview": dg.MetadataValue.md(_preview(snapshot, store)),
         }
-    except (pa.ArrowException, VVExportsError) as error:
+    except (pa.ArrowException, DeliveredDataError) as error:
         # A snapshot that was damaged after it was delivered must not fail a batch in which nothing else is wrong.
         return {"preview": dg.MetadataValue.md(f"the snapshot cannot be read: {_cell(str(error))}")}
 
