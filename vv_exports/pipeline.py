@@ -7,11 +7,9 @@ import hashlib
 import logging
 import random
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,6 +22,7 @@ from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, holds, is_delivered
+from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner, check_unowned_above
@@ -34,20 +33,16 @@ from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
     ConfigurationError,
-    DeliveryConflictError,
     DestinationError,
     IdempotencyError,
     NotFoundError,
-    OutcomeUnknownError,
-    QuotaError,
     RequestError,
     SelectionError,
-    SourceChangedError,
-    SourceDataError,
     TransientError,
     VVExportsError,
 )
 from vv_exports.formats.catalog import format_named
+from vv_exports.snapshots.batch import OF_ONE_RUN, Batch, TakenSnapshot, finished_runs, take_snapshots
 from vv_exports.snapshots.catalog import Catalogs
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
 from vv_exports.sources.base import Finding, Platform, Source
@@ -55,7 +50,6 @@ from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.checking import both_deliver
 
 _LOG = logging.getLogger(__name__)
-_OF_ONE_RUN = (SelectionError, NotFoundError, SourceDataError, SourceChangedError)
 
 
 def _silent(what: str, rows: int) -> None:
@@ -96,27 +90,6 @@ class ExportOutcome:
     delivery: Delivery
     destination_uri: str
     artifact: Artifact | None
-
-
-@dataclass(frozen=True)
-class TakenSnapshot:
-    """A snapshot, and whether it was taken just now."""
-
-    snapshot: Snapshot
-    fresh: bool
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Snapshots of the runs that could be read, and why the others could not, by run id."""
-
-    taken: Sequence[TakenSnapshot]
-    problems: Mapping[str, Exception]
-
-    @property
-    def snapshots(self) -> list[Snapshot]:
-        """The snapshots alone."""
-        return [one.snapshot for one in self.taken]
 
 
 class Pipeline:
@@ -217,8 +190,7 @@ class Pipeline:
 
     def snapshots(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
         """A snapshot of each run; those of new and changed runs are taken now. Raises what the first one raises."""
-        batch = self._batch(runs, isolated=())
-        return list(batch.taken)
+        return list(self._take(runs).taken)
 
     def snapshot_batch(self, index_id: str, run_ids: Sequence[str]) -> Batch:
         """Snapshots of these runs, as far as they can be had: one that cannot does not stand in the others' way.
@@ -226,17 +198,8 @@ class Pipeline:
         Raises what is no fault of a single run: a source that is out of reach, a key that is wrong.
         """
         self._check_index(index_id)
-        runs: list[PromptRun] = []
-        problems: dict[str, Exception] = {}
-        for run_id in run_ids:
-            try:
-                run = self.source.prompt_run(index_id, run_id)
-                check_deliverable(run)
-                runs.append(run)
-            except _OF_ONE_RUN as error:
-                problems[run_id] = error
-        runs.sort(key=lambda run: (run.executed_at, run.run_id))
-        batch = self._batch(runs, isolated=_OF_ONE_RUN)
+        runs, problems = finished_runs(self.source, index_id, run_ids)
+        batch = self._take(runs, isolated=OF_ONE_RUN)
         problems.update(batch.problems)
         if problems:
             now, before = self.clock(), self.catalogs.read(index_id).problems
@@ -244,58 +207,16 @@ class Pipeline:
             self.catalogs.record(index_id, (), noted)
         return Batch(batch.taken, problems)
 
-    def _batch(self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...]) -> Batch:
-        taken: list[TakenSnapshot] = []
-        problems: dict[str, Exception] = {}
-        with ThreadPoolExecutor(self.source.readings_at_once, thread_name_prefix="snapshots") as threads:
-            # In this thread where one at a time is best: an interrupt then ends it where it is.
-            one_by_one = self.source.readings_at_once == 1 or len(runs) == 1
-            waiting = [
-                partial(self._snapshot, run) if one_by_one else threads.submit(self._snapshot, run) for run in runs
-            ]
-            try:
-                for run, one in zip(runs, waiting, strict=True):
-                    try:
-                        taken.append(self._told(one.result() if isinstance(one, Future) else one()))
-                    except isolated as error:
-                        problems[run.run_id] = error
-            except BaseException:
-                for one in waiting:
-                    if isinstance(one, Future):
-                        one.cancel()
-                self.source.close()  # those that have begun would hold up the error, or the interrupt
-                raise
-            finally:
-                self._catalog(runs, taken)
-        return Batch(taken, problems)
-
-    def _snapshot(self, run: PromptRun) -> TakenSnapshot:
-        started = self.clock()
-        snapshot = self.store.ensure(self.source, run, started)
-        return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
-
-    def _told(self, taken: TakenSnapshot) -> TakenSnapshot:
-        if taken.fresh:
-            self.progress.snapshot(taken.snapshot.run_id, taken.snapshot.rows("segments"))
-        return taken
-
-    def _catalog(self, runs: Sequence[PromptRun], taken: Sequence[TakenSnapshot]) -> None:
-        """Note in the index's catalog what it does not say yet."""
-        if not taken:
-            return
-        index_id = taken[0].snapshot.index_id
-        catalog = self.catalogs.read(index_id)
-        asked = {run.run_id: run for run in runs}
-        news = []
-        for one in taken:
-            run_id = one.snapshot.run_id
-            row = catalog.runs.get(run_id)
-            if one.fresh or row is None or row.fingerprint != fingerprint_of(self.source, asked[run_id]):
-                fingerprint = self.store.fingerprint(one.snapshot)
-                if fingerprint is not None:
-                    news.append((one.snapshot, fingerprint))
-        if news or any(one.snapshot.run_id in catalog.problems for one in taken):
-            self.catalogs.record(index_id, news)
+    def _take(self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...] = ()) -> Batch:
+        return take_snapshots(
+            self.source,
+            self.store,
+            self.catalogs,
+            runs,
+            clock=self.clock,
+            progress=self.progress.snapshot,
+            isolated=isolated,
+        )
 
     # Automations
 
@@ -374,7 +295,8 @@ class Pipeline:
         untidy = self.unfinished(index_id, automation, runs, state)
         untidy |= {file.prompt_run_id for file in verified if file.path in damaged}
         stale = [run.run_id for run in runs if not self.up_to_date(run, config, state)]
-        todo = [run.run_id for run in runs if run.run_id in untidy or run.run_id in stale]
+        either = untidy.union(stale)
+        todo = [run.run_id for run in runs if run.run_id in either]
         snapshots: list[Snapshot] = []
         deliveries: list[Delivery] = []
         problems: dict[str, Exception] = {}
@@ -421,34 +343,12 @@ class Pipeline:
         try:
             request = self.automation_delivery(index_id, automation, batch.snapshots, dagster_run_id)
             self.collection(index_id, automation)  # a log that cannot be read is no fault of a run
-            deliveries, problems = self._deliver_isolated(replace(request, damaged=damaged))
+            deliveries, problems = deliver_isolated(replace(request, damaged=damaged), self.deliver)
         except Exception as error:
             self.following.failed(index_id, automation, error, self.clock())
             raise
         delivered = [run.run_id for delivery in deliveries for run in delivery.prompt_runs]
         self.following.succeeded(index_id, automation, delivered, {**batch.problems, **problems}, self.clock())
-        return deliveries, problems
-
-    def _deliver_isolated(self, request: DeliveryRequest) -> tuple[list[Delivery], dict[str, Exception]]:
-        snapshots = request.snapshots
-        deliveries: list[Delivery] = []
-        problems: dict[str, Exception] = {}
-        try:
-            if snapshots:
-                deliveries.append(self.deliver(request))
-        except Exception as error:
-            if _is_of_the_destination(error):
-                raise
-            if len(snapshots) == 1:
-                return [], {snapshots[0].run_id: error}
-            _LOG.warning("delivering %d prompt runs one by one, since together: %s", len(snapshots), error)
-            for snapshot in snapshots:
-                try:
-                    deliveries.append(self.deliver(replace(request, snapshots=[snapshot])))
-                except Exception as one_error:
-                    if _is_of_the_destination(one_error):
-                        raise
-                    problems[snapshot.run_id] = one_error
         return deliveries, problems
 
     def deliver(self, request: DeliveryRequest) -> Delivery:
@@ -591,12 +491,6 @@ class Pipeline:
                 self.storage.put(archive, key)
             artifact = Artifact(key, self.storage.uri(key), self._size_of(key) or 0)
         return ExportOutcome(delivery, artifact.uri, artifact)
-
-
-def _is_of_the_destination(error: Exception) -> bool:
-    """Whether an error would meet the delivery of any other run too."""
-    everyones = RequestError | TransientError | OutcomeUnknownError | QuotaError
-    return isinstance(error, everyones) and not isinstance(error, DeliveryConflictError)
 
 
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:

@@ -3,6 +3,7 @@
 import getpass
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -15,7 +16,7 @@ from vv_exports.defs.switches import pause_in_force, set_switch
 from vv_exports.delivery.log import LogState
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import SelectionError
+from vv_exports.errors import RunFailedError, SelectionError
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,9 @@ class Automations:
         key = asset_key(index_id, "exports", automation)
         for earlier in under_way(instance, key):
             _LOG.info("waiting for backfill %s, which began earlier", earlier)
-            for _ in follow(instance, earlier):
-                pass
+            with suppress(RunFailedError):  # what it left is delivered now
+                for _ in follow(instance, earlier):
+                    pass
         existing = pipeline.prompt_runs(index_id)
         before = pipeline.collection(index_id, automation)
         plan = self.plan_backfill(index_id, automation, run_ids, since=since, until=until, only=only)

@@ -35,7 +35,8 @@ from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
 from vv_exports.formats.catalog import FORMATS
-from vv_exports.pipeline import ExportJob, Pipeline, TakenSnapshot, content_version
+from vv_exports.pipeline import ExportJob, Pipeline, content_version
+from vv_exports.snapshots.batch import TakenSnapshot
 from vv_exports.snapshots.store import Snapshot
 
 PARTITIONS_PER_RUN = 100

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from vv_exports.defs.failures import PARTLY_FAILED
-from vv_exports.defs.launches import error_of
+from vv_exports.defs.launches import SENSORS_TAG, error_of
 from vv_exports.domain.failures import wait_after
 
 _LOOKED_AT = 12
@@ -37,6 +37,7 @@ def requests_of(asset: dg.AssetKey, ranges: list[tuple[str, str]], tags: Mapping
             tags={
                 **tags,
                 **_NO_RETRY,
+                SENSORS_TAG: "true",
                 "dagster/asset_partition_range_start": first,
                 "dagster/asset_partition_range_end": last,
             },

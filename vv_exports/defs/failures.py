@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 
-from vv_exports.defs.launches import launched_here
+from vv_exports.defs.launches import launched_here, note_worker
 from vv_exports.errors import OutcomeUnknownError, TransientError, VVExportsError
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -32,6 +32,8 @@ def step_failures(context: dg.AssetExecutionContext | dg.OutputContext) -> Itera
     Failure(allow_retries=False) says nothing to the daemon that retries runs. What is not ours passes unchanged,
     interrupts included.
     """
+    if isinstance(context, dg.AssetExecutionContext):
+        note_worker(context.instance, context.run)
     try:
         yield
     # OutcomeUnknownError too: a delivery begins with reading the log, as that error demands, and writes its entry only

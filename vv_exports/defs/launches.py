@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,10 @@ from vv_exports.errors import RequestError
 
 INTERRUPTED = "it was interrupted"
 _PROCESS_TAG = "vv_exports/process"
+_WORKER_TAG = "vv_exports/worker"
+SENSORS_TAG = "vv_exports/sensor"
+"""On runs that a sensor of ours asked for: those do nothing before they note their worker."""
+_SILENT_SECONDS = 300
 _NO_RUN_RETRY = {"dagster/max_retries": "0"}
 _WRAPPERS = {"Failure", "RetryRequested"}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
@@ -127,27 +132,43 @@ def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
 
 
 def close_abandoned(instance: dg.DagsterInstance) -> list[str]:
-    """Report runs that were launched here as failed where their process is gone, so that they can be tried again."""
+    """Report runs as failed whose process on this machine is gone, so that they can be tried again.
+
+    Dagster finds out by itself where a worker alone is killed. Of a machine that crashed it does not: such a run would
+    hold its place in the queue, and its destination, until ``run_monitoring.max_runtime_seconds``.
+    """
     abandoned = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        process = _process_of(run)
-        if process is not None and _gone(process):
-            instance.report_run_failed(run, f"The process that ran this ({process}) is gone.")
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
+        run = record.dagster_run
+        process = _process_of(run, _PROCESS_TAG) or _process_of(run, _WORKER_TAG)
+        silent = process is None and SENSORS_TAG in run.tags and _seconds_since(record.start_time) > _SILENT_SECONDS
+        if silent or (process is not None and _gone(process)):
+            instance.report_run_failed(run, f"The process that ran this ({process or 'never heard of'}) is gone.")
             abandoned.append(run.run_id)
     return abandoned
 
 
+def _seconds_since(moment: float | None) -> float:
+    return 0 if moment is None else time.time() - moment
+
+
+def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Note at a run that this process carries it out."""
+    if not launched_here(run):
+        instance.add_run_tags(run.run_id, {_WORKER_TAG: f"{run.run_id} {_this_process()}"})
+
+
 def launched_here(run: dg.DagsterRun) -> bool:
     """Whether ``launch`` made a run: it runs in a process of its caller, who waits for it."""
-    return _process_of(run) is not None
+    return _process_of(run, _PROCESS_TAG) is not None
 
 
 def _is_dagsters(error: str) -> bool:
     return error.startswith("Dagster") or error in _WRAPPERS
 
 
-def _process_of(run: dg.DagsterRun) -> str | None:
-    launched, _, process = run.tags.get(_PROCESS_TAG, "").partition(" ")
+def _process_of(run: dg.DagsterRun, tag: str) -> str | None:
+    launched, _, process = run.tags.get(tag, "").partition(" ")
     return process if launched == run.run_id else None
 
 

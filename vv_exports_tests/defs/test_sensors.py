@@ -1,7 +1,11 @@
 """Finished runs reach their collections by themselves: once, in spite of pauses, failures and lost databases."""
 
 import copy
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -195,6 +199,44 @@ def test_no_second_run_is_asked_for_while_one_is_under_way(daemon, tmp_path):
     daemon.now += timedelta(minutes=2)
     assert not daemon.tick(TEAM)
     assert daemon.delivered() == {"run_2": 1}
+
+
+def crashed_machine(daemon, **tags) -> dg.DagsterRun:
+    """A run of this machine whose process is gone, and that Dagster believes to be under way."""
+    run = dg.DagsterRun(job_name="__ASSET_JOB", status=dg.DagsterRunStatus.STARTING, tags=dict(tags))
+    daemon.instance.add_run(run)
+    event = dg.DagsterEvent("PIPELINE_START", "__ASSET_JOB")
+    daemon.instance.report_dagster_event(event, run.run_id)
+    return run
+
+
+def test_a_run_whose_machine_crashed_does_not_hold_its_automation_up(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    run = crashed_machine(daemon, **{"vv_exports/automation": "idx/team"})
+    worker = f"{run.run_id} {socket.gethostname()} {gone.pid} 12345"
+    daemon.instance.add_run_tags(run.run_id, {"vv_exports/worker": worker})
+    daemon.tick(DISCOVERY)
+    assert daemon.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    daemon.now += timedelta(minutes=2)
+    assert not daemon.tick(TEAM)
+    assert daemon.delivered() == {"run_2": 1}
+    worked = daemon.instance.get_run_by_id(daemon.runs[-1].dagster_run.run_id)
+    assert worked.tags["vv_exports/worker"].split()[2] == f"{os.getpid()}"
+
+
+def test_a_run_of_another_machine_and_one_that_has_just_begun_are_left_alone(daemon, monkeypatch):
+    elsewhere = crashed_machine(daemon)
+    daemon.instance.add_run_tags(elsewhere.run_id, {"vv_exports/worker": f"{elsewhere.run_id} another-host 1 12345"})
+    silent = crashed_machine(daemon, **{"vv_exports/sensor": "true"})
+    somebodys = crashed_machine(daemon)
+    daemon.tick(DISCOVERY)
+    monkeypatch.setattr("vv_exports.defs.launches._SILENT_SECONDS", -1)
+    daemon.tick(DISCOVERY)
+    statuses = [daemon.instance.get_run_by_id(run.run_id).status.value for run in (elsewhere, silent, somebodys)]
+    assert statuses == ["STARTED", "FAILURE", "STARTED"]
 
 
 # Pause and resume
