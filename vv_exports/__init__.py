@@ -7,6 +7,7 @@ The data flow, which is also the folder list::
     formats/     tables -> files                                 (parquet, jsonl, csv, json)
     delivery/    files -> destination, all or nothing            (log, ownership, verify)
     connectors/  storage behind a destination                    (local)
+    automations/ what is due at a destination, and what is remembered of it
 
     domain/      nouns and rules, no I/O
     config.py    what this deployment exports, and where

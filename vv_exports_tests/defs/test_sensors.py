@@ -593,3 +593,43 @@ def test_problems_that_pass_leave_no_mark_in_the_catalog(daemon, tmp_path, monke
     daemon.deliver()
     assert daemon.client.pipeline.catalogs.read("idx").problems == {}
     assert daemon.delivered() == {"run_2": 1, "run_3": 1}
+
+
+# Renaming and re-targeting, as docs/automations.md describes them
+
+
+def test_a_new_destination_gets_everything_since_the_beginning_and_the_old_one_stays(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.deliver()
+    before = written_files(tmp_path)
+    again = Daemon(tmp_path, config_with(team={"destination_subpath": "exports/elsewhere"}))
+    again.deliver()
+    assert again.delivered() == {"run_2": 1}
+    after = written_files(tmp_path)
+    assert {path: after[path] for path in before} == before
+    assert any("exports/elsewhere/segments" in path for path in after)
+
+
+def test_a_renamed_automation_takes_its_folder_along_once_its_owner_is_changed(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.deliver()
+    config = copy.deepcopy(CONFIG)
+    automations = config["indexes"]["idx"]["automations"]
+    automations["crew"] = automations.pop("team")
+    again = Daemon(tmp_path, config)
+    sensor = delivery_sensor_name("idx", "crew")
+    finish(tmp_path, 3)
+    again.tick(DISCOVERY)
+    finish(tmp_path, 4)
+    again.deliver(sensor)
+    assert "belongs to" in again.client.automations.retrieve("idx", "crew").last_error
+    assert again.delivered("crew") == {"run_2": 1}
+    owner = tmp_path / "deliveries/exports/team/_vv/owner.json"
+    owner.write_text(owner.read_text().replace('"team"', '"crew"'))
+    again.now += timedelta(hours=1)
+    finish(tmp_path, 2, segments=5)
+    again.deliver(sensor)
+    assert again.delivered("crew") == {"run_2": 2, "run_4": 1}, "run_3 finished before the new name began"
+    assert again.client.automations.backfill("idx", "crew", only="missing").delivered == ("run_0", "run_1", "run_3")
