@@ -1,5 +1,6 @@
 """The automations of a deployment: where each began, what it has to do, what became of its deliveries."""
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import LogState, read_entry, read_log
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
+from vv_exports.errors import VVExportsError
 from vv_exports.snapshots.catalog import Catalogs, IndexCatalog
 from vv_exports.snapshots.store import fingerprint_of
 from vv_exports.sources.base import Source
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,11 @@ class Following:
         for name, config in self._enabled(index_id):
             beginning = self.record(index_id, name).beginning()
             if beginning is not None:
-                followers.append((config, self.collection(index_id, name), beginning.history))
+                try:
+                    followers.append((config, self.collection(index_id, name), beginning.history))
+                except VVExportsError as error:
+                    # Its own sensor fails, and says so. The index's other automations must not wait for it.
+                    _LOG.warning("index %s is read without automation %s: %s", index_id, name, error)
         due: list[str] = []
         failing: list[str] = []
         for run in runs:

@@ -16,7 +16,8 @@ from vv_exports.defs.switches import pause_in_force, set_switch
 from vv_exports.delivery.log import LogState
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import RunFailedError, SelectionError
+from vv_exports.domain.selection import eligible_runs
+from vv_exports.errors import RunFailedError, SelectionError, VVExportsError
 
 
 @dataclass(frozen=True)
@@ -344,12 +345,16 @@ class Automations:
     def _state(self, index_id: str, automation: str, runs: Sequence[PromptRun]) -> AutomationState:
         pipeline = self._deployment.pipeline
         config = pipeline.config.automation(index_id, automation)
-        state = pipeline.collection(index_id, automation)
+        state, unreachable = LogState(), None
+        try:
+            state = pipeline.collection(index_id, automation)
+        except VVExportsError as error:
+            unreachable = str(error)  # to be seen in the list, among the others
         record = pipeline.following.record(index_id, automation)
         beginning, remembered = record.beginning(), record.state()
         sensor = delivery_sensor_name(index_id, automation)
         pause = pause_in_force(config, remembered.pause, self._deployment.instance, sensor)
-        eligible = pipeline.eligible(index_id, automation, runs)
+        eligible = eligible_runs(runs, on_status=config.on_status, partial=config.partial, delivered=state.runs)
         undelivered = [run.run_id for run in eligible if not pipeline.up_to_date(run, config, state)]
         before: Collection[str] = beginning.history if beginning is not None else ()
         waiting = [run_id for run_id in undelivered if run_id not in before or run_id in state.runs]
@@ -377,7 +382,7 @@ class Automations:
             held=len(held),
             history=len(undelivered) - len(waiting),
             last_delivery_at=state.entries[-1].committed_at if state.entries else None,
-            last_error=None if remembered.failing is None else remembered.failing.message,
+            last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             waiting_runs=tuple(waiting),
             held_runs=tuple(held),
             problems={run_id: problems[run_id].message for run_id in failing},

@@ -5,16 +5,15 @@ what is still to be done.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.launches import SENSORS_TAG, error_of
-from vv_exports.domain.failures import wait_after
+from vv_exports.domain.failures import wait_for_a_whole_one
 
 _LOOKED_AT = 12
-_LONGEST_WAIT = timedelta(minutes=15)  # an outage ends at some time, and then nobody should wait for hours
 _OVER = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 _NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
@@ -64,7 +63,7 @@ def reason_to_wait(instance: dg.DagsterInstance, tags: Mapping[str, str], now: d
     if failures:
         last = records[0]
         ended = datetime.fromtimestamp(last.end_time or last.update_timestamp.timestamp(), UTC)
-        again = ended + min(wait_after(failures), _LONGEST_WAIT)
+        again = ended + wait_for_a_whole_one(failures)
         if now < again:
             error = error_of(instance, last.dagster_run.run_id) or last.dagster_run.status.value
             return f"{failures} failed in a row; the next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {error}"

@@ -5,6 +5,7 @@ answer into requests. It keeps no cursor: losing Dagster's database loses nothin
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import dagster as dg
 
@@ -15,8 +16,10 @@ from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sens
 from vv_exports.defs.launches import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
+from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.errors import VVExportsError
 from vv_exports.pipeline import Pipeline
 
 DELIVERY_INTERVAL_SECONDS = 10
@@ -79,12 +82,11 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
 def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.SensorDefinition:
     """Delivers what an automation's collection lacks. Its switch is the automation's pause."""
     key = asset_key(index_id, "exports", name)
-    sensor_name = delivery_sensor_name(index_id, name)
     active = config.enabled and not config.paused
     state = "It is disabled in the configuration." if not config.enabled else "It is paused in the configuration."
 
     @dg.sensor(
-        name=sensor_name,
+        name=delivery_sensor_name(index_id, name),
         description=(
             f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. Switched off, it "
             f"keeps its place.{'' if active else f' {state}'}"
@@ -94,25 +96,22 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
         minimum_interval_seconds=DELIVERY_INTERVAL_SECONDS,
     )
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        if not config.enabled:
-            return dg.SkipReason("Disabled in the configuration; set `enabled: true` to let it deliver.")
-        record = pipeline.following.record(index_id, name)
-        pause = _pause(record, config, context.instance, sensor_name)
-        if pause is not None:
-            return dg.SkipReason(f"Paused by {pause.by}: {pause.reason}. It keeps its place.")
-        if record.beginning() is None:
-            return dg.SkipReason("It begins when the index was looked at for the first time.")
         now = pipeline.clock()
-        todo = pipeline.following.backlog(index_id, name, now)
+        waits = _reason_to_wait(pipeline, context.instance, index_id, name, now)
+        if waits is not None:
+            return dg.SkipReason(waits)
+        try:
+            todo = pipeline.following.backlog(index_id, name, now)
+        except VVExportsError as error:
+            pipeline.following.failed(index_id, name, error, now)
+            raise
         said = _said(len(todo.due), "to be delivered")
         for what, run_ids in (("held", todo.held), ("failing", todo.failing), ("gone before delivery", todo.gone)):
             if run_ids:
                 said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
-        if not todo.due:
-            return dg.SkipReason(said)
         waits = reason_to_wait(context.instance, {"vv_exports/automation": f"{index_id}/{name}"}, now)
-        if waits is not None:
-            return dg.SkipReason(f"{said} {waits}")
+        if not todo.due or waits is not None:
+            return dg.SkipReason(f"{said} {waits or ''}".strip())
         ranges = stretches(context.instance, index_id, todo.due, config.max_runs_per_delivery)
         tags = delivery_tags(index_id, name, config.destination_connector_id)
         return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
@@ -120,10 +119,29 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
     return delivery
 
 
+def _reason_to_wait(
+    pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, name: str, now: datetime
+) -> str | None:
+    """Why an automation delivers nothing now, whatever there is."""
+    config = pipeline.config.automation(index_id, name)
+    if not config.enabled:
+        return "Disabled in the configuration; set `enabled: true` to let it deliver."
+    record = pipeline.following.record(index_id, name)
+    pause = _pause(record, config, instance, delivery_sensor_name(index_id, name))
+    if pause is not None:
+        return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
+    if record.beginning() is None:
+        return "It begins when the index was looked at for the first time."
+    failing = record.state().failing
+    if failing is not None and now < (again := failing.last_at + wait_for_a_whole_one(failing.attempts)):
+        return f"The next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {failing.message}"
+    return None
+
+
 def _pause(
     record: AutomationRecord, config: AutomationConfig, instance: dg.DagsterInstance, sensor: str
 ) -> Pause | None:
-    """Why the automation waits. Makes the switch and the record say the same, whichever of them was changed."""
+    """Who paused it. Makes the switch and the record say the same, whichever of them was changed."""
     recorded = record.state().pause
     pause = pause_in_force(config, recorded, instance, sensor)
     if recorded is not None and pause is None:

@@ -8,6 +8,7 @@ from vv_exports.errors import OutcomeUnknownError, QuotaError, TransientError
 
 _FIRST_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(hours=6)
+_LONGEST_WAIT_FOR_ALL = timedelta(minutes=15)
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,3 +44,8 @@ def wait_after(attempts: int) -> timedelta:
     """How long to wait after so many attempts in a row."""
     doublings = min(attempts - 1, 20)
     return min(_LONGEST_WAIT, _FIRST_WAIT * (1 << doublings))
+
+
+def wait_for_a_whole_one(attempts: int) -> timedelta:
+    """The same where everything failed, and not one run: an outage ends, and then nobody should wait for hours."""
+    return min(_LONGEST_WAIT_FOR_ALL, wait_after(attempts))

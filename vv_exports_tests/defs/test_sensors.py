@@ -405,6 +405,29 @@ def test_permanent_failures_in_a_row_pause_the_automation(daemon, tmp_path):
     assert daemon.client.automations.retrieve("idx", "team").last_error is None
 
 
+def test_a_destination_out_of_reach_holds_up_nobody_else(tmp_path):
+    config = config_with(team={"start": "beginning"}, held={"start": "beginning", "paused": False})
+    config["connectors"]["conn_away"] = {**config["connectors"]["conn_export"], "root": "not-mounted"}
+    config["indexes"]["idx"]["automations"]["team"]["destination_connector_id"] = "conn_away"
+    daemon = Daemon(tmp_path, config)
+    finish(tmp_path, 0)
+    daemon.deliver(HELD)
+    assert daemon.delivered("held") == {"run_0": 1}
+    for _ in range(3):
+        with pytest.raises(RequestError, match="not-mounted"):
+            daemon.tick(TEAM)
+        assert "not-mounted" in daemon.tick(TEAM), "it is not tried again at once"
+        daemon.now += timedelta(minutes=15)
+    assert "Paused by itself: 3 failures in a row" in daemon.tick(TEAM)
+    states = {one.automation: one for one in daemon.client.automations.list()}
+    assert "not-mounted is not a folder" in states["team"].last_error
+    assert (states["team"].waiting, states["held"].delivered) == (1, 1)
+    (tmp_path / "not-mounted").mkdir()
+    daemon.client.automations.resume("idx", "team")
+    daemon.deliver(TEAM, HELD)
+    assert daemon.delivered("team") == {"run_0": 1}
+
+
 def test_a_listing_that_fails_is_not_an_empty_one(daemon, tmp_path, monkeypatch):
     daemon.deliver()
     finish(tmp_path, 2)
