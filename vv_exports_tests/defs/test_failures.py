@@ -324,9 +324,11 @@ class Daemon:
         list(self._retries.run_iteration(self._workspace))
 
     def _idle(self) -> bool:
-        over = self._over()
-        self._look()  # at the end of the last one too; it may launch another
-        return over and self._over()
+        if not self._over():
+            return False
+        time.sleep(0.5)  # a worker that is over has still its last tags to write, by which a retry is decided
+        self._look()  # it may launch another
+        return self._over()
 
     def _over(self) -> bool:
         return all(run.is_finished for run in self.instance.get_runs())

@@ -69,6 +69,7 @@ class FakeVideoVector:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
+        self._transports: set[asyncio.Transport] = set()
         self._thread = threading.Thread(target=self._serve, name="fake-videovector")
 
     @property
@@ -119,8 +120,13 @@ class FakeVideoVector:
         for handler in handlers:  # one that hangs, by a fault
             handler.cancel()
         await asyncio.gather(*handlers, return_exceptions=True)
+        for transport in self._transports:  # one whose client reads no more would wait for it
+            transport.abort()
+        await asyncio.sleep(0.01)  # let the loop close their sockets
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.transport is not None:
+            self._transports.add(request.transport)
         raw = request.rel_url.raw_path
         shown = str(request.rel_url)
         record = Request(request.method, shown.removeprefix(PREFIX), time.monotonic())
