@@ -6,7 +6,7 @@ The data flow, which is also the folder list::
     snapshots/   the pipeline's copy of one prompt run: typed tables, hashes, change detection
     formats/     tables -> files                                 (parquet, jsonl, csv, json)
     delivery/    files -> destination, all or nothing            (log, ownership, verify)
-    connectors/  storage behind a destination                    (local)
+    connectors/  storage behind a destination                    (local, s3)
     automations/ what is due at a destination, and what is remembered of it
 
     domain/      nouns and rules, no I/O

@@ -328,7 +328,7 @@ def automations_pause(console: Console, index: str, name: str, reason: str) -> N
     """Let an automation wait. It keeps its place, and delivers what finished meanwhile when it is resumed."""
     client = _client()
     client.automations.pause(index, name, reason)
-    _paused(console, client, index, name)
+    _paused(console, client, index, name, "paused")
 
 
 @_command(automations, "resume", _INDEX, click.argument("name"))
@@ -336,7 +336,7 @@ def automations_resume(console: Console, index: str, name: str) -> None:
     """Let a paused automation go on."""
     client = _client()
     client.automations.resume(index, name)
-    _paused(console, client, index, name)
+    _paused(console, client, index, name, "resumed")
 
 
 @_command(automations, "run", _INDEX, click.argument("name"), _RUNS)
@@ -545,13 +545,13 @@ def _planned(console: Console, plan: Any) -> None:
     console.table([vars(run) for run in plan.prompt_runs], empty="")
 
 
-def _paused(console: Console, client: Any, index: str, name: str) -> None:
+def _paused(console: Console, client: Any, index: str, name: str, done: str) -> None:
     state = client.automations.retrieve(index, name)
     if console.as_json:
         console.document(state)
         return
-    paused = f"paused by {state.paused_by} ({state.pause_reason})" if state.paused else "not paused"
-    console.line(f"{index}/{name} is {paused}; {state.waiting} prompt runs wait, {state.delivered} are delivered")
+    why = f" by {state.paused_by} ({state.pause_reason})" if state.paused else ""
+    console.line(f"{index}/{name} is {done}{why}; {state.waiting} prompt runs wait, {state.delivered} are delivered")
 
 
 def _downloaded(console: Console, download: Any) -> None:

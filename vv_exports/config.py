@@ -117,6 +117,21 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError("must be the name of a bucket: 3 to 63 of a-z 0-9 . - that begins and ends with a-z or 0-9")
+    return value
+
+
+def _store_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("must be an address such as https://minio.example:9000")
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        raise ValueError("must hold no user, password, query or fragment")
+    return value.rstrip("/")
+
+
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 
 
@@ -232,8 +247,64 @@ class LocalConnectorConfig(_Model):
         return path if "://" in path else Path(os.path.realpath(path)).as_posix()
 
 
+class S3ConnectorConfig(_Model):
+    """A bucket of Amazon S3, or of a store that speaks its protocol."""
+
+    provider: Literal["s3"] = Field(description="Storage is a bucket of S3.")
+    bucket: Annotated[str, AfterValidator(_bucket)] = Field(description="The bucket's name, without s3://.")
+    export_base_path: Annotated[str, BeforeValidator(_null_is_root), AfterValidator(_base_path)] = Field(
+        default="", description="Boundary inside the bucket that no export leaves. Empty: the whole bucket."
+    )
+    scopes: frozenset[Literal["import", "export"]] = Field(
+        default=frozenset({"import"}),
+        description="What the connector may be used for. A destination needs the export scope.",
+    )
+    region: str | None = Field(
+        default=None, description="The bucket's region. Default: where the AWS SDK looks for it."
+    )
+    endpoint_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        default=None, description="The address of a store that is not Amazon's."
+    )
+    access_key_id_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None, description="The name of the environment variable that holds the access key id."
+    )
+    secret_access_key_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None, description="The name of the environment variable that holds the secret access key."
+    )
+    session_token_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None, description="The name of the environment variable that holds a session token."
+    )
+    sse: Literal["AES256", "aws:kms"] | None = Field(
+        default=None, description="Server-side encryption to ask for. Default: the bucket's own."
+    )
+    kms_key_id: str | None = Field(default=None, description="The KMS key, with `sse: aws:kms`.")
+    path_style: StrictBool = Field(
+        default=False,
+        description="Whether the bucket is named in the path, as many stores other than Amazon's want it.",
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "S3ConnectorConfig":
+        if (self.access_key_id_env is None) != (self.secret_access_key_env is None):
+            raise ValueError("access_key_id_env and secret_access_key_env belong together: name both, or neither")
+        if self.session_token_env is not None and self.access_key_id_env is None:
+            raise ValueError("session_token_env needs access_key_id_env and secret_access_key_env")
+        if self.kms_key_id is not None and self.sse != "aws:kms":
+            raise ValueError("kms_key_id needs `sse: aws:kms`")
+        return self
+
+    @property
+    def boundary(self) -> str:
+        """The URL that holds everything this connector may write."""
+        return f"s3://{self.bucket}/{self.export_base_path}" if self.export_base_path else f"s3://{self.bucket}"
+
+    def real_boundary(self) -> str:
+        """The boundary, told apart from buckets of the same name in other stores."""
+        return f"{self.endpoint_url or ''}{self.boundary}"
+
+
 SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig, "videovector": VideoVectorConfig}
-PROVIDERS: dict[str, type[BaseModel]] = {"local": LocalConnectorConfig}
+PROVIDERS: dict[str, type[BaseModel]] = {"local": LocalConnectorConfig, "s3": S3ConnectorConfig}
 
 
 def _told_apart_by(field: str) -> Discriminator:
@@ -249,7 +320,7 @@ SourceConfig = Annotated[
     _told_apart_by("kind"),
 ]
 ConnectorConfig = Annotated[
-    Annotated[LocalConnectorConfig, Tag("local")],
+    Annotated[LocalConnectorConfig, Tag("local")] | Annotated[S3ConnectorConfig, Tag("s3")],
     _told_apart_by("provider"),
 ]
 
@@ -339,7 +410,7 @@ class Config(_Destinations, extra="forbid"):
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: Place = Field(description="Where snapshots and downloads are kept: a folder, or an fsspec URL.")
 
-    def connector(self, connector_id: str) -> LocalConnectorConfig:
+    def connector(self, connector_id: str) -> "LocalConnectorConfig | S3ConnectorConfig":
         """A connector. Raises NotFoundError."""
         return _entry("connector", connector_id, self.connectors, "the configuration")
 
@@ -608,7 +679,7 @@ _BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
 }
-_UNSHOWN = ("_env", "base_url")
+_UNSHOWN = ("_env", "base_url", "endpoint_url")
 
 
 def _problem(error: ErrorDetails) -> str:

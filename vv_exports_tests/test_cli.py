@@ -292,7 +292,7 @@ def test_a_paused_automation_says_who_and_why_everywhere(tmp_path):
         shown = document if isinstance(document, dict) else next(o for o in document if o["automation"] == "team")
         assert (shown["paused"], shown["pause_reason"], shown["waiting"]) == (True, "the share moves", 2)
         assert shown["paused_by"]
-    assert "idx/team is not paused; 2 prompt runs wait" in run(tmp_path, "automations", "resume", "idx", "team").out
+    assert "idx/team is resumed; 2 prompt runs wait" in run(tmp_path, "automations", "resume", "idx", "team").out
     assert run(tmp_path, "automations", "show", "idx", "team", "--json").document["paused"] is False
 
 

@@ -343,10 +343,37 @@ class TestProblems:
         assert problem.startswith("source.path: is missing. The archive's folder")
 
     def test_an_unknown_provider_says_what_there_is(self):
-        body = HEAD.replace("provider: local, root: elsewhere", "provider: s3, bucket: b")
+        body = HEAD.replace("provider: local, root: elsewhere", "provider: ftp, host: b")
         assert only_problem(body) == (
-            "connectors.conn_import.provider: 's3' is not supported by this version. Allowed: local"
+            "connectors.conn_import.provider: 'ftp' is not supported by this version. Allowed: local, s3"
         )
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ("bucket: s3://b", "must be the name of a bucket"),
+            ("bucket: UPPER", "must be the name of a bucket"),
+            ("bucket: bucket, access_key_id_env: KEY", "access_key_id_env and secret_access_key_env belong together"),
+            ("bucket: bucket, session_token_env: TOKEN", "session_token_env needs access_key_id_env"),
+            ("bucket: bucket, kms_key_id: k", "kms_key_id needs `sse: aws:kms`"),
+            ("bucket: bucket, sse: none", "AES256"),
+            ("bucket: bucket, endpoint_url: 's3.local:9000'", "must be an address such as"),
+            ("bucket: bucket, endpoint_url: 'https://key:secret@s3.local'", "must hold no user, password"),
+            ("bucket: bucket, export_base_path: ../x", "'../x'"),
+        ],
+    )
+    def test_what_an_s3_connector_cannot_be_is_told(self, fields, said):
+        problem = only_problem(HEAD.replace("provider: local, root: elsewhere", f"provider: s3, {fields}"))
+        assert problem.startswith("connectors.conn_import")
+        assert said in problem
+        assert "key:secret" not in problem
+
+    def test_one_bucket_of_two_stores_is_two_places(self):
+        text = HEAD.replace("provider: local, root: elsewhere", "provider: s3, bucket: one, export_base_path: a/b")
+        connector = parsed(text + "indexes: {}").connectors["conn_import"]
+        assert connector.boundary == "s3://one/a/b"
+        other = connector.model_copy(update={"endpoint_url": "https://minio.example:9000"})
+        assert other.real_boundary() != connector.real_boundary()
 
     @pytest.mark.parametrize("name", ["'a b'", "''", "-a", "é", "a/b", "a" * 101, '"a\\n"', ".a"])
     def test_a_bad_name_of_an_automation_is_refused(self, name):

@@ -310,5 +310,10 @@ def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Seq
 
 
 def _automation_description(index_id: str, name: str, config: AutomationConfig, uri: str) -> str:
-    state = "disabled" if not config.enabled else "paused in the configuration" if config.paused else "active"
-    return f"Collection of automation {name} of index {index_id}, kept at {uri}. The automation is {state}."
+    state = "is paused in the configuration" if config.paused else "delivers while its delivery sensor is switched on"
+    if not config.enabled:
+        state = "is disabled in the configuration"
+    return (
+        f"Collection of automation {name} of index {index_id}, kept at {uri}. The automation {state}. Prompt runs that "
+        "were finished before it began are missing until a backfill delivers them."
+    )

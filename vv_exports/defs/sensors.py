@@ -88,8 +88,9 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
     @dg.sensor(
         name=delivery_sensor_name(index_id, name),
         description=(
-            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. Switched off, it "
-            f"keeps its place.{'' if active else f' {state}'}"
+            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. The switch is the "
+            "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
+            f"{'' if active else f' {state}'}"
         ),
         target=dg.AssetSelection.assets(key),
         default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,

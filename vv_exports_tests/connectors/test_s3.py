@@ -1,0 +1,145 @@
+"""The contract on real S3 servers, and what an S3 connector says when something is wrong."""
+
+import uuid
+
+import pyarrow.dataset as ds
+import pytest
+import s3fs
+
+from vv_exports.connectors.s3 import S3Connector
+from vv_exports.delivery.verify import verify
+from vv_exports.errors import CredentialsError, RequestError, TransientError
+from vv_exports_tests.archives import write_run
+from vv_exports_tests.connectors.contract import ConnectorContract
+from vv_exports_tests.deployments import CONFIG, client_of
+from vv_exports_tests.servers import free_ports, moto, seaweedfs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_proxy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        yield
+
+
+@pytest.fixture(scope="module", params=[seaweedfs, moto], ids=["seaweedfs", "moto"])
+def server(request, tmp_path_factory):
+    with request.param(tmp_path_factory.mktemp(request.param.__name__)) as running:
+        s3fs.S3FileSystem(key=running.access_key, secret=running.secret_key, endpoint_url=running.endpoint_url).mkdir(
+            "bucket"
+        )
+        yield running
+
+
+def connector_of(server, base="", **other):
+    options = {"access_key_id_env": "KEY", "secret_access_key_env": "SECRET", "region": "us-east-1", **other}
+    environ = {"KEY": server.access_key, "SECRET": server.secret_key}
+    return S3Connector(
+        "conn", options.pop("bucket", "bucket"), base, endpoint_url=server.endpoint_url,
+        environ=options.pop("environ", environ), path_style=True, **options,
+    )  # fmt: skip
+
+
+class TestContract(ConnectorContract):
+    @pytest.fixture
+    def connector(self, server):
+        return connector_of(server, f"base/{uuid.uuid4().hex}")
+
+
+def test_without_a_base_path_the_bucket_is_the_boundary(server):
+    whole = connector_of(server)
+    key = f"{uuid.uuid4().hex}/a.bin"
+    assert whole.create(key, b"x")
+    assert key in {one.key for one in whole.files("")}
+    assert whole.uri(key) == f"s3://bucket/{key}"
+
+
+def test_a_bucket_that_does_not_exist_is_named(server):
+    gone = connector_of(server, bucket="no-such-bucket")
+    for work in (lambda: gone.create("a", b"x"), lambda: gone.files("a"), lambda: gone.read("a")):
+        with pytest.raises(RequestError, match=r"^conn: could not \w+ s3://no-such-bucket/a: .*no-such-bucket"):
+            work()
+
+
+@pytest.mark.parametrize("server", [seaweedfs], indirect=True, ids=["seaweedfs"])
+def test_wrong_credentials_are_told_without_a_secret(server):
+    wrong = connector_of(server, environ={"KEY": "admin-key", "SECRET": "not-the-secret"})
+    with pytest.raises(CredentialsError, match="KEY and SECRET") as caught:
+        wrong.create("a", b"x")
+    assert "not-the-secret" not in str(caught.value)
+    unknown = connector_of(server, environ={"KEY": "nobody", "SECRET": "not-the-secret"})
+    with pytest.raises(CredentialsError, match="InvalidAccessKeyId"):
+        unknown.files("")
+
+
+@pytest.mark.parametrize("server", [seaweedfs], indirect=True, ids=["seaweedfs"])
+def test_what_may_not_be_written_is_told(server):
+    reader = connector_of(server, environ={"KEY": "writer-key", "SECRET": "writer-secret"})
+    assert reader.files("nothing") == []
+    with pytest.raises(RequestError, match=r"AccessDenied.* may not do this"):
+        reader.create("a", b"x")
+
+
+def test_a_credential_that_is_not_set_is_named_before_anything_is_asked(server):
+    with pytest.raises(CredentialsError, match="the environment variable KEY is not set"):
+        connector_of(server, environ={}).read("a")
+
+
+def test_no_credentials_at_all_are_told(server):
+    with pytest.raises(CredentialsError, match="the AWS SDK's own places"):
+        connector_of(server, access_key_id_env=None, secret_access_key_env=None).create("a", b"x")
+
+
+def test_a_store_out_of_reach_is_transient(server):
+    (port,) = free_ports(1)
+    away = S3Connector(
+        "conn", "bucket", endpoint_url=f"http://127.0.0.1:{port}", region="us-east-1", path_style=True,
+        access_key_id_env="KEY", secret_access_key_env="SECRET", environ={"KEY": "a", "SECRET": "b"},
+    )  # fmt: skip
+    with pytest.raises(TransientError, match="out of reach"):
+        away.files("a")
+
+
+def test_an_automation_delivers_to_a_bucket_and_verify_reads_it_back(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("VV_TEST_KEY", server.access_key)
+    monkeypatch.setenv("VV_TEST_SECRET", server.secret_key)
+    base = uuid.uuid4().hex
+    config = {
+        **CONFIG,
+        "connectors": {
+            "conn_export": {
+                "provider": "s3",
+                "bucket": "bucket",
+                "region": "us-east-1",
+                "endpoint_url": server.endpoint_url,
+                "path_style": True,
+                "access_key_id_env": "VV_TEST_KEY",
+                "secret_access_key_env": "VV_TEST_SECRET",
+                "export_base_path": base,
+                "scopes": ["export"],
+            }
+        },
+    }
+    for number in range(3):
+        write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number + 1}T00:00:00Z")
+    client = client_of(tmp_path, config)
+    outcome = client.automations.run("idx", "team")
+    assert outcome.delivered == ("run_0", "run_1", "run_2")
+    assert outcome.destination_uri == f"s3://bucket/{base}/exports/team"
+    connector = client.pipeline.connectors["conn_export"]
+    before = connector.files("")
+    assert client.automations.run("idx", "team").delivered == ()
+    assert connector.files("") == before
+    assert verify(connector, "exports/team").problems == ()
+    write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=5)
+    assert client.automations.run("idx", "team").delivered == ("run_1",)
+    parts = [file.key for file in connector.files("exports/team/segments")]
+    assert len(parts) == 3, "the superseded file is gone"
+    filesystem, place = connector.arrow_filesystem()
+    paths = [f"{place}/{part}" for part in parts]
+    assert ds.dataset(paths, filesystem=filesystem, format="parquet").count_rows() == 3 + 5 + 3
