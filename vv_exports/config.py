@@ -117,6 +117,24 @@ def _timezone(value: str) -> str:
     return value
 
 
+def _gcs_bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", value):
+        raise ValueError("must be the name of a bucket: 3 to 222 of a-z 0-9 . _ - that begins and ends with a-z or 0-9")
+    return value
+
+
+def _storage_account(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]{3,24}", value):
+        raise ValueError("must be the name of a storage account: 3 to 24 of a-z 0-9")
+    return value
+
+
+def _container(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9](-?[a-z0-9]){2,62}", value):
+        raise ValueError("must be the name of a container: 3 to 63 of a-z 0-9 and single dashes between them")
+    return value
+
+
 def _bucket(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
         raise ValueError("must be the name of a bucket: 3 to 63 of a-z 0-9 . - that begins and ends with a-z or 0-9")
@@ -303,8 +321,96 @@ class S3ConnectorConfig(_Model):
         return f"{self.endpoint_url or ''}{self.boundary}"
 
 
+class GcsConnectorConfig(_Model):
+    """A bucket of Google Cloud Storage."""
+
+    provider: Literal["gcs"] = Field(description="Storage is a bucket of Google Cloud Storage.")
+    bucket: Annotated[str, AfterValidator(_gcs_bucket)] = Field(description="The bucket's name, without gs://.")
+    export_base_path: Annotated[str, BeforeValidator(_null_is_root), AfterValidator(_base_path)] = Field(
+        default="", description="Boundary inside the bucket that no export leaves. Empty: the whole bucket."
+    )
+    scopes: frozenset[Literal["import", "export"]] = Field(
+        default=frozenset({"import"}),
+        description="What the connector may be used for. A destination needs the export scope.",
+    )
+    endpoint_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        default=None, description="The address of a store that is not Google's."
+    )
+    credentials_file_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None,
+        description="The name of the environment variable that holds the path of a service account's key file. "
+        "Default: where Google's libraries look for credentials.",
+    )
+    anonymous: StrictBool = Field(default=False, description="Whether to ask without credentials, as emulators want it.")
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "GcsConnectorConfig":
+        if self.anonymous and self.credentials_file_env is not None:
+            raise ValueError("anonymous and credentials_file_env exclude each other: remove one")
+        return self
+
+    @property
+    def boundary(self) -> str:
+        """The URL that holds everything this connector may write."""
+        return f"gs://{self.bucket}/{self.export_base_path}" if self.export_base_path else f"gs://{self.bucket}"
+
+    def real_boundary(self) -> str:
+        """The boundary, told apart from buckets of the same name in other stores."""
+        return f"{self.endpoint_url or ''}{self.boundary}"
+
+
+class AzureConnectorConfig(_Model):
+    """A container of Azure Blob Storage."""
+
+    provider: Literal["azure"] = Field(description="Storage is a container of Azure Blob Storage.")
+    storage_account: Annotated[str, AfterValidator(_storage_account)] = Field(description="The storage account's name.")
+    container: Annotated[str, AfterValidator(_container)] = Field(description="The container's name.")
+    export_base_path: Annotated[str, BeforeValidator(_null_is_root), AfterValidator(_base_path)] = Field(
+        default="", description="Boundary inside the container that no export leaves. Empty: the whole container."
+    )
+    scopes: frozenset[Literal["import", "export"]] = Field(
+        default=frozenset({"import"}),
+        description="What the connector may be used for. A destination needs the export scope.",
+    )
+    endpoint_url: Annotated[str, AfterValidator(_store_url)] | None = Field(
+        default=None, description="The blob service's address, where it is not the account's at Azure."
+    )
+    account_key_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None, description="The name of the environment variable that holds the account's key."
+    )
+    connection_string_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None, description="The name of the environment variable that holds a connection string."
+    )
+    sas_token_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        default=None,
+        description="The name of the environment variable that holds a SAS token. Without any of the three: where "
+        "Azure's libraries look for credentials.",
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "AzureConnectorConfig":
+        if sum(bool(name) for name in (self.account_key_env, self.connection_string_env, self.sas_token_env)) > 1:
+            raise ValueError("account_key_env, connection_string_env and sas_token_env exclude each other: keep one")
+        return self
+
+    @property
+    def boundary(self) -> str:
+        """The URL that holds everything this connector may write."""
+        container = f"az://{self.storage_account}/{self.container}"
+        return f"{container}/{self.export_base_path}" if self.export_base_path else container
+
+    def real_boundary(self) -> str:
+        """The boundary, told apart from accounts of the same name elsewhere."""
+        return f"{self.endpoint_url or ''}{self.boundary}"
+
+
 SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig, "videovector": VideoVectorConfig}
-PROVIDERS: dict[str, type[BaseModel]] = {"local": LocalConnectorConfig, "s3": S3ConnectorConfig}
+PROVIDERS: dict[str, type[BaseModel]] = {
+    "local": LocalConnectorConfig,
+    "s3": S3ConnectorConfig,
+    "gcs": GcsConnectorConfig,
+    "azure": AzureConnectorConfig,
+}
 
 
 def _told_apart_by(field: str) -> Discriminator:
@@ -320,7 +426,10 @@ SourceConfig = Annotated[
     _told_apart_by("kind"),
 ]
 ConnectorConfig = Annotated[
-    Annotated[LocalConnectorConfig, Tag("local")] | Annotated[S3ConnectorConfig, Tag("s3")],
+    Annotated[LocalConnectorConfig, Tag("local")]
+    | Annotated[S3ConnectorConfig, Tag("s3")]
+    | Annotated[GcsConnectorConfig, Tag("gcs")]
+    | Annotated[AzureConnectorConfig, Tag("azure")],
     _told_apart_by("provider"),
 ]
 
@@ -410,7 +519,7 @@ class Config(_Destinations, extra="forbid"):
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: Place = Field(description="Where snapshots and downloads are kept: a folder, or an fsspec URL.")
 
-    def connector(self, connector_id: str) -> "LocalConnectorConfig | S3ConnectorConfig":
+    def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""
         return _entry("connector", connector_id, self.connectors, "the configuration")
 

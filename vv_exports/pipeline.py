@@ -342,8 +342,10 @@ class Pipeline:
         """
         try:
             request = self.automation_delivery(index_id, automation, batch.snapshots, dagster_run_id)
-            self.collection(index_id, automation)  # a log that cannot be read is no fault of a run
-            deliveries, problems = deliver_isolated(replace(request, damaged=damaged), self.deliver)
+            state = self.collection(index_id, automation)  # a log that cannot be read is no fault of a run
+            deliveries, problems = deliver_isolated(
+                replace(request, damaged=damaged), lambda one: self.deliver(one, None if damaged else state)
+            )
         except Exception as error:
             self.following.failed(index_id, automation, error, self.clock())
             raise
@@ -351,9 +353,9 @@ class Pipeline:
         self.following.succeeded(index_id, automation, delivered, {**batch.problems, **problems}, self.clock())
         return deliveries, problems
 
-    def deliver(self, request: DeliveryRequest) -> Delivery:
-        """Carry out a delivery."""
-        delivery = deliver(request, self.store, self.clock, self.progress.file)
+    def deliver(self, request: DeliveryRequest, state: LogState | None = None) -> Delivery:
+        """Carry out a delivery. ``state`` is what the destination's log said a moment ago."""
+        delivery = deliver(request, self.store, self.clock, self.progress.file, state)
         self.storage.sweep()  # the connector is swept by the delivery; snapshots and downloads can be killed too
         return delivery
 

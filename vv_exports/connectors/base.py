@@ -1,6 +1,8 @@
 """What storage must provide to be a destination. It knows nothing of prompt runs, formats or logs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +18,15 @@ class StoredFile:
     size: int
 
 
+@dataclass(frozen=True)
+class UnfinishedUpload:
+    """An upload in parts that was begun, and neither completed nor aborted. It is no file, and costs storage."""
+
+    key: str
+    upload_id: str
+    began_at: datetime
+
+
 class Connector(Protocol):
     """A storage account and the boundary inside it (``export_base_path``).
 
@@ -29,12 +40,19 @@ class Connector(Protocol):
     connector_id: str
     provider: str
     scopes: frozenset[str]
+    put_if_absent: bool | None
+    """Whether the storage itself decides among writers of one name, as ``create`` promises; None: it must be tried."""
+    uploads_at_once: int
+    """How many ``put`` calls are best under way at a time, each from a thread of its own."""
 
     def uri(self, key: str) -> str:
         """The full address of a key, for people and other tools. Never holds a secret."""
 
-    def put(self, local: Path, key: str) -> None:
-        """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced."""
+    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+        """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced.
+
+        ``sha256`` is the file's, in hex, where it is known: storage that can compares it with what arrives.
+        """
 
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """Write a small file if there is none: True, or False where one was there. Atomic.
@@ -56,6 +74,12 @@ class Connector(Protocol):
 
     def sweep(self) -> None:
         """Remove what writers that died left unfinished. Never touches the work of a live one."""
+
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
+        """Uploads below a folder that were begun and neither completed nor aborted, where storage has such."""
+
+    def discard(self, uploads: Iterable[UnfinishedUpload]) -> None:
+        """Abort uploads. The writer of one that is still under way fails with a TransientError."""
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """A pyarrow file system and the path of the boundary in it, for reading datasets."""

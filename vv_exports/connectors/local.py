@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
-from vv_exports.connectors.base import StoredFile
+from vv_exports.connectors.base import StoredFile, UnfinishedUpload
 from vv_exports.errors import (
     DeliveredDataError,
     DestinationError,
@@ -37,6 +37,8 @@ class LocalConnector:
     disk that is not mounted looks like a missing folder, unless ``make_root`` says that it is ours."""
 
     provider = "local"
+    put_if_absent: bool | None = True
+    uploads_at_once = 1
 
     def __init__(
         self,
@@ -57,8 +59,9 @@ class LocalConnector:
         """The absolute path."""
         return str(self._base / key) if key else str(self._base)
 
-    def put(self, local: Path, key: str) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         """Copy, make durable, rename into place."""
+        del sha256  # the kernel compares nothing
         with local.open("rb") as content:
             self.put_stream(content, key)
 
@@ -155,6 +158,14 @@ class LocalConnector:
                     path.unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
+
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
+        """None: what a writer that died left is known by its lock, and swept."""
+        del prefix
+        return []
+
+    def discard(self, uploads: Iterable[UnfinishedUpload]) -> None:
+        """Nothing to do."""
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """The local file system and the absolute base path."""

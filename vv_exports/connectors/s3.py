@@ -1,63 +1,97 @@
 """Amazon S3, or a store that speaks its protocol, through s3fs.
 
-The commit is ``PutObject`` with ``If-None-Match: *``. Files are uploaded when they are finished, large ones in parts;
-each request carries a checksum that the store compares.
+The commit is ``PutObject`` with ``If-None-Match: *``. Every upload carries a SHA-256 that the store compares; where its
+answer does not say that it did, the size and the MD5 that it stored are compared here.
 """
 
+import base64
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from io import BufferedIOBase
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import aiohttp
 import botocore.exceptions
-import pyarrow.fs as pafs
 
-from vv_exports.connectors.base import StoredFile
-from vv_exports.errors import (
-    CredentialsError,
-    DeliveredDataError,
-    DestinationError,
-    OutcomeUnknownError,
-    RequestError,
-    TransientError,
-    VVExportsError,
+from vv_exports.connectors.base import UnfinishedUpload
+from vv_exports.connectors.object_store import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    Cause,
+    Diagnosis,
+    ObjectStoreConnector,
 )
+from vv_exports.errors import TransientError
 
-_CONNECT_SECONDS = 10
-_READ_SECONDS = 60
+_MOST_PARTS = 10_000
 _DELETED_AT_ONCE = 1000
-_BAD_CREDENTIALS = frozenset(
-    {
-        *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
-        *("AuthFailure", "InvalidClientTokenId", "RequestExpired"),
-    }
-)
-_FORBIDDEN = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden"})
-_TAKEN = frozenset({"PreconditionFailed", "412"})
-_PASSING = frozenset(
-    {
-        *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "RequestTimeTooSkewed", "Throttling"),
-        *("ThrottlingException", "TooManyRequests", "BadDigest", "IncompleteBody", "OperationAborted", "500", "502"),
-        *(
-            "503",
-            "504",
-            "429",
-            "ConditionalRequestConflict",
-            "409",
-            "RequestLimitExceeded",
-            "XAmzContentSHA256Mismatch",
-        ),
-    }
+
+_CODES: Mapping[Cause, frozenset[str]] = {
+    Cause.CREDENTIALS: frozenset(
+        {
+            *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
+            *("AuthFailure", "InvalidClientTokenId", "RequestExpired", "ExpiredTokenException", "401"),
+        }
+    ),
+    Cause.FORBIDDEN: frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden"}),
+    Cause.NO_BUCKET: frozenset({"NoSuchBucket"}),
+    Cause.NO_OBJECT: frozenset({"NoSuchKey", "404", "NotFound"}),
+    Cause.TAKEN: frozenset({"PreconditionFailed", "412"}),
+    Cause.THROTTLED: frozenset(
+        {
+            *("SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "503", "429"),
+            *("RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "409", "RequestTimeTooSkewed"),
+        }
+    ),
+    Cause.INTERRUPTED: frozenset(
+        {
+            *("InternalError", "RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "500"),
+            *("502", "504", "NoSuchUpload", "XAmzContentChecksumMismatch", "InvalidDigest"),
+        }
+    ),
+}
+_CAUSE_OF_CODE = {code: cause for cause, codes in _CODES.items() for code in codes}
+
+_CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
+    (botocore.exceptions.NoCredentialsError, Cause.CREDENTIALS),
+    (botocore.exceptions.PartialCredentialsError, Cause.CREDENTIALS),
+    (botocore.exceptions.CredentialRetrievalError, Cause.CREDENTIALS),
+    (botocore.exceptions.ProfileNotFound, Cause.CREDENTIALS),
+    (botocore.exceptions.InvalidConfigError, Cause.CREDENTIALS),
+    (botocore.exceptions.ConfigParseError, Cause.CREDENTIALS),
+    (botocore.exceptions.SSOError, Cause.CREDENTIALS),
+    (botocore.exceptions.TokenRetrievalError, Cause.CREDENTIALS),
+    (botocore.exceptions.RefreshWithMFAUnsupportedError, Cause.CREDENTIALS),
+    (botocore.exceptions.ConnectTimeoutError, Cause.UNREACHABLE),
+    (botocore.exceptions.EndpointConnectionError, Cause.UNREACHABLE),
+    (botocore.exceptions.ProxyConnectionError, Cause.UNREACHABLE),
+    (botocore.exceptions.SSLError, Cause.UNREACHABLE),
+    (botocore.exceptions.ReadTimeoutError, Cause.TIMEOUT),
+    (botocore.exceptions.HTTPClientError, Cause.INTERRUPTED),
+    (botocore.exceptions.IncompleteReadError, Cause.INTERRUPTED),
+    (botocore.exceptions.ResponseStreamingError, Cause.INTERRUPTED),
+    (botocore.exceptions.ChecksumError, Cause.INTERRUPTED),
+    (botocore.exceptions.FlexibleChecksumError, Cause.INTERRUPTED),
+    (botocore.exceptions.CapacityNotAvailableError, Cause.THROTTLED),
+    (botocore.exceptions.BotoCoreError, Cause.REFUSED),
+    (TimeoutError, Cause.TIMEOUT),
+    (aiohttp.ClientConnectorError, Cause.UNREACHABLE),
+    (aiohttp.ClientError, Cause.INTERRUPTED),
+    (ConnectionRefusedError, Cause.UNREACHABLE),
+    (OSError, Cause.INTERRUPTED),
 )
 
 
-class S3Connector:
+class S3Connector(ObjectStoreConnector):
     """Objects below ``bucket / export_base_path``. Without the names of environment variables, credentials come from
     where the AWS SDK looks for them: its variables, its files, the machine's role."""
 
     provider = "s3"
+    scheme = "s3"
+    sdk_errors = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError)
 
     def __init__(
         self,
@@ -76,207 +110,191 @@ class S3Connector:
         path_style: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self.connector_id = connector_id
-        self.scopes = scopes
-        self._bucket = bucket
-        self._base = f"{bucket}/{export_base_path}" if export_base_path else bucket
-        self._endpoint_url = endpoint_url
+        super().__init__(
+            connector_id, bucket, export_base_path, scopes, endpoint_url=endpoint_url, environ=environ
+        )
         self._region = region
         self._variables = (access_key_id_env, secret_access_key_env, session_token_env)
-        self._encryption = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
+        encryption = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
+        self._encryption = {name: value for name, value in encryption.items() if value}
         self._path_style = path_style
-        self._environ = environ
-        self._file_systems: dict[int, Any] = {}
 
-    def uri(self, key: str) -> str:
-        """``s3://bucket/…``."""
-        return f"s3://{self._base}/{key}" if key else f"s3://{self._base}"
+    @property
+    def credentials_from(self) -> str:
+        """The environment variables, or the SDK's own places."""
+        named = [name for name in self._variables if name]
+        return f"the environment variables {', '.join(named)}" if named else "where the AWS SDK looks for them"
 
-    def put(self, local: Path, key: str) -> None:
-        """Upload; the object is there whole or not at all."""
-        path = self._locate(key)
-        with self._translated("write", key):
-            self._file_system().put_file(str(local), path)
+    def connect(self) -> Any:
+        """s3fs, one request at a time as far as retries go."""
+        import s3fs  # noqa: PLC0415 - takes 0.4 s, which deployments without S3 should not pay
 
-    def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
-        """Upload if there is no such object. The store decides among writers that meet."""
-        del durable  # what a store has acknowledged is durable
-        path = self._locate(key)
+        key, secret, token = (self.variable(name) for name in self._variables)
+        return s3fs.S3FileSystem(
+            key=key,
+            secret=secret,
+            token=token,
+            endpoint_url=self.endpoint_url,
+            client_kwargs={"region_name": self._region} if self._region else {},
+            config_kwargs={
+                "connect_timeout": CONNECT_SECONDS,
+                "read_timeout": READ_SECONDS,
+                "retries": {"total_max_attempts": 1, "mode": "standard"},
+                "max_pool_connections": 32,
+                "s3": {"addressing_style": "path" if self._path_style else "auto"},
+            },
+            s3_additional_kwargs=self._encryption,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+
+    def diagnosed(self, error: BaseException) -> Diagnosis:
+        """By the store's code where it gave one, else by the error's class."""
+        if isinstance(error, botocore.exceptions.ClientError):
+            said = error.response.get("Error", {})
+            code = str(said.get("Code", "unknown"))
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            cause = _CAUSE_OF_CODE.get(code) or _CAUSE_OF_CODE.get(str(status), Cause.REFUSED)
+            return Diagnosis(cause, code, str(said.get("Message", "")))
+        cause = next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind))
+        return Diagnosis(cause, type(error).__name__, str(error))
+
+    async def reach(self) -> None:
+        """``HeadBucket``."""
+        await (await self._client()).head_bucket(Bucket=self.bucket)
+
+    async def upload(self, name: str, data: bytes, *, only_new: bool, sha256: str | None) -> None:
+        """``PutObject``."""
+        digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(data).digest()
+        checksum = base64.b64encode(digest).decode()
+        answer = await (await self._client()).put_object(
+            Bucket=self.bucket,
+            Key=name,
+            Body=data,
+            ChecksumSHA256=checksum,
+            **({"IfNoneMatch": "*"} if only_new else {}),
+            **self._encryption,
+        )
+        _check_stored(answer, checksum, data, name)
+
+    async def upload_in_parts(self, name: str, local: Path, size: int) -> None:
+        """A multipart upload."""
+        client = await self._client()
+        place = {"Bucket": self.bucket, "Key": name}
+        begun = await self.retried(
+            partial(client.create_multipart_upload, **place, ChecksumAlgorithm="SHA256", **self._encryption)
+        )
+        upload_id = begun["UploadId"]
+
+        async def upload_part(number: int, data: bytes) -> dict[str, Any]:
+            checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+            answer = await client.upload_part(
+                **place, UploadId=upload_id, PartNumber=number + 1, Body=data, ChecksumSHA256=checksum
+            )
+            _check_stored(answer, checksum, data, f"{name} part {number + 1}")
+            return {"PartNumber": number + 1, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
         try:
-            with self._translated("create", key):
-                self._file_system().pipe_file(path, data, mode="create")
-        except _TakenError:
-            # The SDK asks again where a reply was lost, and is told that its own bytes are there.
-            return self.read(key) == data
-        except TransientError as error:
-            if self.read(key) == data:
-                return True
-            raise OutcomeUnknownError(
-                f"{self.connector_id}: {self.uri(key)} may be written or not: {error}. Look whether it is there before "
-                "trying again."
-            ) from error
-        return True
+            parts = await self.in_parts(local, size, _MOST_PARTS, upload_part)
+            complete = partial(
+                client.complete_multipart_upload, **place, UploadId=upload_id, MultipartUpload={"Parts": parts}
+            )
+            await self._completed(complete, name, size)
+        except BaseException:
+            # Also where the time is over. What cannot be aborted now is swept, or aborted by `vacuum`.
+            with suppress(*self.sdk_errors, OSError):
+                await client.abort_multipart_upload(**place, UploadId=upload_id)
+            raise
 
-    def read(self, key: str) -> bytes | None:
-        """The content, or None."""
-        path = self._locate(key)
-        with self._translated("read", key):
-            try:
-                return bytes(self._file_system().cat_file(path))
-            except FileNotFoundError as error:
-                if _code(error) == "NoSuchBucket":
-                    raise
-                return None
+    async def _completed(self, complete: Any, name: str, size: int) -> None:
+        """Complete an upload. One that was completed by an attempt whose answer was lost is no upload any more."""
+        try:
+            await self.retried(complete)
+        except botocore.exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+                raise
+            client = await self._client()
+            there = await self.retried(partial(client.head_object, Bucket=self.bucket, Key=name))
+            if there["ContentLength"] != size:
+                raise
 
-    def open(self, key: str) -> BufferedIOBase:
-        """Open for reading, in ranges."""
-        path = self._locate(key)
-        with self._translated("read", key):
-            try:
-                return cast("BufferedIOBase", self._file_system().open(path, "rb"))
-            except FileNotFoundError as error:
-                if _code(error) == "NoSuchBucket":
-                    raise
-                raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from error
+    async def fetch(self, name: str, start: int | None, end: int | None) -> tuple[bytes, int]:
+        """``GetObject``."""
+        ranged = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
+        try:
+            answer = await (await self._client()).get_object(Bucket=self.bucket, Key=name, **ranged)
+        except botocore.exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") in {"InvalidRange", "416"}:
+                return b"", 0
+            raise
+        async with answer["Body"] as body:
+            data = bytes(await body.read())
+        if len(data) != answer["ContentLength"]:
+            raise aiohttp.ClientPayloadError(f"{len(data)} of {answer['ContentLength']} bytes arrived")
+        total = answer.get("ContentRange", "").rpartition("/")[2]
+        return data, int(total) if total.isdecimal() else len(data)
 
-    def files(self, prefix: str) -> list[StoredFile]:
-        """List the objects below a folder."""
-        top = f"{self._locate(prefix) if prefix else self._base}/"
-        found: list[StoredFile] = []
-        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": top.removeprefix(f"{self._bucket}/")}
-        with self._translated("list", prefix):
-            while True:
-                page = self._file_system().call_s3("list_objects_v2", **request)
-                for entry in page.get("Contents", ()):
-                    key = f"{self._bucket}/{entry['Key']}".removeprefix(f"{self._base}/")
-                    if not key.endswith("/"):  # consoles make such objects to show a folder
-                        found.append(StoredFile(key, entry["Size"]))
-                if not page.get("IsTruncated"):
-                    return sorted(found, key=lambda file: file.key)
-                request["ContinuationToken"] = page["NextContinuationToken"]
+    async def listed(self, prefix: str) -> list[tuple[str, int]]:
+        """``ListObjectsV2``, page by page."""
+        client = await self._client()
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
+        found: list[tuple[str, int]] = []
+        while True:
+            page = await self.retried(partial(client.list_objects_v2, **request))
+            # Consoles make objects whose name ends in a slash, to show a folder.
+            found += [(one["Key"], one["Size"]) for one in page.get("Contents", ()) if not one["Key"].endswith("/")]
+            if not page.get("IsTruncated"):
+                return found
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
-    def delete(self, keys: list[str]) -> None:
-        """Delete objects, many in one request."""
-        objects = [{"Key": self._locate(key).removeprefix(f"{self._bucket}/")} for key in keys]
-        for start in range(0, len(objects), _DELETED_AT_ONCE):
-            batch = {"Objects": objects[start : start + _DELETED_AT_ONCE], "Quiet": True}
-            with self._translated("delete", keys[start]):
-                answer = self._file_system().call_s3("delete_objects", Bucket=self._bucket, Delete=batch)
+    async def delete_all(self, names: Sequence[str]) -> None:
+        """``DeleteObjects``, a thousand in a request."""
+        client = await self._client()
+        for start in range(0, len(names), _DELETED_AT_ONCE):
+            batch = {"Objects": [{"Key": name} for name in names[start : start + _DELETED_AT_ONCE]], "Quiet": True}
+            answer = await self.retried(partial(client.delete_objects, Bucket=self.bucket, Delete=batch))
             for failed in answer.get("Errors", ()):
                 if failed["Code"] != "NoSuchKey":
-                    raise self._error(failed["Code"], "delete", failed["Key"], failed.get("Message", ""))
+                    raise botocore.exceptions.ClientError({"Error": failed}, "DeleteObjects")
 
-    def sweep(self) -> None:
-        """Nothing: an upload that was not completed is no object."""
+    async def uploads_under_way(self, prefix: str) -> list[UnfinishedUpload]:
+        """``ListMultipartUploads``."""
+        client = await self._client()
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
+        found: list[UnfinishedUpload] = []
+        while True:
+            page = await client.list_multipart_uploads(**request)
+            found += [
+                UnfinishedUpload(one["Key"], one["UploadId"], one["Initiated"])
+                for one in page.get("Uploads", ())
+                if one["Key"].startswith(prefix)
+            ]
+            if not page.get("IsTruncated"):
+                return found
+            request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
-    def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """s3fs as a pyarrow file system, and ``bucket/base``."""
-        return pafs.PyFileSystem(pafs.FSSpecHandler(self._file_system())), self._base
-
-    def _locate(self, key: str) -> str:
-        segments = key.split("/")
-        if not all(segments) or any(s in {".", ".."} or "\\" in s or "\x00" in s for s in segments):
-            raise DestinationError(f"{self.connector_id}: {key!r} is not a path below {self.uri('')}")
-        return f"{self._base}/{key}"
-
-    def _file_system(self) -> Any:
-        """One for each process: its connections do not survive a fork."""
-        if os.getpid() not in self._file_systems:
-            import s3fs  # noqa: PLC0415 - takes 0.4 s, which deployments without S3 should not pay
-
-            key, secret, token = (self._variable(name) for name in self._variables)
-            self._file_systems[os.getpid()] = s3fs.S3FileSystem(
-                key=key,
-                secret=secret,
-                token=token,
-                endpoint_url=self._endpoint_url,
-                client_kwargs={"region_name": self._region} if self._region else {},
-                config_kwargs={
-                    "connect_timeout": _CONNECT_SECONDS,
-                    "read_timeout": _READ_SECONDS,
-                    "s3": {"addressing_style": "path" if self._path_style else "auto"},
-                },
-                s3_additional_kwargs={name: value for name, value in self._encryption.items() if value},
-                use_listings_cache=False,
-                skip_instance_cache=True,
-            )
-        return self._file_systems[os.getpid()]
-
-    def _variable(self, name: str | None) -> str | None:
-        if name is None:
-            return None
-        value = self._environ.get(name, "")
-        if not value.strip():
-            raise CredentialsError(
-                f"{self.connector_id}: the environment variable {name} is not set, and the configuration says that it "
-                "holds a credential of this connector. Set it where this runs."
-            )
-        return value
-
-    @contextmanager
-    def _translated(self, action: str, key: str) -> Iterator[None]:
-        """The errors of s3fs, botocore and the network as ours."""
+    async def abort_upload(self, upload: UnfinishedUpload) -> None:
+        """``AbortMultipartUpload``."""
+        client = await self._client()
         try:
-            yield
-        except VVExportsError:
-            raise
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError, TimeoutError) as error:
-            code = _code(error)
-            if code in _TAKEN or isinstance(error, FileExistsError):
-                raise _TakenError from None
-            # Out of the chain: what the SDK's exceptions hold on to is not for tracebacks.
-            raise self._error(code, action, key, _said(error)) from None
+            await client.abort_multipart_upload(Bucket=self.bucket, Key=upload.key, UploadId=upload.upload_id)
+        except botocore.exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+                raise
 
-    def _error(self, code: str, action: str, key: str, said: str) -> VVExportsError:
-        what = f"{self.connector_id}: could not {action} {self.uri(key)}: {code}{f': {said}' if said else ''}"
-        first, second = self._variables[:2]
-        if code in _BAD_CREDENTIALS or code in _NO_CREDENTIALS:
-            names = f"{first} and {second}" if first else "the AWS SDK's own places, since no variables are named"
-            return CredentialsError(f"{what}. The credentials come from {names}; put valid ones there.")
-        if code in _FORBIDDEN:
-            return RequestError(f"{what}. These credentials may not do this; extend their policy.")
-        if code == "NoSuchBucket":
-            return RequestError(f"{what}. Create the bucket {self._bucket!r}, or mend `bucket` in the configuration.")
-        if code in _PASSING or code in _NETWORK:
-            return TransientError(f"{what}. The store is busy or out of reach; try again later.")
-        return RequestError(f"{what}. Mend the connector's configuration (bucket, region, endpoint_url) or its policy.")
+    async def _client(self) -> Any:
+        """The client of s3fs itself: its errors are the store's own, and each call is one request."""
+        return await self.file_system().set_session()
 
 
-class _TakenError(Exception):
-    """There is such an object."""
+def _check_stored(answer: Mapping[str, Any], checksum: str, data: bytes, what: str) -> None:
+    """Raise TransientError where a store says that it holds something else than was sent.
 
-
-_NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"})
-_NETWORK = frozenset(
-    {
-        *(
-            "EndpointConnectionError",
-            "ConnectTimeoutError",
-            "ReadTimeoutError",
-            "ConnectionClosedError",
-            "TimeoutError",
-        ),
-        *("HTTPClientError", "ProxyConnectionError", "ResponseStreamingError", "IncompleteReadError", "SSLError"),
-        *("ConnectionError", "ConnectionResetError", "BrokenPipeError", "ConnectionRefusedError", "OSError"),
-        *("ClientPayloadError", "ServerDisconnectedError", "ClientOSError", "ChecksumMismatchError"),
-    }
-)
-
-
-def _code(error: BaseException) -> str:
-    """The store's code for an error, or the class of an error that came from nearer."""
-    client_error = _client_error(error)
-    return str(client_error["Code"]) if client_error is not None else type(error).__name__
-
-
-def _said(error: BaseException) -> str:
-    client_error = _client_error(error)
-    return str(client_error.get("Message", "")) if client_error is not None else str(error)
-
-
-def _client_error(error: BaseException) -> Mapping[str, Any] | None:
-    """What the store said, where s3fs made an OSError of it too."""
-    for one in (error, error.__cause__, error.__context__):
-        if isinstance(one, botocore.exceptions.ClientError):
-            return cast("Mapping[str, Any]", one.response.get("Error", {"Code": "unknown"}))
-    return None
+    Its own SHA-256 says it best. A store without checksums gives the MD5 of what it stored, unless it encrypts.
+    """
+    stored = answer.get("ChecksumSHA256")
+    etag = str(answer.get("ETag", "")).strip('"')
+    if stored is None and not answer.get("ServerSideEncryption") and len(etag) == 32:  # noqa: PLR2004 - an MD5
+        stored, checksum = etag, hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if stored is not None and stored != checksum:
+        raise TransientError(f"{what}: the store has {stored} where {checksum} was sent; try again")

@@ -136,18 +136,23 @@ def deliver(
     store: SnapshotStore,
     clock: Callable[[], datetime],
     progress: Progress | None = None,
+    state: LogState | None = None,
 ) -> Delivery:
     """Deliver the snapshots that the destination does not hold yet, in one commit.
 
     Raises DestinationError (someone else's subpath, nothing written), DeliveryConflictError (another delivery
     committed other content of the same runs meanwhile; nothing of ours is committed), TransientError (nothing is
     committed) and OutcomeUnknownError.
+
+    ``state`` is what the log said a moment ago, where that is known: it saves reading all of it. Where others have
+    delivered since, the commit fails and the log is read.
     """
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
     claim(request.connector, request.subpath, request.owner)
-    for _ in range(_ATTEMPTS):
-        outcome = _Attempt(request, store, clock, progress or _silent).run()
+    for attempt in range(_ATTEMPTS):
+        known = state.copy() if state is not None and attempt == 0 else None
+        outcome = _Attempt(request, store, clock, progress or _silent, known).run()
         if outcome is not None:
             return outcome
     raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
@@ -162,12 +167,13 @@ class _Attempt:
         store: SnapshotStore,
         clock: Callable[[], datetime],
         progress: Progress,
+        state: LogState | None = None,
     ) -> None:
         self.request = request
         self.store = store
         self.clock = clock
         self.progress = progress
-        self.state = read_log(request.connector, request.subpath)
+        self.state = read_log(request.connector, request.subpath) if state is None else state
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
         self.there = {snapshot.run_id: self._files_of(snapshot) for snapshot in request.snapshots}
         self.pending = [
@@ -181,7 +187,7 @@ class _Attempt:
     def run(self) -> Delivery | None:
         """The outcome, or None where the log has moved on and must be read again."""
         if not self.pending:
-            return self._finish(written=False)
+            return self._finish(None)
         for snapshot in self.pending:
             if held := self._newer(self.state, snapshot):
                 raise DeliveryConflictError(
@@ -191,12 +197,13 @@ class _Attempt:
                 )
         files = self._upload()
         try:
-            if not self._commit(self._entry(files)):
+            entry = self._commit(self._entry(files))
+            if entry is None:
                 return None
         except DeliveryConflictError:
             self._take_back(files)
             raise
-        return self._finish(written=True)
+        return self._finish(entry)
 
     def _newer(self, state: LogState, snapshot: Snapshot) -> CommittedRun | None:
         """What the destination holds of a run, where that is a later reading of it than this snapshot."""
@@ -255,12 +262,13 @@ class _Attempt:
         paths = (f"{folder}/{part_name(n, sha256, self.request.format.suffix)}" for n in itertools.count(number))
         return next(path for path in paths if path not in given_up)
 
-    def _commit(self, entry: LogEntry) -> bool:
-        """Write the entry. False where the log has moved on with the same content; then it must be read again."""
+    def _commit(self, entry: LogEntry) -> LogEntry | None:
+        """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
+        content; then it must be read again."""
         connector, subpath = self.request.connector, self.request.subpath
         while True:
             if self._create(f"{subpath}/{log_entry_name(entry.sequence)}", encode_entry(entry)):
-                return True
+                return entry
             other = read_entry(connector, subpath, entry.sequence)
             if other is None:
                 raise OutcomeUnknownError(
@@ -268,9 +276,9 @@ class _Attempt:
                     "read the log before trying again"
                 )
             if other.delivery_id == entry.delivery_id:
-                return True  # a lost reply, or a twin: this delivery is committed
+                return other  # a lost reply, or a twin: this delivery is committed
             if self._shares_runs(other):
-                return False
+                return None
             entry = msgspec.structs.replace(entry, sequence=entry.sequence + 1)
 
     def _create(self, key: str, data: bytes) -> bool:
@@ -293,9 +301,12 @@ class _Attempt:
                 )
         return bool(shared)
 
-    def _finish(self, *, written: bool) -> Delivery:
-        request = self.request
-        state = read_log(request.connector, request.subpath, self.state) if written else self.state
+    def _finish(self, written: LogEntry | None) -> Delivery:
+        request, state = self.request, self.state
+        if written is not None and written.sequence == state.next_sequence:
+            state.apply(written)
+        elif written is not None:
+            state = read_log(request.connector, request.subpath, state)
         self._tidy(state)
         fresh = {snapshot.run_id for snapshot in self.pending}
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
@@ -303,7 +314,7 @@ class _Attempt:
         runs = tuple(
             DeliveredPromptRun(run.run.run_id, run.run.data_version, run.files, run.run.run_id in fresh) for run in held
         )
-        return Delivery(newest.delivery_id, newest.sequence, written, request.uri, runs)
+        return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs)
 
     def _tidy(self, state: LogState) -> None:
         """Remove what the log has given up. Anyone may repeat it."""

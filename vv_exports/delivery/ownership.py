@@ -69,11 +69,17 @@ def check_unowned_above(connector: Connector, subpath: str, *, asked: str) -> No
 
 def claim(connector: Connector, subpath: str, owner: Owner) -> None:
     """Make the subpath ours, or raise DestinationError before anything is written. Repeatable."""
-    check_unowned(connector, subpath, owner)
     if owner_of(connector, subpath) == owner:
-        return
+        return  # it was looked at above and below when it was claimed
+    check_unowned(connector, subpath, owner)
     document = msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
     if connector.create(f"{subpath}/{OWNER}", document):
+        try:
+            # Someone may have claimed a folder above or below meanwhile: of two, the later one sees the earlier.
+            check_unowned(connector, subpath, owner)
+        except DestinationError:
+            connector.delete([f"{subpath}/{OWNER}"])
+            raise
         return
     other = owner_of(connector, subpath)
     if other is None:

@@ -12,19 +12,8 @@ from vv_exports.errors import CredentialsError, RequestError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.connectors.contract import ConnectorContract
 from vv_exports_tests.deployments import CONFIG, client_of
-from vv_exports_tests.servers import free_ports, moto, seaweedfs
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_proxy():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
-        for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-        yield
+from vv_exports_tests.servers.processes import free_ports
+from vv_exports_tests.servers.s3 import moto, seaweedfs
 
 
 @pytest.fixture(scope="module", params=[seaweedfs, moto], ids=["seaweedfs", "moto"])

@@ -138,8 +138,8 @@ class Unreliable(LocalConnector):
             return self.act(perform)
         return perform()
 
-    def put(self, local, key):
-        self._maybe(lambda: LocalConnector.put(self, local, key))
+    def put(self, local, key, **how):
+        self._maybe(lambda: LocalConnector.put(self, local, key, **how))
 
     def create(self, key, data):
         return self._maybe(lambda: LocalConnector.create(self, key, data))

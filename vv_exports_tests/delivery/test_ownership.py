@@ -29,3 +29,23 @@ def test_of_many_who_claim_at_once_one_gets_the_subpath(deployment):
     with ThreadPoolExecutor(16) as pool:
         won = [owner for owner, got in zip(owners, pool.map(attempt, owners), strict=True) if got]
     assert won == [owner_of(deployment.connector, "exports/team")]
+
+
+@pytest.mark.parametrize("other_place", ["exports", "exports/team/below"])
+def test_of_two_that_claim_nested_folders_at_the_same_moment_the_later_one_takes_its_claim_back(
+    deployment, other_place, monkeypatch
+):
+    ours, theirs = (Owner(type="automation", index_id="idx", automation=name) for name in ("ours", "theirs"))
+    create = type(deployment.connector).create
+
+    def meanwhile(connector, key, data, **how):
+        monkeypatch.setattr(type(deployment.connector), "create", create)
+        claim(connector, other_place, theirs)  # we have looked already, and write next
+        return create(connector, key, data, **how)
+
+    monkeypatch.setattr(type(deployment.connector), "create", meanwhile)
+    with pytest.raises(DestinationError, match="'theirs'"):
+        claim(deployment.connector, "exports/team", ours)
+    assert owner_of(deployment.connector, "exports/team") is None
+    assert owner_of(deployment.connector, other_place) == theirs
+    claim(deployment.connector, other_place, theirs)

@@ -33,9 +33,9 @@ class Meanwhile(LocalConnector):
             self.method = ""
             self.act()
 
-    def put(self, local, key):
+    def put(self, local, key, **how):
         self._happen("put", key)
-        super().put(local, key)
+        super().put(local, key, **how)
 
     def create(self, key, data):
         self._happen("create", key)

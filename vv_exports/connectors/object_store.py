@@ -1,0 +1,445 @@
+"""What object stores have in common. A provider's module says how its store is asked, and what its errors mean.
+
+Requests go through the client of the provider's fsspec file system, each with a time limit. What may pass is tried
+again here, a few times and no longer than a minute, so that the SDKs' own retries, which differ and add up, are off.
+"""
+
+import asyncio
+import io
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pyarrow.fs as pafs
+import stamina
+from fsspec.asyn import sync
+
+from vv_exports.connectors.base import StoredFile, UnfinishedUpload
+from vv_exports.errors import (
+    CredentialsError,
+    DeliveredDataError,
+    DestinationError,
+    OutcomeUnknownError,
+    RequestError,
+    TransientError,
+    VVExportsError,
+)
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+_ATTEMPTS = 4
+_RETRYING_SECONDS = 60
+_LIMIT_SECONDS = 300
+_SLOWEST_BYTES_PER_SECOND = 2**17
+_MEBIBYTE = 2**20
+WHOLE_BYTES = 16 * _MEBIBYTE
+"""Files up to this size are uploaded in one request."""
+_SMALLEST_PART = 16 * _MEBIBYTE
+_PARTS_IN_MEMORY = 64 * _MEBIBYTE
+_READ_AT_ONCE = 8 * _MEBIBYTE
+_STALE_AFTER = timedelta(days=1)
+
+
+class Cause(Enum):
+    """Why a store did not do what it was asked; the value is what to do about it."""
+
+    CREDENTIALS = "put valid credentials there"
+    FORBIDDEN = "these credentials may not do this: extend their policy (`vv-exports connectors test` prints it)"
+    NO_BUCKET = "create it, or mend its name in the connector's configuration"
+    NO_OBJECT = "it is not there"
+    TAKEN = "there is such an object"
+    THROTTLED = "the store is busy: try again later"
+    UNREACHABLE = "the store is out of reach: try again later"
+    INTERRUPTED = "the connection or the store failed: try again later"
+    TIMEOUT = "the store did not answer in time: try again later"
+    REFUSED = "mend the connector's configuration or its policy"
+
+
+_PASSING = frozenset({Cause.THROTTLED, Cause.UNREACHABLE, Cause.INTERRUPTED, Cause.TIMEOUT})
+_MAY_HAVE_LANDED = frozenset({Cause.INTERRUPTED, Cause.TIMEOUT})
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What an error of an SDK means. ``code`` is the store's word for it, or the error's class."""
+
+    cause: Cause
+    code: str
+    said: str = ""
+
+
+class _TakenError(Exception):
+    """There is such an object."""
+
+
+class _NoObjectError(Exception):
+    """There is no such object."""
+
+
+@dataclass
+class _Failures:
+    """The attempts of one request that failed and were, or would have been, tried again."""
+
+    causes: set[Cause] = field(default_factory=set)
+
+    @property
+    def may_have_landed(self) -> bool:
+        return bool(self.causes & _MAY_HAVE_LANDED)
+
+
+def part_size(size: int, *, most_parts: int) -> int:
+    """How large the parts of a file of ``size`` bytes are: whole mebibytes, 16 at least, ``most_parts`` at most."""
+    needed = -(-size // most_parts)
+    return max(_SMALLEST_PART, -(-needed // _MEBIBYTE) * _MEBIBYTE)
+
+
+class ObjectStoreConnector(ABC):
+    """Objects below ``bucket / export_base_path``. ``bucket`` stands for what a provider calls it."""
+
+    provider: ClassVar[str]
+    scheme: ClassVar[str]
+    bucket_word: ClassVar[str] = "bucket"
+    sdk_errors: ClassVar[tuple[type[Exception], ...]]
+    """Everything that the provider's client raises on purpose. ``diagnosed`` knows each of them."""
+    uploads_at_once = 4
+
+    def __init__(
+        self,
+        connector_id: str,
+        bucket: str,
+        export_base_path: str,
+        scopes: frozenset[str],
+        *,
+        endpoint_url: str | None,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.connector_id = connector_id
+        self.scopes = scopes
+        self.bucket = bucket
+        self.prefix = f"{export_base_path}/" if export_base_path else ""
+        self.endpoint_url = endpoint_url
+        # The providers themselves refuse a taken name. A store that only speaks their protocol must be tried.
+        self.put_if_absent: bool | None = True if endpoint_url is None else None
+        self._environ = environ
+        self._file_systems: dict[int, Any] = {}
+        self._sweep_is_due = False
+
+    # What a provider adds. Names are whole names in the bucket. Each makes one request and retries nothing, other
+    # than `upload_in_parts`, `listed` and `delete_all`.
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """A new fsspec file system, with no listings cache and none of its own retries. Reads the credentials."""
+
+    @abstractmethod
+    def diagnosed(self, error: BaseException) -> Diagnosis:
+        """What an error of ``sdk_errors`` means."""
+
+    @property
+    @abstractmethod
+    def credentials_from(self) -> str:
+        """Where the credentials come from, in words."""
+
+    @abstractmethod
+    async def reach(self) -> None:
+        """Ask for the bucket itself."""
+
+    @abstractmethod
+    async def upload(self, name: str, data: bytes, *, only_new: bool, sha256: str | None) -> None:
+        """Write an object in one request, with a checksum that the store compares."""
+
+    @abstractmethod
+    async def upload_in_parts(self, name: str, local: Path, size: int) -> None:
+        """Write a large object. What was begun and failed is aborted, as far as the store lets us."""
+
+    @abstractmethod
+    async def fetch(self, name: str, start: int | None, end: int | None) -> tuple[bytes, int]:
+        """Bytes ``[start, end)`` of an object, or all, and the size of the whole. A range of an empty one is empty."""
+
+    @abstractmethod
+    async def listed(self, prefix: str) -> list[tuple[str, int]]:
+        """(name, size) of every object whose name begins like this. Those that stand for folders are left out."""
+
+    @abstractmethod
+    async def delete_all(self, names: Sequence[str]) -> None:
+        """Delete objects, many in a request where the store can. Those that are gone are no error."""
+
+    async def uploads_under_way(self, prefix: str) -> list[UnfinishedUpload]:
+        """Uploads in parts that are neither completed nor aborted. ``key`` is the whole name here."""
+        del prefix
+        return []
+
+    async def abort_upload(self, upload: UnfinishedUpload) -> None:
+        """Abort one of them."""
+        raise NotImplementedError
+
+    # The protocol
+
+    def uri(self, key: str) -> str:
+        """``<scheme>://bucket/…``."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}{key}".rstrip("/")
+
+    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+        """Upload; the object is there whole or not at all."""
+        name = self._name(key)
+        size = local.stat().st_size
+        if size <= WHOLE_BYTES:
+            data = local.read_bytes()
+            self._run("write", key, partial(self.upload, name, data, only_new=False, sha256=sha256))
+            return
+        self._sweep_is_due = True
+        limit = _LIMIT_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+        self._run("write", key, partial(self.upload_in_parts, name, local, size), seconds=limit, again=False)
+
+    def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
+        """Upload if there is no such object. The store decides among writers that meet."""
+        del durable  # what a store has acknowledged is durable
+        name = self._name(key)
+        failures = _Failures()
+        try:
+            self._run(
+                "create", key, partial(self.upload, name, data, only_new=True, sha256=None), failures=failures
+            )
+        except _TakenError:
+            # An attempt whose answer was lost may have written what is there now.
+            return failures.may_have_landed and self.read(key) == data
+        except TransientError as error:
+            if not failures.may_have_landed:
+                raise
+            return self._landed(key, data, error)
+        return True
+
+    def _landed(self, key: str, data: bytes, error: TransientError) -> bool:
+        """Whether a creation whose answer was lost has landed. Raises OutcomeUnknownError where nothing tells."""
+        with suppress(TransientError):
+            if (there := self.read(key)) is not None:
+                return there == data
+        raise OutcomeUnknownError(
+            f"{error} {self.uri(key)} may be written or not. Look whether it is there before trying again."
+        ) from error
+
+    def read(self, key: str) -> bytes | None:
+        """The content, or None."""
+        name = self._name(key)
+        try:
+            return self._run("read", key, partial(self.fetch, name, None, None))[0]
+        except _NoObjectError:
+            return None
+
+    def open(self, key: str) -> io.BufferedIOBase:
+        """Open for reading, in ranges of 8 MiB."""
+        self._name(key)
+        try:
+            return io.BufferedReader(_ObjectReader(self, key), _READ_AT_ONCE)
+        except _NoObjectError:
+            raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from None
+
+    def read_range(self, key: str, start: int, end: int) -> tuple[bytes, int]:
+        """Bytes ``[start, end)``, and the size of the whole."""
+        return self._run("read", key, partial(self.fetch, self._name(key), start, end))
+
+    def files(self, prefix: str) -> list[StoredFile]:
+        """List the objects below a folder."""
+        top = f"{self._name(prefix)}/" if prefix else self.prefix
+        found = self._run("list", prefix, partial(self.listed, top), seconds=float("inf"), again=False)
+        keys = ((name.removeprefix(self.prefix), size) for name, size in found)
+        return sorted((StoredFile(key, size) for key, size in keys), key=lambda file: file.key)
+
+    def delete(self, keys: list[str]) -> None:
+        """Delete objects, many in one request."""
+        names = [self._name(key) for key in keys]
+        if names:
+            self._run("delete", keys[0], partial(self.delete_all, names), seconds=float("inf"), again=False)
+
+    def sweep(self) -> None:
+        """Abort uploads that began a day ago: none that lives is that old. Asks only where this process has uploaded
+        in parts, since small deliveries leave no such uploads behind."""
+        if self._sweep_is_due:
+            self._sweep_is_due = False
+            old = datetime.now(UTC) - _STALE_AFTER
+            self.discard([upload for upload in self.unfinished("") if upload.began_at < old])
+
+    def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
+        """Uploads in parts below a folder that are neither completed nor aborted."""
+        top = f"{self._name(prefix)}/" if prefix else self.prefix
+        found = self._run("list the uploads of", prefix, partial(self.uploads_under_way, top))
+        return [UnfinishedUpload(one.key.removeprefix(self.prefix), one.upload_id, one.began_at) for one in found]
+
+    def discard(self, uploads: Iterable[UnfinishedUpload]) -> None:
+        """Abort uploads. Those that are over are no error."""
+        for upload in uploads:
+            whole = UnfinishedUpload(self._name(upload.key), upload.upload_id, upload.began_at)
+            with suppress(_NoObjectError):
+                self._run("abort the upload of", upload.key, partial(self.abort_upload, whole))
+
+    def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """The provider's fsspec file system as a pyarrow one, and ``bucket/base``."""
+        base = f"{self.bucket}/{self.prefix}".rstrip("/")
+        return pafs.PyFileSystem(pafs.FSSpecHandler(self.file_system())), base
+
+    # For providers
+
+    def file_system(self) -> Any:
+        """One for each process: its connections do not survive a fork."""
+        if os.getpid() not in self._file_systems:
+            self._file_systems[os.getpid()] = self.connect()
+        return self._file_systems[os.getpid()]
+
+    def variable(self, name: str | None) -> str | None:
+        """A credential. Raises CredentialsError where the variable that is to hold it does not."""
+        if name is None:
+            return None
+        value = self._environ.get(name, "").strip()
+        if not value:
+            raise CredentialsError(
+                f"{self.connector_id}: the environment variable {name} is not set, and the configuration says that it "
+                "holds a credential of this connector. Set it where this runs."
+            )
+        return value
+
+    async def retried(self, work: Callable[[], Awaitable[_T]], failures: _Failures | None = None) -> _T:
+        """One request, and again where it may pass."""
+        failed = _Failures() if failures is None else failures
+
+        def passes(error: Exception) -> bool:
+            if not isinstance(error, self._known_errors):
+                return False
+            diagnosis = self.diagnosed(error)
+            if diagnosis.cause in _PASSING:
+                failed.causes.add(diagnosis.cause)
+                _LOG.info("%s: %s %s", self.connector_id, diagnosis.code, diagnosis.said)
+            return diagnosis.cause in _PASSING
+
+        async for attempt in stamina.retry_context(
+            on=passes, attempts=_ATTEMPTS, timeout=_RETRYING_SECONDS, wait_initial=0.2, wait_max=5.0
+        ):
+            with attempt:
+                async with asyncio.timeout(READ_SECONDS + CONNECT_SECONDS):
+                    return await work()
+        raise AssertionError  # a context that is through has returned or raised
+
+    async def in_parts(
+        self, local: Path, size: int, most_parts: int, upload_part: Callable[[int, bytes], Awaitable[_T]]
+    ) -> list[_T]:
+        """Upload the parts of a file, a few at a time, each tried again by itself. Returns what came of each."""
+        length = part_size(size, most_parts=most_parts)
+        room = asyncio.Semaphore(max(1, _PARTS_IN_MEMORY // length))
+
+        async def one(number: int) -> _T:
+            async with room:
+                data = await asyncio.to_thread(_read_at, local, number * length, length)
+                return await self.retried(partial(upload_part, number, data))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(number)) for number in range(-(-size // length))]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    def _name(self, key: str) -> str:
+        segments = key.split("/")
+        if not all(segments) or any(s in {".", ".."} or "\\" in s or "\x00" in s for s in segments):
+            raise DestinationError(f"{self.connector_id}: {key!r} is not a path below {self.uri('')}")
+        return f"{self.prefix}{key}"
+
+    @property
+    def _known_errors(self) -> tuple[type[Exception], ...]:
+        return (*self.sdk_errors, OSError, TimeoutError)
+
+    def _run(
+        self,
+        action: str,
+        key: str,
+        work: Callable[[], Awaitable[_T]],
+        *,
+        seconds: float = _LIMIT_SECONDS,
+        again: bool = True,
+        failures: _Failures | None = None,
+    ) -> _T:
+        """Carry out a request on the file system's own thread, and say in our words what went wrong."""
+
+        async def bounded() -> _T:
+            async with asyncio.timeout(None if seconds == float("inf") else seconds):
+                return await (self.retried(work, failures) if again else work())
+
+        try:
+            result: _T = sync(self.file_system().loop, bounded)
+        except VVExportsError:
+            raise
+        except self._known_errors as error:
+            diagnosis = self.diagnosed(error)
+            # Out of the chain: what an SDK's exceptions hold on to is not for tracebacks.
+            raise self._error(diagnosis, action, key) from None
+        return result
+
+    def _error(self, diagnosis: Diagnosis, action: str, key: str) -> Exception:
+        if diagnosis.cause is Cause.TAKEN:
+            return _TakenError()
+        if diagnosis.cause is Cause.NO_OBJECT:
+            return _NoObjectError()
+        said = f": {diagnosis.said}" if diagnosis.said and diagnosis.said != diagnosis.code else ""
+        what = f"{self.connector_id}: could not {action} {self.uri(key)}: {diagnosis.code}{said}"
+        advice = f"{diagnosis.cause.value[0].upper()}{diagnosis.cause.value[1:]}."
+        if diagnosis.cause is Cause.CREDENTIALS:
+            advice = f"The credentials come from {self.credentials_from}: {diagnosis.cause.value}."
+            return CredentialsError(f"{what.rstrip('.')}. {advice}")
+        if diagnosis.cause is Cause.NO_BUCKET:
+            advice = f"There is no {self.bucket_word} {self.bucket!r}: {diagnosis.cause.value}."
+        kind = TransientError if diagnosis.cause in _PASSING else RequestError
+        return kind(f"{what.rstrip('.')}. {advice}")
+
+
+class _ObjectReader(io.RawIOBase):
+    """An object as a file, read in ranges, each of them tried again where it may pass."""
+
+    def __init__(self, store: ObjectStoreConnector, key: str) -> None:
+        super().__init__()
+        self._store = store
+        self._key = key
+        self._at = 0
+        self._first, self._size = store.read_range(key, 0, _READ_AT_ONCE)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._at)
+        if wanted <= 0:
+            return 0
+        end = self._at + wanted
+        if end <= len(self._first):
+            data = self._first[self._at : end]
+        else:
+            data, _ = self._store.read_range(self._key, self._at, end)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _read_at(local: Path, start: int, length: int) -> bytes:
+    with local.open("rb") as file:
+        file.seek(start)
+        return file.read(length)

