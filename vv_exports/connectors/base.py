@@ -40,13 +40,25 @@ class Connector(Protocol):
     connector_id: str
     provider: str
     scopes: frozenset[str]
-    put_if_absent: bool | None
-    """Whether the storage itself decides among writers of one name, as ``create`` promises; None: it must be tried."""
     uploads_at_once: int
     """How many ``put`` calls are best under way at a time, each from a thread of its own."""
 
     def uri(self, key: str) -> str:
         """The full address of a key, for people and other tools. Never holds a secret."""
+
+    @property
+    def address(self) -> str:
+        """What tells this storage from any other: its URI, and the endpoint where that is not the provider's own."""
+
+    def decides_among_writers(self) -> bool:
+        """Whether the storage itself lets one of several writers win, as ``create`` promises.
+
+        Where not, ``create`` looks before it writes and after it, and there may be one writer at a time: see
+        ``connectors/writers.py``. It may ask the storage.
+        """
+
+    def remember_in(self, storage: "Connector") -> None:
+        """Where the pipeline keeps what was found out about this storage."""
 
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced.

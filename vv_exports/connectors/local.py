@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
-from vv_exports.connectors.base import StoredFile, UnfinishedUpload
+from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
 from vv_exports.errors import (
     DeliveredDataError,
     DestinationError,
@@ -37,7 +37,6 @@ class LocalConnector:
     disk that is not mounted looks like a missing folder, unless ``make_root`` says that it is ours."""
 
     provider = "local"
-    put_if_absent: bool | None = True
     uploads_at_once = 1
 
     def __init__(
@@ -58,6 +57,18 @@ class LocalConnector:
     def uri(self, key: str) -> str:
         """The absolute path."""
         return str(self._base / key) if key else str(self._base)
+
+    @property
+    def address(self) -> str:
+        """The absolute path, with links followed."""
+        return os.path.realpath(self._base)
+
+    def decides_among_writers(self) -> bool:
+        """The kernel does."""
+        return True
+
+    def remember_in(self, storage: Connector) -> None:
+        """Nothing has to be found out."""
 
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         """Copy, make durable, rename into place."""

@@ -22,7 +22,8 @@ import pyarrow.fs as pafs
 import stamina
 from fsspec.asyn import sync
 
-from vv_exports.connectors.base import StoredFile, UnfinishedUpload
+from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
+from vv_exports.connectors.writers import refuses_taken_names, remember, remembered
 from vv_exports.errors import (
     CredentialsError,
     DeliveredDataError,
@@ -130,7 +131,8 @@ class ObjectStoreConnector(ABC):
         self.prefix = f"{export_base_path}/" if export_base_path else ""
         self.endpoint_url = endpoint_url
         # The providers themselves refuse a taken name. A store that only speaks their protocol must be tried.
-        self.put_if_absent: bool | None = True if endpoint_url is None else None
+        self._refuses_taken_names: bool | None = True if endpoint_url is None else None
+        self._memory: Connector | None = None
         self._environ = environ
         self._file_systems: dict[int, Any] = {}
         self._sweep_is_due = False
@@ -190,6 +192,29 @@ class ObjectStoreConnector(ABC):
         """``<scheme>://bucket/…``."""
         return f"{self.scheme}://{self.bucket}/{self.prefix}{key}".rstrip("/")
 
+    @property
+    def address(self) -> str:
+        """The URI, told apart from buckets of the same name in other stores."""
+        return f"{self.endpoint_url or ''} {self.uri('')}".strip()
+
+    def remember_in(self, storage: Connector) -> None:
+        """Where trials are remembered."""
+        self._memory = storage
+
+    def decides_among_writers(self) -> bool:
+        """True for the provider itself. Another store is tried once, and what came of it is remembered."""
+        if self._refuses_taken_names is None:
+            trial = remembered(self._memory, self.address) if self._memory is not None else None
+            self._refuses_taken_names = self.try_again() if trial is None else trial.refuses_taken_names
+        return self._refuses_taken_names
+
+    def try_again(self) -> bool:
+        """Try whether the store refuses a name that is taken, and remember it."""
+        self._refuses_taken_names = refuses_taken_names(self._create_if_absent, self.delete)
+        if self._memory is not None and self.endpoint_url is not None:
+            remember(self._memory, self.address, refuses=self._refuses_taken_names)
+        return self._refuses_taken_names
+
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         """Upload; the object is there whole or not at all."""
         name = self._name(key)
@@ -205,6 +230,24 @@ class ObjectStoreConnector(ABC):
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """Upload if there is no such object. The store decides among writers that meet."""
         del durable  # what a store has acknowledged is durable
+        self._name(key)  # a bad key is refused before anything is tried
+        return self._create_if_absent(key, data) if self.decides_among_writers() else self._create_alone(key, data)
+
+    def _create_alone(self, key: str, data: bytes) -> bool:
+        """The same where the store does not decide and there is one writer: look, write, look again."""
+        if self.read(key) is not None:
+            return False
+        failures = _Failures()
+        work = partial(self.upload, self._name(key), data, only_new=False, sha256=None)
+        try:
+            self._run("create", key, work, failures=failures)
+        except TransientError as error:
+            if not failures.may_have_landed:
+                raise
+            return self._landed(key, data, error)
+        return self.read(key) == data
+
+    def _create_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
         failures = _Failures()
         try:

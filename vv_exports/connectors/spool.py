@@ -19,7 +19,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def spool_folder() -> Iterator[Path]:
     """A new empty folder on local disk, removed at the end. Folders of processes that died are removed on the way in:
     the lock on a folder's lock file dies with its process. A full disk becomes a TransientError."""
-    top = _top()
+    top = spool_top()
     try:
         _sweep(top)
         with _lock(top) as lock:
@@ -38,7 +38,7 @@ def spool_folder() -> Iterator[Path]:
         ) from error
 
 
-def _top() -> Path:
+def spool_top() -> Path:
     """One folder for each user: they share the system's temporary folder, and not their files in it."""
     top = Path(tempfile.gettempdir()) / f"vv_exports_spool_{os.getuid()}"
     with suppress(FileExistsError):

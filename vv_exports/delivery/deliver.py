@@ -9,15 +9,18 @@ that was given up like this is never used again. So a deletion may come at any t
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from vv_exports import __version__
-from vv_exports.connectors.base import Connector
+from vv_exports.connectors.base import Connector, StoredFile
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.connectors.writers import only_writer
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
     CommittedRun,
@@ -34,15 +37,17 @@ from vv_exports.delivery.log import (
     read_log,
 )
 from vv_exports.delivery.ownership import Owner, claim
-from vv_exports.domain.destinations import log_entry_name, part_name, table_folder
+from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, SelectionError
+from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, RequestError, SelectionError
 from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
 
 _TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _ATTEMPTS = 5
+_FILES_IN_A_PAGE = 1000
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, int], None]
 """Called with (what, rows) after each file."""
@@ -149,12 +154,17 @@ def deliver(
     """
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
-    claim(request.connector, request.subpath, request.owner)
-    for attempt in range(_ATTEMPTS):
-        known = state.copy() if state is not None and attempt == 0 else None
-        outcome = _Attempt(request, store, clock, progress or _silent, known).run()
-        if outcome is not None:
-            return outcome
+    connector, subpath = request.connector, request.subpath
+    with only_writer(connector, subpath):
+        there = claim(connector, subpath, request.owner, expected=state is not None and bool(state.entries))
+        if there is not None and not any(file.key.startswith(f"{subpath}/{LOG_FOLDER}/") for file in there):
+            state = LogState()
+        known = state.copy() if state is not None else read_log(connector, subpath)
+        for _ in range(_ATTEMPTS):
+            outcome = _Attempt(request, store, clock, progress or _silent, known, there).run()
+            if outcome is not None:
+                return outcome
+            known, there = read_log(connector, subpath), None
     raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
 
 
@@ -167,15 +177,16 @@ class _Attempt:
         store: SnapshotStore,
         clock: Callable[[], datetime],
         progress: Progress,
-        state: LogState | None = None,
+        state: LogState,
+        there: Sequence[StoredFile] | None,
     ) -> None:
         self.request = request
         self.store = store
         self.clock = clock
         self.progress = progress
-        self.state = read_log(request.connector, request.subpath) if state is None else state
+        self.state = state
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
-        self.there = {snapshot.run_id: self._files_of(snapshot) for snapshot in request.snapshots}
+        self.there = self._by_run(self._listed() if there is None else there)
         self.pending = [
             snapshot
             for snapshot in request.snapshots
@@ -221,15 +232,21 @@ class _Attempt:
         self._delete([f.path for f in files if f.prompt_run_id in outdated and f.path not in committed])
 
     def _upload(self) -> list[DeliveredFile]:
+        parts = [
+            (snapshot, table, number, part)
+            for snapshot in self.pending
+            for table in _TABLES
+            for number, part in enumerate(snapshot.tables.get(table, ()))
+        ]
         files = []
-        for snapshot in self.pending:
-            for table in _TABLES:
-                for number, part in enumerate(snapshot.tables.get(table, ())):
-                    files.append(self._upload_part(snapshot, table, number, part))
-                    self.progress(f"{snapshot.run_id} {table}", part.rows)
+        with ThreadPoolExecutor(self.request.connector.uploads_at_once) as pool:
+            for (snapshot, table, _, part), file in zip(parts, pool.map(self._upload_part, parts), strict=True):
+                files.append(file)
+                self.progress(f"{snapshot.run_id} {table}", part.rows)
         return files
 
-    def _upload_part(self, snapshot: Snapshot, table: TableName, number: int, part: Part) -> DeliveredFile:
+    def _upload_part(self, of: tuple[Snapshot, TableName, int, Part]) -> DeliveredFile:
+        snapshot, table, number, part = of
         request = self.request
         with spool_folder() as spool:
             path = spool / f"part{request.format.suffix}"
@@ -252,15 +269,14 @@ class _Attempt:
                 sha256=sha256,
             )
             if file not in self._committed(snapshot.run_id) or file.path in self._missing(snapshot.run_id):
-                request.connector.put(path, f"{request.subpath}/{file.path}")
+                request.connector.put(path, f"{request.subpath}/{file.path}", sha256=sha256)
         return file
 
     def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str) -> str:
         """Where a file goes. Content that returns gets the next free number: its old path may still be deleted."""
         folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
-        given_up = self.state.given_up.get(snapshot.run_id, ())
         paths = (f"{folder}/{part_name(n, sha256, self.request.format.suffix)}" for n in itertools.count(number))
-        return next(path for path in paths if path not in given_up)
+        return next(path for path in paths if path not in self.state.given_up)
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
         """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
@@ -277,6 +293,11 @@ class _Attempt:
                 )
             if other.delivery_id == entry.delivery_id:
                 return other  # a lost reply, or a twin: this delivery is committed
+            if lost := {file.path for file in entry.files}.intersection(other.given_up):
+                raise DeliveryConflictError(
+                    f"{self.request.uri}: {min(lost)} was taken for left over and removed by `vv-exports vacuum` before "
+                    "it was committed; start again"
+                )
             if self._shares_runs(other):
                 return None
             entry = msgspec.structs.replace(entry, sequence=entry.sequence + 1)
@@ -317,21 +338,44 @@ class _Attempt:
         return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs)
 
     def _tidy(self, state: LogState) -> None:
-        """Remove what the log has given up. Anyone may repeat it."""
-        self._delete(sorted(p for s in self.request.snapshots for p in state.given_up.get(s.run_id, ())))
+        """Remove what the log has given up. Anyone may repeat it, so it need not be us: credentials may deliver and
+        not delete."""
+        there = {path for paths in self.there.values() for path in paths}
+        try:
+            self._delete(sorted(there & state.given_up))
+        except RequestError as error:
+            _LOG.warning("what was superseded stays until `vv-exports vacuum` removes it, since: %s", error)
         self.request.connector.sweep()
 
     def _delete(self, paths: Sequence[str]) -> None:
         if paths:
             self.request.connector.delete([f"{self.request.subpath}/{path}" for path in paths])
 
-    def _files_of(self, snapshot: Snapshot) -> dict[str, int]:
+    def _folders(self) -> dict[str, str]:
+        """Every folder of the requested runs, with its run."""
+        return {
+            table_folder(table, snapshot.prompt_id, snapshot.run_id): snapshot.run_id
+            for snapshot in self.request.snapshots
+            for table in _TABLES
+        }
+
+    def _listed(self) -> list[StoredFile]:
+        """The files that are there for the requested runs: from one listing of all where that takes fewer requests."""
+        connector, subpath, folders = self.request.connector, self.request.subpath, self._folders()
+        if 1 + len(self.state.files) // _FILES_IN_A_PAGE <= len(folders):
+            return connector.files(subpath)
+        return [file for folder in folders for file in connector.files(f"{subpath}/{folder}")]
+
+    def _by_run(self, files: Iterable[StoredFile]) -> dict[str, dict[str, int]]:
         """Every file that is there for a run, committed or not, with its size."""
-        top = f"{self.request.subpath}/"
-        folders = [f"{top}{table_folder(table, snapshot.prompt_id, snapshot.run_id)}" for table in _TABLES]
-        found = (file for folder in folders for file in self.request.connector.files(folder))
-        sizes = {file.key.removeprefix(top): file.size for file in found}
-        return {path: size for path, size in sizes.items() if path not in self.request.damaged}
+        folders = self._folders()
+        found: dict[str, dict[str, int]] = {run_id: {} for run_id in folders.values()}
+        for file in files:
+            path = file.key.removeprefix(f"{self.request.subpath}/")
+            run_id = folders.get(path.rpartition("/")[0])
+            if run_id is not None and path not in self.request.damaged:
+                found[run_id][path] = file.size
+        return found
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
@@ -345,7 +389,7 @@ class _Attempt:
     def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile] = ()) -> list[str]:
         """What was there of a run that the log knows nothing of: deliveries died, or are about to conflict."""
         known = {file.path for file in (*self._committed(run_id), *ours)}
-        return sorted(self.there[run_id].keys() - known - self.state.given_up.get(run_id, set()))
+        return sorted(self.there[run_id].keys() - known - self.state.given_up)
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request = self.request
@@ -370,6 +414,7 @@ class _Attempt:
                     for schema in (snapshot.json_schema, snapshot.video_level_schema)
                     if schema is not None
                 },
+                commit="put_if_absent" if request.connector.decides_among_writers() else "single_writer",
             ),
         )
 

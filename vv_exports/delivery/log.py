@@ -4,7 +4,7 @@ Writing an entry is the commit. The state of a destination is the replay of its 
 last entry wins. The JSON Schema of an entry ships beside this module as ``log_entry.schema.json``.
 """
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, log_seque
 from vv_exports.errors import DeliveredDataError
 
 FORMAT_VERSION = 1
+_READ_AT_ONCE = 8
 
 
 class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,9 @@ class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself."""
+    """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself. ``commit``
+    says whether the store itself decided that no other writer had this entry's number, or whether it cannot, and only
+    one writer at a time was let at the destination."""
 
     vv_exports_version: str
     dagster_run_id: str | None
@@ -84,10 +87,13 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     layout_version: int
     prompt_runs: list[RunProvenance]
     json_schemas: dict[str, Any]
+    commit: Literal["put_if_absent", "single_writer"] = "put_if_absent"
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence`` does."""
+    """One delivery, or one vacuum. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence``
+    does. ``given_up`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is about
+    to commit one of them fails."""
 
     format_version: int
     delivery_id: str
@@ -97,6 +103,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     files: list[DeliveredFile]
     prompt_runs: list[DeliveredRun]
     provenance: Provenance
+    given_up: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,13 @@ class CommittedRun:
 
 @dataclass
 class LogState:
-    """The replay of a log. ``given_up`` are the paths of each run that were committed or uploaded once and never will
-    be again: whoever still deletes one of them, however late, harms nobody."""
+    """The replay of a log. ``given_up`` are the paths that were committed or uploaded once and never will be again:
+    whoever still deletes one of them, however late, harms nobody."""
 
     next_sequence: int = 0
     runs: dict[str, CommittedRun] = field(default_factory=dict)
     entries: list[LogEntry] = field(default_factory=list)
-    given_up: dict[str, set[str]] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
 
     @property
     def files(self) -> list[DeliveredFile]:
@@ -125,8 +132,7 @@ class LogState:
 
     def copy(self) -> "LogState":
         """The same state, to move on from while others still use this one."""
-        given_up = {run_id: set(paths) for run_id, paths in self.given_up.items()}
-        return LogState(self.next_sequence, dict(self.runs), list(self.entries), given_up)
+        return LogState(self.next_sequence, dict(self.runs), list(self.entries), set(self.given_up))
 
     def apply(self, entry: LogEntry) -> None:
         """Move on by one entry."""
@@ -136,10 +142,10 @@ class LogState:
         for run in entry.prompt_runs:
             files = tuple(by_run.get(run.run_id, ()))
             before = self.runs.get(run.run_id)
-            gone = self.given_up.setdefault(run.run_id, set())
-            gone.update(run.abandoned, (file.path for file in before.files) if before else ())
-            gone.difference_update(file.path for file in files)
+            self.given_up.update(run.abandoned, (file.path for file in before.files) if before else ())
+            self.given_up.difference_update(file.path for file in files)
             self.runs[run.run_id] = CommittedRun(entry, run, files)
+        self.given_up.update(entry.given_up)
         self.entries.append(entry)
         self.next_sequence = entry.sequence + 1
 
@@ -150,25 +156,29 @@ def read_log(connector: Connector, subpath: str, state: LogState | None = None) 
     Raises DeliveredDataError where an entry is missing, is not one of ours or was written by a newer layout.
     """
     state = LogState() if state is None else state
-    while True:
-        while (entry := read_entry(connector, subpath, state.next_sequence)) is not None:
-            state.apply(entry)
-        behind = [number for number in _sequences(connector, subpath) if number >= state.next_sequence]
-        if not behind:
-            return state
-        if state.next_sequence not in behind:
+    behind = [number for number in _sequences(connector, subpath) if number >= state.next_sequence]
+    for expected, number in enumerate(behind, state.next_sequence):
+        if number != expected:
             # An entry that took the free number would be overruled by the older ones behind it.
-            raise DeliveredDataError(
-                f"{connector.uri(f'{subpath}/{log_entry_name(state.next_sequence)}')} is missing, while entry "
-                f"{max(behind)} is there: somebody deleted it. Restore it, or move the whole folder away and deliver "
-                "again."
-            )
+            raise _missing(connector, subpath, expected, behind[-1])
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        for number, entry in zip(behind, pool.map(lambda n: read_entry(connector, subpath, n), behind), strict=True):
+            if entry is None:
+                raise _missing(connector, subpath, number, behind[-1])
+            state.apply(entry)
+    return state
 
 
-def _sequences(connector: Connector, subpath: str) -> Iterator[int]:
-    for file in connector.files(f"{subpath}/{LOG_FOLDER}"):
-        if (number := log_sequence(file.key.removeprefix(f"{subpath}/"))) is not None:
-            yield number
+def _missing(connector: Connector, subpath: str, number: int, last: int) -> DeliveredDataError:
+    return DeliveredDataError(
+        f"{connector.uri(f'{subpath}/{log_entry_name(number)}')} is missing, while entry {last} is there: somebody "
+        "deleted it. Restore it, or move the whole folder away and deliver again."
+    )
+
+
+def _sequences(connector: Connector, subpath: str) -> list[int]:
+    names = (file.key.removeprefix(f"{subpath}/") for file in connector.files(f"{subpath}/{LOG_FOLDER}"))
+    return sorted(number for name in names if (number := log_sequence(name)) is not None)
 
 
 def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from vv_exports.connectors.base import Connector
+from vv_exports.connectors.base import Connector, StoredFile
 from vv_exports.domain.destinations import OWNER
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
 
@@ -41,23 +41,6 @@ def _owner_key(subpath: str) -> str:
     return f"{subpath}/{OWNER}" if subpath else OWNER
 
 
-def check_unowned(connector: Connector, subpath: str, owner: Owner) -> None:
-    """Raise DestinationError where someone else owns the subpath, a folder above it, or a folder below it.
-
-    Readers of either would count rows twice.
-    """
-    check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
-    here = owner_of(connector, subpath)
-    if here == owner:
-        return
-    if here is not None:
-        raise _taken(connector, subpath, subpath, here)
-    for file in connector.files(subpath):
-        folder, marker, _ = file.key.rpartition(f"/{OWNER}")
-        if marker and (other := owner_of(connector, folder)) is not None and other != owner:
-            raise _taken(connector, subpath, folder, other)
-
-
 def check_unowned_above(connector: Connector, subpath: str, *, asked: str) -> None:
     """Raise DestinationError where anybody owns the subpath or a folder above it; ``asked`` is named in the error."""
     segments = subpath.split("/") if subpath else []
@@ -67,25 +50,46 @@ def check_unowned_above(connector: Connector, subpath: str, *, asked: str) -> No
             raise _taken(connector, asked, folder, other)
 
 
-def claim(connector: Connector, subpath: str, owner: Owner) -> None:
-    """Make the subpath ours, or raise DestinationError before anything is written. Repeatable."""
-    if owner_of(connector, subpath) == owner:
-        return  # it was looked at above and below when it was claimed
-    check_unowned(connector, subpath, owner)
+def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = False) -> list[StoredFile] | None:
+    """Make the subpath ours, or raise DestinationError before anything is written. Repeatable.
+
+    Nobody may own it, a folder above it or one below it: readers of either would count rows twice. ``expected`` says
+    that it is ours as far as is known, which saves looking around. Returns the files that are there where it became
+    ours now; None where it was ours.
+    """
+    if expected and owner_of(connector, subpath) == owner:
+        return None  # it was looked at above and below when it was claimed
+    if _looked_around(connector, subpath, owner, connector.files(subpath)):
+        return None
     document = msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
     if connector.create(f"{subpath}/{OWNER}", document):
         try:
             # Someone may have claimed a folder above or below meanwhile: of two, the later one sees the earlier.
-            check_unowned(connector, subpath, owner)
+            there = connector.files(subpath)
+            _looked_around(connector, subpath, owner, there)
         except DestinationError:
             connector.delete([f"{subpath}/{OWNER}"])
             raise
-        return
+        return there
     other = owner_of(connector, subpath)
     if other is None:
         raise TransientError(f"{connector.uri(subpath)}: its owner file vanished while it was read; try again")
     if other != owner:
         raise _taken(connector, subpath, subpath, other)
+    return None
+
+
+def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list[StoredFile]) -> bool:
+    """Whether the subpath is ours. Raises DestinationError where someone else owns it, a folder above or one below."""
+    check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
+    ours = False
+    for file in there:
+        folder, marker, _ = file.key.rpartition(f"/{OWNER}")
+        if marker and (other := owner_of(connector, folder)) is not None:
+            if other != owner or folder != subpath:
+                raise _taken(connector, subpath, folder, other)
+            ours = True
+    return ours
 
 
 def _taken(connector: Connector, subpath: str, folder: str, other: Owner) -> DestinationError:

@@ -1,0 +1,83 @@
+"""Storage that does not decide among writers of one name: found out by trying, and then used by one writer at a time.
+
+Amazon S3, Google Cloud Storage and Azure refuse a name that is taken. Of other stores that speak their protocols some
+ignore the condition, and both of two writers are told that they won.
+"""
+
+import fcntl
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.spool import spool_folder, spool_top
+from vv_exports.errors import RequestError
+
+_LOG = logging.getLogger(__name__)
+TRIALS = ".vv_exports_trial"
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a trial."""
+
+    address: str
+    refuses_taken_names: bool
+    tried_at: datetime
+
+
+def refuses_taken_names(create: Callable[[str, bytes], bool], delete: Callable[[list[str]], None]) -> bool:
+    """Create a file below the boundary twice, and delete it. Whether the second creation was refused."""
+    key = f"{TRIALS}/{secrets.token_hex(16)}"
+    if not create(key, b"first"):
+        return True
+    try:
+        return not create(key, b"second")
+    finally:
+        try:
+            delete([key])
+        except RequestError as error:  # credentials may deliver and not delete
+            _LOG.warning("%s stays: %s", key, error)
+
+
+def remembered(storage: Connector, address: str) -> Trial | None:
+    """The last trial of a store; None where it was never tried."""
+    data = storage.read(_key(address))
+    return None if data is None else msgspec.json.decode(data, type=Trial)
+
+
+def remember(storage: Connector, address: str, *, refuses: bool) -> None:
+    """Keep what came of a trial. A later one replaces it."""
+    trial = Trial(address=address, refuses_taken_names=refuses, tried_at=datetime.now(UTC))
+    with spool_folder() as spool:
+        path = spool / "trial.json"
+        path.write_bytes(msgspec.json.encode(trial))
+        storage.put(path, _key(address))
+
+
+def _key(address: str) -> str:
+    return f"stores/{hashlib.sha256(address.encode()).hexdigest()[:32]}.json"
+
+
+@contextmanager
+def only_writer(connector: Connector, subpath: str) -> Iterator[None]:
+    """Be the only writer of a destination, on this machine and for this user, where the storage does not decide.
+
+    Waits for the writer that is there. The lock dies with its process. Among machines, Dagster's pool for the
+    destination, which lets in one run at a time, is all there is.
+    """
+    if connector.decides_among_writers():
+        yield
+        return
+    name = hashlib.sha256(f"{connector.address} {subpath}".encode()).hexdigest()
+    with (spool_top() / f"{name}.writer").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOG.info("waiting for another writer at %s", connector.uri(subpath))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
