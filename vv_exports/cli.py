@@ -3,10 +3,11 @@
 Exit codes: 0 done, 1 the work failed, 2 the request or the configuration is wrong.
 """
 
+import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,11 @@ from vv_exports.console import Console
 from vv_exports.errors import RequestError, VVExportsError
 
 _DONE, _FAILED, _WRONG_REQUEST = 0, 1, 2
+_PURPOSES = {
+    "deliver": "delivering needs",
+    "verify": "`vv-exports verify` and readers need",
+    "retention": "`vv-exports vacuum` needs, and deliveries that remove what they supersede",
+}
 _MARKS = {"ok": "ok     ", "warning": "WARNING", "failed": "FAILED "}
 
 
@@ -205,16 +211,10 @@ def config_schema(console: Console) -> None:
 @_command(source, "check")
 def source_check(console: Console) -> int:
     """Try credentials, scopes and the configured indexes at the source, reading only."""
-    findings = []
-    for finding in _client().pipeline.check_source():
-        findings.append(finding)
-        console.line(f"{_MARKS[finding.outcome]} {finding.step}: {finding.detail}")
+    code, findings = _checked(console, _client().pipeline.check_source())
     if console.as_json:
-        console.document([{"step": one.step, "outcome": one.outcome, "detail": one.detail} for one in findings])
-    errors = [one.error for one in findings if one.error is not None]
-    if any(isinstance(error, RequestError) for error in errors):
-        return _WRONG_REQUEST
-    return _FAILED if errors else _DONE
+        console.document(findings)
+    return code
 
 
 @_command(runs, "sync", _INDEX)
@@ -430,6 +430,29 @@ def connectors_list(console: Console, upstream: bool) -> None:
     _listing(console, rows, empty="no connectors are configured")
 
 
+@_command(connectors, "test", click.argument("connector_id", metavar="ID"))
+def connectors_test(console: Console, connector_id: str) -> int:
+    """Try what deliveries need of a connector, step by step, and print the least-privilege policies."""
+    pipeline = _client().pipeline
+    code, findings = _checked(console, pipeline.check_connector(connector_id))
+    connector = pipeline.connector(connector_id)
+    policies = connector.policies()
+    if console.as_json:
+        console.document(
+            {
+                "connector_id": connector_id,
+                "provider": connector.provider,
+                "uri": connector.uri(""),
+                "ok": code == _DONE,
+                "steps": findings,
+                "policies": policies,
+            }
+        )
+    for purpose, policy in policies.items():
+        console.line(f"\nThe least that {_PURPOSES[purpose]}:\n{json.dumps(policy, indent=2)}")
+    return code
+
+
 @_command(
     connectors,
     "browse",
@@ -468,6 +491,41 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
     if not found:
         console.line(f"nothing was delivered to connector {connector_id} yet")
     return _FAILED if any(one.problems for one in found) else _DONE
+
+
+@_command(
+    main,
+    "vacuum",
+    click.argument("connector_id", metavar="ID"),
+    click.option("--subpath", required=True, metavar="P", help="The destination: a folder that an export owns."),
+    click.option("--dry-run", is_flag=True, help="Say what would be removed; write nothing."),
+)
+def vacuum(console: Console, connector_id: str, subpath: str, dry_run: bool) -> None:
+    """Remove what was superseded or left over at a destination, and nothing else."""
+    done = _client().pipeline.vacuum(connector_id, subpath, dry_run=dry_run)
+    if console.as_json:
+        console.document(done)
+    verb = "would remove" if dry_run else "removed"
+    kept = f"; {len(done.left_alone)} that are not the pipeline's stay" if done.left_alone else ""
+    console.line(
+        f"{done.uri}: {verb} {len(done.superseded)} superseded and {len(done.strays)} stray files "
+        f"({done.bytes:,} bytes) and {len(done.uploads)} unfinished uploads{kept}"
+    )
+    for path in (*done.superseded, *done.strays, *done.uploads):
+        console.line(f"  {path}")
+
+
+def _checked(console: Console, check: Iterable[Any]) -> tuple[int, list[dict[str, str]]]:
+    """Tell a check's findings as they come. Returns the exit code, and the findings for a document."""
+    findings = []
+    for finding in check:
+        findings.append(finding)
+        console.line(f"{_MARKS[finding.outcome]} {finding.step}: {finding.detail}")
+    errors = [one.error for one in findings if one.error is not None]
+    code = _FAILED if errors else _DONE
+    if any(isinstance(error, RequestError) for error in errors):
+        code = _WRONG_REQUEST
+    return code, [{"step": one.step, "outcome": one.outcome, "detail": one.detail} for one in findings]
 
 
 def _export(

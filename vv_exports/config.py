@@ -341,7 +341,9 @@ class GcsConnectorConfig(_Model):
         description="The name of the environment variable that holds the path of a service account's key file. "
         "Default: where Google's libraries look for credentials.",
     )
-    anonymous: StrictBool = Field(default=False, description="Whether to ask without credentials, as emulators want it.")
+    anonymous: StrictBool = Field(
+        default=False, description="Whether to ask without credentials, as emulators want it."
+    )
 
     @model_validator(mode="after")
     def _belong_together(self) -> "GcsConnectorConfig":
@@ -396,7 +398,7 @@ class AzureConnectorConfig(_Model):
     @property
     def boundary(self) -> str:
         """The URL that holds everything this connector may write."""
-        container = f"az://{self.storage_account}/{self.container}"
+        container = f"abfss://{self.container}@{self.storage_account}.dfs.core.windows.net"
         return f"{container}/{self.export_base_path}" if self.export_base_path else container
 
     def real_boundary(self) -> str:
@@ -431,6 +433,57 @@ ConnectorConfig = Annotated[
     | Annotated[GcsConnectorConfig, Tag("gcs")]
     | Annotated[AzureConnectorConfig, Tag("azure")],
     _told_apart_by("provider"),
+]
+
+
+_AZURE_URL = re.compile(r"([^@/]+)@([^./]+)\.(?:dfs|blob)\.core\.windows\.net")
+
+
+def _storage_place(value: str, info: ValidationInfo) -> "str | ConnectorConfig":
+    """A path, or the connector that a URL stands for."""
+    place = _absolute(value, info)
+    scheme, separator, rest = place.partition("://")
+    if not separator or scheme == "file":
+        return place
+    bucket, _, base = rest.partition("/")
+    found = _AZURE_URL.fullmatch(bucket)
+    options: dict[str, str]
+    if scheme == "s3":
+        options = {"provider": "s3", "bucket": bucket}
+    elif scheme in {"gs", "gcs"}:
+        options = {"provider": "gcs", "bucket": bucket}
+    elif scheme in {"abfs", "abfss", "az"} and found:
+        options = {"provider": "azure", "container": found[1], "storage_account": found[2]}
+    else:
+        raise ValueError(
+            "must be a path, or s3://bucket/…, gs://bucket/…, abfss://container@account.dfs.core.windows.net/…; or a "
+            "mapping with the fields of a connector"
+        )
+    try:
+        connector: ConnectorConfig = PROVIDERS[options["provider"]].model_validate(  # type: ignore[assignment]
+            {**options, "export_base_path": base.rstrip("/")}
+        )
+    except ValidationError as error:
+        problems = (str(one.get("ctx", {}).get("error", one["msg"])) for one in error.errors())
+        raise ValueError("; ".join(problems)) from error
+    return connector
+
+
+def _storage_tag(data: Any) -> str | None:
+    """Everything but a mapping is taken for a place: that it should be text is then said in the usual way."""
+    if not isinstance(data, dict):
+        return "place" if not isinstance(data, BaseModel) else str(getattr(data, "provider", None))
+    provider = data.get("provider")
+    return provider if isinstance(provider, str) else None
+
+
+StorageConfig = Annotated[
+    Annotated[Annotated[str, Field(min_length=1), AfterValidator(_storage_place)], Tag("place")]
+    | Annotated[LocalConnectorConfig, Tag("local")]
+    | Annotated[S3ConnectorConfig, Tag("s3")]
+    | Annotated[GcsConnectorConfig, Tag("gcs")]
+    | Annotated[AzureConnectorConfig, Tag("azure")],
+    Discriminator(_storage_tag),
 ]
 
 
@@ -517,7 +570,10 @@ class Config(_Destinations, extra="forbid"):
     """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
 
     source: SourceConfig = Field(description="Where prompt runs are read.")
-    storage: Place = Field(description="Where snapshots and downloads are kept: a folder, or an fsspec URL.")
+    storage: StorageConfig = Field(
+        description="Where snapshots and downloads are kept: a folder, the URL of a store whose credentials its SDK "
+        "finds by itself, or a mapping with the fields of a connector."
+    )
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""
@@ -836,7 +892,7 @@ def _model_at(location: _Location) -> type[BaseModel]:
             return Config
         case ("source", str(kind)):
             return SOURCES[kind]
-        case ("connectors", _, str(provider)):
+        case ("connectors", _, str(provider)) | ("storage", str(provider)):
             return PROVIDERS[provider]
         case ("indexes", _):
             return IndexConfig
@@ -850,8 +906,8 @@ def _in_file(location: _Location) -> _Location:
     match location:
         case (*entry, "[key]"):
             return tuple(entry)
-        case ("source", _, *rest):
-            return ("source", *rest)
+        case (("source" | "storage") as section, _, *rest):
+            return (section, *rest)
         case ("connectors", connector_id, _, *rest):
             return ("connectors", connector_id, *rest)
         case _:

@@ -3,7 +3,8 @@
 VVExportsError
 ├── RequestError                 change the request or the configuration; nothing was written (exit 2)
 │   ├── ConfigurationError       the configuration file: every problem, each with its path
-│   ├── CredentialsError         a key is missing, wrong, or not allowed to do this
+│   ├── CredentialsError         a key is missing, wrong, or lacks a scope
+│   ├── ForbiddenError           storage knows these credentials, and they may not do this
 │   ├── NotFoundError            an index, prompt run, connector, automation or export that does not exist
 │   ├── DestinationError         a subpath that is malformed, leaves its boundary, or belongs to someone else
 │   ├── SelectionError           nothing selected, or a run that cannot be exported
@@ -44,6 +45,10 @@ class ConfigurationError(RequestError):
 
 class CredentialsError(RequestError):
     """A key or token is missing, wrong, expired, or lacks a scope. The message names where it comes from, never it."""
+
+
+class ForbiddenError(RequestError):
+    """The credentials are known to the storage, and may not do this. A policy has to be extended."""
 
 
 class NotFoundError(RequestError):

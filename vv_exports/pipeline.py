@@ -16,9 +16,10 @@ import msgspec
 
 from vv_exports.automations.following import Following
 from vv_exports.automations.reconciliation import Reconciliation, sample_damage
-from vv_exports.config import AutomationConfig, Config
+from vv_exports.config import AutomationConfig, Config, ConnectorConfig
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.catalog import CONNECTORS
+from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, holds, is_delivered
@@ -26,13 +27,14 @@ from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner, check_unowned_above
+from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.domain.failures import problem_of
+from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
-    ConfigurationError,
     DestinationError,
     IdempotencyError,
     NotFoundError,
@@ -45,7 +47,7 @@ from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.batch import OF_ONE_RUN, Batch, TakenSnapshot, finished_runs, take_snapshots
 from vv_exports.snapshots.catalog import Catalogs
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
-from vv_exports.sources.base import Finding, Platform, Source
+from vv_exports.sources.base import Platform, Source
 from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.checking import both_deliver
 
@@ -111,6 +113,8 @@ class Pipeline:
         self.store = SnapshotStore(storage)
         self.catalogs = Catalogs(storage)
         self.connectors = connectors
+        for connector in (storage, *connectors.values()):
+            connector.remember_in(storage)
         self.following = Following(config, storage, connectors, self.catalogs)
         self.clock = clock
         self.progress = progress or Progress()
@@ -119,15 +123,16 @@ class Pipeline:
     @classmethod
     def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":
         """The pipeline that a configuration describes."""
-        if "://" in config.storage.removeprefix("file://"):
-            problem = f"storage: {config.storage!r} is not a folder; this version keeps its snapshots in a folder"
-            raise ConfigurationError("configuration", [problem])
         return cls(
             config,
             source=SOURCES[config.source.kind](**config.source.model_dump(exclude={"kind"})),
-            storage=LocalConnector("storage", config.storage, make_root=True),
+            storage=(
+                LocalConnector("storage", config.storage, make_root=True)
+                if isinstance(config.storage, str)
+                else _connector("storage", config.storage)
+            ),
             connectors={
-                connector_id: CONNECTORS[connector.provider](connector_id, **connector.model_dump(exclude={"provider"}))
+                connector_id: _connector(connector_id, connector)
                 for connector_id, connector in config.connectors.items()
             },
             progress=progress,
@@ -207,7 +212,17 @@ class Pipeline:
             self.catalogs.record(index_id, (), noted)
         return Batch(batch.taken, problems)
 
+    def _check_storage(self) -> None:
+        """Several processes share the pipeline's own storage, and nothing else keeps them apart there."""
+        if not self.storage.decides_among_writers():
+            raise RequestError(
+                f"storage: {self.storage.uri('')} does not refuse to create an object that is there already, so "
+                "processes that meet would lose each other's snapshots; keep `storage` in a store that does, or in a "
+                "folder"
+            )
+
     def _take(self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...] = ()) -> Batch:
+        self._check_storage()
         return take_snapshots(
             self.source,
             self.store,
@@ -355,6 +370,7 @@ class Pipeline:
 
     def deliver(self, request: DeliveryRequest, state: LogState | None = None) -> Delivery:
         """Carry out a delivery. ``state`` is what the destination's log said a moment ago."""
+        self._check_storage()
         delivery = deliver(request, self.store, self.clock, self.progress.file, state)
         self.storage.sweep()  # the connector is swept by the delivery; snapshots and downloads can be killed too
         return delivery
@@ -453,6 +469,15 @@ class Pipeline:
             raise NotFoundError(missing_message("connector", [connector_id], self.connectors, "the configuration"))
         return self.connectors[connector_id]
 
+    def check_connector(self, connector_id: str) -> Iterator[Finding]:
+        """Try what deliveries need of a connector, step by step. Raises NotFoundError."""
+        return check_connector(self.connector(connector_id))
+
+    def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False) -> Vacuum:
+        """Remove superseded and stray files of one destination. Raises NotFoundError, DestinationError."""
+        connector = self.destination_connector(connector_id)
+        return vacuum(connector, check_subpath(subpath, boundary=connector.uri("")), self.clock, dry_run=dry_run)
+
     def automations(self) -> list[tuple[str, str, AutomationConfig]]:
         """(index id, name, configuration) of every automation."""
         return [
@@ -493,6 +518,10 @@ class Pipeline:
                 self.storage.put(archive, key)
             artifact = Artifact(key, self.storage.uri(key), self._size_of(key) or 0)
         return ExportOutcome(delivery, artifact.uri, artifact)
+
+
+def _connector(connector_id: str, config: ConnectorConfig) -> Connector:
+    return CONNECTORS[config.provider](connector_id, **config.model_dump(exclude={"provider"}))
 
 
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:

@@ -117,13 +117,44 @@ class TestPlaces:
             ("./a/../b/", "/srv/b"),
             ("../a", "/a"),
             ("/abs", "/abs"),
-            ("s3://bucket/a/../b", "s3://bucket/a/../b"),
             ("file:///x", "file:///x"),
-            ("memory://x", "memory://x"),
         ],
     )
-    def test_paths_become_absolute_and_urls_stay(self, written, loaded):
+    def test_paths_become_absolute(self, written, loaded):
         assert parsed(HEAD.replace("storage: storage", f"storage: {written}")).storage == loaded
+
+    @pytest.mark.parametrize(
+        ("written", "provider", "boundary"),
+        [
+            ("s3://bucket/a/b/", "s3", "s3://bucket/a/b"),
+            ("s3://bucket", "s3", "s3://bucket"),
+            ("gs://bucket/a", "gcs", "gs://bucket/a"),
+            ("gcs://bucket/a", "gcs", "gs://bucket/a"),
+            (
+                "abfss://box@account.dfs.core.windows.net/a",
+                "azure",
+                "abfss://box@account.dfs.core.windows.net/a",
+            ),
+            ("{provider: s3, bucket: bucket, export_base_path: state}", "s3", "s3://bucket/state"),
+        ],
+    )
+    def test_storage_may_be_in_a_store(self, written, provider, boundary):
+        storage = parsed(HEAD.replace("storage: storage", f"storage: {written}")).storage
+        assert (storage.provider, storage.boundary) == (provider, boundary)
+
+    @pytest.mark.parametrize(
+        ("written", "reason"),
+        [
+            ("memory://x", "must be a path, or s3://bucket/…"),
+            ("az://container/x", "must be a path, or s3://bucket/…"),
+            ("s3://B/x", "must be the name of a bucket"),
+            ("s3://bucket/a/../b", "has a '.' or '..' segment"),
+            ("{provider: ftp}", "storage.provider: 'ftp' is not supported"),
+            ("{provider: s3, bukket: b, bucket: bucket}", "storage.bukket: is not a known key. Did you mean 'bucket'?"),
+        ],
+    )
+    def test_storage_in_a_store_that_cannot_be_is_explained(self, written, reason):
+        assert reason in only_problem(HEAD.replace("storage: storage", f"storage: {written}"))
 
     def test_a_home_folder_is_found(self, monkeypatch):
         monkeypatch.setenv("HOME", "/home/vv")
@@ -345,7 +376,7 @@ class TestProblems:
     def test_an_unknown_provider_says_what_there_is(self):
         body = HEAD.replace("provider: local, root: elsewhere", "provider: ftp, host: b")
         assert only_problem(body) == (
-            "connectors.conn_import.provider: 'ftp' is not supported by this version. Allowed: local, s3"
+            "connectors.conn_import.provider: 'ftp' is not supported by this version. Allowed: azure, gcs, local, s3"
         )
 
     @pytest.mark.parametrize(

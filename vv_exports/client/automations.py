@@ -381,7 +381,7 @@ class Automations:
             failing=len(failing),
             held=len(held),
             history=len(undelivered) - len(waiting),
-            last_delivery_at=state.entries[-1].committed_at if state.entries else None,
+            last_delivery_at=next((entry.committed_at for entry in reversed(state.entries) if entry.prompt_runs), None),
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             waiting_runs=tuple(waiting),
             held_runs=tuple(held),

@@ -1,6 +1,6 @@
 """What storage must provide to be a destination. It knows nothing of prompt runs, formats or logs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow.fs as pafs
+
+from vv_exports.domain.prompt_runs import JsonObject
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Connector(Protocol):
         Where not, ``create`` looks before it writes and after it, and there may be one writer at a time: see
         ``connectors/writers.py``. It may ask the storage.
         """
+
+    def try_taken_name(self) -> bool:
+        """Try it anew: create a file below the boundary twice, and remove it. True where the second was refused."""
+
+    def introduction(self) -> Sequence[tuple[str, Callable[[], str]]]:
+        """What a check of this storage tries first: (step, what tries it and says what it found). Raises our errors."""
+
+    def policies(self) -> dict[str, JsonObject]:
+        """The least that the storage must allow, as its provider writes it: to ``deliver``, to ``verify``, and for
+        ``retention``, which removes what was superseded. Empty where there are no such documents."""
 
     def remember_in(self, storage: "Connector") -> None:
         """Where the pipeline keeps what was found out about this storage."""

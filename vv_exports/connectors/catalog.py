@@ -19,8 +19,8 @@ def _imported(module: str, name: str, *, extra: str | None = None) -> Callable[.
             if extra is None:
                 raise
             problem = (
-                f"connectors.{connector_id}: the provider {extra} needs packages that are not installed ({error.name}); "
-                f"install them with: pip install 'vv-exports[{extra}]'"
+                f"connectors.{connector_id}: the provider {extra} needs packages that are not installed "
+                f"({error.name}); install them with: pip install 'vv-exports[{extra}]'"
             )
             raise ConfigurationError("configuration", [problem]) from error
         return cast("Connector", kind(connector_id, **options))

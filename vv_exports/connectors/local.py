@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import BinaryIO
 import pyarrow.fs as pafs
 
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
+from vv_exports.connectors.writers import refuses_taken_names
+from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import (
     DeliveredDataError,
     DestinationError,
@@ -66,6 +68,23 @@ class LocalConnector:
     def decides_among_writers(self) -> bool:
         """The kernel does."""
         return True
+
+    def try_taken_name(self) -> bool:
+        """Create a file twice."""
+        return refuses_taken_names(self.create, self.delete)
+
+    def introduction(self) -> Sequence[tuple[str, Callable[[], str]]]:
+        """Whether the root is there."""
+        return [("folder", self._found_root)]
+
+    def _found_root(self) -> str:
+        self._check_root()
+        self._real_base()
+        return f"{self._root} is there"
+
+    def policies(self) -> dict[str, JsonObject]:
+        """None: the folder's permissions are all there is."""
+        return {}
 
     def remember_in(self, storage: Connector) -> None:
         """Nothing has to be found out."""

@@ -24,10 +24,12 @@ from fsspec.asyn import sync
 
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
 from vv_exports.connectors.writers import refuses_taken_names, remember, remembered
+from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import (
     CredentialsError,
     DeliveredDataError,
     DestinationError,
+    ForbiddenError,
     OutcomeUnknownError,
     RequestError,
     TransientError,
@@ -153,6 +155,10 @@ class ObjectStoreConnector(ABC):
     def credentials_from(self) -> str:
         """Where the credentials come from, in words."""
 
+    async def resolve_credentials(self) -> str:
+        """Find the credentials without using them. Says where they are from."""
+        return f"from {self.credentials_from}"
+
     @abstractmethod
     async def reach(self) -> None:
         """Ask for the bucket itself."""
@@ -186,6 +192,10 @@ class ObjectStoreConnector(ABC):
         """Abort one of them."""
         raise NotImplementedError
 
+    @abstractmethod
+    def policies(self) -> dict[str, JsonObject]:
+        """The least-privilege policies, as the provider writes them."""
+
     # The protocol
 
     def uri(self, key: str) -> str:
@@ -205,15 +215,31 @@ class ObjectStoreConnector(ABC):
         """True for the provider itself. Another store is tried once, and what came of it is remembered."""
         if self._refuses_taken_names is None:
             trial = remembered(self._memory, self.address) if self._memory is not None else None
-            self._refuses_taken_names = self.try_again() if trial is None else trial.refuses_taken_names
+            self._refuses_taken_names = self.try_taken_name() if trial is None else trial.refuses_taken_names
         return self._refuses_taken_names
 
-    def try_again(self) -> bool:
+    def try_taken_name(self) -> bool:
         """Try whether the store refuses a name that is taken, and remember it."""
         self._refuses_taken_names = refuses_taken_names(self._create_if_absent, self.delete)
         if self._memory is not None and self.endpoint_url is not None:
             remember(self._memory, self.address, refuses=self._refuses_taken_names)
         return self._refuses_taken_names
+
+    def introduction(self) -> Sequence[tuple[str, Callable[[], str]]]:
+        """Credentials, and the bucket itself."""
+        return [("credentials", self._resolved_credentials), (self.bucket_word, self._reached)]
+
+    def _resolved_credentials(self) -> str:
+        return self._run("find credentials for", "", self.resolve_credentials, again=False)
+
+    def _reached(self) -> str:
+        try:
+            self._run("reach", "", self.reach)
+        except _NoObjectError:
+            raise self._error(Diagnosis(Cause.NO_BUCKET, "not found"), "reach", "") from None
+        except ForbiddenError:
+            return f"{self.bucket} is there; asking for it alone is not allowed, and not needed"
+        return f"{self.bucket} is there"
 
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         """Upload; the object is there whole or not at all."""
@@ -251,9 +277,7 @@ class ObjectStoreConnector(ABC):
         name = self._name(key)
         failures = _Failures()
         try:
-            self._run(
-                "create", key, partial(self.upload, name, data, only_new=True, sha256=None), failures=failures
-            )
+            self._run("create", key, partial(self.upload, name, data, only_new=True, sha256=None), failures=failures)
         except _TakenError:
             # An attempt whose answer was lost may have written what is there now.
             return failures.may_have_landed and self.read(key) == data
@@ -440,6 +464,8 @@ class ObjectStoreConnector(ABC):
             return CredentialsError(f"{what.rstrip('.')}. {advice}")
         if diagnosis.cause is Cause.NO_BUCKET:
             advice = f"There is no {self.bucket_word} {self.bucket!r}: {diagnosis.cause.value}."
+        if diagnosis.cause is Cause.FORBIDDEN:
+            return ForbiddenError(f"{what.rstrip('.')}. {advice}")
         kind = TransientError if diagnosis.cause in _PASSING else RequestError
         return kind(f"{what.rstrip('.')}. {advice}")
 

@@ -24,6 +24,8 @@ from vv_exports.connectors.object_store import (
     Diagnosis,
     ObjectStoreConnector,
 )
+from vv_exports.connectors.policies import s3_policies
+from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import TransientError
 
 _MOST_PARTS = 10_000
@@ -110,9 +112,9 @@ class S3Connector(ObjectStoreConnector):
         path_style: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        super().__init__(
-            connector_id, bucket, export_base_path, scopes, endpoint_url=endpoint_url, environ=environ
-        )
+        # The SDK follows these variables too, and then the store is not Amazon's.
+        endpoint = endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+        super().__init__(connector_id, bucket, export_base_path, scopes, endpoint_url=endpoint, environ=environ)
         self._region = region
         self._variables = (access_key_id_env, secret_access_key_env, session_token_env)
         encryption = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
@@ -158,6 +160,20 @@ class S3Connector(ObjectStoreConnector):
             return Diagnosis(cause, code, str(said.get("Message", "")))
         cause = next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind))
         return Diagnosis(cause, type(error).__name__, str(error))
+
+    async def resolve_credentials(self) -> str:
+        """Where no variables are named: whatever the SDK finds, without asking the store."""
+        if any(self._variables):
+            return f"from {self.credentials_from}"
+        await self._client()
+        found = await self.file_system().session.get_credentials()
+        if found is None:
+            raise botocore.exceptions.NoCredentialsError
+        return f"from {self.credentials_from}: {found.method}"
+
+    def policies(self) -> dict[str, JsonObject]:
+        """IAM policies."""
+        return s3_policies(self.bucket, self.prefix, self._encryption.get("SSEKMSKeyId"))
 
     async def reach(self) -> None:
         """``HeadBucket``."""

@@ -16,7 +16,7 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder, spool_top
-from vv_exports.errors import RequestError
+from vv_exports.errors import ForbiddenError
 
 _LOG = logging.getLogger(__name__)
 TRIALS = ".vv_exports_trial"
@@ -40,7 +40,7 @@ def refuses_taken_names(create: Callable[[str, bytes], bool], delete: Callable[[
     finally:
         try:
             delete([key])
-        except RequestError as error:  # credentials may deliver and not delete
+        except ForbiddenError as error:  # credentials may deliver and not delete
             _LOG.warning("%s stays: %s", key, error)
 
 

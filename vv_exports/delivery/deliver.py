@@ -32,14 +32,14 @@ from vv_exports.delivery.log import (
     Provenance,
     RowCounts,
     RunProvenance,
-    encode_entry,
     read_entry,
     read_log,
+    write_entry,
 )
 from vv_exports.delivery.ownership import Owner, claim
-from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, part_name, table_folder
+from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, RequestError, SelectionError
+from vv_exports.errors import DeliveryConflictError, ForbiddenError, OutcomeUnknownError, SelectionError
 from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
@@ -161,7 +161,7 @@ def deliver(
             state = LogState()
         known = state.copy() if state is not None else read_log(connector, subpath)
         for _ in range(_ATTEMPTS):
-            outcome = _Attempt(request, store, clock, progress or _silent, known, there).run()
+            outcome = _Attempt(request, store, clock, progress or _silent, state=known, there=there).run()
             if outcome is not None:
                 return outcome
             known, there = read_log(connector, subpath), None
@@ -177,6 +177,7 @@ class _Attempt:
         store: SnapshotStore,
         clock: Callable[[], datetime],
         progress: Progress,
+        *,
         state: LogState,
         there: Sequence[StoredFile] | None,
     ) -> None:
@@ -283,7 +284,7 @@ class _Attempt:
         content; then it must be read again."""
         connector, subpath = self.request.connector, self.request.subpath
         while True:
-            if self._create(f"{subpath}/{log_entry_name(entry.sequence)}", encode_entry(entry)):
+            if write_entry(connector, subpath, entry):
                 return entry
             other = read_entry(connector, subpath, entry.sequence)
             if other is None:
@@ -293,22 +294,14 @@ class _Attempt:
                 )
             if other.delivery_id == entry.delivery_id:
                 return other  # a lost reply, or a twin: this delivery is committed
-            if lost := {file.path for file in entry.files}.intersection(other.given_up):
+            if lost := {file.path for file in entry.files}.intersection(other.abandoned):
                 raise DeliveryConflictError(
-                    f"{self.request.uri}: {min(lost)} was taken for left over and removed by `vv-exports vacuum` before "
-                    "it was committed; start again"
+                    f"{self.request.uri}: {min(lost)} was taken for left over and removed by `vv-exports vacuum` "
+                    "before it was committed; start again"
                 )
             if self._shares_runs(other):
                 return None
             entry = msgspec.structs.replace(entry, sequence=entry.sequence + 1)
-
-    def _create(self, key: str, data: bytes) -> bool:
-        try:
-            return self.request.connector.create(key, data)
-        except OutcomeUnknownError:
-            if self.request.connector.read(key) == data:
-                return True
-            raise
 
     def _shares_runs(self, other: LogEntry) -> bool:
         """Whether the other entry holds runs of ours with the same content. Raises where the content differs."""
@@ -343,7 +336,7 @@ class _Attempt:
         there = {path for paths in self.there.values() for path in paths}
         try:
             self._delete(sorted(there & state.given_up))
-        except RequestError as error:
+        except ForbiddenError as error:
             _LOG.warning("what was superseded stays until `vv-exports vacuum` removes it, since: %s", error)
         self.request.connector.sweep()
 

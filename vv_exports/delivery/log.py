@@ -12,7 +12,7 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, log_sequence
-from vv_exports.errors import DeliveredDataError
+from vv_exports.errors import DeliveredDataError, OutcomeUnknownError
 
 FORMAT_VERSION = 1
 _READ_AT_ONCE = 8
@@ -76,9 +76,9 @@ class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself. ``commit``
-    says whether the store itself decided that no other writer had this entry's number, or whether it cannot, and only
-    one writer at a time was let at the destination."""
+    """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself.
+    ``commit`` says whether the store itself decided that no other writer had this entry's number, or whether it cannot,
+    and only one writer at a time was let at the destination."""
 
     vv_exports_version: str
     dagster_run_id: str | None
@@ -92,7 +92,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery, or one vacuum. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence``
-    does. ``given_up`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is about
+    does. ``abandoned`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is about
     to commit one of them fails."""
 
     format_version: int
@@ -103,7 +103,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     files: list[DeliveredFile]
     prompt_runs: list[DeliveredRun]
     provenance: Provenance
-    given_up: list[str] = []
+    abandoned: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class LogState:
             self.given_up.update(run.abandoned, (file.path for file in before.files) if before else ())
             self.given_up.difference_update(file.path for file in files)
             self.runs[run.run_id] = CommittedRun(entry, run, files)
-        self.given_up.update(entry.given_up)
+        self.given_up.update(entry.abandoned)
         self.entries.append(entry)
         self.next_sequence = entry.sequence + 1
 
@@ -201,6 +201,20 @@ def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | 
             f"{connector.uri(key)} says that it is entry {entry.sequence}: somebody copied or renamed it. Remove it."
         )
     return entry
+
+
+def write_entry(connector: Connector, subpath: str, entry: LogEntry) -> bool:
+    """Write an entry if there is none of its number. A reply that was lost is found out by reading.
+
+    Raises OutcomeUnknownError where nothing tells whether it landed.
+    """
+    key, data = f"{subpath}/{log_entry_name(entry.sequence)}", encode_entry(entry)
+    try:
+        return connector.create(key, data)
+    except OutcomeUnknownError:
+        if connector.read(key) == data:
+            return True
+        raise
 
 
 def encode_entry(entry: LogEntry) -> bytes:

@@ -126,6 +126,16 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
     return f"part-{number:05d}-{sha256_hex[:16]}{suffix}"
 
 
+_DATA_FILE = re.compile(
+    r"(segments|videos|failures)/prompt_id=[^/]+/prompt_run_id=[^/]+/part-[0-9]{5,}-[0-9a-f]{16}(\.[a-z]+)+"
+)
+
+
+def is_data_file(path: str) -> bool:
+    """Whether a path, relative to a collection's folder, is of a data file as this package names them."""
+    return _DATA_FILE.fullmatch(path) is not None
+
+
 def log_entry_name(sequence: int) -> str:
     """Where entry ``sequence`` (from 0) of the delivery log is, relative to the collection's folder.
 

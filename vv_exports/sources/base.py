@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
-from vv_exports.errors import VVExportsError
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,6 @@ class Stage(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Keep something. Usable from several threads."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One step of a check of a source: what was tried, and what came of it. ``error`` is there where it failed."""
-
-    step: str
-    outcome: Literal["ok", "warning", "failed"]
-    detail: str
-    error: VVExportsError | None = None
 
 
 class Source(Protocol):

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from vv_exports.domain.findings import Finding
 from vv_exports.errors import VVExportsError
-from vv_exports.sources.base import Finding, Source, UpstreamAutomation
+from vv_exports.sources.base import Source, UpstreamAutomation
 
 
 def check_indexes(source: Source, index_ids: Sequence[str]) -> Iterator[Finding]:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from urllib.parse import quote, unquote
 
+from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import decode
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
-from vv_exports.sources.base import Finding, Page, Results, Stage
+from vv_exports.sources.base import Page, Results, Stage
 from vv_exports.sources.checking import check_indexes
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,

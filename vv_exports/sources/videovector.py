@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
-from vv_exports.sources.base import Finding, Results, Stage, UpstreamAutomation
+from vv_exports.sources.base import Results, Stage, UpstreamAutomation
 from vv_exports.sources.checking import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, short, text_of
 from vv_exports.sources.videovector_api import CONNECTOR_FIELDS, VideoVectorApi

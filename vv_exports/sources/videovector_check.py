@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from vv_exports.domain.findings import Finding
 from vv_exports.errors import CredentialsError, NotFoundError, VVExportsError
-from vv_exports.sources.base import Finding
 from vv_exports.sources.videovector_api import VideoVectorApi
 
 _ALONE = 5

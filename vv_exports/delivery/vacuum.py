@@ -1,0 +1,155 @@
+"""Removing what a destination holds beside what its log says: superseded files, and what deliveries that died left.
+
+A file that no delivery committed may be one that a delivery is about to commit. So the log is told first: an entry
+gives the file up, and whoever commits after that sees it, and fails. Only then it is deleted.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from vv_exports import __version__
+from vv_exports.connectors.base import Connector, UnfinishedUpload
+from vv_exports.connectors.writers import only_writer
+from vv_exports.delivery.log import (
+    FORMAT_VERSION,
+    ExportReference,
+    LogEntry,
+    LogState,
+    Provenance,
+    read_log,
+    write_entry,
+)
+from vv_exports.delivery.ownership import Owner, owner_of
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, is_data_file, log_sequence
+from vv_exports.domain.json_text import encode_sorted
+from vv_exports.errors import DestinationError, TransientError
+from vv_exports.snapshots.tables import LAYOUT_VERSION
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Vacuum:
+    """What was removed of a destination, or would be. ``superseded`` were committed once, ``strays`` never, ``uploads``
+    were never completed; ``left_alone`` are files that are not the pipeline's. Paths are relative to the subpath."""
+
+    subpath: str
+    uri: str
+    superseded: tuple[str, ...]
+    strays: tuple[str, ...]
+    uploads: tuple[str, ...]
+    left_alone: tuple[str, ...]
+    bytes: int
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class _Found:
+    superseded: dict[str, int]
+    strays: dict[str, int]
+    left_alone: tuple[str, ...]
+    uploads: tuple[UnfinishedUpload, ...]
+
+
+def vacuum(connector: Connector, subpath: str, clock: Callable[[], datetime], *, dry_run: bool = False) -> Vacuum:
+    """Remove the superseded and stray files of a claimed subpath, and nothing else. Repeatable.
+
+    A delivery that is under way there meanwhile fails, and succeeds when it is tried again. Raises DestinationError
+    where the subpath is not claimed; TransientError where deliveries kept coming first.
+    """
+    owner = owner_of(connector, subpath)
+    if owner is None:
+        raise _unclaimed(connector, subpath)
+    with only_writer(connector, subpath):
+        for _ in range(_ATTEMPTS):
+            state = read_log(connector, subpath)
+            found = _look(connector, subpath, state)
+            if dry_run or _give_up(connector, subpath, state, owner, found, clock):
+                break
+        else:
+            raise TransientError(f"{connector.uri(subpath)}: {_ATTEMPTS} deliveries came first; try again")
+        gone = {**found.superseded, **found.strays}
+        if not dry_run:
+            connector.delete([f"{subpath}/{path}" for path in sorted(gone)])
+            connector.discard(found.uploads)
+            connector.sweep()
+    return Vacuum(
+        subpath=subpath,
+        uri=connector.uri(subpath),
+        superseded=tuple(sorted(found.superseded)),
+        strays=tuple(sorted(found.strays)),
+        uploads=tuple(sorted(one.key.removeprefix(f"{subpath}/") for one in found.uploads)),
+        left_alone=found.left_alone,
+        bytes=sum(gone.values()),
+        dry_run=dry_run,
+    )
+
+
+def _look(connector: Connector, subpath: str, state: LogState) -> _Found:
+    top = f"{subpath}/"
+    there = {file.key.removeprefix(top): file.size for file in connector.files(subpath)}
+    committed = {file.path for file in state.files}
+    data = {path: size for path, size in there.items() if is_data_file(path) and path not in committed}
+    ours = committed.union(data, (path for path in there if path == OWNER or log_sequence(path) is not None))
+    return _Found(
+        superseded={path: size for path, size in data.items() if path in state.given_up},
+        strays={path: size for path, size in data.items() if path not in state.given_up},
+        left_alone=tuple(sorted(there.keys() - ours)),
+        uploads=tuple(one for one in connector.unfinished(subpath) if _is_ours(one, top)),
+    )
+
+
+def _is_ours(upload: UnfinishedUpload, top: str) -> bool:
+    path = upload.key.removeprefix(top)
+    return is_data_file(path) or path.startswith(f"{LOG_FOLDER}/")
+
+
+def _give_up(  # noqa: PLR0917
+    connector: Connector, subpath: str, state: LogState, owner: Owner, found: _Found, clock: Callable[[], datetime]
+) -> bool:
+    """Tell the log which files are given up. False where it has moved on meanwhile."""
+    if not found.strays:
+        return True
+    last = state.entries[-1] if state.entries else None
+    abandoned = sorted(found.strays)
+    named = hashlib.sha256(encode_sorted(["vacuum", connector.uri(subpath), state.next_sequence, abandoned]))
+    entry = LogEntry(
+        format_version=FORMAT_VERSION,
+        delivery_id=named.hexdigest()[:32],
+        sequence=state.next_sequence,
+        committed_at=clock().isoformat().replace("+00:00", "Z"),
+        export=_reference(owner) if last is None else last.export,
+        files=[],
+        prompt_runs=[],
+        provenance=Provenance(
+            vv_exports_version=__version__,
+            dagster_run_id=None,
+            snapshot_store="" if last is None else last.provenance.snapshot_store,
+            format="" if last is None else last.provenance.format,
+            layout_version=LAYOUT_VERSION,
+            prompt_runs=[],
+            json_schemas={},
+            commit="put_if_absent" if connector.decides_among_writers() else "single_writer",
+        ),
+        abandoned=abandoned,
+    )
+    return write_entry(connector, subpath, entry)
+
+
+def _reference(owner: Owner) -> ExportReference:
+    """The export of an owner that has committed nothing yet."""
+    if owner.type == "automation":
+        name = f"{owner.index_id}/{owner.automation}"
+        return ExportReference(id=name, type="automation", index_id=owner.index_id, automation=owner.automation)
+    return ExportReference(id=owner.export_id or "", type="index", index_id=owner.index_id)
+
+
+def _unclaimed(connector: Connector, subpath: str) -> DestinationError:
+    marker = f"/{OWNER}"
+    below = [file.key.removesuffix(marker) for file in connector.files(subpath) if file.key.endswith(marker)]
+    hint = f" Below it are: {', '.join(below[:5])}{' …' if len(below) > 5 else ''}." if below else ""  # noqa: PLR2004
+    return DestinationError(
+        f"{connector.uri(subpath)} belongs to no automation and no export, so nothing in it may be removed.{hint}"
+    )
