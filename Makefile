@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+AZURITE := azurite@3.37.0
 .DEFAULT_GOAL := help
 
 export DAGSTER_DISABLE_TELEMETRY := 1
@@ -16,6 +17,8 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/pip install --quiet --editable . --group dev
+	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .venv/azurite $(AZURITE) \
+		|| echo "npm is not here, or failed: the tests for Azure will be skipped"
 	@touch $@
 
 install: $(INSTALLED)  ## create .venv

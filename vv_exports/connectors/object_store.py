@@ -60,8 +60,8 @@ class Cause(Enum):
     CREDENTIALS = "put valid credentials there"
     FORBIDDEN = "these credentials may not do this: extend their policy (`vv-exports connectors test` prints it)"
     NO_BUCKET = "create it, or mend its name in the connector's configuration"
-    NO_OBJECT = "it is not there"
-    TAKEN = "there is such an object"
+    NO_OBJECT = "look whether somebody deletes what is there"
+    TAKEN = "look who else writes there"
     THROTTLED = "the store is busy: try again later"
     UNREACHABLE = "the store is out of reach: try again later"
     INTERRUPTED = "the connection or the store failed: try again later"
@@ -82,12 +82,8 @@ class Diagnosis:
     said: str = ""
 
 
-class _TakenError(Exception):
-    """There is such an object."""
-
-
-class _NoObjectError(Exception):
-    """There is no such object."""
+class _ForeseenError(Exception):
+    """The answer that the asker has foreseen: there is such an object, or there is none."""
 
 
 @dataclass
@@ -234,8 +230,8 @@ class ObjectStoreConnector(ABC):
 
     def _reached(self) -> str:
         try:
-            self._run("reach", "", self.reach)
-        except _NoObjectError:
+            self._run("reach", "", self.reach, foreseen=Cause.NO_OBJECT)
+        except _ForeseenError:
             raise self._error(Diagnosis(Cause.NO_BUCKET, "not found"), "reach", "") from None
         except ForbiddenError:
             return f"{self.bucket} is there; asking for it alone is not allowed, and not needed"
@@ -276,11 +272,13 @@ class ObjectStoreConnector(ABC):
     def _create_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
         failures = _Failures()
+        work = partial(self.upload, name, data, only_new=True, sha256=None)
         try:
-            self._run("create", key, partial(self.upload, name, data, only_new=True, sha256=None), failures=failures)
-        except _TakenError:
-            # An attempt whose answer was lost may have written what is there now.
-            return failures.may_have_landed and self.read(key) == data
+            self._run("create", key, work, failures=failures, foreseen=Cause.TAKEN)
+        except _ForeseenError:
+            # An attempt whose answer was lost may have written what is there: ours, or the HTTP library's, which
+            # sends again by itself where a connection it had kept turns out to be closed.
+            return self.read(key) == data
         except TransientError as error:
             if not failures.may_have_landed:
                 raise
@@ -300,8 +298,8 @@ class ObjectStoreConnector(ABC):
         """The content, or None."""
         name = self._name(key)
         try:
-            return self._run("read", key, partial(self.fetch, name, None, None))[0]
-        except _NoObjectError:
+            return self._run("read", key, partial(self.fetch, name, None, None), foreseen=Cause.NO_OBJECT)[0]
+        except _ForeseenError:
             return None
 
     def open(self, key: str) -> io.BufferedIOBase:
@@ -309,12 +307,13 @@ class ObjectStoreConnector(ABC):
         self._name(key)
         try:
             return io.BufferedReader(_ObjectReader(self, key), _READ_AT_ONCE)
-        except _NoObjectError:
+        except _ForeseenError:
             raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from None
 
     def read_range(self, key: str, start: int, end: int) -> tuple[bytes, int]:
         """Bytes ``[start, end)``, and the size of the whole."""
-        return self._run("read", key, partial(self.fetch, self._name(key), start, end))
+        work = partial(self.fetch, self._name(key), start, end)
+        return self._run("read", key, work, foreseen=Cause.NO_OBJECT)
 
     def files(self, prefix: str) -> list[StoredFile]:
         """List the objects below a folder."""
@@ -347,8 +346,9 @@ class ObjectStoreConnector(ABC):
         """Abort uploads. Those that are over are no error."""
         for upload in uploads:
             whole = UnfinishedUpload(self._name(upload.key), upload.upload_id, upload.began_at)
-            with suppress(_NoObjectError):
-                self._run("abort the upload of", upload.key, partial(self.abort_upload, whole))
+            with suppress(_ForeseenError):
+                work = partial(self.abort_upload, whole)
+                self._run("abort the upload of", upload.key, work, foreseen=Cause.NO_OBJECT)
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """The provider's fsspec file system as a pyarrow one, and ``bucket/base``."""
@@ -434,8 +434,12 @@ class ObjectStoreConnector(ABC):
         seconds: float = _LIMIT_SECONDS,
         again: bool = True,
         failures: _Failures | None = None,
+        foreseen: Cause | None = None,
     ) -> _T:
-        """Carry out a request on the file system's own thread, and say in our words what went wrong."""
+        """Carry out a request on the file system's own thread, and say in our words what went wrong.
+
+        Raises _ForeseenError for the cause that is ``foreseen``.
+        """
 
         async def bounded() -> _T:
             async with asyncio.timeout(None if seconds == float("inf") else seconds):
@@ -447,15 +451,13 @@ class ObjectStoreConnector(ABC):
             raise
         except self._known_errors as error:
             diagnosis = self.diagnosed(error)
+            if diagnosis.cause is foreseen:
+                raise _ForeseenError from None
             # Out of the chain: what an SDK's exceptions hold on to is not for tracebacks.
             raise self._error(diagnosis, action, key) from None
         return result
 
-    def _error(self, diagnosis: Diagnosis, action: str, key: str) -> Exception:
-        if diagnosis.cause is Cause.TAKEN:
-            return _TakenError()
-        if diagnosis.cause is Cause.NO_OBJECT:
-            return _NoObjectError()
+    def _error(self, diagnosis: Diagnosis, action: str, key: str) -> VVExportsError:
         said = f": {diagnosis.said}" if diagnosis.said and diagnosis.said != diagnosis.code else ""
         what = f"{self.connector_id}: could not {action} {self.uri(key)}: {diagnosis.code}{said}"
         advice = f"{diagnosis.cause.value[0].upper()}{diagnosis.cause.value[1:]}."
@@ -506,6 +508,12 @@ class _ObjectReader(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def readall(self) -> bytes:
+        """The rest, in one request. The base class would ask for it in small pieces."""
+        rest = bytearray(max(0, self._size - self._at))
+        self.readinto(rest)
+        return bytes(rest)
 
 
 def _read_at(local: Path, start: int, length: int) -> bytes:

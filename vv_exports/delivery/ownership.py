@@ -66,7 +66,7 @@ def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = 
         try:
             # Someone may have claimed a folder above or below meanwhile: of two, the later one sees the earlier.
             there = connector.files(subpath)
-            _looked_around(connector, subpath, owner, there)
+            _looked_around(connector, subpath, owner, [file for file in there if file.key != f"{subpath}/{OWNER}"])
         except DestinationError:
             connector.delete([f"{subpath}/{OWNER}"])
             raise
