@@ -92,8 +92,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery, or one vacuum. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence``
-    does. ``abandoned`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is about
-    to commit one of them fails."""
+    does. ``abandoned`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is
+    about to commit one of them fails."""
 
     format_version: int
     delivery_id: str
