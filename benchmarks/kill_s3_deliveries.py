@@ -33,7 +33,6 @@ RUNS = 5
 ROW_BYTES = 16_384
 SUBPATH = "exports/team"
 COMMAND = [sys.executable, "-m", "vv_exports"]
-STARTUP_SECONDS = 1.0
 CONFIG = """
 source: {{kind: local_archive, path: archive}}
 storage: storage
@@ -133,25 +132,51 @@ def command(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def killed(folder: Path, bucket: Bucket, chance: random.Random, seconds: float) -> str:
-    """Kill the command: mostly at any moment after its start, sometimes right after its commit. Says how."""
-    number = bucket.entries()
-    after_commit = chance.random() < 0.2
-    with subprocess.Popen(
-        [*COMMAND, "automations", "run", "idx", "team"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        if after_commit:
-            while process.poll() is None and not bucket.entry_is_there(number):
-                time.sleep(0.003)
-            time.sleep(chance.uniform(0, 0.1))
-        else:
-            time.sleep(chance.uniform(STARTUP_SECONDS, seconds))
-        over = process.poll() is not None
-        process.kill()
-    return "over already" if over else "after the commit" if bucket.entry_is_there(number) else "before the commit"
+class Killer:
+    """Starts the command and kills it at a random moment: of its uploads mostly, else of its start or after its commit."""
+
+    def __init__(self, folder: Path, bucket: Bucket, chance: random.Random) -> None:
+        self.folder = folder
+        self.bucket = bucket
+        self.chance = chance
+        self.before_uploads = self.from_uploads = 0.0
+
+    def started(self) -> "subprocess.Popen[bytes]":
+        arguments = [*COMMAND, "automations", "run", "idx", "team"]
+        return subprocess.Popen(arguments, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def measure(self) -> None:
+        """How long a command takes that nobody kills."""
+        began = time.monotonic()
+        with self.started() as process:
+            self._uploads_begin(process)
+            uploading = time.monotonic()
+            process.wait()
+        self.before_uploads, self.from_uploads = uploading - began, time.monotonic() - uploading
+
+    def kill(self) -> str:
+        """Kill one. Says when it was."""
+        number = self.bucket.entries()
+        moment = self.chance.choices(("start", "uploads", "commit"), (1, 7, 2))[0]
+        with self.started() as process:
+            if moment == "start":
+                time.sleep(self.chance.uniform(0, self.before_uploads))
+            elif moment == "uploads":
+                self._uploads_begin(process)
+                time.sleep(self.chance.uniform(0, self.from_uploads))
+            else:
+                while process.poll() is None and not self.bucket.entry_is_there(number):
+                    time.sleep(0.003)
+                time.sleep(self.chance.uniform(0, 0.1))
+            over = process.poll() is not None
+            process.kill()
+        if over:
+            return "over already"
+        return "after the commit" if self.bucket.entry_is_there(number) else f"before the commit, {moment}"
+
+    def _uploads_begin(self, process: "subprocess.Popen[bytes]") -> None:
+        while process.poll() is None and not self.bucket.uploads():
+            time.sleep(0.01)
 
 
 def main() -> None:
@@ -176,19 +201,22 @@ def main() -> None:
         bucket.fs.mkdir("bucket")
         kills: Counter[str] = Counter()
         strays = uploads = version = 0
-        seconds = 0.0
+        killer = Killer(folder, bucket, chance)
         while sum(kills.values()) < options.kills:
             version += 1
             change(folder / "archive", version, rows)
             command(folder, "runs", "sync", "idx")
             before, _ = bucket.read()
             if version == 1:
-                began = time.monotonic()
-                print(command(folder, "automations", "run", "idx", "team").strip(), flush=True)
-                seconds = time.monotonic() - began
-                print(f"an unkilled run takes {seconds:.1f} s", flush=True)
+                killer.measure()
+                size = sum(bucket.fs.size(f"bucket/{SUBPATH}/{path}") for path in bucket.read()[1])
+                print(
+                    f"{size / 10**6:.0f} MB; an unkilled run takes {killer.before_uploads:.1f} s to its first upload and "
+                    f"{killer.from_uploads:.1f} s from there",
+                    flush=True,
+                )
                 continue
-            how = killed(folder, bucket, chance, seconds)
+            how = killer.kill()
             after_kill, committed = bucket.read()
             changed = {run_id for run_id in after_kill if after_kill[run_id] != before.get(run_id)}
             check(len(changed) in {0, RUNS}, f"between: {len(changed)} of {RUNS} runs are new")
