@@ -133,7 +133,7 @@ def command(folder: Path, *arguments: str) -> str:
 
 
 class Killer:
-    """Starts the command and kills it at a random moment: of its uploads mostly, else of its start or after its commit."""
+    """Starts the command and kills it at a random moment: of its uploads mostly, else of its start or its commit."""
 
     def __init__(self, folder: Path, bucket: Bucket, chance: random.Random) -> None:
         self.folder = folder
@@ -211,8 +211,8 @@ def main() -> None:
                 killer.measure()
                 size = sum(bucket.fs.size(f"bucket/{SUBPATH}/{path}") for path in bucket.read()[1])
                 print(
-                    f"{size / 10**6:.0f} MB; an unkilled run takes {killer.before_uploads:.1f} s to its first upload and "
-                    f"{killer.from_uploads:.1f} s from there",
+                    f"{size / 10**6:.0f} MB; an unkilled run takes {killer.before_uploads:.1f} s to its first upload "
+                    f"and {killer.from_uploads:.1f} s from there",
                     flush=True,
                 )
                 continue

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import vv_exports
 from vv_exports.cli import main
 from vv_exports_tests.archives import write_run
-from vv_exports_tests.deployments import CONFIG, write_config
+from vv_exports_tests.deployments import CONFIG, write_config, written_files
 
 REPOSITORY = Path(vv_exports.__file__).parents[1]
 
@@ -259,6 +259,56 @@ def test_a_download_that_cannot_be_put_in_place_gives_one_document(used):
     assert set(said.document) == {"error"}
 
 
+def test_a_connector_is_tried_step_by_step_and_nothing_is_left_of_it(used):
+    before = written_files(used.folder)
+    said = run(used.folder, "connectors", "test", "conn_export", "--json").document
+    assert [step["outcome"] for step in said["steps"]] == ["ok"] * 8
+    assert [step["step"] for step in said["steps"]] == [
+        *("folder", "list", "write", "read back", "delete"),
+        *("second create", "unfinished uploads", "boundary"),
+    ]
+    assert (said["ok"], said["connector_id"], said["policies"]) == (True, "conn_export", {})
+    told = run(used.folder, "connectors", "test", "conn_export")
+    assert (told.code, told.out.count("ok  ")) == (0, 8)
+    assert written_files(used.folder) == before
+    assert run(used.folder, "connectors", "test", "nowhere").code == 2
+
+
+def test_a_connector_that_cannot_be_used_says_at_which_step(tmp_path):
+    config = {**CONFIG, "connectors": {"conn_export": {"provider": "local", "root": "gone", "scopes": ["export"]}}}
+    write_config(tmp_path, config)
+    said = run(tmp_path, "connectors", "test", "conn_export", "--json")
+    assert said.code == 2
+    assert [(step["step"], step["outcome"]) for step in said.document["steps"]] == [("folder", "failed")]
+    assert "is not a folder; create it" in said.document["steps"][0]["detail"]
+    assert said.document["ok"] is False
+
+
+def test_what_is_left_over_at_a_destination_goes_and_nothing_else(used):
+    stray = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-0123456789abcdef.parquet"
+    place = used.folder / "deliveries" / "exports" / "team"
+    (place / stray).parent.mkdir(parents=True, exist_ok=True)
+    (place / stray).write_bytes(b"of a delivery that died")
+    before = written_files(used.folder)
+    arguments = ("vacuum", "conn_export", "--subpath", "exports/team")
+    planned = run(used.folder, *arguments, "--dry-run")
+    assert (planned.code, "would remove 0 superseded and 1 stray files (23 bytes)" in planned.out) == (0, True)
+    assert stray in planned.out
+    assert written_files(used.folder) == before
+    done = run(used.folder, *arguments, "--json").document
+    assert (done["strays"], done["superseded"], done["bytes"], done["dry_run"]) == ([stray], [], 23, False)
+    kept = {path: content for path, content in before.items() if not path.endswith(stray)}
+    after = written_files(used.folder)
+    assert {path: after[path] for path in kept} == kept
+    assert run(used.folder, *arguments, "--json").document["strays"] == []
+    for wrong in ("exports", "nowhere", "../exports", "exports/team/segments"):
+        refused = run(used.folder, "vacuum", "conn_export", "--subpath", wrong)
+        assert (refused.code, refused.out) == (2, ""), wrong
+    assert run(used.folder, "vacuum", "conn_import", "--subpath", "exports/team").code == 2, "it has no export scope"
+    assert run(used.folder, "vacuum", "conn_export").code == 2
+    assert written_files(used.folder) == after
+
+
 def test_every_command_has_help_and_is_tried_here():
     tried = {" ".join(words) for words in _commands(main)}
     assert tried == {
@@ -266,7 +316,8 @@ def test_every_command_has_help_and_is_tried_here():
         *("config check", "config schema", "source check", "runs sync", "runs list", "export index", "export run"),
         *("exports list", "exports show", "exports download"),
         *("automations list", "automations show", "automations pause", "automations resume", "automations run"),
-        *("backfill", "runs prune", "connectors list", "connectors browse", "verify"),
+        *("backfill", "runs prune", "connectors list", "connectors browse", "connectors test"),
+        *("verify", "vacuum"),
     }
     for words in _commands(main):
         said = run(REPOSITORY, *words, "--help")
