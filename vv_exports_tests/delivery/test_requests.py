@@ -2,6 +2,7 @@
 
 import uuid
 from collections import Counter
+from typing import Self
 
 import pytest
 from fsspec.asyn import sync
@@ -46,7 +47,7 @@ class Requests:
         listing = "?list" if "list-type=2" in query else ""
         self.sent.append(f"{request.method} {path.rpartition('/')[2] if not listing else ''}{parts}{listing}".strip())
 
-    def __enter__(self) -> "Requests":
+    def __enter__(self) -> Self:
         self.events.register("before-send.s3", self._sent)
         return self
 

@@ -1,8 +1,8 @@
 """Generated schedules of deliveries that crash, hear nothing, have twins and race, on every store.
 
 After each step somebody who knows only what the documentation says of the log reads it: each entry is one delivery as
-it was asked for, and each file that it names is there with its hash. In the end the next delivery completes, and after a
-vacuum nothing is there that the log does not name.
+it was asked for, and each file that it names is there with its hash. In the end the next delivery completes, and after
+a vacuum nothing is there that the log does not name.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 
 import pytest
@@ -194,9 +193,7 @@ class Schedule:
         held = {run["run_id"]: run["data_version"] for entry in entries for run in entry["prompt_runs"]}
         assert held == _contents(newest)
         self.vacuum(self.stage.connectors[0])
-        there = {
-            file.key.removeprefix(f"{self.subpath}/") for file in self.stage.connectors[0].files(self.subpath)
-        }
+        there = {file.key.removeprefix(f"{self.subpath}/") for file in self.stage.connectors[0].files(self.subpath)}
         assert {path for path in there if not path.startswith("_vv/")} == committed
         assert self.stage.connectors[0].unfinished(self.subpath) == []
         count = len(entries)
