@@ -17,7 +17,7 @@ import click
 
 from vv_exports import __version__
 from vv_exports.console import Console
-from vv_exports.errors import RequestError, VVExportsError
+from vv_exports.errors import CredentialsError, RequestError, VVExportsError
 
 _DONE, _FAILED, _WRONG_REQUEST = 0, 1, 2
 _PURPOSES = {
@@ -213,7 +213,7 @@ def source_check(console: Console) -> int:
     """Try credentials, scopes and the configured indexes at the source, reading only."""
     code, findings = _checked(console, _client().pipeline.check_source())
     if console.as_json:
-        console.document(findings)
+        console.document(_steps(findings))
     return code
 
 
@@ -444,10 +444,12 @@ def connectors_test(console: Console, connector_id: str) -> int:
                 "provider": connector.provider,
                 "uri": connector.uri(""),
                 "ok": code == _DONE,
-                "steps": findings,
+                "steps": _steps(findings),
                 "policies": policies,
             }
         )
+    if any(isinstance(finding.error, CredentialsError) for finding in findings):
+        return code  # what they may do is not the question yet
     for purpose, policy in policies.items():
         console.line(f"\nThe least that {_PURPOSES[purpose]}:\n{json.dumps(policy, indent=2)}")
     return code
@@ -515,17 +517,20 @@ def vacuum(console: Console, connector_id: str, subpath: str, dry_run: bool) -> 
         console.line(f"  {path}")
 
 
-def _checked(console: Console, check: Iterable[Any]) -> tuple[int, list[dict[str, str]]]:
-    """Tell a check's findings as they come. Returns the exit code, and the findings for a document."""
+def _checked(console: Console, check: Iterable[Any]) -> tuple[int, list[Any]]:
+    """Tell a check's findings as they come. Returns the exit code, and the findings."""
     findings = []
     for finding in check:
         findings.append(finding)
         console.line(f"{_MARKS[finding.outcome]} {finding.step}: {finding.detail}")
     errors = [one.error for one in findings if one.error is not None]
-    code = _FAILED if errors else _DONE
     if any(isinstance(error, RequestError) for error in errors):
-        code = _WRONG_REQUEST
-    return code, [{"step": one.step, "outcome": one.outcome, "detail": one.detail} for one in findings]
+        return _WRONG_REQUEST, findings
+    return _FAILED if errors else _DONE, findings
+
+
+def _steps(findings: list[Any]) -> list[dict[str, str]]:
+    return [{"step": one.step, "outcome": one.outcome, "detail": one.detail} for one in findings]
 
 
 def _export(

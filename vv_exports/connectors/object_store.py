@@ -234,7 +234,7 @@ class ObjectStoreConnector(ABC):
         except _ForeseenError:
             raise self._error(Diagnosis(Cause.NO_BUCKET, "not found"), "reach", "") from None
         except ForbiddenError:
-            return f"{self.bucket} is there; asking for it alone is not allowed, and not needed"
+            return f"{self.bucket} answers; these credentials may not ask for it by itself, and need not"
         return f"{self.bucket} is there"
 
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:

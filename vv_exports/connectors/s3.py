@@ -154,7 +154,7 @@ class S3Connector(ObjectStoreConnector):
         """By the store's code where it gave one, else by the error's class."""
         if isinstance(error, botocore.exceptions.ClientError):
             said = error.response.get("Error", {})
-            code = str(said.get("Code", "unknown"))
+            code = _code_of(error)
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             cause = _CAUSE_OF_CODE.get(code) or _CAUSE_OF_CODE.get(str(status), Cause.REFUSED)
             return Diagnosis(cause, code, str(said.get("Message", "")))
@@ -227,7 +227,7 @@ class S3Connector(ObjectStoreConnector):
         try:
             await self.retried(complete)
         except botocore.exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+            if _code_of(error) != "NoSuchUpload":
                 raise
             client = await self._client()
             there = await self.retried(partial(client.head_object, Bucket=self.bucket, Key=name))
@@ -240,8 +240,10 @@ class S3Connector(ObjectStoreConnector):
         try:
             answer = await (await self._client()).get_object(Bucket=self.bucket, Key=name, **ranged)
         except botocore.exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {"InvalidRange", "416"}:
+            if _code_of(error) in {"InvalidRange", "416"}:
                 return b"", 0
+            if self.diagnosed(error).cause is Cause.FORBIDDEN and not await self._is_listed(name):
+                raise botocore.exceptions.ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject") from None
             raise
         async with answer["Body"] as body:
             data = bytes(await body.read())
@@ -249,6 +251,21 @@ class S3Connector(ObjectStoreConnector):
             raise aiohttp.ClientPayloadError(f"{len(data)} of {answer['ContentLength']} bytes arrived")
         total = answer.get("ContentRange", "").rpartition("/")[2]
         return data, int(total) if total.isdecimal() else len(data)
+
+    async def _is_listed(self, name: str) -> bool:
+        """Whether there is such an object, as far as a listing may tell: True where it may not.
+
+        Amazon answers 403 to the request for an object that is not there, where the right to list is limited to a
+        prefix, as the least-privilege policies limit it.
+        """
+        client = await self._client()
+        try:
+            page = await client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1)
+        except botocore.exceptions.ClientError as error:
+            if self.diagnosed(error).cause is Cause.FORBIDDEN:
+                return True
+            raise
+        return any(one["Key"] == name for one in page.get("Contents", ()))
 
     async def listed(self, prefix: str) -> list[tuple[str, int]]:
         """``ListObjectsV2``, page by page."""
@@ -295,12 +312,16 @@ class S3Connector(ObjectStoreConnector):
         try:
             await client.abort_multipart_upload(Bucket=self.bucket, Key=upload.key, UploadId=upload.upload_id)
         except botocore.exceptions.ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":
+            if _code_of(error) != "NoSuchUpload":
                 raise
 
     async def _client(self) -> Any:
         """The client of s3fs itself: its errors are the store's own, and each call is one request."""
         return await self.file_system().set_session()
+
+
+def _code_of(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
 def _check_stored(answer: Mapping[str, Any], checksum: str, data: bytes, what: str) -> None:

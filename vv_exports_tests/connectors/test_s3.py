@@ -2,46 +2,37 @@
 
 import uuid
 
+import botocore.exceptions
+import polars as pl
 import pyarrow.dataset as ds
 import pytest
-import s3fs
 
 from vv_exports.connectors.s3 import S3Connector
 from vv_exports.delivery.verify import verify
-from vv_exports.errors import CredentialsError, RequestError, TransientError
+from vv_exports.errors import CredentialsError, DeliveredDataError, RequestError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.connectors.contract import ConnectorContract
 from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.servers.processes import free_ports
 from vv_exports_tests.servers.s3 import moto, seaweedfs
+from vv_exports_tests.stores import make_bucket, s3_connector
 
 
 @pytest.fixture(scope="module", params=[seaweedfs, moto], ids=["seaweedfs", "moto"])
 def server(request, tmp_path_factory):
     with request.param(tmp_path_factory.mktemp(request.param.__name__)) as running:
-        s3fs.S3FileSystem(key=running.access_key, secret=running.secret_key, endpoint_url=running.endpoint_url).mkdir(
-            "bucket"
-        )
+        make_bucket(running)
         yield running
-
-
-def connector_of(server, base="", **other):
-    options = {"access_key_id_env": "KEY", "secret_access_key_env": "SECRET", "region": "us-east-1", **other}
-    environ = {"KEY": server.access_key, "SECRET": server.secret_key}
-    return S3Connector(
-        "conn", options.pop("bucket", "bucket"), base, endpoint_url=server.endpoint_url,
-        environ=options.pop("environ", environ), path_style=True, **options,
-    )  # fmt: skip
 
 
 class TestContract(ConnectorContract):
     @pytest.fixture
     def connector(self, server):
-        return connector_of(server, f"base/{uuid.uuid4().hex}")
+        return s3_connector(server, f"base/{uuid.uuid4().hex}")
 
 
 def test_without_a_base_path_the_bucket_is_the_boundary(server):
-    whole = connector_of(server)
+    whole = s3_connector(server)
     key = f"{uuid.uuid4().hex}/a.bin"
     assert whole.create(key, b"x")
     assert key in {one.key for one in whole.files("")}
@@ -49,26 +40,28 @@ def test_without_a_base_path_the_bucket_is_the_boundary(server):
 
 
 def test_a_bucket_that_does_not_exist_is_named(server):
-    gone = connector_of(server, bucket="no-such-bucket")
+    gone = s3_connector(server, bucket="no-such-bucket")
     for work in (lambda: gone.create("a", b"x"), lambda: gone.files("a"), lambda: gone.read("a")):
-        with pytest.raises(RequestError, match=r"^conn: could not \w+ s3://no-such-bucket/.*There is no bucket 'no-such-bucket'"):
+        with pytest.raises(
+            RequestError, match=r"^conn: could not \w+ s3://no-such-bucket/.*There is no bucket 'no-such-bucket'"
+        ):
             work()
 
 
 @pytest.mark.parametrize("server", [seaweedfs], indirect=True, ids=["seaweedfs"])
 def test_wrong_credentials_are_told_without_a_secret(server):
-    wrong = connector_of(server, environ={"KEY": "admin-key", "SECRET": "not-the-secret"})
+    wrong = s3_connector(server, environ={"KEY": "admin-key", "SECRET": "not-the-secret"})
     with pytest.raises(CredentialsError, match="the environment variables KEY, SECRET") as caught:
         wrong.create("a", b"x")
     assert "not-the-secret" not in str(caught.value)
-    unknown = connector_of(server, environ={"KEY": "nobody", "SECRET": "not-the-secret"})
+    unknown = s3_connector(server, environ={"KEY": "nobody", "SECRET": "not-the-secret"})
     with pytest.raises(CredentialsError, match="InvalidAccessKeyId"):
         unknown.files("")
 
 
 @pytest.mark.parametrize("server", [seaweedfs], indirect=True, ids=["seaweedfs"])
 def test_what_may_not_be_written_is_told(server):
-    reader = connector_of(server, environ={"KEY": "writer-key", "SECRET": "writer-secret"})
+    reader = s3_connector(server, environ={"KEY": "writer-key", "SECRET": "writer-secret"})
     assert reader.files("nothing") == []
     with pytest.raises(RequestError, match=r"AccessDenied.* may not do this"):
         reader.create("a", b"x")
@@ -76,12 +69,46 @@ def test_what_may_not_be_written_is_told(server):
 
 def test_a_credential_that_is_not_set_is_named_before_anything_is_asked(server):
     with pytest.raises(CredentialsError, match="the environment variable KEY is not set"):
-        connector_of(server, environ={}).read("a")
+        s3_connector(server, environ={}).read("a")
 
 
 def test_no_credentials_at_all_are_told(server):
     with pytest.raises(CredentialsError, match="where the AWS SDK looks for them"):
-        connector_of(server, access_key_id_env=None, secret_access_key_env=None).create("a", b"x")
+        s3_connector(server, access_key_id_env=None, secret_access_key_env=None).create("a", b"x")
+
+
+class _ListsBelowAPrefix:
+    """A client whose credentials may list below a prefix alone: Amazon then does not say that an object is missing."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    async def get_object(self, **request):
+        try:
+            return await self._client.get_object(**request)
+        except botocore.exceptions.ClientError:
+            raise botocore.exceptions.ClientError(
+                {"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}, "GetObject"
+            ) from None
+
+
+def test_credentials_that_may_list_below_a_prefix_alone_find_out_what_is_missing(server, monkeypatch):
+    connector = s3_connector(server, uuid.uuid4().hex)
+    client = connector._client
+
+    async def limited():
+        return _ListsBelowAPrefix(await client())
+
+    monkeypatch.setattr(connector, "_client", limited)
+    assert connector.read("a/b") is None
+    assert connector.create("a/bc", b"x")
+    assert connector.read("a/b") is None
+    assert connector.read("a/bc") == b"x"
+    with pytest.raises(DeliveredDataError, match="is not there"):
+        connector.open("a/b")
 
 
 def test_a_store_out_of_reach_is_transient(server):
@@ -129,6 +156,19 @@ def test_an_automation_delivers_to_a_bucket_and_verify_reads_it_back(server, tmp
     assert client.automations.run("idx", "team").delivered == ("run_1",)
     parts = [file.key for file in connector.files("exports/team/segments")]
     assert len(parts) == 3, "the superseded file is gone"
+    assert (
+        pl.read_parquet(
+            f"s3://bucket/{base}/exports/team/segments/**/*.parquet",
+            storage_options={
+                "aws_access_key_id": server.access_key,
+                "aws_secret_access_key": server.secret_key,
+                "aws_endpoint_url": server.endpoint_url,
+                "aws_region": "us-east-1",
+                "aws_allow_http": "true",
+            },
+        ).shape[0]
+        == 3 + 5 + 3
+    )
     filesystem, place = connector.arrow_filesystem()
     paths = [f"{place}/{part}" for part in parts]
     assert ds.dataset(paths, filesystem=filesystem, format="parquet").count_rows() == 3 + 5 + 3
