@@ -1,4 +1,4 @@
-"""A connector whose storage fails, delays, loses a reply or takes its process with it, at the call that a test names."""
+"""A connector whose storage fails, delays, loses a reply or takes its process with it, at the call that is named."""
 
 import itertools
 import threading
