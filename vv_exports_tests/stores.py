@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import s3fs
 
 from vv_exports.connectors.azure import AzureConnector
 from vv_exports.connectors.base import Connector
+from vv_exports.connectors.gcs import GcsConnector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.s3 import S3Connector
 from vv_exports_tests.servers.azure import azurite
+from vv_exports_tests.servers.gcs import gcs
 from vv_exports_tests.servers.s3 import S3Server, moto, seaweedfs
 
 Connect = Callable[[str], Connector]
@@ -76,7 +79,22 @@ def _azurite(folder: Path) -> Iterator[Connect]:
         )
 
 
-STORES = {"local": _local, "seaweedfs": _seaweedfs, "moto": _moto, "azurite": _azurite}
+@contextmanager
+def _gcs(folder: Path, *, decides: bool = True) -> Iterator[Connect]:
+    with gcs(folder, decides=decides) as server:
+        yield lambda base: GcsConnector(
+            "conn", server.bucket, base, endpoint_url=server.endpoint_url, anonymous=True, environ={}
+        )
+
+
+STORES = {
+    "local": _local,
+    "seaweedfs": _seaweedfs,
+    "moto": _moto,
+    "azurite": _azurite,
+    "gcs": _gcs,
+    "gcs_that_does_not_decide": partial(_gcs, decides=False),
+}
 
 
 @pytest.fixture(scope="module", params=STORES)

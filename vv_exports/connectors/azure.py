@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from vv_exports.connectors.object_store import (
     Cause,
     Diagnosis,
     ObjectStoreConnector,
+    SentOnce,
 )
 from vv_exports.connectors.policies import azure_policies
 from vv_exports.domain.prompt_runs import JsonObject
@@ -48,31 +49,12 @@ from vv_exports.errors import CredentialsError, TransientError
 _MOST_BLOCKS = 50_000
 _DELETED_AT_ONCE = 16
 _LONGEST_SAID = 300
-_BYTES_AT_ONCE = 2**18
-
-
-class _SentOnce:
-    """A body that is sent in pieces, and cannot be sent again.
-
-    aiohttp by itself repeats a PUT whose kept connection turns out to be cut, which no limit of ours would count; and a
-    large body in one piece would hold up everything else on its thread.
-    """
-
-    def __init__(self, body: bytes) -> None:
-        self._left: bytes | None = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        body, self._left = self._left, None
-        if body is None:
-            raise aiohttp.ClientPayloadError("the connection was cut while this was sent")
-        for start in range(0, len(body), _BYTES_AT_ONCE):
-            yield body[start : start + _BYTES_AT_ONCE]
 
 
 def _send_once(request: Any) -> None:
     body = request.http_request.data
     if isinstance(body, bytes):
-        request.http_request.data = _SentOnce(body)
+        request.http_request.data = SentOnce(body)
 
 
 _ONE_REQUEST: Mapping[str, Any] = {

@@ -9,7 +9,7 @@ import io
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import aiohttp
 import pyarrow.fs as pafs
 import stamina
 from fsspec.asyn import sync
@@ -51,6 +52,7 @@ WHOLE_BYTES = 16 * _MEBIBYTE
 _SMALLEST_PART = 16 * _MEBIBYTE
 _PARTS_IN_MEMORY = 64 * _MEBIBYTE
 _READ_AT_ONCE = 8 * _MEBIBYTE
+_SENT_AT_ONCE = 2**18
 _STALE_AFTER = timedelta(days=1)
 
 
@@ -80,6 +82,24 @@ class Diagnosis:
     cause: Cause
     code: str
     said: str = ""
+
+
+class SentOnce:
+    """The body of a request, sent in pieces, that cannot be sent again.
+
+    aiohttp by itself repeats a PUT whose kept connection turns out to be cut, which no limit of ours would count; and a
+    large body in one piece would hold up everything else on its thread.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._left: bytes | None = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body, self._left = self._left, None
+        if body is None:
+            raise aiohttp.ClientPayloadError("the connection was cut while this was sent")
+        for start in range(0, len(body), _SENT_AT_ONCE):
+            yield body[start : start + _SENT_AT_ONCE]
 
 
 class _ForeseenError(Exception):
@@ -243,7 +263,7 @@ class ObjectStoreConnector(ABC):
         size = local.stat().st_size
         if size <= WHOLE_BYTES:
             data = local.read_bytes()
-            self._run("write", key, partial(self.upload, name, data, only_new=False, sha256=sha256))
+            self._run("write", key, partial(self.upload, name, data, only_new=False, sha256=sha256), size=size)
             return
         self._sweep_is_due = True
         limit = _LIMIT_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
@@ -375,8 +395,11 @@ class ObjectStoreConnector(ABC):
             )
         return value
 
-    async def retried(self, work: Callable[[], Awaitable[_T]], failures: _Failures | None = None) -> _T:
-        """One request, and again where it may pass."""
+    async def retried(
+        self, work: Callable[[], Awaitable[_T]], failures: _Failures | None = None, *, size: int = 0
+    ) -> _T:
+        """One request, and again where it may pass. ``size`` is that of what it sends, where it is large."""
+        limit = max(READ_SECONDS + CONNECT_SECONDS, size / _SLOWEST_BYTES_PER_SECOND)
         failed = _Failures() if failures is None else failures
 
         def passes(error: Exception) -> bool:
@@ -392,7 +415,7 @@ class ObjectStoreConnector(ABC):
             on=passes, attempts=_ATTEMPTS, timeout=_RETRYING_SECONDS, wait_initial=0.2, wait_max=5.0
         ):
             with attempt:
-                async with asyncio.timeout(READ_SECONDS + CONNECT_SECONDS):
+                async with asyncio.timeout(limit):
                     return await work()
         raise AssertionError  # a context that is through has returned or raised
 
@@ -405,8 +428,8 @@ class ObjectStoreConnector(ABC):
 
         async def one(number: int) -> _T:
             async with room:
-                data = await asyncio.to_thread(_read_at, local, number * length, length)
-                return await self.retried(partial(upload_part, number, data))
+                data = await asyncio.to_thread(read_at, local, number * length, length)
+                return await self.retried(partial(upload_part, number, data), size=len(data))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -433,6 +456,7 @@ class ObjectStoreConnector(ABC):
         *,
         seconds: float = _LIMIT_SECONDS,
         again: bool = True,
+        size: int = 0,
         failures: _Failures | None = None,
         foreseen: Cause | None = None,
     ) -> _T:
@@ -443,7 +467,7 @@ class ObjectStoreConnector(ABC):
 
         async def bounded() -> _T:
             async with asyncio.timeout(None if seconds == float("inf") else seconds):
-                return await (self.retried(work, failures) if again else work())
+                return await (self.retried(work, failures, size=size) if again else work())
 
         try:
             result: _T = sync(self.file_system().loop, bounded)
@@ -516,7 +540,8 @@ class _ObjectReader(io.RawIOBase):
         return bytes(rest)
 
 
-def _read_at(local: Path, start: int, length: int) -> bytes:
+def read_at(local: Path, start: int, length: int) -> bytes:
+    """``length`` bytes of a file from ``start``, fewer at its end."""
     with local.open("rb") as file:
         file.seek(start)
         return file.read(length)
