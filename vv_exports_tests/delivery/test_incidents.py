@@ -3,8 +3,8 @@ a key, need a network between: ``connectors/test_s3_faults.py`` and ``connectors
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -79,15 +79,19 @@ def test_a_retry_that_reads_fewer_rows_than_the_first_attempt(deployment, connec
 
 
 def test_a_late_twin_that_resumes_after_the_commit(deployment, connectors):
+    """Where the store decides, the late one loses. Where it does not, none is late: one waits for the other."""
     old, new = deployment.snapshot(segments=3), deployment.snapshot(segments=5)
-    if not connectors[0].decides_among_writers():
-        pytest.skip("one writer waits for the other, so that none is late")
-    late = FaultyConnector(
-        connectors[0], {1: delayed(lambda: _deliver(deployment, connectors[1], new))}, only=frozenset({"create"})
-    )
-    with pytest.raises(DeliveryConflictError):
-        _deliver(deployment, late, old)
+    decides = connectors[0].decides_among_writers()
+    with ThreadPoolExecutor(1) as beside:
+
+        def meanwhile():
+            wait([beside.submit(_deliver, deployment, connectors[1], new)], None if decides else 0.2)
+
+        late = FaultyConnector(connectors[0], {1: delayed(meanwhile)}, only=frozenset({"create"}))
+        with pytest.raises(DeliveryConflictError) if decides else nullcontext():
+            _deliver(deployment, late, old)
     assert _rows(connectors[0]) == {"run_1": 5}
+    assert read_log(connectors[0], TEAM).next_sequence == (1 if decides else 2)
     vacuum(connectors[0], TEAM, lambda: NOW)
     assert _data_files(connectors[0]) == {file.path for file in read_log(connectors[0], TEAM).files}
 
