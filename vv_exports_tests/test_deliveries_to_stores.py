@@ -1,0 +1,82 @@
+"""Automations that deliver to Azure and Google Cloud Storage, as the configuration describes them."""
+
+import sys
+import uuid
+from contextlib import contextmanager
+
+import pyarrow.dataset as ds
+import pytest
+
+from vv_exports.connectors.catalog import CONNECTORS
+from vv_exports.delivery.log import read_log
+from vv_exports.delivery.verify import verify
+from vv_exports.errors import ConfigurationError
+from vv_exports_tests.archives import write_run
+from vv_exports_tests.deployments import CONFIG, client_of
+from vv_exports_tests.servers.azure import azurite
+from vv_exports_tests.servers.gcs import gcs
+
+
+@contextmanager
+def _azure(folder):
+    with azurite(folder) as server:
+        options = {"storage_account": server.account, "container": server.container, "account_key_env": "VV_TEST_KEY"}
+        yield {"provider": "azure", "endpoint_url": server.endpoint_url, **options}, server.key
+
+
+@contextmanager
+def _gcs(folder):
+    with gcs(folder) as server:
+        yield {"provider": "gcs", "bucket": "bucket", "endpoint_url": server.endpoint_url, "anonymous": True}, "none"
+
+
+@contextmanager
+def _gcs_that_does_not_decide(folder):
+    with gcs(folder, decides=False) as server:
+        yield {"provider": "gcs", "bucket": "bucket", "endpoint_url": server.endpoint_url, "anonymous": True}, "none"
+
+
+@pytest.fixture(scope="module", params=[_azure, _gcs, _gcs_that_does_not_decide], ids=lambda one: one.__name__)
+def place(request, tmp_path_factory):
+    with request.param(tmp_path_factory.mktemp("server")) as (options, key), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VV_TEST_KEY", key)
+        yield options, request.param is not _gcs_that_does_not_decide
+
+
+def test_an_automation_delivers_and_is_read_back(place, tmp_path):
+    options, decides = place
+    connector_options = {**options, "export_base_path": uuid.uuid4().hex, "scopes": ["export"]}
+    for number in range(3):
+        write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number + 1}T00:00:00Z")
+    client = client_of(tmp_path, {**CONFIG, "connectors": {"conn_export": connector_options}})
+    assert client.automations.run("idx", "team").delivered == ("run_0", "run_1", "run_2")
+    assert client.automations.run("idx", "team").delivered == ()
+    write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=5)
+    assert client.automations.run("idx", "team").delivered == ("run_1",)
+    connector = client.pipeline.connectors["conn_export"]
+    assert verify(connector, "exports/team").problems == ()
+    entries = read_log(connector, "exports/team").entries
+    commit = "put_if_absent" if decides else "single_writer"
+    assert [entry.provenance.commit for entry in entries] == [commit] * 2
+    outcomes = {finding.step: finding.outcome for finding in client.pipeline.check_connector("conn_export")}
+    assert outcomes.pop("second create") == ("ok" if decides else "warning")
+    assert set(outcomes.values()) == {"ok"}
+    filesystem, top = connector.arrow_filesystem()
+    parts = [f"{top}/{file.key}" for file in connector.files("exports/team/segments")]
+    assert ds.dataset(parts, filesystem=filesystem, format="parquet").count_rows() == 3 + 5 + 3
+    export = client.exports.create_index_export("idx", None, "conn_export", "exports/editorial")
+    assert (export.status, export.rows) == ("completed", 3 + 5 + 3)
+    done = client.pipeline.vacuum("conn_export", "exports/team")
+    assert (done.superseded, done.strays, done.uploads) == ((), (), ())
+
+
+@pytest.mark.parametrize(("provider", "extra"), [("gcs", "gcs"), ("azure", "azure")])
+def test_a_provider_that_is_not_installed_says_how_to_install_it(provider, extra, monkeypatch):
+    module = f"vv_exports.connectors.{provider}"
+    for name in [module, "gcsfs", "gcsfs.core", "adlfs"]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.setitem(sys.modules, "gcsfs.core", None)
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    with pytest.raises(ConfigurationError, match=rf"connectors\.conn: .*pip install 'vv-exports\[{extra}\]'"):
+        CONNECTORS[provider]("conn")
