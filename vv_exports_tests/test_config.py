@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
-from vv_exports import config as config_module
 from vv_exports.config import (
     PROVIDERS,
     SOURCES,
@@ -18,9 +17,11 @@ from vv_exports.config import (
     IndexConfig,
     ScheduleConfig,
     config_schema,
+    connectors,
     load_config,
     parse_config,
 )
+from vv_exports.config import models as models_module
 from vv_exports.domain.prompt_runs import DELIVERABLE
 from vv_exports.errors import ConfigurationError, DestinationError, NotFoundError
 
@@ -690,8 +691,9 @@ class TestSchema:
 def models() -> list[type[BaseModel]]:
     return [
         each
-        for each in vars(config_module).values()
-        if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == config_module.__name__
+        for module in (connectors, models_module)
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == module.__name__
     ]
 
 

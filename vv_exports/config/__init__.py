@@ -1,0 +1,23 @@
+"""What this deployment exports and where: the configuration file, its rules, and how it is found.
+
+The models are the shape of the file. Rules that need more than one entry of it are checked after them, on all entries
+that are sound, so one reading tells every problem. Nothing here opens a source or a connector.
+"""
+
+from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
+from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
+from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+
+__all__ = [
+    "PROVIDERS",
+    "SOURCES",
+    "AutomationConfig",
+    "Config",
+    "ConnectorConfig",
+    "IndexConfig",
+    "ScheduleConfig",
+    "config_place",
+    "config_schema",
+    "load_config",
+    "parse_config",
+]

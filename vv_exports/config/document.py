@@ -1,0 +1,77 @@
+"""The YAML of a configuration, as text, mappings and lists, with the lines of what is wrong."""
+
+from typing import Any
+
+import yaml
+
+from vv_exports.config.models import Config
+from vv_exports.config.wording import Location, dotted, shown
+from vv_exports.errors import ConfigurationError
+
+
+class Document:
+    """A YAML document as mappings, lists, text, booleans and nulls.
+
+    Keys, and values that YAML would take for numbers or dates, are the text that stands in the file: an index
+    id ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem.
+    """
+
+    _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    _TAG = "tag:yaml.org,2002:"
+    _TEXT_TAGS = frozenset({"str", "int", "float", "timestamp", "value", "merge"})
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def read(self, text: str, where: str) -> dict[str, Any]:
+        """Raises ConfigurationError where there is no mapping to look at."""
+        try:
+            data = self._value(yaml.compose(text, Loader=self._LOADER), ())
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise ConfigurationError(where, [f"is not YAML{place}: {error.problem}"]) from error
+        except yaml.YAMLError as error:
+            raise ConfigurationError(where, [f"is not YAML: {error}"]) from error
+        except RecursionError as error:
+            raise ConfigurationError(where, ["is nested without end"]) from error
+        if not isinstance(data, dict):
+            keys = ", ".join(Config.model_fields)
+            raise ConfigurationError(where, [f"holds {shown(data)}; it must be a mapping with {keys}"])
+        return data
+
+    def _value(self, node: yaml.Node | None, at: Location) -> Any:
+        match node:
+            case yaml.MappingNode():
+                return self._mapping(node, at)
+            case yaml.SequenceNode():
+                return [self._value(item, (*at, place)) for place, item in enumerate(node.value)]
+            case yaml.ScalarNode():
+                return self._scalar(node, at)
+            case _:
+                return None
+
+    def _mapping(self, node: yaml.MappingNode, at: Location) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                self.problems.append(f"{dotted(at)}: the key in line {line} must be text")
+            elif key in values:
+                where = f"lines {lines[key]} and {line}"
+                self.problems.append(f"{dotted((*at, key))}: is there twice, in {where}; keep one")
+            else:
+                lines[key] = line
+                values[key] = self._value(value_node, (*at, key))
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, at: Location) -> Any:
+        match node.tag.removeprefix(self._TAG):
+            case "null":
+                return None
+            case "bool":
+                return yaml.SafeLoader.bool_values.get(node.value.lower(), node.value)
+            case tag if tag not in self._TEXT_TAGS:
+                self.problems.append(f"{dotted(at)}: the YAML tag {node.tag!r} is not supported; remove it")
+        return node.value

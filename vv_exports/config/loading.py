@@ -1,0 +1,86 @@
+"""How the configuration file is found, read and checked."""
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from vv_exports.config.document import Document
+from vv_exports.config.models import Config, Destinations
+from vv_exports.config.problems import problem
+from vv_exports.config.rules import resolved, without_faulty
+from vv_exports.errors import ConfigurationError
+
+ENVIRONMENT_VARIABLE = "VV_EXPORTS_CONFIG"
+FILE_NAME = "vv_exports.yaml"
+
+
+def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration: ``path``, else the file that ``VV_EXPORTS_CONFIG`` names, else
+    ``./vv_exports.yaml``, else the packaged demo configuration, whose paths start at the working directory.
+
+    Raises:
+        ConfigurationError: with every problem of the file, each with its place, the value, what is allowed.
+    """
+    file, folder, where = _file(path, os.environ if environ is None else environ)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(where, [f"cannot be read: {error}"]) from error
+    return parse_config(text, folder=folder, where=where)
+
+
+def parse_config(text: str, *, folder: Path, where: str) -> Config:
+    """The configuration in a YAML text.
+
+    Args:
+        text: the YAML document.
+        folder: what relative paths are relative to.
+        where: the text's name in messages.
+
+    Raises:
+        ConfigurationError: with every problem of the text.
+    """
+    document = Document()
+    data = document.read(text, where)
+    context = {"folder": folder.absolute()}
+    problems = document.problems
+    try:
+        parts: Destinations = Config.model_validate(data, context=context)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        problems += [problem(each) for each in errors]
+        parts = Destinations.model_validate(without_faulty(data, errors), context=context)
+    declared = data.get("connectors") or {}
+    indexes = resolved(parts, declared if isinstance(declared, dict) else {}, problems)
+    if problems or not isinstance(parts, Config):
+        raise ConfigurationError(where, problems)
+    return parts.model_copy(update={"indexes": indexes})
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def config_place(environ: Mapping[str, str] | None = None) -> str:
+    """Which file ``load_config`` reads, and why, for people."""
+    return _file(None, os.environ if environ is None else environ)[2]
+
+
+def _file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | Traversable, Path, str]:
+    """The file to read, the folder that its relative paths are relative to, and how to speak of it."""
+    if path:
+        return path, path.parent, str(path)
+    if named := environ.get(ENVIRONMENT_VARIABLE):
+        return Path(named), Path(named).parent, f"{named} (from {ENVIRONMENT_VARIABLE})"
+    usual = Path(FILE_NAME)
+    # A dangling link is a file that went missing, which must not start the demo instead.
+    if usual.exists() or usual.is_symlink():
+        return usual, usual.parent, str(usual)
+    demo = resources.files("vv_exports") / "demo" / FILE_NAME
+    return demo, Path.cwd(), f"the packaged demo configuration (there is no {FILE_NAME} in {Path.cwd()})"

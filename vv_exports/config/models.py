@@ -1,0 +1,167 @@
+"""The shape of the configuration file: source, storage, connectors, indexes and their automations.
+
+To add a kind of source: a class, its line in ``SOURCES``, its member in ``SourceConfig``.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, Tag
+
+from vv_exports.config.connectors import ConnectorConfig, StorageConfig
+from vv_exports.config.values import (
+    FINITE,
+    AutomationName,
+    Id,
+    Model,
+    Place,
+    api_url,
+    cron_line,
+    no_boolean,
+    null_is_empty,
+    timezone_name,
+    told_apart_by,
+    variable_name,
+)
+from vv_exports.config.wording import entry_named
+from vv_exports.domain.prompt_runs import RunStatus
+from vv_exports.errors import DestinationError
+
+
+class LocalArchiveConfig(Model):
+    """Prompt runs in a folder."""
+
+    kind: Literal["local_archive"] = Field(description="Prompt runs are read from a folder.")
+    path: Place = Field(description="The archive's folder; a relative one is relative to this file's folder.")
+
+
+class VideoVectorConfig(Model):
+    """Prompt runs at VideoVector."""
+
+    kind: Literal["videovector"] = Field(description="Prompt runs are read from VideoVector's API.")
+    base_url: Annotated[str, AfterValidator(api_url)] = Field(
+        default="https://api.vectormethods.com/api/v2", description="The API's address."
+    )
+    api_key_env: Annotated[str, AfterValidator(variable_name)] = Field(
+        default="VIDEO_VECTOR_API_KEY",
+        description="The name of the environment variable that holds the API key. The scope read is enough.",
+    )
+    max_concurrency: Annotated[int, Field(ge=1, le=64), BeforeValidator(no_boolean)] = Field(
+        default=16, description="Requests under way at a time, for the whole process."
+    )
+    max_requests_per_second: Annotated[float, FINITE, Field(gt=0), BeforeValidator(no_boolean)] | None = Field(
+        default=None,
+        description="Requests that begin in a second, for the whole process. Without it only the server sets the pace: "
+        "where it says that it had too many, all requests wait as long as it asks for.",
+    )
+    request_timeout_seconds: Annotated[float, FINITE, Field(ge=1, le=600), BeforeValidator(no_boolean)] = Field(
+        default=60, description="Seconds that one request may take, to the last byte of its answer."
+    )
+
+
+SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig, "videovector": VideoVectorConfig}
+
+SourceConfig = Annotated[
+    Annotated[LocalArchiveConfig, Tag("local_archive")] | Annotated[VideoVectorConfig, Tag("videovector")],
+    told_apart_by("kind"),
+]
+
+
+class ScheduleConfig(Model):
+    """When an automation puts its collection right by the clock."""
+
+    cron: Annotated[str, AfterValidator(cron_line)] = Field(description="Five fields, as in crontab(5).")
+    timezone: Annotated[str, AfterValidator(timezone_name)] = Field(
+        default="UTC", description="The IANA time zone that the cron line is in."
+    )
+
+
+class AutomationConfig(Model):
+    """An export automation: what keeps one collection up to date."""
+
+    enabled: StrictBool = Field(
+        default=True, description="Whether it may deliver. A disabled one is there to be seen, and refuses to run."
+    )
+    paused: StrictBool = Field(
+        default=False, description="Whether it waits. It keeps its place and catches up when resumed."
+    )
+    destination_connector_id: Id = Field(description="A connector of this file that has the export scope.")
+    destination_subpath: str | None = Field(
+        default=None,
+        description="The collection's folder below the connector's export_base_path. Default: the index id.",
+    )
+    format: Literal["parquet", "jsonl", "csv", "json"] = Field(
+        default="parquet", description="The format of the files."
+    )
+    on_status: frozenset[Literal[RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]] = Field(
+        default=frozenset({RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES}),
+        min_length=1,
+        description="The statuses in which a prompt run is delivered.",
+    )
+    partial: Literal["deliver", "hold"] = Field(
+        default="deliver", description="What to do with a run that is completed_with_failures."
+    )
+    schedule: ScheduleConfig | None = Field(
+        default=None,
+        description="When the collection is compared with the index and put right. Deliveries need no schedule.",
+    )
+    start: Literal["now", "beginning"] = Field(
+        default="now",
+        description="What a new automation delivers by itself: runs that finish from now on, or all that there are.",
+    )
+    max_runs_per_delivery: Annotated[int, Field(ge=1, le=1000), BeforeValidator(no_boolean)] = Field(
+        default=100, description="Prompt runs that one Dagster run delivers, in one commit."
+    )
+    pause_after_failures: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)] | None = Field(
+        default=3,
+        description="Failures of the same permanent kind in a row (credentials, a missing bucket) after which the "
+        "automation pauses itself. null: never.",
+    )
+
+    @property
+    def subpath(self) -> str:
+        """The collection's folder below the connector's export_base_path, checked and canonical."""
+        if self.destination_subpath is None:
+            raise DestinationError("an automation outside a configuration has no default subpath")
+        return self.destination_subpath
+
+
+class IndexConfig(Model):
+    """An index whose prompt runs are followed."""
+
+    automations: Annotated[dict[AutomationName, AutomationConfig], BeforeValidator(null_is_empty)] = Field(
+        default={}, description="Export automations of the index, by name."
+    )
+    discovery_interval_seconds: Annotated[int, Field(ge=5, le=86_400), BeforeValidator(no_boolean)] = Field(
+        default=30, description="How often the source is asked for new and changed prompt runs."
+    )
+
+
+class Destinations(Model, extra="ignore"):
+    connectors: Annotated[dict[Id, ConnectorConfig], BeforeValidator(null_is_empty)] = Field(
+        default={}, description="Storage that exports can go to, by connector id."
+    )
+    indexes: Annotated[dict[Id, IndexConfig], BeforeValidator(null_is_empty)] = Field(
+        default={}, description="The indexes to follow, by index id."
+    )
+
+
+class Config(Destinations, extra="forbid"):
+    """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
+
+    source: SourceConfig = Field(description="Where prompt runs are read.")
+    storage: StorageConfig = Field(
+        description="Where snapshots and downloads are kept: a folder, the URL of a store whose credentials its SDK "
+        "finds by itself, or a mapping with the fields of a connector."
+    )
+
+    def connector(self, connector_id: str) -> ConnectorConfig:
+        """A connector. Raises NotFoundError."""
+        return entry_named("connector", connector_id, self.connectors, "the configuration")
+
+    def index(self, index_id: str) -> IndexConfig:
+        """An index. Raises NotFoundError."""
+        return entry_named("index", index_id, self.indexes, "the configuration")
+
+    def automation(self, index_id: str, name: str) -> AutomationConfig:
+        """An automation of an index. Raises NotFoundError."""
+        return entry_named("automation", name, self.index(index_id).automations, f"index {index_id!r}")

@@ -1,0 +1,103 @@
+"""What pydantic found wrong, as one line each: the place in the file, the value, what is allowed."""
+
+import re
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from vv_exports.config.connectors import PROVIDERS
+from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.wording import Location, did_you_mean, dotted, shown
+
+_EXPECTED = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "finite_number": "must be a number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "frozen_set_type": "must be a list",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "model_type": "must be a mapping",
+    "string_pattern_mismatch": "must be 1 to 100 of A-Z a-z 0-9 . _ - and begin with a letter or a digit",
+    "string_too_long": "must be at most 512 characters",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text; put it in quotes if it is",
+    "too_short": "must not be empty",
+}
+
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+}
+_UNSHOWN = ("_env", "base_url", "endpoint_url")
+
+
+def problem(error: ErrorDetails) -> str:
+    """One line for one of pydantic's errors: the place in the file, the value, what is allowed."""
+    location = error["loc"]
+    # What stands in these may be a secret that was put in the wrong place.
+    value = "(not shown)" if location and str(location[-1]).endswith(_UNSHOWN) else shown(error["input"])
+    at = dotted(_in_file(location))
+    match error["type"]:
+        case "missing":
+            field = _model_at(location[:-1]).model_fields[str(location[-1])]
+            return f"{at}: is missing. {field.description}"
+        case "extra_forbidden":
+            # The value is not shown: an unknown key may well be a secret that does not belong here.
+            known = list(_model_at(location[:-1]).model_fields)
+            hint = did_you_mean(str(location[-1]), known)
+            return f"{at}: is not a known key.{hint}"
+        case "union_tag_invalid" | "union_tag_not_found":
+            return _kind_problem(at, location, error["input"])
+        case "literal_error":
+            allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+            return f"{at}: {value} is not allowed.{did_you_mean(error['input'], allowed)}"
+        case "value_error":
+            reason = str(error["ctx"]["error"])
+            return f"{at}: {reason}" if value in reason else f"{at}: {value}: {reason}"
+        case kind:
+            words, limit = _BOUNDS.get(kind, ("", ""))
+            bound = f"must be {words} {error['ctx'][limit]:g}" if words else error["msg"]
+            return f"{at}: {value}: {_EXPECTED.get(kind, bound)}"
+
+
+def _kind_problem(at: str, location: Location, data: Any) -> str:
+    field, known = ("kind", SOURCES) if location[0] == "source" else ("provider", PROVIDERS)
+    if data is not None and not isinstance(data, dict):
+        return f"{at}: {shown(data)}: {_EXPECTED['model_type']}"
+    value = (data or {}).get(field)
+    what = "is missing." if value is None else f"{shown(value)} is not supported by this version."
+    return f"{at}.{field}: {what}{did_you_mean(value, known)}"
+
+
+def _model_at(location: Location) -> type[BaseModel]:
+    """The model of the mapping at a place of pydantic's, which has a tag after a source or connector."""
+    match location:
+        case ():
+            return Config
+        case ("source", str(kind)):
+            return SOURCES[kind]
+        case ("connectors", _, str(provider)) | ("storage", str(provider)):
+            return PROVIDERS[provider]
+        case ("indexes", _):
+            return IndexConfig
+        case ("indexes", _, "automations", _):
+            return AutomationConfig
+        case _:
+            return ScheduleConfig
+
+
+def _in_file(location: Location) -> Location:
+    match location:
+        case (*entry, "[key]"):
+            return tuple(entry)
+        case (("source" | "storage") as section, _, *rest):
+            return (section, *rest)
+        case ("connectors", connector_id, _, *rest):
+            return ("connectors", connector_id, *rest)
+        case _:
+            return location

@@ -1,0 +1,194 @@
+"""The values that a configuration may hold, one by one: what is allowed, and why something is not."""
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, ValidationInfo, model_validator
+
+from vv_exports.domain.destinations import check_subpath
+from vv_exports.errors import DestinationError
+
+
+def encodable(text: str) -> str:
+    """Text that storage can name."""
+    if any(unicodedata.category(character) == "Cs" for character in text):
+        raise ValueError("holds half of a surrogate pair, which no storage can name")
+    return text
+
+
+def absolute(value: str, info: ValidationInfo) -> str:
+    """A path, made absolute from the folder of the file; a URL stays."""
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        raise ValueError("holds a control character")
+    if "://" in value:
+        return value
+    folder = (info.context or {}).get("folder") or Path.cwd()
+    return os.path.normpath(Path(folder, os.path.expanduser(value)))  # noqa: PTH111 - leaves ~unknown alone
+
+
+def base_path(value: str, info: ValidationInfo) -> str:
+    """A boundary below a root; empty for the root itself."""
+    if value in {"", ".", "./"}:
+        return ""
+    try:
+        return check_subpath(value, boundary=info.data.get("root", "the connector's root"))
+    except DestinationError as error:
+        raise ValueError(str(error)) from error
+
+
+_CRON_SHORTHANDS = frozenset({"@hourly", "@daily", "@weekly", "@monthly", "@yearly"})
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 7, _WEEKDAYS),
+)
+_CRON_ITEM = re.compile(r"(?:\*|([0-9a-z]+)(?:-([0-9a-z]+))?)(?:/0*[1-9][0-9]*)?")
+
+
+def cron_line(value: str) -> str:
+    """A line of crontab(5), or a shorthand."""
+    fields = value.lower().split()
+    if value in _CRON_SHORTHANDS:
+        return value
+    if len(fields) != len(_CRON_FIELDS):
+        raise ValueError("must have five fields: minute, hour, day of the month, month, day of the week")
+    for text, (name, low, high, words) in zip(fields, _CRON_FIELDS, strict=True):
+        for item in text.split(","):
+            found = _CRON_ITEM.fullmatch(item)
+            ends = [_cron_number(end, low, words) for end in found.groups() if end] if found else [-1]
+            if ends != sorted(ends) or any(not low <= end <= high for end in ends):
+                raise ValueError(f"{item!r} does not fit the {name} ({low}-{high}, *, lists, ranges, /steps)")
+    return value
+
+
+def _cron_number(text: str, low: int, words: tuple[str, ...]) -> int:
+    if text in words:
+        return low + words.index(text)
+    return int(text) if text.isdecimal() else -1
+
+
+def timezone_name(value: str) -> str:
+    """A time zone of the IANA database."""
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("is not a time zone of the IANA database, such as UTC or Europe/Berlin") from error
+    return value
+
+
+def gcs_bucket_name(value: str) -> str:
+    """The name of a bucket, by Google's rules."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", value):
+        raise ValueError("must be the name of a bucket: 3 to 222 of a-z 0-9 . _ - that begins and ends with a-z or 0-9")
+    return value
+
+
+def storage_account_name(value: str) -> str:
+    """The name of a storage account, by Azure's rules."""
+    if not re.fullmatch(r"[a-z0-9]{3,24}", value):
+        raise ValueError("must be the name of a storage account: 3 to 24 of a-z 0-9")
+    return value
+
+
+def container_name(value: str) -> str:
+    """The name of a container, by Azure's rules."""
+    if not re.fullmatch(r"[a-z0-9](-?[a-z0-9]){2,62}", value):
+        raise ValueError("must be the name of a container: 3 to 63 of a-z 0-9 and single dashes between them")
+    return value
+
+
+def bucket_name(value: str) -> str:
+    """The name of a bucket, by Amazon's rules."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError("must be the name of a bucket: 3 to 63 of a-z 0-9 . - that begins and ends with a-z or 0-9")
+    return value
+
+
+def store_url(value: str) -> str:
+    """The address of a store, which holds no secret."""
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("must be an address such as https://minio.example:9000")
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        raise ValueError("must hold no user, password, query or fragment")
+    return value.rstrip("/")
+
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+
+
+def api_url(value: str) -> str:
+    """The address of VideoVector's API: encrypted, other than on this machine, and without a secret."""
+    try:
+        url = urlsplit(value)
+        place = f"{url.scheme}://{url.hostname}{f':{url.port}' if url.port else ''}"
+    except ValueError as error:
+        raise ValueError("must be an http or https address") from error
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("must be an address such as https://api.vectormethods.com/api/v2")
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        raise ValueError(f"{place}…: must hold no user, password, query or fragment")
+    if url.scheme == "http" and not _LOOPBACK.fullmatch(url.hostname):
+        raise ValueError(f"{place}…: must be https, since the API key could be read on the way; http is for loopback")
+    return value.rstrip("/")
+
+
+def variable_name(value: str) -> str:
+    """The name of an environment variable, and not what it is to hold."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) or value.lower().startswith("sk_"):
+        raise ValueError(
+            "must be the name of an environment variable, such as VIDEO_VECTOR_API_KEY. A key itself does not belong "
+            "in this file: set the variable to it"
+        )
+    return value
+
+
+def no_boolean(value: Any) -> Any:
+    """Anything but true and false, which pydantic would take for numbers."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic makes its errors of ValueError
+    return value
+
+
+def null_is_empty(value: Any) -> Any:
+    """A key without a value, where a mapping is meant."""
+    return {} if value is None else value
+
+
+def null_is_root(value: Any) -> Any:
+    """A key without a value, where a path is meant."""
+    return "" if value is None else value
+
+
+Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(encodable)]
+AutomationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+FINITE = Field(allow_inf_nan=False)
+Place = Annotated[str, Field(min_length=1), AfterValidator(absolute)]
+"""A path, absolute after loading, or a URL."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_key_without_a_value_is_an_empty_mapping(cls, data: Any) -> Any:
+        return null_is_empty(data)
+
+
+def told_apart_by(field: str) -> Discriminator:
+    """Which model a mapping is for, by one of its fields."""
+    def tag(data: Any) -> str | None:
+        value = data.get(field) if isinstance(data, dict) else getattr(data, field, None)
+        return value if isinstance(value, str) else None
+
+    return Discriminator(tag)
