@@ -5,12 +5,12 @@ The data flow, which is also the folder list::
     sources/     where prompt runs are read                      (local archive)
     snapshots/   the pipeline's copy of one prompt run: typed tables, hashes, change detection
     formats/     tables -> files                                 (parquet, jsonl, csv, json)
-    delivery/    files -> destination, all or nothing            (log, ownership, verify)
-    connectors/  storage behind a destination                    (local, s3)
+    delivery/    files -> destination, all or nothing            (log, ownership, verify, vacuum)
+    connectors/  storage behind a destination                    (local, s3, gcs, azure)
     automations/ what is due at a destination, and what is remembered of it
 
     domain/      nouns and rules, no I/O
-    config.py    what this deployment exports, and where
+    config/      what this deployment exports, and where
     pipeline.py  the flow above, wired for one configuration; knows nothing of Dagster
     defs/        everything Dagster; definitions.py is what Dagster loads
     client/      the Python surface

@@ -187,6 +187,7 @@ class Model(BaseModel):
 
 def told_apart_by(field: str) -> Discriminator:
     """Which model a mapping is for, by one of its fields."""
+
     def tag(data: Any) -> str | None:
         value = data.get(field) if isinstance(data, dict) else getattr(data, field, None)
         return value if isinstance(value, str) else None

@@ -11,9 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -24,6 +22,8 @@ import stamina
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
+from vv_exports.connectors.causes import PASSING, Cause, Diagnosis, Failures
+from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
 from vv_exports.connectors.writers import refuses_taken_names, remember, remembered
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import (
@@ -51,37 +51,8 @@ WHOLE_BYTES = 16 * _MEBIBYTE
 """Files up to this size are uploaded in one request."""
 _SMALLEST_PART = 16 * _MEBIBYTE
 _PARTS_IN_MEMORY = 64 * _MEBIBYTE
-_READ_AT_ONCE = 8 * _MEBIBYTE
 _SENT_AT_ONCE = 2**18
 _STALE_AFTER = timedelta(days=1)
-
-
-class Cause(Enum):
-    """Why a store did not do what it was asked; the value is what to do about it."""
-
-    CREDENTIALS = "put valid credentials there"
-    FORBIDDEN = "these credentials may not do this: extend their policy (`vv-exports connectors test` prints it)"
-    NO_BUCKET = "create it, or mend its name in the connector's configuration"
-    NO_OBJECT = "look whether somebody deletes what is there"
-    TAKEN = "look who else writes there"
-    THROTTLED = "the store is busy: try again later"
-    UNREACHABLE = "the store is out of reach: try again later"
-    INTERRUPTED = "the connection or the store failed: try again later"
-    TIMEOUT = "the store did not answer in time: try again later"
-    REFUSED = "mend the connector's configuration or its policy"
-
-
-_PASSING = frozenset({Cause.THROTTLED, Cause.UNREACHABLE, Cause.INTERRUPTED, Cause.TIMEOUT})
-_MAY_HAVE_LANDED = frozenset({Cause.INTERRUPTED, Cause.TIMEOUT})
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What an error of an SDK means. ``code`` is the store's word for it, or the error's class."""
-
-    cause: Cause
-    code: str
-    said: str = ""
 
 
 class SentOnce:
@@ -104,17 +75,6 @@ class SentOnce:
 
 class _ForeseenError(Exception):
     """The answer that the asker has foreseen: there is such an object, or there is none."""
-
-
-@dataclass
-class _Failures:
-    """The attempts of one request that failed and were, or would have been, tried again."""
-
-    causes: set[Cause] = field(default_factory=set)
-
-    @property
-    def may_have_landed(self) -> bool:
-        return bool(self.causes & _MAY_HAVE_LANDED)
 
 
 def part_size(size: int, *, most_parts: int) -> int:
@@ -279,7 +239,7 @@ class ObjectStoreConnector(ABC):
         """The same where the store does not decide and there is one writer: look, write, look again."""
         if self.read(key) is not None:
             return False
-        failures = _Failures()
+        failures = Failures()
         work = partial(self.upload, self._name(key), data, only_new=False, sha256=None)
         try:
             self._run("create", key, work, failures=failures)
@@ -291,7 +251,7 @@ class ObjectStoreConnector(ABC):
 
     def _create_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
-        failures = _Failures()
+        failures = Failures()
         work = partial(self.upload, name, data, only_new=True, sha256=None)
         try:
             self._run("create", key, work, failures=failures, foreseen=Cause.TAKEN)
@@ -326,7 +286,7 @@ class ObjectStoreConnector(ABC):
         """Open for reading, in ranges of 8 MiB."""
         self._name(key)
         try:
-            return io.BufferedReader(_ObjectReader(self, key), _READ_AT_ONCE)
+            return io.BufferedReader(ObjectReader(self, key), READ_AT_ONCE)
         except _ForeseenError:
             raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from None
 
@@ -396,20 +356,20 @@ class ObjectStoreConnector(ABC):
         return value
 
     async def retried(
-        self, work: Callable[[], Awaitable[_T]], failures: _Failures | None = None, *, size: int = 0
+        self, work: Callable[[], Awaitable[_T]], failures: Failures | None = None, *, size: int = 0
     ) -> _T:
         """One request, and again where it may pass. ``size`` is that of what it sends, where it is large."""
         limit = max(READ_SECONDS + CONNECT_SECONDS, size / _SLOWEST_BYTES_PER_SECOND)
-        failed = _Failures() if failures is None else failures
+        failed = Failures() if failures is None else failures
 
         def passes(error: Exception) -> bool:
             if not isinstance(error, self._known_errors):
                 return False
             diagnosis = self.diagnosed(error)
-            if diagnosis.cause in _PASSING:
+            if diagnosis.cause in PASSING:
                 failed.causes.add(diagnosis.cause)
                 _LOG.info("%s: %s %s", self.connector_id, diagnosis.code, diagnosis.said)
-            return diagnosis.cause in _PASSING
+            return diagnosis.cause in PASSING
 
         async for attempt in stamina.retry_context(
             on=passes, attempts=_ATTEMPTS, timeout=_RETRYING_SECONDS, wait_initial=0.2, wait_max=5.0
@@ -457,7 +417,7 @@ class ObjectStoreConnector(ABC):
         seconds: float = _LIMIT_SECONDS,
         again: bool = True,
         size: int = 0,
-        failures: _Failures | None = None,
+        failures: Failures | None = None,
         foreseen: Cause | None = None,
     ) -> _T:
         """Carry out a request on the file system's own thread, and say in our words what went wrong.
@@ -492,52 +452,8 @@ class ObjectStoreConnector(ABC):
             advice = f"There is no {self.bucket_word} {self.bucket!r}: {diagnosis.cause.value}."
         if diagnosis.cause is Cause.FORBIDDEN:
             return ForbiddenError(f"{what.rstrip('.')}. {advice}")
-        kind = TransientError if diagnosis.cause in _PASSING else RequestError
+        kind = TransientError if diagnosis.cause in PASSING else RequestError
         return kind(f"{what.rstrip('.')}. {advice}")
-
-
-class _ObjectReader(io.RawIOBase):
-    """An object as a file, read in ranges, each of them tried again where it may pass."""
-
-    def __init__(self, store: ObjectStoreConnector, key: str) -> None:
-        super().__init__()
-        self._store = store
-        self._key = key
-        self._at = 0
-        self._first, self._size = store.read_range(key, 0, _READ_AT_ONCE)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._at)
-        if wanted <= 0:
-            return 0
-        end = self._at + wanted
-        if end <= len(self._first):
-            data = self._first[self._at : end]
-        else:
-            data, _ = self._store.read_range(self._key, self._at, end)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def readall(self) -> bytes:
-        """The rest, in one request. The base class would ask for it in small pieces."""
-        rest = bytearray(max(0, self._size - self._at))
-        self.readinto(rest)
-        return bytes(rest)
 
 
 def read_at(local: Path, start: int, length: int) -> bytes:

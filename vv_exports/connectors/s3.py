@@ -17,11 +17,10 @@ import aiohttp
 import botocore.exceptions
 
 from vv_exports.connectors.base import UnfinishedUpload
+from vv_exports.connectors.causes import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
-    Cause,
-    Diagnosis,
     ObjectStoreConnector,
 )
 from vv_exports.connectors.policies import s3_policies

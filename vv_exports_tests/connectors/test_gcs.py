@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
 
 from vv_exports.connectors import gcs as connector_module
+from vv_exports.connectors.causes import Cause
 from vv_exports.connectors.gcs import GcsConnector, _RefusedError
-from vv_exports.connectors.object_store import Cause
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import CredentialsError, RequestError, TransientError
 from vv_exports_tests.archives import write_run

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vv_exports.connectors import object_store
+from vv_exports.connectors.causes import Cause
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.object_store import Cause, part_size
+from vv_exports.connectors.object_store import part_size
 from vv_exports.connectors.writers import only_writer
 from vv_exports.errors import (
     CredentialsError,
