@@ -7,6 +7,7 @@ answer does not say that it did, the size and the MD5 that it stored are compare
 import base64
 import hashlib
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -64,6 +65,8 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (botocore.exceptions.InvalidConfigError, Cause.CREDENTIALS),
     (botocore.exceptions.ConfigParseError, Cause.CREDENTIALS),
     (botocore.exceptions.SSOError, Cause.CREDENTIALS),
+    (botocore.exceptions.LoginError, Cause.CREDENTIALS),
+    (botocore.exceptions.UnknownCredentialError, Cause.CREDENTIALS),
     (botocore.exceptions.TokenRetrievalError, Cause.CREDENTIALS),
     (botocore.exceptions.RefreshWithMFAUnsupportedError, Cause.CREDENTIALS),
     (botocore.exceptions.ConnectTimeoutError, Cause.UNREACHABLE),
@@ -71,6 +74,7 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (botocore.exceptions.ProxyConnectionError, Cause.UNREACHABLE),
     (botocore.exceptions.SSLError, Cause.UNREACHABLE),
     (botocore.exceptions.ReadTimeoutError, Cause.TIMEOUT),
+    (botocore.exceptions.ConnectionError, Cause.UNREACHABLE),
     (botocore.exceptions.HTTPClientError, Cause.INTERRUPTED),
     (botocore.exceptions.IncompleteReadError, Cause.INTERRUPTED),
     (botocore.exceptions.ResponseStreamingError, Cause.INTERRUPTED),
@@ -128,7 +132,18 @@ class S3Connector(ObjectStoreConnector):
 
     def connect(self) -> Any:
         """s3fs, one request at a time as far as retries go."""
-        import s3fs  # noqa: PLC0415 - takes 0.4 s, which deployments without S3 should not pay
+        # They take 0.4 s, which a process that never asks the store should not pay.
+        import s3fs  # noqa: PLC0415
+        from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
+
+        class SendsOnce(AIOHTTPSession):  # type: ignore[misc]
+            """aiohttp by itself sends a PUT again whose kept connection turns out to be cut. Then nobody could say
+            whether a creation has reached the store. It has no public switch for that."""
+
+            async def _get_session(self, proxy_url: str | None) -> Any:
+                session = await super()._get_session(proxy_url)
+                session._retry_connection = False  # noqa: SLF001
+                return session
 
         key, secret, token = (self.variable(name) for name in self._variables)
         return s3fs.S3FileSystem(
@@ -142,6 +157,7 @@ class S3Connector(ObjectStoreConnector):
                 "read_timeout": READ_SECONDS,
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "max_pool_connections": 32,
+                "http_session_cls": SendsOnce,
                 "s3": {"addressing_style": "path" if self._path_style else "auto"},
             },
             s3_additional_kwargs=self._encryption,
@@ -157,8 +173,7 @@ class S3Connector(ObjectStoreConnector):
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             cause = _CAUSE_OF_CODE.get(code) or _CAUSE_OF_CODE.get(str(status), Cause.REFUSED)
             return Diagnosis(cause, code, str(said.get("Message", "")))
-        cause = next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind))
-        return Diagnosis(cause, type(error).__name__, str(error))
+        return Diagnosis(_cause_of(error), type(error).__name__, str(error))
 
     async def resolve_credentials(self) -> str:
         """Where no variables are named: whatever the SDK finds, without asking the store."""
@@ -317,6 +332,16 @@ class S3Connector(ObjectStoreConnector):
     async def _client(self) -> Any:
         """The client of s3fs itself: its errors are the store's own, and each call is one request."""
         return await self.file_system().set_session()
+
+
+def _cause_of(error: BaseException) -> Cause:
+    cause = next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind))
+    if isinstance(error, botocore.exceptions.EndpointConnectionError):
+        # aiobotocore says it of every connection that failed, also of one that was cut after it had sent.
+        inner = error.kwargs.get("error")
+        if isinstance(inner, OSError) and not isinstance(inner, aiohttp.ClientConnectorError | socket.gaierror):
+            return Cause.INTERRUPTED
+    return cause
 
 
 def _code_of(error: botocore.exceptions.ClientError) -> str:

@@ -39,7 +39,7 @@ from vv_exports.delivery.log import (
 from vv_exports.delivery.ownership import Owner, claim
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DeliveryConflictError, ForbiddenError, OutcomeUnknownError, SelectionError
+from vv_exports.errors import DeliveryConflictError, ForbiddenError, OutcomeUnknownError, SelectionError, TransientError
 from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
@@ -331,14 +331,16 @@ class _Attempt:
         return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs)
 
     def _tidy(self, state: LogState) -> None:
-        """Remove what the log has given up. Anyone may repeat it, so it need not be us: credentials may deliver and
-        not delete."""
+        """Remove what the log has given up. Anyone may repeat it, so a delivery that is committed does not fail for it:
+        credentials may deliver and not delete, and the store may be away by now."""
         there = {path for paths in self.there.values() for path in paths}
         try:
             self._delete(sorted(there & state.given_up))
-        except ForbiddenError as error:
-            _LOG.warning("what was superseded stays until `vv-exports vacuum` removes it, since: %s", error)
-        self.request.connector.sweep()
+            self.request.connector.sweep()
+        except (ForbiddenError, TransientError) as error:
+            _LOG.warning(
+                "what was superseded stays until the next delivery or `vv-exports vacuum` removes it: %s", error
+            )
 
     def _delete(self, paths: Sequence[str]) -> None:
         if paths:

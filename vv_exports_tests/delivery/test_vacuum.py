@@ -136,5 +136,5 @@ def test_credentials_that_may_not_delete_deliver_all_the_same(deployment, caplog
     _deliver(deployment, deployment.snapshot(segments=3), connector=keeper)
     outcome = _deliver(deployment, deployment.snapshot(segments=4), connector=keeper)
     assert (outcome.committed, outcome.rows) == (True, 4)
-    assert "stays until `vv-exports vacuum` removes it" in caplog.text
+    assert "stays until the next delivery or `vv-exports vacuum` removes it" in caplog.text
     assert len(_vacuum(deployment).superseded) == 1

