@@ -280,7 +280,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("wrong", "step"), [(wrong, step) for wrong, (*_, steps) in WRONG.items() for step in sorted(steps)])
+@pytest.mark.parametrize(
+    ("wrong", "step"), [(wrong, step) for wrong, (*_, steps) in WRONG.items() for step in sorted(steps)]
+)
 def test_who_may_not_is_told_what_and_where_and_no_secret(server, tmp_path, wrong, step):
     environ, options, kind, code, _ = WRONG[wrong]
     s3_connector(server).create("a/there", b"x")
