@@ -157,6 +157,25 @@ class TestPlaces:
     def test_storage_in_a_store_that_cannot_be_is_explained(self, written, reason):
         assert reason in only_problem(HEAD.replace("storage: storage", f"storage: {written}"))
 
+    @pytest.mark.parametrize(
+        ("storage", "fields", "subpath"),
+        [
+            ("s3://bucket/exports/team", "bucket: bucket, export_base_path: exports", "team"),
+            ("s3://bucket/exports/team/inside", "bucket: bucket", "exports/team"),
+            ("s3://bucket/exports", "bucket: bucket", "exports/Team"),
+        ],
+    )
+    def test_storage_and_a_collection_are_kept_apart(self, storage, fields, subpath):
+        text = f"""
+            source: {{kind: local_archive, path: archive}}
+            storage: {storage}
+            connectors: {{conn: {{provider: s3, {fields}, scopes: [export]}}}}
+            indexes: {{i: {{automations: {{a: {{destination_connector_id: conn, destination_subpath: {subpath}}}}}}}}}
+        """
+        assert "keep the pipeline's own files apart from what it delivers" in only_problem(text)
+        parsed(text.replace(storage, "s3://another/exports"))
+        parsed(text.replace(storage, f"{storage.partition('/exports')[0]}/state"))
+
     def test_a_home_folder_is_found(self, monkeypatch):
         monkeypatch.setenv("HOME", "/home/vv")
         assert parsed(HEAD.replace("storage: storage", "storage: ~/data")).storage == "/home/vv/data"

@@ -37,6 +37,12 @@ from vv_exports.config.values import (
 )
 
 
+def real_folder(place: str) -> str:
+    """A path with links followed; a URL as it is."""
+    path = place.removeprefix("file://")
+    return path if "://" in path else Path(os.path.realpath(path)).as_posix()
+
+
 class LocalConnectorConfig(Model):
     """A folder of this machine, or one that is mounted."""
 
@@ -57,8 +63,7 @@ class LocalConnectorConfig(Model):
 
     def real_boundary(self) -> str:
         """The boundary with links followed, so that two ways to one folder are equal."""
-        path = self.boundary.removeprefix("file://")
-        return path if "://" in path else Path(os.path.realpath(path)).as_posix()
+        return real_folder(self.boundary)
 
 
 class _StoreConfig(Model):

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from vv_exports.config.models import AutomationConfig, Destinations, IndexConfig
+from vv_exports.config.connectors import ConnectorConfig, real_folder
+from vv_exports.config.models import AutomationConfig, Config, Destinations, IndexConfig
 from vv_exports.config.wording import automation_at, did_you_mean, dotted, shown
 from vv_exports.domain.destinations import check_subpath, comparable
 from vv_exports.errors import DestinationError
@@ -36,6 +37,8 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
                 folders[at] = f"{boundaries[automation.destination_connector_id]}/{subpath}"
         indexes[index_id] = index.model_copy(update={"automations": automations})
     problems += _overlap_problems(folders)
+    if isinstance(parts, Config):  # else storage has a problem of its own, which is told already
+        problems += _storage_problems(parts.storage, folders)
     return indexes
 
 
@@ -77,6 +80,19 @@ def _overlap_problems(folders: Mapping[str, str]) -> Iterator[str]:
             f"{at}.destination_subpath: delivers to {folders[at]!r}, which is the folder of {outer} "
             f"({folders[outer]!r}) or inside it; give each automation a folder of its own"
         )
+
+
+def _storage_problems(storage: str | ConnectorConfig, folders: Mapping[str, str]) -> Iterator[str]:
+    """The pipeline's own files are none of a collection's, and a collection none of the pipeline's."""
+    place = real_folder(storage) if isinstance(storage, str) else storage.real_boundary()
+    ours = comparable(place)
+    for at, folder in folders.items():
+        theirs = comparable(folder)
+        if ours[: len(theirs)] == theirs[: len(ours)]:
+            yield (
+                f"{at}.destination_subpath: delivers to {folder!r}, and `storage` is {place!r}, the same place, above "
+                "it or inside it; keep the pipeline's own files apart from what it delivers"
+            )
 
 
 def without_faulty(data: Mapping[str, Any], errors: Iterable[ErrorDetails]) -> dict[str, Any]:
