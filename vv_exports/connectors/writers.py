@@ -7,10 +7,13 @@ ignore the condition, and both of two writers are told that they won.
 import fcntl
 import hashlib
 import logging
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -74,10 +77,31 @@ def only_writer(connector: Connector, subpath: str) -> Iterator[None]:
         yield
         return
     name = hashlib.sha256(f"{connector.address} {subpath}".encode()).hexdigest()
-    with (spool_top() / f"{name}.writer").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _LOG.info("waiting for another writer at %s", connector.uri(subpath))
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with _locked(spool_top() / f"{name}.writer", f"another writer at {connector.uri(subpath)}"):
         yield
+
+
+@contextmanager
+def _locked(path: Path, holder: str) -> Iterator[None]:
+    """Hold the lock on a file that is there only as long as somebody holds it or waits for it."""
+    while True:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _LOG.info("waiting for %s", holder)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(path, file):
+                continue  # the holder before us has removed it, and others lock a new one
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -188,9 +189,13 @@ def test_one_writer_at_a_time_is_let_at_a_destination_of_such_a_store(tmp_path, 
             connector.create("x", b"x")
             inside.remove(connector)
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, connectors * 5))
-    assert set(most) == {1}
+        list(pool.map(write, connectors * 25))
+    assert most == [1] * 100
+    assert list(tmp_path.rglob("*.writer")) == []
+    with pytest.raises(FileNotFoundError), only_writer(connectors[0], "exports/team"):
+        raise FileNotFoundError
 
 
 # Files
