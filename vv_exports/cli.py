@@ -17,7 +17,7 @@ import click
 
 from vv_exports import __version__
 from vv_exports.console import Console
-from vv_exports.errors import CredentialsError, RequestError, VVExportsError
+from vv_exports.errors import ForbiddenError, RequestError, VVExportsError
 
 _DONE, _FAILED, _WRONG_REQUEST = 0, 1, 2
 _PURPOSES = {
@@ -189,8 +189,10 @@ def demo(console: Console) -> None:
 def config_check(console: Console) -> None:
     """Read the configuration and report every problem in it."""
     from vv_exports.config import config_place, load_config
+    from vv_exports.pipeline import Pipeline
 
     loaded = load_config()
+    Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
     automations_count = sum(len(index.automations) for index in loaded.indexes.values())
     if console.as_json:
         console.document({"ok": True, "file": config_place(), "warnings": []})
@@ -448,10 +450,12 @@ def connectors_test(console: Console, connector_id: str) -> int:
                 "policies": policies,
             }
         )
-    if any(isinstance(finding.error, CredentialsError) for finding in findings):
-        return code  # what they may do is not the question yet
-    for purpose, policy in policies.items():
-        console.line(f"\nThe least that {_PURPOSES[purpose]}:\n{json.dumps(policy, indent=2)}")
+    failed = next((finding for finding in findings if finding.outcome == "failed"), None)
+    if failed is None or isinstance(failed.error, ForbiddenError):
+        for purpose, policy in policies.items():
+            console.line(f"\nThe least that {_PURPOSES[purpose]}:\n{json.dumps(policy, indent=2)}")
+    if failed is not None:
+        console.line(f"\nConnector {connector_id} cannot be used yet: the step {failed.step!r} failed, see above.")
     return code
 
 
@@ -490,6 +494,11 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
         for problem in one.problems:
             console.line(f"  {problem}")
+    if any(one.problems for one in found):
+        console.line(
+            "Files that are missing or cut short are delivered again by the next `automations run` or reconciliation; "
+            "delete one that was altered, and it is too."
+        )
     if not found:
         console.line(f"nothing was delivered to connector {connector_id} yet")
     return _FAILED if any(one.problems for one in found) else _DONE
@@ -501,10 +510,11 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
     click.argument("connector_id", metavar="ID"),
     click.option("--subpath", required=True, metavar="P", help="The destination: a folder that an export owns."),
     click.option("--dry-run", is_flag=True, help="Say what would be removed; write nothing."),
+    click.option("--without-log", is_flag=True, help="Also where nothing was ever committed: all data files go."),
 )
-def vacuum(console: Console, connector_id: str, subpath: str, dry_run: bool) -> None:
+def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, without_log: bool) -> None:
     """Remove what was superseded or left over at a destination, and nothing else."""
-    done = _client().pipeline.vacuum(connector_id, subpath, dry_run=dry_run)
+    done = _client().pipeline.vacuum(connector_id, subpath, dry_run=dry_run, without_log=without_log)
     if console.as_json:
         console.document(done)
     verb = "would remove" if dry_run else "removed"

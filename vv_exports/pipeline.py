@@ -35,6 +35,7 @@ from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
+    ConfigurationError,
     DestinationError,
     IdempotencyError,
     NotFoundError,
@@ -129,10 +130,10 @@ class Pipeline:
             storage=(
                 LocalConnector("storage", config.storage, make_root=True)
                 if isinstance(config.storage, str)
-                else _connector("storage", config.storage)
+                else _connector("storage", config.storage, at="storage")
             ),
             connectors={
-                connector_id: _connector(connector_id, connector)
+                connector_id: _connector(connector_id, connector, at=f"connectors.{connector_id}")
                 for connector_id, connector in config.connectors.items()
             },
             progress=progress,
@@ -473,10 +474,11 @@ class Pipeline:
         """Try what deliveries need of a connector, step by step. Raises NotFoundError."""
         return check_connector(self.connector(connector_id))
 
-    def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False) -> Vacuum:
+    def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False, without_log: bool = False) -> Vacuum:
         """Remove superseded and stray files of one destination. Raises NotFoundError, DestinationError."""
         connector = self.destination_connector(connector_id)
-        return vacuum(connector, check_subpath(subpath, boundary=connector.uri("")), self.clock, dry_run=dry_run)
+        subpath = check_subpath(subpath, boundary=connector.uri(""))
+        return vacuum(connector, subpath, self.clock, dry_run=dry_run, without_log=without_log)
 
     def automations(self) -> list[tuple[str, str, AutomationConfig]]:
         """(index id, name, configuration) of every automation."""
@@ -520,8 +522,12 @@ class Pipeline:
         return ExportOutcome(delivery, artifact.uri, artifact)
 
 
-def _connector(connector_id: str, config: ConnectorConfig) -> Connector:
-    return CONNECTORS[config.provider](connector_id, **config.model_dump(exclude={"provider"}))
+def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connector:
+    """Raises ConfigurationError where the provider's packages are not installed."""
+    try:
+        return CONNECTORS[config.provider](connector_id, **config.model_dump(exclude={"provider"}))
+    except RequestError as error:
+        raise ConfigurationError("configuration", [f"{at}: {error}"]) from error
 
 
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:

@@ -408,7 +408,7 @@ class TestProblems:
             ("bucket: bucket, session_token_env: TOKEN", "session_token_env needs access_key_id_env"),
             ("bucket: bucket, kms_key_id: k", "kms_key_id needs `sse: aws:kms`"),
             ("bucket: bucket, sse: none", "AES256"),
-            ("bucket: bucket, endpoint_url: 's3.local:9000'", "must be an address such as"),
+            ("bucket: bucket, endpoint_url: 's3.local:9000'", "must begin with http:// or https://"),
             ("bucket: bucket, endpoint_url: 'https://key:secret@s3.local'", "must hold no user, password"),
             ("bucket: bucket, export_base_path: ../x", "'../x'"),
         ],

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import pyarrow.dataset as ds
 import pytest
 
-from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ConfigurationError
@@ -71,12 +70,18 @@ def test_an_automation_delivers_and_is_read_back(place, tmp_path):
 
 
 @pytest.mark.parametrize(("provider", "extra"), [("gcs", "gcs"), ("azure", "azure")])
-def test_a_provider_that_is_not_installed_says_how_to_install_it(provider, extra, monkeypatch):
+def test_a_provider_that_is_not_installed_says_how_to_install_it(provider, extra, monkeypatch, tmp_path):
     module = f"vv_exports.connectors.{provider}"
     for name in [module, "gcsfs", "gcsfs.core", "adlfs"]:
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     monkeypatch.setitem(sys.modules, "gcsfs.core", None)
     monkeypatch.setitem(sys.modules, "adlfs", None)
-    with pytest.raises(ConfigurationError, match=rf"connectors\.conn: .*pip install 'vv-exports\[{extra}\]'"):
-        CONNECTORS[provider]("conn")
+    fields = {"gcs": {"bucket": "bucket"}, "azure": {"storage_account": "account", "container": "box"}}[provider]
+    place = {"provider": provider, **fields}
+    for at, config in (
+        ("connectors.conn", {**CONFIG, "connectors": {**CONFIG["connectors"], "conn": place}}),
+        ("storage", {**CONFIG, "storage": place}),
+    ):
+        with pytest.raises(ConfigurationError, match=rf" {at}: .*pip install 'vv-exports\[{extra}\]'"):
+            client_of(tmp_path, config)

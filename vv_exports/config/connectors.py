@@ -118,7 +118,8 @@ class S3ConnectorConfig(_StoreConfig):
     kms_key_id: str | None = Field(default=None, description="The KMS key, with `sse: aws:kms`.")
     path_style: StrictBool = Field(
         default=False,
-        description="Whether the bucket is named in the path, as many stores other than Amazon's want it.",
+        description="Whether the bucket is always named in the path, as many stores other than Amazon's want it. "
+        "Otherwise the AWS SDK decides.",
     )
 
     @model_validator(mode="after")

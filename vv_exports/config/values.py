@@ -117,7 +117,7 @@ def store_url(value: str) -> str:
     """The address of a store, which holds no secret."""
     url = urlsplit(value)
     if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError("must be an address such as https://minio.example:9000")
+        raise ValueError("must begin with http:// or https://, such as https://minio.example:9000")
     if url.username is not None or url.password is not None or url.query or url.fragment:
         raise ValueError("must hold no user, password, query or fragment")
     return value.rstrip("/")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.errors import ConfigurationError
+from vv_exports.errors import RequestError
 
 
 def _imported(module: str, name: str, *, extra: str | None = None) -> Callable[..., Connector]:
@@ -18,11 +18,10 @@ def _imported(module: str, name: str, *, extra: str | None = None) -> Callable[.
         except ModuleNotFoundError as error:
             if extra is None:
                 raise
-            problem = (
-                f"connectors.{connector_id}: the provider {extra} needs packages that are not installed "
-                f"({error.name}); install them with: pip install 'vv-exports[{extra}]'"
-            )
-            raise ConfigurationError("configuration", [problem]) from error
+            raise RequestError(
+                f"the provider {extra} needs packages that are not installed ({error.name}); install them with: "
+                f"pip install 'vv-exports[{extra}]' (in a clone: pip install '.[{extra}]')"
+            ) from error
         return cast("Connector", kind(connector_id, **options))
 
     return make

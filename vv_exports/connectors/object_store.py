@@ -214,7 +214,7 @@ class ObjectStoreConnector(ABC):
         except _ForeseenError:
             raise self._error(Diagnosis(Cause.NO_BUCKET, "not found"), "reach", "") from None
         except ForbiddenError:
-            return f"{self.bucket} answers; these credentials may not ask for it by itself, and need not"
+            return "the store answers; whether these credentials may use it, the next steps say"
         return f"{self.bucket} is there"
 
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
@@ -340,6 +340,8 @@ class ObjectStoreConnector(ABC):
     def file_system(self) -> Any:
         """One for each process: its connections do not survive a fork."""
         if os.getpid() not in self._file_systems:
+            # By default it tells of retries on stdout, where structlog is installed, as Dagster installs it.
+            stamina.instrumentation.set_on_retry_hooks(())
             self._file_systems[os.getpid()] = self.connect()
         return self._file_systems[os.getpid()]
 

@@ -23,6 +23,8 @@ from vv_exports.errors import ForbiddenError
 
 _LOG = logging.getLogger(__name__)
 TRIALS = ".vv_exports_trial"
+"""The folder below a boundary in which things are tried. Names in it are fixed, so that trials whose credentials may
+not delete leave no more than one file each behind."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +37,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 def refuses_taken_names(create: Callable[[str, bytes], bool], delete: Callable[[list[str]], None]) -> bool:
     """Create a file below the boundary twice, and delete it. Whether the second creation was refused."""
-    key = f"{TRIALS}/{secrets.token_hex(16)}"
-    if not create(key, b"first"):
-        return True
+    key = f"{TRIALS}/taken-name"
+    if not create(key, secrets.token_bytes(16)):
+        return True  # of an earlier trial, or one at the same time
     try:
-        return not create(key, b"second")
+        return not create(key, secrets.token_bytes(16))
     finally:
         try:
             delete([key])

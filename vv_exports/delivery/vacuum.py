@@ -53,11 +53,19 @@ class _Found:
     uploads: tuple[UnfinishedUpload, ...]
 
 
-def vacuum(connector: Connector, subpath: str, clock: Callable[[], datetime], *, dry_run: bool = False) -> Vacuum:
+def vacuum(
+    connector: Connector,
+    subpath: str,
+    clock: Callable[[], datetime],
+    *,
+    dry_run: bool = False,
+    without_log: bool = False,
+) -> Vacuum:
     """Remove the superseded and stray files of a claimed subpath, and nothing else. Repeatable.
 
-    A delivery that is under way there meanwhile fails, and succeeds when it is tried again. Raises DestinationError
-    where the subpath is not claimed; TransientError where deliveries kept coming first.
+    A delivery that is under way there meanwhile fails, and succeeds when it is tried again. Where there is no delivery
+    log, every file would be a stray one: that is refused, unless ``without_log`` says that it is meant. Raises
+    DestinationError then, and where the subpath is not claimed; TransientError where deliveries kept coming first.
     """
     owner = owner_of(connector, subpath)
     if owner is None:
@@ -66,6 +74,8 @@ def vacuum(connector: Connector, subpath: str, clock: Callable[[], datetime], *,
         for _ in range(_ATTEMPTS):
             state = read_log(connector, subpath)
             found = _look(connector, subpath, state)
+            if found.strays and not state.entries and not without_log:
+                raise _without_log(connector, subpath, len(found.strays))
             if dry_run or _give_up(connector, subpath, state, owner, found, clock):
                 break
         else:
@@ -144,6 +154,14 @@ def _reference(owner: Owner) -> ExportReference:
         name = f"{owner.index_id}/{owner.automation}"
         return ExportReference(id=name, type="automation", index_id=owner.index_id, automation=owner.automation)
     return ExportReference(id=owner.export_id or "", type="index", index_id=owner.index_id)
+
+
+def _without_log(connector: Connector, subpath: str, count: int) -> DestinationError:
+    return DestinationError(
+        f"{connector.uri(subpath)} has no delivery log, so that all of its {count} data files would go. Deliver there "
+        "again: that keeps what is as it should be, and removes what a delivery that died has left. If nothing was "
+        "ever committed there and nothing will be, say --without-log."
+    )
 
 
 def _unclaimed(connector: Connector, subpath: str) -> DestinationError:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import DeliveredFile, read_log
-from vv_exports.domain.destinations import LOG_FOLDER
+from vv_exports.delivery.ownership import owner_of
+from vv_exports.domain.destinations import OWNER, PIPELINES_OWN, is_data_file, log_sequence
 from vv_exports.errors import DeliveredDataError, NotFoundError
 
 
@@ -23,10 +24,16 @@ class Verification:
 
 
 def verify(connector: Connector, subpath: str) -> Verification:
-    """Read every committed file of a destination and compare its size and hash with the log."""
-    state = read_log(connector, subpath)
-    if not state.entries:
-        raise NotFoundError(f"{connector.uri(subpath)} has no delivery log; nothing was ever delivered there")
+    """Read every committed file of a destination and compare its size and hash with the log.
+
+    A log that is damaged or gone is a problem of the destination too. Raises NotFoundError where nobody ever delivered.
+    """
+    try:
+        state = read_log(connector, subpath)
+        if not state.entries:
+            return _verify_without_log(connector, subpath)
+    except DeliveredDataError as error:
+        return Verification(subpath, connector.uri(subpath), 0, 0, 0, (str(error),))
     problems = damaged_files(connector, subpath, state.files)
     if problems:
         # A delivery that committed meanwhile has removed what it superseded.
@@ -41,15 +48,33 @@ def verify(connector: Connector, subpath: str) -> Verification:
     )
 
 
+def _verify_without_log(connector: Connector, subpath: str) -> Verification:
+    uri, owner = connector.uri(subpath), owner_of(connector, subpath)
+    if owner is None:
+        raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
+    keys = (file.key.removeprefix(f"{subpath}/") for file in connector.files(subpath))
+    count = sum(is_data_file(key) for key in keys)
+    problem = (
+        f"{uri} belongs to {owner} and holds {count} data files, and no delivery log says what they are: a first "
+        "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it should be "
+        "is kept, and the rest removed."
+    )
+    return Verification(subpath, uri, 0, 0, 0, (problem,) if count else ())
+
+
 def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
     """Those of a destination's files that are not there, or are not what was delivered, and how."""
     return {file: problem for file in files if (problem := _problem(connector, subpath, file)) is not None}
 
 
 def destinations(connector: Connector, below: str = "") -> list[str]:
-    """The subpaths of a connector that hold a delivery log, at and below a folder."""
-    first = f"/{LOG_FOLDER}/{0:020}.json"
-    return [file.key.removesuffix(first) for file in connector.files(below) if file.key.endswith(first)]
+    """The subpaths of a connector that somebody owns or delivered to, at and below a folder."""
+    found = set()
+    for file in connector.files(below):
+        folder, marker, rest = file.key.rpartition(f"/{PIPELINES_OWN}/")
+        if marker and (f"{PIPELINES_OWN}/{rest}" == OWNER or log_sequence(f"{PIPELINES_OWN}/{rest}") is not None):
+            found.add(folder)
+    return sorted(found)
 
 
 def _problem(connector: Connector, subpath: str, file: DeliveredFile) -> str | None:

@@ -15,6 +15,8 @@ MAX_SUBPATH_BYTES = 700
 MAX_SUBPATH_SEGMENTS = 32
 MAX_SUBPATH_SEGMENT_BYTES = 200
 
+PIPELINES_OWN = "_vv"
+"""The folder of the pipeline's own files in a collection."""
 OWNER = "_vv/owner.json"
 """Which index and automation own a collection, relative to its folder."""
 LOG_FOLDER = "_vv/log"

@@ -63,10 +63,10 @@ class Broken(LocalConnector):
         ({"read": lambda key: b"old"}, "read back", ["folder", "list", "write"], "reading it gave 3 other bytes"),
         ({"read": lambda key: None}, "read back", ["folder", "list", "write"], "reading it gave nothing"),
         (
-            {"delete": ForbiddenError("may not delete")},
+            {"delete": TransientError("busy")},
             "delete",
             ["folder", "list", "write", "read back"],
-            "may not delete",
+            "busy",
         ),
         (
             {"delete": lambda keys: None},
@@ -81,6 +81,15 @@ def test_the_step_that_fails_is_the_last_one(tmp_path, broken, step, before, sai
     assert [finding.step for finding in findings] == [*before, step]
     assert (findings[-1].outcome, said in findings[-1].detail) == ("failed", True)
     assert findings[-1].error is not None
+
+
+def test_credentials_that_may_not_delete_are_a_warning_and_leave_one_file_of_each_kind(tmp_path):
+    connector = Broken(tmp_path, delete=ForbiddenError("may not delete"))
+    for _ in range(2):
+        found = outcomes(connector)
+        assert found.pop("delete") == "warning"
+        assert set(found.values()) == {"ok"}
+    assert [file.key for file in connector.files("")] == [".vv_exports_trial/taken-name", ".vv_exports_trial/test"]
 
 
 def test_uploads_that_cannot_be_listed_are_a_warning(tmp_path):

@@ -85,6 +85,15 @@ def test_what_does_not_pass_is_told_at_once(connector, memory, cause, kind, advi
     assert len(memory.requests) == 1
 
 
+def test_retries_are_told_to_the_log_alone(connector, memory, capsys, caplog):
+    """`--json` prints one document on stdout."""
+    memory.faults = [Cause.THROTTLED]
+    with caplog.at_level("INFO"):
+        connector.read("a")
+    assert capsys.readouterr() == ("", "")
+    assert "conn: THROTTLED the store says THROTTLED" in caplog.text
+
+
 def test_a_request_that_takes_too_long_is_given_up(connector, memory, monkeypatch):
     monkeypatch.setattr(object_store, "READ_SECONDS", 0.05)
     monkeypatch.setattr(object_store, "CONNECT_SECONDS", 0)

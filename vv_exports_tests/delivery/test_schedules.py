@@ -221,7 +221,7 @@ class Schedule:
 
     def vacuum(self, connector: Connector) -> None:
         if connector.read(f"{self.subpath}/_vv/owner.json") is not None:
-            vacuum(connector, self.subpath, lambda: NOW)
+            vacuum(connector, self.subpath, lambda: NOW, without_log=True)
 
     def check(self) -> tuple[list[dict], set[str]]:
         """Each entry is all of a delivery, aside from what was there already."""

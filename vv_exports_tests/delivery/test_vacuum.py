@@ -85,6 +85,20 @@ def test_a_neighbour_is_not_touched(deployment):
     assert deployment.connector.read(f"exports/team-2/{STRAY}") == b"x"
 
 
+def test_where_the_log_is_gone_nothing_is_removed_unless_that_is_meant(deployment):
+    """Somebody deleted the log: to a vacuum every file would look left over."""
+    _deliver(deployment, deployment.snapshot())
+    deployment.connector.delete(["exports/team/_vv/log/00000000000000000000.json"])
+    before = deployment.files()
+    for dry_run in (True, False):
+        with pytest.raises(DestinationError, match="has no delivery log, so that all of its 1 data files would go"):
+            _vacuum(deployment, dry_run=dry_run)
+    assert deployment.files() == before
+    _deliver(deployment, deployment.snapshot())
+    assert _vacuum(deployment).strays == ()
+    assert verify(deployment.connector, "exports/team").problems == ()
+
+
 class Meanwhile(LocalConnector):
     """Something happens right before a file is created or uploaded whose key holds a text."""
 
@@ -107,7 +121,7 @@ def test_a_delivery_whose_uploads_are_taken_for_left_over_fails_and_succeeds_whe
     if earlier:
         _deliver(deployment, deployment.snapshot("run_0"))
     snapshot = deployment.snapshot()
-    slow = Meanwhile(deployment.folder, "_vv/log/", lambda: _vacuum(deployment))
+    slow = Meanwhile(deployment.folder, "_vv/log/", lambda: _vacuum(deployment, without_log=True))
     with pytest.raises(DeliveryConflictError, match="removed by `vv-exports vacuum`"):
         _deliver(deployment, snapshot, connector=slow)
     assert [run for run in read_log(deployment.connector, "exports/team").runs if run == "run_1"] == []

@@ -25,6 +25,22 @@ def test_a_place_without_a_log_is_not_fine_but_an_error(deployment):
         verify(deployment.connector, "exports/team")
 
 
+def test_a_destination_whose_log_is_damaged_or_gone_is_a_problem_and_not_overlooked(deployment, clock):
+    snapshot = deployment.snapshot()
+    for subpath in ("one", "two", "three"):
+        deliver(deployment.request(snapshot, subpath=subpath), deployment.store, clock)
+    log = "_vv/log/00000000000000000000.json"
+    deployment.connector.delete([f"one/{log}"])
+    (deployment.folder / "deliveries" / "two" / log).write_bytes(b"{")
+    deliver(deployment.request(deployment.snapshot(segments=5), subpath="three"), deployment.store, clock)
+    deployment.connector.delete([f"three/{log}"])
+    assert destinations(deployment.connector) == ["one", "three", "two"]
+    said = {subpath: verify(deployment.connector, subpath).problems for subpath in ("one", "two", "three")}
+    assert "holds 1 data files, and no delivery log says what they are" in said["one"][0]
+    assert "is not a delivery log entry" in said["two"][0]
+    assert "is missing, while entry 1 is there" in said["three"][0]
+
+
 def test_every_destination_of_a_connector_is_found(deployment, clock):
     snapshot = deployment.snapshot()
     deliver(deployment.request(snapshot), deployment.store, clock)
