@@ -38,6 +38,7 @@ from vv_exports.connectors.causes import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
+    NotTheStoreError,
     ObjectStoreConnector,
     SentOnce,
 )
@@ -270,6 +271,8 @@ class AzureConnector(ObjectStoreConnector):
             if error.status_code == _RANGE_NOT_SATISFIABLE:
                 return b"", 0
             raise
+        except ValueError as error:  # of the SDK, where the headers of a blob are missing
+            raise NotTheStoreError("Content-Range") from error
         if len(data) != stream.size:
             raise aiohttp.ClientPayloadError(f"{len(data)} of {stream.size} bytes arrived")
         total = str(stream.properties.content_range).rpartition("/")[2]
@@ -280,8 +283,11 @@ class AzureConnector(ObjectStoreConnector):
         found: list[tuple[str, int]] = []
         blobs = self._container().list_blobs(name_starts_with=prefix or None, include=["metadata"], **_ONE_REQUEST)
         pages = blobs.by_page()
-        while (page := await self.retried(partial(anext, pages, None))) is not None:
-            found += [(one.name, one.size) async for one in page if not _is_folder(one)]
+        try:
+            while (page := await self.retried(partial(anext, pages, None))) is not None:
+                found += [(one.name, one.size) async for one in page if not _is_folder(one)]
+        except AttributeError as error:  # of the SDK, where there is no listing in the answer
+            raise NotTheStoreError("listing") from error
         return found
 
     async def delete_all(self, names: Sequence[str]) -> None:
@@ -372,6 +378,8 @@ def _cause_of(error: BaseException) -> tuple[Cause, str]:
     """The cause, and the service's code or the error's class."""
     if isinstance(error, HttpResponseError) and (cause := _cause_of_answer(error)):
         return cause, _code_of(error) or str(error.status_code)
+    if type(error) is HttpResponseError and error.status_code and error.status_code < _FIRST_ERROR:
+        return Cause.INTERRUPTED, f"unexpected {error.status_code}"  # what answers is not the store
     inner = error.inner_exception if isinstance(error, AzureError) else None
     # The transport says of each connection that failed that nothing was sent, though it may have been cut later.
     if isinstance(error, ServiceRequestError | HttpResponseError) and isinstance(

@@ -10,7 +10,7 @@ class Cause(Enum):
     CREDENTIALS = "put valid credentials there"
     FORBIDDEN = "these credentials may not do this: extend their policy (`vv-exports connectors test` prints it)"
     NO_BUCKET = "create it, or mend its name or endpoint_url in the connector's configuration"
-    NO_OBJECT = "look whether somebody deletes what is there"
+    NO_OBJECT = "there is no such place: mend its name or endpoint_url in the connector's configuration"
     TAKEN = "look who else writes there"
     THROTTLED = "the store is busy: try again later"
     UNREACHABLE = "the store is out of reach: look at endpoint_url and the network, or try again later"

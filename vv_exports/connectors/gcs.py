@@ -33,6 +33,7 @@ from vv_exports.connectors.causes import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
+    NotTheStoreError,
     ObjectStoreConnector,
     SentOnce,
     read_at,
@@ -139,7 +140,7 @@ class _Answer:
         except ValueError:
             said = None
         if not isinstance(said, dict):
-            raise aiohttp.ClientPayloadError("what answers is not the store: that was not JSON")
+            raise NotTheStoreError("JSON")
         return said
 
 
@@ -284,6 +285,8 @@ class GcsConnector(ObjectStoreConnector):
             if error.status == _RANGE_NOT_SATISFIABLE:
                 return b"", 0
             raise
+        if not any(name.lower().startswith("x-goog-") for name in answer.headers):
+            raise NotTheStoreError("header of Google's")
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
         if total.isdecimal():
             return answer.body, int(total)

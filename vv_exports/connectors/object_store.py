@@ -55,6 +55,14 @@ _SENT_AT_ONCE = 2**18
 _STALE_AFTER = timedelta(days=1)
 
 
+class NotTheStoreError(aiohttp.ClientError):
+    """What answers is not the store: a page to log in to a network, say. An answer like this must not be taken for an
+    empty listing, or for a success."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"what answers is not the store: its answer has no {missing}")
+
+
 class SentOnce:
     """The body of a request, sent in pieces, that cannot be sent again.
 

@@ -22,6 +22,7 @@ from vv_exports.connectors.causes import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
+    NotTheStoreError,
     ObjectStoreConnector,
 )
 from vv_exports.connectors.policies import s3_policies
@@ -169,8 +170,8 @@ class S3Connector(ObjectStoreConnector):
         """By the store's code where it gave one, else by the error's class."""
         if isinstance(error, botocore.exceptions.ClientError):
             said = error.response.get("Error", {})
-            code = _code_of(error)
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = _code_of(error) or str(status)
             cause = _CAUSE_OF_CODE.get(code) or _CAUSE_OF_CODE.get(str(status), Cause.REFUSED)
             return Diagnosis(cause, code, str(said.get("Message", "")))
         return Diagnosis(_cause_of(error), type(error).__name__, str(error))
@@ -214,7 +215,7 @@ class S3Connector(ObjectStoreConnector):
         begun = await self.retried(
             partial(client.create_multipart_upload, **place, ChecksumAlgorithm="SHA256", **self._encryption)
         )
-        upload_id = begun["UploadId"]
+        upload_id = _found(begun, "UploadId")
 
         async def upload_part(number: int, data: bytes) -> dict[str, Any]:
             checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
@@ -239,7 +240,7 @@ class S3Connector(ObjectStoreConnector):
     async def _completed(self, complete: Any, name: str, size: int) -> None:
         """Complete an upload. One that was completed by an attempt whose answer was lost is no upload any more."""
         try:
-            await self.retried(complete)
+            _found(await self.retried(complete), "ETag")
         except botocore.exceptions.ClientError as error:
             if _code_of(error) != "NoSuchUpload":
                 raise
@@ -259,6 +260,7 @@ class S3Connector(ObjectStoreConnector):
             if self.diagnosed(error).cause is Cause.FORBIDDEN and not await self._is_listed(name):
                 raise botocore.exceptions.ClientError({"Error": {"Code": "NoSuchKey"}}, "GetObject") from None
             raise
+        _found(answer, "ETag")
         async with answer["Body"] as body:
             data = bytes(await body.read())
         if len(data) != answer["ContentLength"]:
@@ -290,7 +292,7 @@ class S3Connector(ObjectStoreConnector):
             page = await self.retried(partial(client.list_objects_v2, **request))
             # Consoles make objects whose name ends in a slash, to show a folder.
             found += [(one["Key"], one["Size"]) for one in page.get("Contents", ()) if not one["Key"].endswith("/")]
-            if not page.get("IsTruncated"):
+            if not _found(page, "IsTruncated"):
                 return found
             request["ContinuationToken"] = page["NextContinuationToken"]
 
@@ -316,7 +318,7 @@ class S3Connector(ObjectStoreConnector):
                 for one in page.get("Uploads", ())
                 if one["Key"].startswith(prefix)
             ]
-            if not page.get("IsTruncated"):
+            if not _found(page, "IsTruncated"):
                 return found
             request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
@@ -345,7 +347,14 @@ def _cause_of(error: BaseException) -> Cause:
 
 
 def _code_of(error: botocore.exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _found(answer: Mapping[str, Any], name: str) -> Any:
+    """What every answer of a store has. The SDK takes anything with status 200 for an answer."""
+    if name not in answer:
+        raise NotTheStoreError(name)
+    return answer[name]
 
 
 def _check_stored(answer: Mapping[str, Any], checksum: str, data: bytes, what: str) -> None:
@@ -354,7 +363,7 @@ def _check_stored(answer: Mapping[str, Any], checksum: str, data: bytes, what: s
     Its own SHA-256 says it best. A store without checksums gives the MD5 of what it stored, unless it encrypts.
     """
     stored = answer.get("ChecksumSHA256")
-    etag = str(answer.get("ETag", "")).strip('"')
+    etag = str(_found(answer, "ETag")).strip('"')
     if stored is None and not answer.get("ServerSideEncryption") and len(etag) == 32:  # noqa: PLR2004 - an MD5
         stored, checksum = etag, hashlib.md5(data, usedforsecurity=False).hexdigest()
     if stored is not None and stored != checksum:

@@ -235,7 +235,9 @@ def test_a_creation_that_was_cut_on_its_way_may_have_landed_for_all_we_know(conn
 @pytest.mark.usefixtures("without_waits")
 def test_a_creation_that_never_reached_the_store_did_not_land(connector, direct, proxy):
     proxy.refuse()
-    with pytest.raises(TransientError, match=r"^conn: could not create .*/a/entry\.json.* out of reach: try again"):
+    with pytest.raises(
+        TransientError, match=r"^conn: could not create .*/a/entry\.json.* out of reach: look at endpoint_url"
+    ):
         connector.create("a/entry.json", b"ours")
     proxy.heal()
     assert direct.files("") == []
