@@ -121,6 +121,7 @@ class ObjectStoreConnector(ABC):
         self._memory: Connector | None = None
         self._environ = environ
         self._file_systems: dict[int, Any] = {}
+        self._rooms: dict[int, asyncio.Semaphore] = {}
         self._sweep_is_due = False
 
     # What a provider adds. Names are whole names in the bucket. Each makes one request and retries nothing, other
@@ -392,12 +393,16 @@ class ObjectStoreConnector(ABC):
     async def in_parts(
         self, local: Path, size: int, most_parts: int, upload_part: Callable[[int, bytes], Awaitable[_T]]
     ) -> list[_T]:
-        """Upload the parts of a file, a few at a time, each tried again by itself. Returns what came of each."""
+        """Upload the parts of a file, a few at a time, each tried again by itself. Returns what came of each.
+
+        How many there are in memory is limited for all files of this process together.
+        """
         length = part_size(size, most_parts=most_parts)
         room = asyncio.Semaphore(max(1, _PARTS_IN_MEMORY // length))
+        all_rooms = self._rooms.setdefault(os.getpid(), asyncio.Semaphore(_PARTS_IN_MEMORY // _SMALLEST_PART))
 
         async def one(number: int) -> _T:
-            async with room:
+            async with room, all_rooms:
                 data = await asyncio.to_thread(read_at, local, number * length, length)
                 return await self.retried(partial(upload_part, number, data), size=len(data))
 

@@ -252,6 +252,15 @@ def test_parts_are_tried_again_by_themselves_and_few_are_in_memory(connector, me
     assert "base/b" not in memory.objects
 
 
+def test_files_that_go_up_together_share_the_memory_for_parts(connector, memory, tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * 70 * MEBIBYTE)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: connector.put(path, name), "abcd"))
+    assert memory.most_under_way <= 4
+    assert {len(content) for content in memory.objects.values()} == {70 * MEBIBYTE}
+
+
 # Uploads that nobody completes
 
 
