@@ -181,7 +181,7 @@ class Schedule:
             reading.result()
 
     def read_until(self, over: Event) -> None:
-        while not over.is_set():
+        while not over.wait(0.02):
             self.check()
 
     def finish(self) -> None:
