@@ -358,9 +358,9 @@ class Pipeline:
         """
         try:
             request = self.automation_delivery(index_id, automation, batch.snapshots, dagster_run_id)
-            state = self.collection(index_id, automation)  # a log that cannot be read is no fault of a run
+            self.collection(index_id, automation)  # a log that cannot be read is no fault of a run
             deliveries, problems = deliver_isolated(
-                replace(request, damaged=damaged), lambda one: self.deliver(one, None if damaged else state)
+                replace(request, damaged=damaged), lambda one: self.deliver(one, self.collection(index_id, automation))
             )
         except Exception as error:
             self.following.failed(index_id, automation, error, self.clock())
@@ -373,7 +373,10 @@ class Pipeline:
         """Carry out a delivery. ``state`` is what the destination's log said a moment ago."""
         self._check_storage()
         delivery = deliver(request, self.store, self.clock, self.progress.file, state)
-        self.storage.sweep()  # the connector is swept by the delivery; snapshots and downloads can be killed too
+        try:
+            self.storage.sweep()  # the connector is swept by the delivery; snapshots and downloads can be killed too
+        except VVExportsError as error:  # what is delivered is delivered
+            _LOG.warning("what was left over in the pipeline's storage stays: %s", error)
         return delivery
 
     # Exports on demand
@@ -494,9 +497,9 @@ class Pipeline:
             raise NotFoundError(f"{message} Add it under `indexes` to export it.")
 
     def _check_free_of_automations(self, connector: Connector, subpath: str) -> None:
-        wanted = connector.uri(subpath)
+        wanted = f"{connector.address}/{subpath}"
         for index_id, name, automation in self.automations():
-            taken = self.connectors[automation.destination_connector_id].uri(automation.subpath)
+            taken = f"{self.connectors[automation.destination_connector_id].address}/{automation.subpath}"
             if overlaps(taken, wanted) and taken.count("/") <= wanted.count("/"):
                 raise DestinationError(
                     f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the "

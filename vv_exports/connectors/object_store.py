@@ -122,7 +122,7 @@ class ObjectStoreConnector(ABC):
         self._environ = environ
         self._file_systems: dict[int, Any] = {}
         self._rooms: dict[int, asyncio.Semaphore] = {}
-        self._sweep_is_due = False
+        self._to_sweep: set[str] = set()
 
     # What a provider adds. Names are whole names in the bucket. Each makes one request and retries nothing, other
     # than `upload_in_parts`, `listed` and `delete_all`.
@@ -234,7 +234,7 @@ class ObjectStoreConnector(ABC):
             data = local.read_bytes()
             self._run("write", key, partial(self.upload, name, data, only_new=False, sha256=sha256), size=size)
             return
-        self._sweep_is_due = True
+        self._to_sweep.add(key.rpartition("/")[0])
         limit = _LIMIT_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
         self._run("write", key, partial(self.upload_in_parts, name, local, size), seconds=limit, again=False)
 
@@ -249,9 +249,12 @@ class ObjectStoreConnector(ABC):
         if self.read(key) is not None:
             return False
         failures = Failures()
-        work = partial(self.upload, self._name(key), data, only_new=False, sha256=None)
+        # The condition all the same: the server may have changed since it was tried.
+        work = partial(self.upload, self._name(key), data, only_new=True, sha256=None)
         try:
-            self._run("create", key, work, failures=failures)
+            self._run("create", key, work, failures=failures, foreseen=Cause.TAKEN)
+        except _ForeseenError:
+            return self.read(key) == data
         except TransientError as error:
             if not failures.may_have_landed:
                 raise
@@ -293,16 +296,15 @@ class ObjectStoreConnector(ABC):
 
     def open(self, key: str) -> io.BufferedIOBase:
         """Open for reading, in ranges of 8 MiB."""
-        self._name(key)
-        try:
-            return io.BufferedReader(ObjectReader(self, key), READ_AT_ONCE)
-        except _ForeseenError:
-            raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from None
+        return io.BufferedReader(ObjectReader(self, key), READ_AT_ONCE)
 
     def read_range(self, key: str, start: int, end: int) -> tuple[bytes, int]:
-        """Bytes ``[start, end)``, and the size of the whole."""
+        """Bytes ``[start, end)``, and the size of the whole. Raises DeliveredDataError where there is no object."""
         work = partial(self.fetch, self._name(key), start, end)
-        return self._run("read", key, work, foreseen=Cause.NO_OBJECT)
+        try:
+            return self._run("read", key, work, foreseen=Cause.NO_OBJECT)
+        except _ForeseenError:
+            raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from None
 
     def files(self, prefix: str) -> list[StoredFile]:
         """List the objects below a folder."""
@@ -318,12 +320,11 @@ class ObjectStoreConnector(ABC):
             self._run("delete", keys[0], partial(self.delete_all, names), seconds=float("inf"), again=False)
 
     def sweep(self) -> None:
-        """Abort uploads that began a day ago: none that lives is that old. Asks only where this process has uploaded
-        in parts, since small deliveries leave no such uploads behind."""
-        if self._sweep_is_due:
-            self._sweep_is_due = False
-            old = datetime.now(UTC) - _STALE_AFTER
-            self.discard([upload for upload in self.unfinished("") if upload.began_at < old])
+        """Abort uploads that began a day ago, where this process has uploaded in parts: none that lives is that old."""
+        old = datetime.now(UTC) - _STALE_AFTER
+        while self._to_sweep:
+            folder = self._to_sweep.pop()
+            self.discard([upload for upload in self.unfinished(folder) if upload.began_at < old])
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         """Uploads in parts below a folder that are neither completed nor aborted."""

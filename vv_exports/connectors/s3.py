@@ -7,15 +7,18 @@ answer does not say that it did, the size and the MD5 that it stored are compare
 import base64
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import botocore.exceptions
+from fsspec.asyn import sync
 
 from vv_exports.connectors.base import UnfinishedUpload
 from vv_exports.connectors.causes import Cause, Diagnosis
@@ -31,6 +34,8 @@ from vv_exports.errors import TransientError
 
 _MOST_PARTS = 10_000
 _DELETED_AT_ONCE = 1000
+_FIRST_SERVER_ERROR = 500
+_NOT_IMPLEMENTED = 501
 
 _CODES: Mapping[Cause, frozenset[str]] = {
     Cause.CREDENTIALS: frozenset(
@@ -74,6 +79,7 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (botocore.exceptions.EndpointConnectionError, Cause.UNREACHABLE),
     (botocore.exceptions.ProxyConnectionError, Cause.UNREACHABLE),
     (botocore.exceptions.SSLError, Cause.UNREACHABLE),
+    (botocore.exceptions.MetadataRetrievalError, Cause.UNREACHABLE),
     (botocore.exceptions.ReadTimeoutError, Cause.TIMEOUT),
     (botocore.exceptions.ConnectionError, Cause.UNREACHABLE),
     (botocore.exceptions.HTTPClientError, Cause.INTERRUPTED),
@@ -116,14 +122,21 @@ class S3Connector(ObjectStoreConnector):
         path_style: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        # The SDK follows these variables too, and then the store is not Amazon's.
-        endpoint = endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
-        super().__init__(connector_id, bucket, export_base_path, scopes, endpoint_url=endpoint, environ=environ)
+        super().__init__(connector_id, bucket, export_base_path, scopes, endpoint_url=endpoint_url, environ=environ)
         self._region = region
         self._variables = (access_key_id_env, secret_access_key_env, session_token_env)
         encryption = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
         self._encryption = {name: value for name, value in encryption.items() if value}
         self._path_style = path_style
+
+    def decides_among_writers(self) -> bool:
+        """Amazon does. The SDK may have been told of another store by its variables or its configuration file."""
+        if self.endpoint_url is None:
+            file_system = self.file_system()
+            endpoint = str(sync(file_system.loop, file_system.set_session).meta.endpoint_url)
+            if not re.fullmatch(r".+\.amazonaws\.com(\.cn)?", urlsplit(endpoint).hostname or ""):
+                self.endpoint_url, self._refuses_taken_names = endpoint, None
+        return super().decides_among_writers()
 
     @property
     def credentials_from(self) -> str:
@@ -172,7 +185,7 @@ class S3Connector(ObjectStoreConnector):
             said = error.response.get("Error", {})
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             code = _code_of(error) or str(status)
-            cause = _CAUSE_OF_CODE.get(code) or _CAUSE_OF_CODE.get(str(status), Cause.REFUSED)
+            cause = _CAUSE_OF_CODE.get(code) or _CAUSE_OF_CODE.get(str(status)) or _cause_of_status(status)
             return Diagnosis(cause, code, str(said.get("Message", "")))
         return Diagnosis(_cause_of(error), type(error).__name__, str(error))
 
@@ -245,7 +258,10 @@ class S3Connector(ObjectStoreConnector):
             if _code_of(error) != "NoSuchUpload":
                 raise
             client = await self._client()
-            there = await self.retried(partial(client.head_object, Bucket=self.bucket, Key=name))
+            try:
+                there = await self.retried(partial(client.head_object, Bucket=self.bucket, Key=name))
+            except botocore.exceptions.ClientError:
+                raise error from None  # somebody has aborted it: nothing is there
             if there["ContentLength"] != size:
                 raise
 
@@ -334,6 +350,12 @@ class S3Connector(ObjectStoreConnector):
     async def _client(self) -> Any:
         """The client of s3fs itself: its errors are the store's own, and each call is one request."""
         return await self.file_system().set_session()
+
+
+def _cause_of_status(status: int) -> Cause:
+    """Of a gateway before the store, which knows none of its codes."""
+    passes = status in {408, 425} or (status >= _FIRST_SERVER_ERROR and status != _NOT_IMPLEMENTED)
+    return Cause.INTERRUPTED if passes else Cause.REFUSED
 
 
 def _cause_of(error: BaseException) -> Cause:

@@ -19,12 +19,11 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder, spool_top
-from vv_exports.errors import ForbiddenError
+from vv_exports.errors import ForbiddenError, TransientError
 
 _LOG = logging.getLogger(__name__)
 TRIALS = ".vv_exports_trial"
-"""The folder below a boundary in which things are tried. Names in it are fixed, so that trials whose credentials may
-not delete leave no more than one file each behind."""
+"""The folder below a boundary in which things are tried."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +38,10 @@ def refuses_taken_names(create: Callable[[str, bytes], bool], delete: Callable[[
     """Create a file below the boundary twice, and delete it. Whether the second creation was refused."""
     key = f"{TRIALS}/taken-name"
     if not create(key, secrets.token_bytes(16)):
-        return True  # of an earlier trial, or one at the same time
+        # Of an earlier trial, or one at the same time, or what became of ours is not known: it proves nothing.
+        key = f"{TRIALS}/taken-name-{secrets.token_hex(16)}"
+        if not create(key, secrets.token_bytes(16)):
+            raise TransientError(f"{key} could not be created, though nobody else knows its name; try again")
     try:
         return not create(key, secrets.token_bytes(16))
     finally:
@@ -98,7 +100,7 @@ def _locked(path: Path, holder: str) -> Iterator[None]:
             try:
                 yield
             finally:
-                path.unlink()
+                path.unlink(missing_ok=True)
             return
 
 

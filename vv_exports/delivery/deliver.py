@@ -39,7 +39,7 @@ from vv_exports.delivery.log import (
 from vv_exports.delivery.ownership import Owner, claim
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DeliveryConflictError, ForbiddenError, OutcomeUnknownError, SelectionError, TransientError
+from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, SelectionError, VVExportsError
 from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
@@ -337,7 +337,7 @@ class _Attempt:
         try:
             self._delete(sorted(there & state.given_up))
             self.request.connector.sweep()
-        except (ForbiddenError, TransientError) as error:
+        except VVExportsError as error:
             _LOG.warning(
                 "what was superseded stays until the next delivery or `vv-exports vacuum` removes it: %s", error
             )

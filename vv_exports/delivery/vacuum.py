@@ -5,6 +5,7 @@ gives the file up, and whoever commits after that sees it, and fails. Only then 
 """
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,10 +25,11 @@ from vv_exports.delivery.log import (
 from vv_exports.delivery.ownership import Owner, owner_of
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, is_data_file, log_sequence
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DestinationError, TransientError
+from vv_exports.errors import DestinationError, ForbiddenError, TransientError
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 
 _ATTEMPTS = 5
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,16 @@ def _look(connector: Connector, subpath: str, state: LogState) -> _Found:
         superseded={path: size for path, size in data.items() if path in state.given_up},
         strays={path: size for path, size in data.items() if path not in state.given_up},
         left_alone=tuple(sorted(there.keys() - ours)),
-        uploads=tuple(one for one in connector.unfinished(subpath) if _is_ours(one, top)),
+        uploads=tuple(one for one in _unfinished(connector, subpath) if _is_ours(one, top)),
     )
+
+
+def _unfinished(connector: Connector, subpath: str) -> list[UnfinishedUpload]:
+    try:
+        return connector.unfinished(subpath)
+    except ForbiddenError as error:
+        _LOG.warning("unfinished uploads stay, since they may not be listed: %s", error)
+        return []
 
 
 def _is_ours(upload: UnfinishedUpload, top: str) -> bool:

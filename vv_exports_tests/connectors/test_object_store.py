@@ -18,6 +18,7 @@ from vv_exports.connectors.object_store import part_size
 from vv_exports.connectors.writers import only_writer
 from vv_exports.errors import (
     CredentialsError,
+    DeliveredDataError,
     ForbiddenError,
     OutcomeUnknownError,
     RequestError,
@@ -161,6 +162,26 @@ def test_a_store_behind_another_endpoint_is_tried_once_and_that_is_remembered(tm
         assert len(memory.requests) == count
 
 
+def test_what_an_earlier_trial_left_proves_nothing(memory):
+    for refuses in (False, True):
+        memory = Memory(refuses_taken_names=refuses)
+        memory.objects["base/.vv_exports_trial/taken-name"] = b"of a trial that was killed"
+        memory.faults = [lost()] * 4  # so that what is there is looked up
+        assert MemoryStore(memory, endpoint_url="http://a").decides_among_writers() is refuses
+
+
+def test_a_single_writer_leaves_alone_what_came_meanwhile(memory):
+    """The server was upgraded, and others no longer wait for us."""
+    memory.refuses_taken_names = False
+    connector = MemoryStore(memory, endpoint_url="http://a")
+    assert not connector.decides_among_writers()
+    memory.refuses_taken_names = True
+    theirs = lambda: memory.objects.__setitem__("base/a", b"theirs")  # noqa: E731
+    memory.faults = [None, theirs]
+    assert not connector.create("a", b"ours")
+    assert memory.objects["base/a"] == b"theirs"
+
+
 def test_a_trial_anew_replaces_what_was_remembered(tmp_path):
     storage = LocalConnector("storage", tmp_path, make_root=True)
     memory = Memory(refuses_taken_names=False)
@@ -278,6 +299,25 @@ def test_a_sweep_aborts_old_uploads_after_an_upload_in_parts_and_asks_nothing_ot
     memory.requests.clear()
     connector.sweep()
     assert memory.requests == []
+
+
+def test_a_sweep_leaves_alone_what_is_not_of_the_same_folder(connector, memory, tmp_path):
+    old = datetime.now(UTC) - timedelta(days=2)
+    ours, theirs = began("team/run_1/part", "1", old), began("backups/db.tar", "2", old)
+    memory.uploads = [ours, theirs]
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * 17 * MEBIBYTE)
+    connector.put(path, "team/run_1/part")
+    connector.sweep()
+    assert memory.uploads == [theirs]
+
+
+def test_an_object_that_goes_while_it_is_read_is_told(connector, memory):
+    memory.objects["base/a"] = b"x" * 30 * MEBIBYTE
+    with connector.open("a") as file:
+        memory.objects.clear()
+        with pytest.raises(DeliveredDataError, match="memory://bucket/base/a is not there"):
+            file.read()
 
 
 def test_uploads_below_a_folder_are_listed_and_aborted(connector, memory):

@@ -111,6 +111,19 @@ def test_credentials_that_may_list_below_a_prefix_alone_find_out_what_is_missing
         connector.open("a/b")
 
 
+def test_a_store_that_the_sdks_configuration_names_is_not_taken_for_amazon(server, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nendpoint_url = {server.endpoint_url}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    connector = s3_connector(server, uuid.uuid4().hex, endpoint_url=None)
+    assert connector.decides_among_writers()
+    assert connector.endpoint_url == server.endpoint_url
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    amazon = s3_connector(server, endpoint_url=None)
+    assert amazon.decides_among_writers()
+    assert amazon.endpoint_url is None
+
+
 def test_a_store_out_of_reach_is_transient(server):
     (port,) = free_ports(1)
     away = S3Connector(

@@ -56,7 +56,7 @@ CAUSES = {
         *("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError", "ConnectionError"),
         *("ClientConnectorError", "ClientConnectorDNSError", "UnixClientConnectorError"),
         *("ClientConnectorSSLError", "ClientSSLError", "ClientConnectorCertificateError"),
-        *("ClientProxyConnectionError",),
+        *("ClientProxyConnectionError", "MetadataRetrievalError"),
     },
     Cause.TIMEOUT: {
         *("ReadTimeoutError", "AioReadTimeoutError", "ServerTimeoutError", "SocketTimeoutError"),
