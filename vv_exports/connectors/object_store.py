@@ -245,21 +245,9 @@ class ObjectStoreConnector(ABC):
         return self._create_if_absent(key, data) if self.decides_among_writers() else self._create_alone(key, data)
 
     def _create_alone(self, key: str, data: bytes) -> bool:
-        """The same where the store does not decide and there is one writer: look, write, look again."""
-        if self.read(key) is not None:
-            return False
-        failures = Failures()
-        # The condition all the same: the server may have changed since it was tried.
-        work = partial(self.upload, self._name(key), data, only_new=True, sha256=None)
-        try:
-            self._run("create", key, work, failures=failures, foreseen=Cause.TAKEN)
-        except _ForeseenError:
-            return self.read(key) == data
-        except TransientError as error:
-            if not failures.may_have_landed:
-                raise
-            return self._landed(key, data, error)
-        return self.read(key) == data
+        """The same where the store does not decide and there is one writer: look, write, look again. The condition is
+        sent all the same, since the server may have changed since it was tried."""
+        return self.read(key) is None and self._create_if_absent(key, data) and self.read(key) == data
 
     def _create_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
