@@ -479,7 +479,8 @@ def connectors_browse(console: Console, connector_id: str, prefix: str) -> None:
     click.option("--subpath", metavar="P", help="Only this destination; without it, all of the connector's."),
 )
 def verify(console: Console, connector_id: str, subpath: str | None) -> int:
-    """Re-read every committed file at a destination and compare it with the delivery log."""
+    """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
+    beside it."""
     from vv_exports.delivery.verify import destinations
     from vv_exports.delivery.verify import verify as verify_destination
     from vv_exports.domain.destinations import check_subpath
@@ -494,11 +495,10 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
         for problem in one.problems:
             console.line(f"  {problem}")
-    if any(one.problems for one in found):
-        console.line(
-            "Files that are missing or cut short are delivered again by the next `automations run` or reconciliation; "
-            "delete one that was altered, and it is too."
-        )
+        if one.foreign:
+            console.line(f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(one.foreign)}")
+        for advice in one.advice:
+            console.line(f"  {advice}")
     if not found:
         console.line(f"nothing was delivered to connector {connector_id} yet")
     return _FAILED if any(one.problems for one in found) else _DONE
@@ -525,6 +525,8 @@ def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, 
     )
     for path in (*done.superseded, *done.strays, *done.uploads):
         console.line(f"  {path}")
+    for path in done.left_alone:
+        console.line(f"  stays: {path}")
 
 
 def _checked(console: Console, check: Iterable[Any]) -> tuple[int, list[Any]]:
@@ -593,10 +595,11 @@ def _delivered(console: Console, outcome: Any) -> None:
     if console.as_json:
         console.document(outcome)
     elif outcome.delivered:
+        mended = f"; of {len(outcome.mended)} files were put right, and no row changed" if outcome.mended else ""
         console.line(
             f"{outcome.index_id}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
             f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
-            f"{len(outcome.already_delivered)} were there already"
+            f"{len(outcome.already_delivered)} were there already{mended}"
         )
     else:
         console.line(

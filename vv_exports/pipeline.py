@@ -22,7 +22,7 @@ from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver, holds, is_delivered
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver, holds, is_delivered
 from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
@@ -269,10 +269,21 @@ class Pipeline:
         return snapshot is not None and is_delivered(state, snapshot, automation.format)
 
     def unfinished(self, index_id: str, automation: str, runs: Sequence[PromptRun], state: LogState) -> set[str]:
-        """The runs of which a killed delivery left files in a collection; delivering them again removes those."""
+        """The runs of which a collection lacks files, or holds some that a killed delivery left; delivering them again
+        mends that."""
         config = self.config.automation(index_id, automation)
         connector = self.connectors[config.destination_connector_id]
         return runs_to_mend(connector, config.subpath, state, [run.run_id for run in runs])
+
+    def claim_again(self, index_id: str, automation: str, state: LogState) -> None:
+        """Put the owner file of a collection back where it is lost and the log is the automation's. ``state`` is that.
+
+        Raises DestinationError where the folder is somebody else's.
+        """
+        config = self.config.automation(index_id, automation)
+        if state.entries:
+            owner = Owner(type="automation", index_id=index_id, automation=automation)
+            claim_again(self.connectors[config.destination_connector_id], config.subpath, owner, state)
 
     def automation_delivery(
         self, index_id: str, automation: str, snapshots: Sequence[Snapshot], dagster_run_id: str | None
@@ -303,6 +314,7 @@ class Pipeline:
         connector = self.connectors[config.destination_connector_id]
         listed = self.prompt_runs(index_id)
         state = self.collection(index_id, automation)
+        self.claim_again(index_id, automation, state)
         beginning = self.following.record(index_id, automation).beginning()
         history = beginning.history if beginning is not None else {run.run_id for run in listed}
         eligible = self.eligible(index_id, automation, listed)

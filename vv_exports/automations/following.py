@@ -10,7 +10,7 @@ from vv_exports.automations.backlog import Backlog, backlog, in_scope
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
-from vv_exports.delivery.log import LogState, read_entry, read_log
+from vv_exports.delivery.log import LogState, UnusableEntryError, read_entry, read_log
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
 from vv_exports.errors import VVExportsError
@@ -60,10 +60,13 @@ class Following:
         # Somebody may have moved the folder away, and another one may have begun in its place.
         if kept is not None and kept.entries:
             last = kept.entries[-1]
-            if read_entry(connector, config.subpath, last.sequence) != last:
-                kept = None
-            elif read_entry(connector, config.subpath, kept.next_sequence) is None:
-                return kept
+            try:
+                if read_entry(connector, config.subpath, last.sequence) != last:
+                    kept = None
+                elif read_entry(connector, config.subpath, kept.next_sequence) is None:
+                    return kept
+            except UnusableEntryError:
+                kept = None  # reading all of it says what is known from the other entries
         state = read_log(connector, config.subpath, kept.copy() if kept is not None else None)
         self._collections[index_id, automation] = state
         return state

@@ -56,7 +56,8 @@ class AutomationState:
 @dataclass(frozen=True)
 class AutomationRun:
     """What one run of an automation did. ``delivered`` and ``already_delivered`` are prompt run ids; rows, files and
-    bytes are of what was newly delivered."""
+    bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row changed: files of
+    theirs were missing, damaged, or left over by a delivery that died."""
 
     index_id: str
     automation: str
@@ -67,6 +68,7 @@ class AutomationRun:
     files: int
     bytes: int
     dagster_run_ids: tuple[str, ...]
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class Automations:
         existing = pipeline.prompt_runs(index_id)
         runs = pipeline.eligible(index_id, automation, existing, run_ids)
         before = pipeline.collection(index_id, automation)
+        pipeline.claim_again(index_id, automation, before)
         unfinished = pipeline.unfinished(index_id, automation, runs, before)
         config = pipeline.config.automation(index_id, automation)
         sync_partitions(self._deployment.instance, index_id, existing)
@@ -328,6 +331,7 @@ class Automations:
         mine = {run.run_id for run in runs}
         delivered = dict.fromkeys(run.run_id for entry in entries for run in entry.prompt_runs if run.run_id in mine)
         files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]
+        reasons = {run.run_id: run.reason for entry in entries for run in entry.prompt_runs}
         return AutomationRun(
             index_id=index_id,
             automation=automation,
@@ -340,6 +344,7 @@ class Automations:
             dagster_run_ids=tuple(dict.fromkeys(entry.provenance.dagster_run_id or "" for entry in entries))
             if launched is None
             else tuple(launched),
+            mended=tuple(run_id for run_id in delivered if reasons[run_id] == "mended"),
         )
 
     def _state(self, index_id: str, automation: str, runs: Sequence[PromptRun]) -> AutomationState:

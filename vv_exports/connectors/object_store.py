@@ -8,6 +8,7 @@ import asyncio
 import io
 import logging
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -83,6 +84,12 @@ class SentOnce:
 
 class _ForeseenError(Exception):
     """The answer that the asker has foreseen: there is such an object, or there is none."""
+
+
+def _of_the_same_form(key: str) -> str:
+    """A key with the hashes and numbers of its last segment taken out: the same for all files of a kind in a folder."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{re.sub('[0-9a-f]{16,}|[0-9]+', '#', name)}"
 
 
 def part_size(size: int, *, most_parts: int) -> int:
@@ -234,7 +241,7 @@ class ObjectStoreConnector(ABC):
             data = local.read_bytes()
             self._run("write", key, partial(self.upload, name, data, only_new=False, sha256=sha256), size=size)
             return
-        self._to_sweep.add(key.rpartition("/")[0])
+        self._to_sweep.add(_of_the_same_form(key))
         limit = _LIMIT_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
         self._run("write", key, partial(self.upload_in_parts, name, local, size), seconds=limit, again=False)
 
@@ -308,11 +315,18 @@ class ObjectStoreConnector(ABC):
             self._run("delete", keys[0], partial(self.delete_all, names), seconds=float("inf"), again=False)
 
     def sweep(self) -> None:
-        """Abort uploads that began a day ago, where this process has uploaded in parts: none that lives is that old."""
+        """Abort uploads that began a day ago, where this process has uploaded in parts: none that lives is that old.
+
+        Only those whose names differ from what was uploaded in their numbers and hashes: others are somebody's.
+        """
         old = datetime.now(UTC) - _STALE_AFTER
         while self._to_sweep:
-            folder = self._to_sweep.pop()
-            self.discard([upload for upload in self.unfinished(folder) if upload.began_at < old])
+            form = self._to_sweep.pop()
+            self.discard(
+                upload
+                for upload in self.unfinished(form.rpartition("/")[0])
+                if upload.began_at < old and _of_the_same_form(upload.key) == form
+            )
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         """Uploads in parts below a folder that are neither completed nor aborted."""

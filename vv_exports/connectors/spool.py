@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from vv_exports.errors import RequestError, TransientError
 
+_LOCK = re.compile(r"[0-9a-f]{32}\.lock")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -66,7 +68,9 @@ def _lock(top: Path) -> Iterator[Path]:
 
 
 def _sweep(top: Path) -> None:
-    for lock in top.glob("*.lock"):
+    for lock in top.iterdir():
+        if not _LOCK.fullmatch(lock.name):
+            continue
         with suppress(FileNotFoundError, BlockingIOError, PermissionError), lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)

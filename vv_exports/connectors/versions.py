@@ -5,6 +5,7 @@ document says nothing of who may change it, or what it means.
 """
 
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,11 +14,12 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.connectors.base import Connector
-from vv_exports.errors import TransientError
+from vv_exports.errors import DeliveredDataError, TransientError
 
 _ATTEMPTS = 30
 _KEPT = 3  # a reader that has just listed the folder still finds what it saw
 _LONGEST_WAIT_SECONDS = 0.2
+_VERSION = re.compile(r"([0-9]{10,})\.json\.zst")
 _T = TypeVar("_T")
 
 
@@ -35,7 +37,8 @@ def unpacked(data: bytes, kind: type[_T]) -> _T:
 
 
 class VersionedDocument(Generic[_T]):
-    """``folder`` holds the versions and nothing else. ``empty`` makes the document that nobody has changed yet."""
+    """``folder`` holds the versions; what else lies there is left alone. ``empty`` makes the document that nobody has
+    changed yet."""
 
     def __init__(self, storage: Connector, folder: str, kind: type[_T], empty: Callable[[], _T]) -> None:
         self._storage = storage
@@ -76,13 +79,22 @@ class VersionedDocument(Generic[_T]):
                 return self._newest
             data = self._storage.read(self._key(versions[-1]))
             if data is not None:
-                self._newest = versions[-1], unpacked(data, self._kind)
+                self._newest = versions[-1], self._unpacked(versions[-1], data)
                 return self._newest
         raise TransientError(f"{self._storage.uri(self._folder)} kept changing while it was read; try again")
 
+    def _unpacked(self, version: int, data: bytes) -> _T:
+        try:
+            return unpacked(data, self._kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowException) as error:
+            raise DeliveredDataError(
+                f"{self._storage.uri(self._key(version))} is no version of this document: {error}. Remove it: the "
+                "version before it then holds, where there is one."
+            ) from error
+
     def _versions(self) -> list[int]:
-        names = (file.key.rpartition("/")[2] for file in self._storage.files(self._folder))
-        return sorted(int(name.removesuffix(".json.zst")) for name in names)
+        names = (file.key.removeprefix(f"{self._folder}/") for file in self._storage.files(self._folder))
+        return sorted(int(found[1]) for name in names if (found := _VERSION.fullmatch(name)))
 
     def _key(self, version: int) -> str:
         return f"{self._folder}/{version:010}.json.zst"

@@ -4,7 +4,8 @@ The order is the promise: claim the subpath, upload finished files under names t
 the log entry if there is none, and only then remove what it superseded. Killed anywhere, running it again completes it.
 
 Only the log decides what may be removed: an entry names what it supersedes and what dead deliveries left, and a path
-that was given up like this is never used again. So a deletion may come at any time, repeated and late.
+that was given up like this is never used again. So a deletion may come at any time, repeated and late. What a dead
+delivery left is known by its name, which carries the hash of its content; any other file is somebody's, and stays.
 """
 
 import hashlib
@@ -30,13 +31,15 @@ from vv_exports.delivery.log import (
     LogEntry,
     LogState,
     Provenance,
+    Reason,
     RowCounts,
     RunProvenance,
     read_entry,
     read_log,
     write_entry,
 )
-from vv_exports.delivery.ownership import Owner, claim
+from vv_exports.delivery.ownership import Owner, check_log, claim, is_owner
+from vv_exports.delivery.survey import Beside, no_log_folder, sort_out
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, SelectionError, VVExportsError
@@ -47,6 +50,7 @@ from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
 _TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _ATTEMPTS = 5
 _FILES_IN_A_PAGE = 1000
+_NAMED = 10
 _LOG = logging.getLogger(__name__)
 
 Progress = Callable[[str, int], None]
@@ -96,13 +100,15 @@ class DeliveredPromptRun:
 
 @dataclass(frozen=True)
 class Delivery:
-    """The outcome. ``committed`` is False where everything was there already and nothing was written."""
+    """The outcome. ``committed`` is False where everything was there already and nothing was written. ``removed`` are
+    the paths that were superseded, or left by deliveries that died."""
 
     delivery_id: str
     sequence: int
     committed: bool
     uri: str
     prompt_runs: tuple[DeliveredPromptRun, ...]
+    removed: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[DeliveredFile, ...]:
@@ -168,6 +174,17 @@ def deliver(
     raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
 
 
+def claim_again(connector: Connector, subpath: str, owner: Owner, state: LogState) -> None:
+    """Put the owner file of our own collection back where it is missing or names nobody. ``state`` is its log.
+
+    Raises DestinationError where the subpath is somebody else's, DeliveredDataError where the log is partly so.
+    """
+    check_log(connector, subpath, state, owner)
+    if not is_owner(connector, subpath, owner):
+        with only_writer(connector, subpath):
+            claim(connector, subpath, owner)
+
+
 class _Attempt:
     """One reading of the log and what follows from it."""
 
@@ -186,13 +203,15 @@ class _Attempt:
         self.clock = clock
         self.progress = progress
         self.state = state
+        check_log(request.connector, request.subpath, state, request.owner)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
         self.there = self._by_run(self._listed() if there is None else there)
+        self.beside = {run_id: self._sorted_out(files) for run_id, files in self.there.items()}
         self.pending = [
             snapshot
             for snapshot in request.snapshots
             if not is_delivered(self.state, snapshot, request.format.name)
-            or self._abandoned(snapshot.run_id)
+            or self.beside[snapshot.run_id].strays
             or self._missing(snapshot.run_id)
         ]
 
@@ -230,7 +249,9 @@ class _Attempt:
         state = read_log(self.request.connector, self.request.subpath)
         outdated = {snapshot.run_id for snapshot in self.pending if self._newer(state, snapshot)}
         committed = {file.path for file in state.files}
-        self._delete([f.path for f in files if f.prompt_run_id in outdated and f.path not in committed])
+        ours = [file.path for file in files if file.prompt_run_id in outdated and file.path not in committed]
+        self._delete(ours)
+        _LOG.info("%s: took back %s, whose content is out of date", self.request.uri, _listed(ours))
 
     def _upload(self) -> list[DeliveredFile]:
         parts = [
@@ -274,10 +295,12 @@ class _Attempt:
         return file
 
     def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str) -> str:
-        """Where a file goes. Content that returns gets the next free number: its old path may still be deleted."""
+        """Where a file goes. Content that returns gets the next free number: its old path may still be deleted. So does
+        what would write over a file that is not ours."""
         folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
         paths = (f"{folder}/{part_name(n, sha256, self.request.format.suffix)}" for n in itertools.count(number))
-        return next(path for path in paths if path not in self.state.given_up)
+        foreign = self.beside[snapshot.run_id].foreign
+        return next(path for path in paths if path not in self.state.given_up and path not in foreign)
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
         """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
@@ -321,26 +344,34 @@ class _Attempt:
             state.apply(written)
         elif written is not None:
             state = read_log(request.connector, request.subpath, state)
-        self._tidy(state)
+        removed = self._tidy(state)
         fresh = {snapshot.run_id for snapshot in self.pending}
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
         newest = max(held, key=lambda run: run.entry.sequence).entry
         runs = tuple(
             DeliveredPromptRun(run.run.run_id, run.run.data_version, run.files, run.run.run_id in fresh) for run in held
         )
-        return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs)
+        return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed)
 
-    def _tidy(self, state: LogState) -> None:
-        """Remove what the log has given up. Anyone may repeat it, so a delivery that is committed does not fail for it:
+    def _tidy(self, state: LogState) -> tuple[str, ...]:
+        """Remove what the log has given up, and say what. Anyone may repeat it, so a delivery that is committed does not fail for it:
         credentials may deliver and not delete, and the store may be away by now."""
         there = {path for paths in self.there.values() for path in paths}
+        over = tuple(sorted(there & state.given_up))
         try:
-            self._delete(sorted(there & state.given_up))
+            self._delete(over)
+            left = [path for path in over if any(path in beside.strays for beside in self.beside.values())]
+            if left:
+                _LOG.warning("%s: removed %s, left by a delivery that died", self.request.uri, _listed(left))
+            if superseded := sorted(set(over).difference(left)):
+                _LOG.info("%s: removed %s, superseded", self.request.uri, _listed(superseded))
             self.request.connector.sweep()
         except VVExportsError as error:
             _LOG.warning(
                 "what was superseded stays until the next delivery or `vv-exports vacuum` removes it: %s", error
             )
+            return ()
+        return over
 
     def _delete(self, paths: Sequence[str]) -> None:
         if paths:
@@ -367,10 +398,15 @@ class _Attempt:
         found: dict[str, dict[str, int]] = {run_id: {} for run_id in folders.values()}
         for file in files:
             path = file.key.removeprefix(f"{self.request.subpath}/")
+            if path == LOG_FOLDER:
+                raise no_log_folder(self.request.connector, self.request.subpath)
             run_id = folders.get(path.rpartition("/")[0])
             if run_id is not None and path not in self.request.damaged:
                 found[run_id][path] = file.size
         return found
+
+    def _sorted_out(self, there: dict[str, int]) -> Beside:
+        return sort_out(self.request.connector, self.request.subpath, self.state, there)
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
@@ -381,10 +417,18 @@ class _Attempt:
         there = self.there[run_id]
         return {file.path for file in self._committed(run_id) if there.get(file.path) != file.bytes}
 
-    def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile] = ()) -> list[str]:
+    def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile]) -> list[str]:
         """What was there of a run that the log knows nothing of: deliveries died, or are about to conflict."""
-        known = {file.path for file in (*self._committed(run_id), *ours)}
-        return sorted(self.there[run_id].keys() - known - self.state.given_up)
+        return sorted(self.beside[run_id].strays.keys() - {file.path for file in ours})
+
+    def _reason(self, snapshot: Snapshot) -> Reason:
+        """Why a run is delivered."""
+        held = self.state.runs.get(snapshot.run_id)
+        if held is None:
+            return "new"
+        if (held.run.data_version, held.run.status) != (snapshot.data_version, snapshot.status):
+            return "changed"
+        return "mended" if is_delivered(self.state, snapshot, self.request.format.name) else "reformatted"
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request = self.request
@@ -428,6 +472,7 @@ class _Attempt:
             ),
             supersedes=None if before is None else before.entry.sequence,
             abandoned=self._abandoned(snapshot.run_id, files),
+            reason=self._reason(snapshot),
         )
 
 
@@ -458,6 +503,12 @@ def _run_provenance(snapshot: Snapshot) -> RunProvenance:
 
 def _hash(value: object) -> str:
     return hashlib.sha256(encode_sorted(value)).hexdigest()
+
+
+def _listed(paths: Sequence[str]) -> str:
+    """Paths for a line of a log: the first few of many."""
+    more = f" and {len(paths) - _NAMED} more files" if len(paths) > _NAMED else ""
+    return f"{', '.join(paths[:_NAMED])}{more}"
 
 
 def _silent(what: str, rows: int) -> None:

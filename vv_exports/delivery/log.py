@@ -4,6 +4,7 @@ Writing an entry is the commit. The state of a destination is the replay of its 
 last entry wins. The JSON Schema of an entry ships beside this module as ``log_entry.schema.json``.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,11 +12,18 @@ from typing import Any, Literal
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, log_sequence
+from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, OutcomeUnknownError
+from vv_exports.formats.catalog import FORMATS
 
 FORMAT_VERSION = 1
+_SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
 _READ_AT_ONCE = 8
+
+
+Reason = Literal["new", "changed", "reformatted", "mended"]
+"""Of a run: not held before; other rows or another status than before; the same in another format or layout; the same,
+since files were missing, damaged or left over."""
 
 
 class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +57,8 @@ class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
     """One prompt run of an entry. ``supersedes`` is the sequence of the entry that held it before; ``abandoned`` are
-    paths that deliveries which died had uploaded for it, and that go together with the superseded ones."""
+    paths that deliveries which died had uploaded for it, and that go together with the superseded ones. ``reason`` says
+    why it was delivered; where it is ``mended``, no row changed. Entries of earlier versions have none."""
 
     run_id: str
     prompt_id: str
@@ -59,6 +68,7 @@ class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
     counts: RowCounts
     supersedes: int | None
     abandoned: list[str] = []
+    reason: Reason | None = None
 
 
 class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +128,8 @@ class CommittedRun:
 @dataclass
 class LogState:
     """The replay of a log. ``given_up`` are the paths that were committed or uploaded once and never will be again:
-    whoever still deletes one of them, however late, harms nobody."""
+    whoever still deletes one of them, however late, harms nobody. Paths that no delivery makes are not among them,
+    though earlier versions took any file beside a run's own for one that a delivery had left."""
 
     next_sequence: int = 0
     runs: dict[str, CommittedRun] = field(default_factory=dict)
@@ -142,12 +153,36 @@ class LogState:
         for run in entry.prompt_runs:
             files = tuple(by_run.get(run.run_id, ()))
             before = self.runs.get(run.run_id)
-            self.given_up.update(run.abandoned, (file.path for file in before.files) if before else ())
+            self.given_up.update(filter(named_hash, run.abandoned))
+            if before is not None:
+                self.given_up.update(file.path for file in before.files)
             self.given_up.difference_update(file.path for file in files)
             self.runs[run.run_id] = CommittedRun(entry, run, files)
-        self.given_up.update(entry.abandoned)
+        self.given_up.update(filter(named_hash, entry.abandoned))
         self.entries.append(entry)
         self.next_sequence = entry.sequence + 1
+
+
+def named_hash(path: str) -> str | None:
+    """The hash that a path of the form of a data file carries (16 hex characters); None for any other path."""
+    return hash_in_name(path, _SUFFIXES)
+
+
+@dataclass(frozen=True)
+class LogFault:
+    """An entry that is missing, or that cannot be used. ``newer`` where a later version of the package wrote it."""
+
+    sequence: int
+    problem: str
+    newer: bool = False
+
+
+class UnusableEntryError(DeliveredDataError):
+    """One entry of a log cannot be used."""
+
+    def __init__(self, sequence: int, problem: str, *, newer: bool = False) -> None:
+        super().__init__(problem)
+        self.fault = LogFault(sequence, problem, newer)
 
 
 def read_log(connector: Connector, subpath: str, state: LogState | None = None) -> LogState:
@@ -155,25 +190,63 @@ def read_log(connector: Connector, subpath: str, state: LogState | None = None) 
 
     Raises DeliveredDataError where an entry is missing, is not one of ours or was written by a newer layout.
     """
-    state = LogState() if state is None else state
-    behind = [number for number in _sequences(connector, subpath) if number >= state.next_sequence]
-    for expected, number in enumerate(behind, state.next_sequence):
-        if number != expected:
-            # An entry that took the free number would be overruled by the older ones behind it.
-            raise _missing(connector, subpath, expected, behind[-1])
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        for number, entry in zip(behind, pool.map(lambda n: read_entry(connector, subpath, n), behind), strict=True):
-            if entry is None:
-                raise _missing(connector, subpath, number, behind[-1])
-            state.apply(entry)
+    state, faults = scan_log(connector, subpath, state)
+    if faults:
+        raise broken_log(connector, subpath, state, faults)
     return state
 
 
-def _missing(connector: Connector, subpath: str, number: int, last: int) -> DeliveredDataError:
-    return DeliveredDataError(
-        f"{connector.uri(f'{subpath}/{log_entry_name(number)}')} is missing, while entry {last} is there: somebody "
-        "deleted it. Restore it, or move the whole folder away and deliver again."
+def scan_log(connector: Connector, subpath: str, state: LogState | None = None) -> tuple[LogState, list[LogFault]]:
+    """The same as far as it can be read: the replay of the entries that can be used, and what is wrong with others."""
+    state = LogState() if state is None else state
+    behind = [number for number in _sequences(connector, subpath) if number >= state.next_sequence]
+    faults: list[LogFault] = []
+    expected = state.next_sequence
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        for number, found in zip(behind, pool.map(lambda n: _entry_or_fault(connector, subpath, n), behind), strict=True):
+            if number != expected:
+                # An entry that took the free number would be overruled by the older ones behind it.
+                faults.append(LogFault(expected, f"{_missing(connector, subpath, expected)}, while entry {number} is there"))
+            expected = number + 1
+            if isinstance(found, LogFault):
+                faults.append(found)
+            else:
+                state.apply(found)
+    return state, faults
+
+
+def broken_log(
+    connector: Connector, subpath: str, state: LogState, faults: Sequence[LogFault]
+) -> DeliveredDataError:
+    """What is wrong with a log, what is known all the same, and the way out. ``state`` is of the entries that can be
+    used."""
+    first = faults[0]
+    more = f" ({len(faults) - 1} more of its entries are missing or unusable.)" if len(faults) > 1 else ""
+    known = (
+        f"The entries that can be read, {len(state.entries)}, hold {len(state.runs)} prompt runs in "
+        f"{len(state.files)} files."
     )
+    if first.newer:
+        return DeliveredDataError(f"{first.problem}. Upgrade vv_exports.{more} {known}")
+    return DeliveredDataError(
+        f"{first.problem}.{more} {known} Nothing is delivered there until this is mended. Restore the entry from a "
+        f"backup. Or, while nothing delivers there, move every entry from {log_entry_name(first.sequence)} on out of "
+        f"{connector.uri(subpath)}, and {_again(state)}: what they held is delivered again, files that are as they "
+        "should be are kept, and prompt runs that the source has no more are lost to the log."
+    )
+
+
+def _again(state: LogState) -> str:
+    export = state.entries[-1].export if state.entries else None
+    if export is None:
+        return "deliver there again (`vv-exports automations run`; of an export on demand, make a new one)"
+    if export.automation is not None:
+        return f"run `vv-exports automations run {export.index_id} {export.automation}`"
+    return "make a new export in place of this one"
+
+
+def _missing(connector: Connector, subpath: str, number: int) -> str:
+    return f"{connector.uri(f'{subpath}/{log_entry_name(number)}')} is missing"
 
 
 def _sequences(connector: Connector, subpath: str) -> list[int]:
@@ -181,25 +254,37 @@ def _sequences(connector: Connector, subpath: str) -> list[int]:
     return sorted(number for name in names if (number := log_sequence(name)) is not None)
 
 
+def _entry_or_fault(connector: Connector, subpath: str, sequence: int) -> LogEntry | LogFault:
+    try:
+        entry = read_entry(connector, subpath, sequence)
+    except UnusableEntryError as error:
+        return error.fault
+    return entry or LogFault(sequence, f"{_missing(connector, subpath, sequence)}, and was there a moment ago")
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """What entries of all versions have."""
+
+    format_version: int
+
+
 def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | None:
-    """One entry, or None where the log ends before it."""
+    """One entry, or None where the log ends before it. Raises UnusableEntryError."""
     key = f"{subpath}/{log_entry_name(sequence)}"
     data = connector.read(key)
     if data is None:
         return None
     try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            problem = f"{connector.uri(key)} has format_version {version}; this version reads up to {FORMAT_VERSION}"
+            raise UnusableEntryError(sequence, problem, newer=True)
         entry = msgspec.json.decode(data, type=LogEntry)
-    except msgspec.MsgspecError as error:
-        raise DeliveredDataError(f"{connector.uri(key)} is not a delivery log entry: {error}") from error
-    if entry.format_version > FORMAT_VERSION:
-        raise DeliveredDataError(
-            f"{connector.uri(key)} has format_version {entry.format_version}; this version reads up to "
-            f"{FORMAT_VERSION}. Upgrade vv_exports."
-        )
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnusableEntryError(sequence, f"{connector.uri(key)} is not a delivery log entry: {error}") from error
     if entry.sequence != sequence:
-        raise DeliveredDataError(
-            f"{connector.uri(key)} says that it is entry {entry.sequence}: somebody copied or renamed it. Remove it."
-        )
+        problem = f"{connector.uri(key)} says that it is entry {entry.sequence}: somebody copied or renamed it"
+        raise UnusableEntryError(sequence, problem)
     return entry
 
 

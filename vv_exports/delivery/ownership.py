@@ -1,12 +1,23 @@
-"""Who may write to a subpath. Claimed once, by whoever delivers there first, in ``_vv/owner.json``."""
+"""Who may write to a subpath. Claimed once, by whoever delivers there first, in ``_vv/owner.json``.
 
+Where that file is lost or names nobody, the delivery log says whose the subpath is: its owner claims it again, and
+nobody else can.
+"""
+
+import logging
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from vv_exports.connectors.base import Connector, StoredFile
-from vv_exports.domain.destinations import OWNER
+from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.log import ExportReference, LogFault, LogState, broken_log, read_log
+from vv_exports.domain.destinations import OWNER, PIPELINES_OWN, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,17 +35,74 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def owner_of(connector: Connector, subpath: str) -> Owner | None:
-    """Who owns exactly this subpath, or None."""
+    """Who owns exactly this subpath by its owner file, or None. Raises DeliveredDataError where that names nobody."""
     data = connector.read(_owner_key(subpath))
     if data is None:
         return None
     try:
         return msgspec.json.decode(data, type=Owner)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DeliveredDataError(
             f"{connector.uri(_owner_key(subpath))} does not name an owner: {error}. Restore it, or delete it if "
             "nobody else delivers there."
         ) from error
+
+
+def is_owner(connector: Connector, subpath: str, owner: Owner) -> bool:
+    """Whether the owner file names this owner. One that names nobody does not."""
+    try:
+        return owner_of(connector, subpath) == owner
+    except DeliveredDataError:
+        return False
+
+
+def owner_by_log(state: LogState) -> Owner | None:
+    """Whose a destination is by the last entry of its log; None where nothing was ever committed."""
+    return _owner_in(state.entries[-1].export) if state.entries else None
+
+
+def owner_by_either(connector: Connector, subpath: str) -> Owner | None:
+    """Who owns exactly this subpath: by its owner file, or by its log where that is missing or names nobody."""
+    try:
+        owner = owner_of(connector, subpath)
+    except DeliveredDataError:
+        if (owner := owner_by_log(read_log(connector, subpath))) is None:
+            raise
+        return owner
+    return owner or owner_by_log(read_log(connector, subpath))
+
+
+def check_log(connector: Connector, subpath: str, state: LogState, owner: Owner) -> None:
+    """Raise DeliveredDataError where an entry of the owner's log was copied in from another index or export.
+
+    One of another automation of the same index may be from before the automation was renamed.
+    """
+    strangers = [entry for entry in state.entries if not _may_be_of(entry.export, owner)]
+    if strangers:
+        ours = LogState()
+        for entry in state.entries:
+            if entry not in strangers:
+                ours.apply(entry)
+        faults = [
+            LogFault(
+                entry.sequence,
+                f"{connector.uri(f'{subpath}/{log_entry_name(entry.sequence)}')} is an entry of "
+                f"{_owner_in(entry.export)}, and the folder belongs to {owner}: somebody copied it there",
+            )
+            for entry in strangers
+        ]
+        raise broken_log(connector, subpath, ours, faults)
+
+
+def _may_be_of(export: ExportReference, owner: Owner) -> bool:
+    wrote = _owner_in(export)
+    return (wrote.type, wrote.index_id, wrote.export_id) == (owner.type, owner.index_id, owner.export_id)
+
+
+def _owner_in(export: ExportReference) -> Owner:
+    if export.type == "automation":
+        return Owner(type="automation", index_id=export.index_id, automation=export.automation)
+    return Owner(type="export", index_id=export.index_id, export_id=export.id)
 
 
 def _owner_key(subpath: str) -> str:
@@ -54,21 +122,27 @@ def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = 
     """Make the subpath ours, or raise DestinationError before anything is written. Repeatable.
 
     Nobody may own it, a folder above it or one below it: readers of either would count rows twice. ``expected`` says
-    that it is ours as far as is known, which saves looking around. Returns the files that are there where it became
-    ours now; None where it was ours.
+    that it is ours as far as is known, which saves looking around. Where the owner file is missing or names nobody, and
+    the log is ours, it is written anew. Returns the files that are there where it became ours now; None where it was
+    ours.
     """
-    if expected and owner_of(connector, subpath) == owner:
+    if expected and is_owner(connector, subpath, owner):
         return None  # it was looked at above and below when it was claimed
-    if _looked_around(connector, subpath, owner, connector.files(subpath)):
-        return None
-    document = msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
-    if connector.create(f"{subpath}/{OWNER}", document):
+    there = connector.files(subpath)
+    _look_around(connector, subpath, owner, there)
+    if any(file.key == f"{subpath}/{OWNER}" for file in there):
+        if is_owner(connector, subpath, owner):
+            return None
+        _write_anew(connector, subpath, owner)
+        return there
+    if connector.create(f"{subpath}/{OWNER}", _document(owner)):
         try:
             # Someone may have claimed a folder above or below meanwhile: of two, the later one sees the earlier.
             there = connector.files(subpath)
-            _looked_around(connector, subpath, owner, [file for file in there if file.key != f"{subpath}/{OWNER}"])
+            _look_around(connector, subpath, owner, [file for file in there if file.key != f"{subpath}/{OWNER}"])
         except DestinationError:
-            connector.delete([f"{subpath}/{OWNER}"])
+            if is_owner(connector, subpath, owner):
+                connector.delete([f"{subpath}/{OWNER}"])
             raise
         return there
     other = owner_of(connector, subpath)
@@ -79,22 +153,51 @@ def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = 
     return None
 
 
-def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list[StoredFile]) -> bool:
-    """Whether the subpath is ours. Raises DestinationError where someone else owns it, a folder above or one below."""
+def _look_around(connector: Connector, subpath: str, owner: Owner, there: list[StoredFile]) -> None:
+    """Raise DestinationError where someone else owns the subpath, a folder above or one below."""
     check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
-    ours = False
+    for folder in owned_folders(there):
+        other = owner_by_either(connector, folder)
+        if other is not None and (other != owner or folder != subpath):
+            by_log = not any(file.key == f"{folder}/{OWNER}" for file in there)
+            raise _taken(connector, subpath, folder, other, wanted_by=owner if by_log and folder == subpath else None)
+
+
+def owned_folders(there: Iterable[StoredFile]) -> list[str]:
+    """The folders that, by their owner file or their log, somebody delivered to."""
+    found = set()
     for file in there:
-        folder, marker, _ = file.key.rpartition(f"/{OWNER}")
-        if marker and (other := owner_of(connector, folder)) is not None:
-            if other != owner or folder != subpath:
-                raise _taken(connector, subpath, folder, other)
-            ours = True
-    return ours
+        folder, marker, rest = file.key.rpartition(f"/{PIPELINES_OWN}/")
+        if marker and (f"{PIPELINES_OWN}/{rest}" == OWNER or log_sequence(f"{PIPELINES_OWN}/{rest}") is not None):
+            found.add(folder)
+    return sorted(found)
 
 
-def _taken(connector: Connector, subpath: str, folder: str, other: Owner) -> DestinationError:
+def _write_anew(connector: Connector, subpath: str, owner: Owner) -> None:
+    """Replace an owner file that names nobody, where the log has said that the subpath is ours."""
+    _LOG.warning("%s named nobody, and the log names us: it is written anew", connector.uri(_owner_key(subpath)))
+    with spool_folder() as spool:
+        path = spool / "owner.json"
+        path.write_bytes(_document(owner))
+        connector.put(path, _owner_key(subpath))
+
+
+def _document(owner: Owner) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
+
+
+def _taken(
+    connector: Connector, subpath: str, folder: str, other: Owner, *, wanted_by: Owner | None = None
+) -> DestinationError:
+    """``wanted_by`` is set where only the log of the subpath names the other one."""
     where = "belongs" if folder == subpath else f"overlaps {connector.uri(folder)}, which belongs"
+    renamed = (
+        f" Its owner file is missing, and its log says so: if it is to belong to {wanted_by} from now on, write "
+        f"{msgspec.json.encode(wanted_by).decode()} into {connector.uri(_owner_key(subpath))}."
+        if wanted_by is not None
+        else ""
+    )
     return DestinationError(
         f"destination {subpath!r} of connector {connector.connector_id!r} {where} to {other}; its readers would count "
-        "rows twice. Choose another destination_subpath."
+        f"rows twice. Choose another destination_subpath.{renamed}"
     )

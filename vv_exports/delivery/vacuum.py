@@ -1,4 +1,5 @@
-"""Removing what a destination holds beside what its log says: superseded files, and what deliveries that died left.
+"""Removing what the pipeline left at a destination beside what its log says: superseded files, and what deliveries that
+died uploaded. Whatever is not provably the pipeline's stays.
 
 A file that no delivery committed may be one that a delivery is about to commit. So the log is told first: an entry
 gives the file up, and whoever commits after that sees it, and fails. Only then it is deleted.
@@ -19,11 +20,13 @@ from vv_exports.delivery.log import (
     LogEntry,
     LogState,
     Provenance,
+    named_hash,
     read_log,
     write_entry,
 )
-from vv_exports.delivery.ownership import Owner, owner_of
-from vv_exports.domain.destinations import LOG_FOLDER, OWNER, is_data_file, log_sequence
+from vv_exports.delivery.ownership import Owner, check_log, claim, owned_folders, owner_by_either
+from vv_exports.delivery.survey import Beside, no_log_folder, survey
+from vv_exports.domain.destinations import LOG_FOLDER, log_sequence
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.errors import DestinationError, ForbiddenError, TransientError
 from vv_exports.snapshots.tables import LAYOUT_VERSION
@@ -47,14 +50,6 @@ class Vacuum:
     dry_run: bool
 
 
-@dataclass(frozen=True)
-class _Found:
-    superseded: dict[str, int]
-    strays: dict[str, int]
-    left_alone: tuple[str, ...]
-    uploads: tuple[UnfinishedUpload, ...]
-
-
 def vacuum(
     connector: Connector,
     subpath: str,
@@ -69,47 +64,40 @@ def vacuum(
     log, every file would be a stray one: that is refused, unless ``without_log`` says that it is meant. Raises
     DestinationError then, and where the subpath is not claimed; TransientError where deliveries kept coming first.
     """
-    owner = owner_of(connector, subpath)
+    owner = owner_by_either(connector, subpath)
     if owner is None:
         raise _unclaimed(connector, subpath)
     with only_writer(connector, subpath):
+        if not dry_run:
+            claim(connector, subpath, owner, expected=True)  # its owner file may be lost
         for _ in range(_ATTEMPTS):
             state = read_log(connector, subpath)
-            found = _look(connector, subpath, state)
-            if found.strays and not state.entries and not without_log:
-                raise _without_log(connector, subpath, len(found.strays))
-            if dry_run or _give_up(connector, subpath, state, owner, found, clock):
+            check_log(connector, subpath, state, owner)
+            found = survey(connector, subpath, state)
+            if LOG_FOLDER in found.there:
+                raise no_log_folder(connector, subpath)
+            beside = found.beside
+            if beside.strays and not state.entries and not without_log:
+                raise _without_log(connector, subpath, len(beside.strays))
+            if dry_run or _give_up(connector, subpath, state, owner, beside, clock):
                 break
         else:
             raise TransientError(f"{connector.uri(subpath)}: {_ATTEMPTS} deliveries came first; try again")
-        gone = {**found.superseded, **found.strays}
+        uploads = [one for one in _unfinished(connector, subpath) if _is_ours(one, f"{subpath}/")]
+        gone = {**beside.superseded, **beside.strays}
         if not dry_run:
             connector.delete([f"{subpath}/{path}" for path in sorted(gone)])
-            connector.discard(found.uploads)
+            connector.discard(uploads)
             connector.sweep()
     return Vacuum(
         subpath=subpath,
         uri=connector.uri(subpath),
-        superseded=tuple(sorted(found.superseded)),
-        strays=tuple(sorted(found.strays)),
-        uploads=tuple(sorted(one.key.removeprefix(f"{subpath}/") for one in found.uploads)),
-        left_alone=found.left_alone,
+        superseded=tuple(sorted(beside.superseded)),
+        strays=tuple(sorted(beside.strays)),
+        uploads=tuple(sorted(one.key.removeprefix(f"{subpath}/") for one in uploads)),
+        left_alone=tuple(sorted(beside.foreign)),
         bytes=sum(gone.values()),
         dry_run=dry_run,
-    )
-
-
-def _look(connector: Connector, subpath: str, state: LogState) -> _Found:
-    top = f"{subpath}/"
-    there = {file.key.removeprefix(top): file.size for file in connector.files(subpath)}
-    committed = {file.path for file in state.files}
-    data = {path: size for path, size in there.items() if is_data_file(path) and path not in committed}
-    ours = committed.union(data, (path for path in there if path == OWNER or log_sequence(path) is not None))
-    return _Found(
-        superseded={path: size for path, size in data.items() if path in state.given_up},
-        strays={path: size for path, size in data.items() if path not in state.given_up},
-        left_alone=tuple(sorted(there.keys() - ours)),
-        uploads=tuple(one for one in _unfinished(connector, subpath) if _is_ours(one, top)),
     )
 
 
@@ -123,24 +111,24 @@ def _unfinished(connector: Connector, subpath: str) -> list[UnfinishedUpload]:
 
 def _is_ours(upload: UnfinishedUpload, top: str) -> bool:
     path = upload.key.removeprefix(top)
-    return is_data_file(path) or path.startswith(f"{LOG_FOLDER}/")
+    return named_hash(path) is not None or log_sequence(path) is not None
 
 
 def _give_up(  # noqa: PLR0917
-    connector: Connector, subpath: str, state: LogState, owner: Owner, found: _Found, clock: Callable[[], datetime]
+    connector: Connector, subpath: str, state: LogState, owner: Owner, beside: Beside, clock: Callable[[], datetime]
 ) -> bool:
     """Tell the log which files are given up. False where it has moved on meanwhile."""
-    if not found.strays:
+    if not beside.strays:
         return True
     last = state.entries[-1] if state.entries else None
-    abandoned = sorted(found.strays)
+    abandoned = sorted(beside.strays)
     named = hashlib.sha256(encode_sorted(["vacuum", connector.uri(subpath), state.next_sequence, abandoned]))
     entry = LogEntry(
         format_version=FORMAT_VERSION,
         delivery_id=named.hexdigest()[:32],
         sequence=state.next_sequence,
         committed_at=clock().isoformat().replace("+00:00", "Z"),
-        export=_reference(owner) if last is None else last.export,
+        export=_reference(owner) if last is None or owner.type == "automation" else last.export,
         files=[],
         prompt_runs=[],
         provenance=Provenance(
@@ -159,7 +147,7 @@ def _give_up(  # noqa: PLR0917
 
 
 def _reference(owner: Owner) -> ExportReference:
-    """The export of an owner that has committed nothing yet."""
+    """An owner's export: of an automation, or of an export on demand that has committed nothing yet."""
     if owner.type == "automation":
         name = f"{owner.index_id}/{owner.automation}"
         return ExportReference(id=name, type="automation", index_id=owner.index_id, automation=owner.automation)
@@ -175,8 +163,7 @@ def _without_log(connector: Connector, subpath: str, count: int) -> DestinationE
 
 
 def _unclaimed(connector: Connector, subpath: str) -> DestinationError:
-    marker = f"/{OWNER}"
-    below = [file.key.removesuffix(marker) for file in connector.files(subpath) if file.key.endswith(marker)]
+    below = owned_folders(connector.files(subpath))
     hint = f" Below it are: {', '.join(below[:5])}{' …' if len(below) > 5 else ''}." if below else ""  # noqa: PLR2004
     return DestinationError(
         f"{connector.uri(subpath)} belongs to no automation and no export, so nothing in it may be removed.{hint}"

@@ -1,19 +1,21 @@
-"""Re-reading what a destination's log says is there."""
+"""Re-reading what a destination's log says is there, and naming what readers take beside it."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vv_exports.connectors.base import Connector
-from vv_exports.delivery.log import DeliveredFile, read_log
-from vv_exports.delivery.ownership import owner_of
-from vv_exports.domain.destinations import OWNER, PIPELINES_OWN, is_data_file, log_sequence
+from vv_exports.delivery.log import DeliveredFile, LogState
+from vv_exports.delivery.ownership import Owner, check_log, owned_folders, owner_by_log, owner_of
+from vv_exports.delivery.survey import Beside, sha256_of, survey
+from vv_exports.domain.destinations import OWNER, is_in_table
 from vv_exports.errors import DeliveredDataError, NotFoundError
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome for one destination. ``problems`` is empty where every committed file is as it was delivered."""
+    """The outcome for one destination. ``problems`` is empty where every committed file is as it was delivered and a
+    plain glob takes no other; ``advice`` says what to do about them. ``foreign`` are the paths of all files that are
+    not the pipeline's, those that a plain glob takes included."""
 
     subpath: str
     uri: str
@@ -21,45 +23,58 @@ class Verification:
     files: int
     bytes: int
     problems: tuple[str, ...]
+    advice: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
 def verify(connector: Connector, subpath: str) -> Verification:
-    """Read every committed file of a destination and compare its size and hash with the log.
+    """Read every committed file of a destination, compare its size and hash with the log, and look for others.
 
-    A log that is damaged or gone is a problem of the destination too. Raises NotFoundError where nobody ever delivered.
+    A log or an owner file that is damaged or gone is a problem of the destination too; what is known from the rest of
+    the log is verified all the same. Raises NotFoundError where nobody ever delivered.
     """
-    try:
-        state = read_log(connector, subpath)
-        if not state.entries:
-            return _verify_without_log(connector, subpath)
-    except DeliveredDataError as error:
-        return Verification(subpath, connector.uri(subpath), 0, 0, 0, (str(error),))
-    problems = damaged_files(connector, subpath, state.files)
-    if problems:
-        # A delivery that committed meanwhile has removed what it superseded.
-        state = read_log(connector, subpath, state)
-    return Verification(
-        subpath,
-        connector.uri(subpath),
-        len(state.runs),
-        len(state.files),
-        sum(file.bytes for file in state.files),
-        tuple(problems[file] for file in state.files if file in problems),
-    )
-
-
-def _verify_without_log(connector: Connector, subpath: str) -> Verification:
-    uri, owner = connector.uri(subpath), owner_of(connector, subpath)
-    if owner is None:
+    found = survey(connector, subpath)
+    differing = damaged_files(connector, subpath, found.state.files)
+    if differing or _in_tables(found.beside):
+        # A delivery that committed meanwhile has removed what it superseded, and what looked like left over is its own.
+        found = survey(connector, subpath)
+    state, uri = found.state, connector.uri(subpath)
+    owner, owner_problem = _owner(connector, subpath, state)
+    log_problem = found.log_problem or _copied_in(connector, subpath, state, owner)
+    if not (state.entries or owner or log_problem or owner_problem):
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
-    keys = (file.key.removeprefix(f"{subpath}/") for file in connector.files(subpath))
-    count = sum(is_data_file(key) for key in keys)
-    problem = (
-        f"{uri} belongs to {owner} and holds {count} data files, and no delivery log says what they are: a first "
-        "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it should be "
-        "is kept, and the rest removed."
+    damage = [differing[file] for file in state.files if file in differing]
+    if not state.entries and log_problem is None and (strays := len(found.beside.strays)):
+        left = [
+            f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
+            "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it "
+            "should be is kept, and the rest removed."
+        ]
+    else:
+        left = _left(connector, subpath, found.beside)
+    foreign = [
+        f"{connector.uri(f'{subpath}/{path}')} is not the pipeline's, and a glob of the table's folder takes it"
+        for path in sorted(filter(is_in_table, found.beside.foreign))
+    ]
+    advice = []
+    if log_problem is None:
+        advice = _advice(connector, subpath, owner or owner_by_log(state), damaged=bool(damage), left=bool(left))
+    if foreign:
+        advice.append(
+            "Move what is not the pipeline's out of the folders of the tables: readers of a glob such as `segments/**` "
+            "count it, or stop at it."
+        )
+    problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
+    return Verification(
+        subpath=subpath,
+        uri=uri,
+        prompt_runs=len(state.runs),
+        files=len(state.files),
+        bytes=sum(file.bytes for file in state.files),
+        problems=(*problems, *damage, *left, *foreign),
+        advice=tuple(advice),
+        foreign=tuple(sorted(found.beside.foreign)),
     )
-    return Verification(subpath, uri, 0, 0, 0, (problem,) if count else ())
 
 
 def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
@@ -69,21 +84,76 @@ def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredF
 
 def destinations(connector: Connector, below: str = "") -> list[str]:
     """The subpaths of a connector that somebody owns or delivered to, at and below a folder."""
-    found = set()
-    for file in connector.files(below):
-        folder, marker, rest = file.key.rpartition(f"/{PIPELINES_OWN}/")
-        if marker and (f"{PIPELINES_OWN}/{rest}" == OWNER or log_sequence(f"{PIPELINES_OWN}/{rest}") is not None):
-            found.add(folder)
-    return sorted(found)
+    return owned_folders(connector.files(below))
+
+
+def _in_tables(beside: Beside) -> list[str]:
+    """What a plain glob takes."""
+    return [path for path in (*beside.superseded, *beside.strays, *beside.foreign) if is_in_table(path)]
+
+
+def _owner(connector: Connector, subpath: str, state: LogState) -> tuple[Owner | None, str | None]:
+    """The owner, and what is wrong with the owner file."""
+    by_log = owner_by_log(state)
+    back = f"Its log says {by_log}: {_putting_back(connector, subpath, by_log)}." if by_log is not None else ""
+    try:
+        owner = owner_of(connector, subpath)
+    except DeliveredDataError as error:
+        return by_log, f"{error} {back}".strip()
+    if owner is None and by_log is not None:
+        return by_log, (
+            f"{connector.uri(f'{subpath}/{OWNER}')} is missing, which says whose the folder is and keeps others away. "
+            f"{back}"
+        )
+    return owner, None
+
+
+def _putting_back(connector: Connector, subpath: str, owner: Owner) -> str:
+    vacuum = f"`vv-exports vacuum {connector.connector_id} --subpath {subpath}`"
+    if owner.type == "automation":
+        return f"`vv-exports automations run {owner.index_id} {owner.automation}`, or {vacuum}, writes the file anew"
+    return f"{vacuum} writes the file anew"
+
+
+def _copied_in(connector: Connector, subpath: str, state: LogState, owner: Owner | None) -> str | None:
+    try:
+        if owner is not None:
+            check_log(connector, subpath, state, owner)
+    except DeliveredDataError as error:
+        return str(error)
+    return None
+
+
+def _left(connector: Connector, subpath: str, beside: Beside) -> list[str]:
+    """What the pipeline left in the folders of the tables."""
+    said = {path: "was superseded or given up, and is still there" for path in beside.superseded}
+    said |= {path: "is not committed: a delivery is under way, or one has died" for path in beside.strays}
+    return [f"{connector.uri(f'{subpath}/{path}')} {what}" for path, what in sorted(said.items())]
+
+
+def _advice(
+    connector: Connector, subpath: str, owner: Owner | None, *, damaged: bool, left: bool
+) -> list[str]:
+    advice = []
+    if damaged and owner is not None and owner.type == "automation":
+        advice.append(
+            "Files that are missing or cut short are delivered again by the next `automations run` or reconciliation; "
+            "delete one that was altered, and it is too."
+        )
+    elif damaged:
+        advice.append("Nobody delivers an export on demand again by itself: make a new one in place of this one.")
+    if left:
+        advice.append(
+            f"`vv-exports vacuum {connector.connector_id} --subpath {subpath}` removes what was superseded or not "
+            "committed; so does the next delivery of the same prompt run."
+        )
+    return advice
 
 
 def _problem(connector: Connector, subpath: str, file: DeliveredFile) -> str | None:
     key = f"{subpath}/{file.path}"
     try:
-        with connector.open(key) as content:
-            size = content.seek(0, 2)
-            content.seek(0)
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        size, sha256 = sha256_of(connector, key)
     except DeliveredDataError:
         return f"{connector.uri(key)} is missing"
     if (size, sha256) != (file.bytes, file.sha256):

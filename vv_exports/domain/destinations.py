@@ -6,6 +6,7 @@ connector's to refuse.
 
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from vv_exports.domain.names import path_segment
@@ -129,13 +130,22 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
 
 
 _DATA_FILE = re.compile(
-    r"(segments|videos|failures)/prompt_id=[^/]+/prompt_run_id=[^/]+/part-[0-9]{5,}-[0-9a-f]{16}(\.[a-z]+)+"
+    r"(segments|videos|failures)/prompt_id=[^/]+/prompt_run_id=[^/]+/part-[0-9]{5,}-(?P<hash>[0-9a-f]{16})(?P<suffix>\..+)"
 )
 
 
-def is_data_file(path: str) -> bool:
-    """Whether a path, relative to a collection's folder, is of a data file as this package names them."""
-    return _DATA_FILE.fullmatch(path) is not None
+def hash_in_name(path: str, suffixes: Collection[str]) -> str | None:
+    """The beginning of the content's hash (16 hex characters) that a data file's path, relative to a collection's
+    folder, says it has. None for a path that is not as ``table_folder`` and ``part_name`` make it with one of these
+    suffixes."""
+    found = _DATA_FILE.fullmatch(path)
+    return found["hash"] if found and found["suffix"] in suffixes else None
+
+
+def is_in_table(path: str) -> bool:
+    """Whether a path, relative to a collection's folder, is one that a plain glob such as ``segments/**`` takes: of any
+    name and at any depth, since DuckDB leaves out none, not even those that begin with a dot or an underscore."""
+    return path.startswith(("segments/", "videos/", "failures/"))
 
 
 def log_entry_name(sequence: int) -> str:

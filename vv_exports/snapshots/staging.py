@@ -5,9 +5,13 @@ Layout::
     snapshots/<index>/<run>/staging/<state of the run>/<name>
 """
 
+import re
 from pathlib import PurePosixPath
 
 from vv_exports.connectors.base import Connector
+
+STAGED = re.compile(r"[0-9a-f]{16}/[0-9a-f]{32}(\.[a-z]+)+")
+"""A staged file, relative to the folder of all states. Sources name what they stage by a hash of 32 hex digits."""
 
 
 class StoredStage:
@@ -17,7 +21,7 @@ class StoredStage:
         self._storage = storage
         self._all = f"{folder}/staging"
         self._own = f"{self._all}/{state[:16]}"
-        keys = [file.key for file in storage.files(self._all)]
+        keys = self._staged()
         mine = [key for key in keys if key.startswith(f"{self._own}/")]
         storage.delete(sorted(set(keys) - set(mine)))
         self._names = {PurePosixPath(key).name for key in mine}
@@ -37,4 +41,9 @@ class StoredStage:
 
     def clear(self) -> None:
         """Remove all that is staged of the run."""
-        self._storage.delete([file.key for file in self._storage.files(self._all)])
+        self._storage.delete(self._staged())
+
+    def _staged(self) -> list[str]:
+        top = f"{self._all}/"
+        keys = [file.key for file in self._storage.files(self._all)]
+        return [key for key in keys if STAGED.fullmatch(key.removeprefix(top))]

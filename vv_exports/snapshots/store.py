@@ -10,6 +10,7 @@ Layout in the pipeline's storage::
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
@@ -26,11 +27,17 @@ from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
 from vv_exports.errors import DeliveredDataError, SelectionError, SourceChangedError, SourceDataError, TransientError
-from vv_exports.snapshots.staging import StoredStage
+from vv_exports.snapshots.staging import STAGED, StoredStage
 from vv_exports.snapshots.tables import TableName
 from vv_exports.snapshots.take import Reading, read_run
 from vv_exports.sources.base import Source
 
+_REVISION = re.compile(r"revisions/[0-9]{8}\.json")
+_KEPT = re.compile(
+    rf"{_REVISION.pattern}|fingerprint\.json|[0-9a-f]{{64}}/(segments|videos|failures)-[0-9]{{5,}}\.parquet"
+    rf"|staging/{STAGED.pattern}"
+)
+"""What this module, and staging, write of a run, relative to its folder."""
 _ATTEMPTS = 20
 _READINGS = 3
 
@@ -121,12 +128,14 @@ class SnapshotStore:
 
     def current(self, index_id: str, run_id: str) -> Snapshot | None:
         """The newest snapshot of a run, or None where none was taken."""
-        revisions = self._storage.files(f"{_folder(index_id, run_id)}/revisions")
+        top = f"{_folder(index_id, run_id)}/"
+        there = self._storage.files(f"{top}revisions")
+        revisions = sorted(file.key for file in there if _REVISION.fullmatch(file.key.removeprefix(top)))
         if not revisions:
             return None
-        data = self._storage.read(revisions[-1].key)
+        data = self._storage.read(revisions[-1])
         if data is None:
-            raise TransientError(f"{self._storage.uri(revisions[-1].key)} vanished while it was read; try again")
+            raise TransientError(f"{self._storage.uri(revisions[-1])} vanished while it was read; try again")
         return msgspec.json.decode(data, type=Snapshot)
 
     def ensure(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
@@ -222,13 +231,18 @@ class SnapshotStore:
 
     def count_files(self, index_id: str, run_id: str) -> int:
         """How many files are kept of a run."""
-        return len(self._storage.files(_folder(index_id, run_id)))
+        return len(self._kept(index_id, run_id))
 
     def forget(self, index_id: str, run_id: str) -> int:
-        """Delete all that is kept of a run. Returns the number of files."""
-        keys = [file.key for file in self._storage.files(_folder(index_id, run_id))]
+        """Delete all that is kept of a run, and no other file. Returns the number of files."""
+        keys = self._kept(index_id, run_id)
         self._storage.delete(keys)
         return len(keys)
+
+    def _kept(self, index_id: str, run_id: str) -> list[str]:
+        top = f"{_folder(index_id, run_id)}/"
+        keys = [file.key for file in self._storage.files(top.removesuffix("/"))]
+        return [key for key in keys if _KEPT.fullmatch(key.removeprefix(top))]
 
     def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:
         """The Arrow schema of one table of a snapshot."""

@@ -1,0 +1,99 @@
+"""What there is at a destination, in one look: what its log holds, and what lies there beside that.
+
+Only what is provably the pipeline's may be removed by anyone: a file that the log names, or one whose name is of the
+pipeline's form and carries the hash of the content that it has. Uploads are atomic, so what a delivery left that died
+is always whole. Everything else is somebody's, and stays.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vv_exports.connectors.base import Connector
+from vv_exports.delivery.log import DeliveredFile, LogState, named_hash, scan_log
+from vv_exports.delivery.log import broken_log as _broken_log
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
+from vv_exports.errors import DeliveredDataError
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Files that lie beside the committed ones: path -> size in bytes. ``superseded`` are named by the log, as given
+    up; ``strays`` are of the pipeline's form and carry their own hash, and no delivery committed them: one is under way,
+    or has died. ``foreign`` are not the pipeline's."""
+
+    superseded: dict[str, int]
+    strays: dict[str, int]
+    foreign: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One reading of a destination. ``state`` is the replay of the log's usable entries, ``log_problem`` says what is
+    wrong with others. ``there`` is every file, path -> size; ``damaged`` are the committed ones that are missing or of
+    another size."""
+
+    state: LogState
+    log_problem: str | None
+    there: dict[str, int]
+    damaged: tuple[DeliveredFile, ...]
+    beside: Beside
+
+
+def survey(connector: Connector, subpath: str, state: LogState | None = None) -> Survey:
+    """Look at all of a destination. ``state`` is what its log says, where that is known: it is not read then.
+
+    Reads files only where their names say that they may be what a dead delivery left.
+    """
+    problem = None
+    if state is None:
+        # The log first: what is listed after it and committed later is new, and never missing.
+        state, faults = scan_log(connector, subpath)
+        problem = str(_broken_log(connector, subpath, state, faults)) if faults else None
+    there = {file.key.removeprefix(f"{subpath}/"): file.size for file in connector.files(subpath)}
+    if LOG_FOLDER in there:
+        problem = str(no_log_folder(connector, subpath))
+    damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
+    return Survey(state, problem, there, damaged, sort_out(connector, subpath, state, there))
+
+
+def sort_out(connector: Connector, subpath: str, state: LogState, there: Mapping[str, int]) -> Beside:
+    """Whose the files are that the log does not hold."""
+    committed = {file.path for file in state.files}
+    beside = Beside({}, {}, {})
+    for path, size in there.items():
+        if path in committed or path == OWNER or log_sequence(path) is not None:
+            continue
+        if path in state.given_up:
+            beside.superseded[path] = size
+        elif _carries_its_hash(connector, subpath, path):
+            beside.strays[path] = size
+        else:
+            beside.foreign[path] = size
+    return beside
+
+
+def no_log_folder(connector: Connector, subpath: str) -> DeliveredDataError:
+    """A file lies where the log belongs."""
+    return DeliveredDataError(
+        f"{connector.uri(f'{subpath}/{LOG_FOLDER}')} is a file, and belongs to be the folder of the delivery log: "
+        "somebody put it there. Move it away; restore the folder from a backup where there was one, or deliver again."
+    )
+
+
+def sha256_of(connector: Connector, key: str) -> tuple[int, str]:
+    """Size and hash of a file. Raises DeliveredDataError where it is not there."""
+    with connector.open(key) as content:
+        size = content.seek(0, 2)
+        content.seek(0)
+        return size, hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _carries_its_hash(connector: Connector, subpath: str, path: str) -> bool:
+    named = named_hash(path)
+    if named is None:
+        return False
+    try:
+        return sha256_of(connector, f"{subpath}/{path}")[1].startswith(named)
+    except DeliveredDataError:
+        return False  # it has gone meanwhile, so there is nothing to be removed
