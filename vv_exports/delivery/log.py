@@ -206,7 +206,7 @@ def scan_log(connector: Connector, subpath: str, state: LogState | None = None) 
         for number, found in zip(behind, pool.map(lambda n: _entry_or_fault(connector, subpath, n), behind), strict=True):
             if number != expected:
                 # An entry that took the free number would be overruled by the older ones behind it.
-                faults.append(LogFault(expected, f"{_missing(connector, subpath, expected)}, while entry {number} is there"))
+                faults.append(LogFault(expected, f"{_missing(connector, subpath, expected)}, while entry {behind[-1]} is there"))
             expected = number + 1
             if isinstance(found, LogFault):
                 faults.append(found)

@@ -50,10 +50,14 @@ def owner_of(connector: Connector, subpath: str) -> Owner | None:
 
 def is_owner(connector: Connector, subpath: str, owner: Owner) -> bool:
     """Whether the owner file names this owner. One that names nobody does not."""
+    return _owner_or_nobody(connector, subpath) == owner
+
+
+def _owner_or_nobody(connector: Connector, subpath: str) -> Owner | None:
     try:
-        return owner_of(connector, subpath) == owner
+        return owner_of(connector, subpath)
     except DeliveredDataError:
-        return False
+        return None
 
 
 def owner_by_log(state: LogState) -> Owner | None:
@@ -129,17 +133,16 @@ def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = 
     if expected and is_owner(connector, subpath, owner):
         return None  # it was looked at above and below when it was claimed
     there = connector.files(subpath)
-    _look_around(connector, subpath, owner, there)
+    if _looked_around(connector, subpath, owner, there):
+        return None
     if any(file.key == f"{subpath}/{OWNER}" for file in there):
-        if is_owner(connector, subpath, owner):
-            return None
         _write_anew(connector, subpath, owner)
         return there
     if connector.create(f"{subpath}/{OWNER}", _document(owner)):
         try:
             # Someone may have claimed a folder above or below meanwhile: of two, the later one sees the earlier.
             there = connector.files(subpath)
-            _look_around(connector, subpath, owner, [file for file in there if file.key != f"{subpath}/{OWNER}"])
+            _looked_around(connector, subpath, owner, [file for file in there if file.key != f"{subpath}/{OWNER}"])
         except DestinationError:
             if is_owner(connector, subpath, owner):
                 connector.delete([f"{subpath}/{OWNER}"])
@@ -153,14 +156,20 @@ def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = 
     return None
 
 
-def _look_around(connector: Connector, subpath: str, owner: Owner, there: list[StoredFile]) -> None:
-    """Raise DestinationError where someone else owns the subpath, a folder above or one below."""
+def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list[StoredFile]) -> bool:
+    """Whether the subpath is ours by its owner file. Raises DestinationError where someone else owns it, a folder above
+    or one below."""
     check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
+    keys = {file.key for file in there}
+    ours = False
     for folder in owned_folders(there):
-        other = owner_by_either(connector, folder)
+        by_file = _owner_or_nobody(connector, folder) if f"{folder}/{OWNER}" in keys else None
+        other = by_file or owner_by_either(connector, folder)
         if other is not None and (other != owner or folder != subpath):
-            by_log = not any(file.key == f"{folder}/{OWNER}" for file in there)
-            raise _taken(connector, subpath, folder, other, wanted_by=owner if by_log and folder == subpath else None)
+            only_by_log = by_file is None and folder == subpath
+            raise _taken(connector, subpath, folder, other, wanted_by=owner if only_by_log else None)
+        ours = ours or by_file is not None
+    return ours
 
 
 def owned_folders(there: Iterable[StoredFile]) -> list[str]:

@@ -218,5 +218,5 @@ def test_foreign_files_everywhere_outlive_all_commands_and_are_named(tmp_path):
         for path in foreign:
             assert path in said.foreign
             readable = path.startswith(("segments/", "videos/", "failures/"))
-            assert any(path in problem for problem in said.problems) == readable, path
+            assert any(problem.startswith(f"{top / path} ") for problem in said.problems) == readable, path
     assert changed(put) == []

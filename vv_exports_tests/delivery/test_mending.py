@@ -1,6 +1,7 @@
 """What a killed process left goes with the next run of the same command, also where that has nothing new to deliver."""
 
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -71,8 +72,11 @@ def test_an_automation_that_was_killed_while_it_uploaded_what_is_no_longer_wante
     client.automations.run("idx", "team")
     finished = _data_files(tmp_path)
     (committed,) = (tmp_path / "deliveries").rglob("prompt_run_id=run_2/*.parquet")
-    shutil.copy(committed, committed.with_name("part-00000-0123456789abcdef.parquet"))
-    client.automations.run("idx", "team")
+    content = committed.read_bytes() + b"of another content"
+    name = f"part-00000-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+    committed.with_name(name).write_bytes(content)
+    outcome = client.automations.run("idx", "team")
+    assert (outcome.delivered, outcome.mended) == (("run_2",), ("run_2",))
     assert _data_files(tmp_path) == finished
     assert client.automations.run("idx", "team").dagster_run_ids == ()
 

@@ -1,5 +1,7 @@
 """What a vacuum removes, and what it never does."""
 
+import hashlib
+
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
@@ -11,7 +13,10 @@ from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveryConflictError, DestinationError, ForbiddenError
 from vv_exports_tests.delivery.conftest import NOW
 
-STRAY = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-0123456789abcdef.parquet"
+LEFT = b"of a delivery that died"
+RUN = "segments/prompt_id=prm/prompt_run_id=run_1"
+STRAY = f"{RUN}/part-00000-{hashlib.sha256(LEFT).hexdigest()[:16]}.parquet"
+FOREIGN = f"{RUN}/part-00000-0123456789abcdef.parquet"
 
 
 def _vacuum(deployment, subpath="exports/team", **how):
@@ -35,8 +40,8 @@ def test_superseded_and_stray_files_go_and_nothing_else(deployment):
     _deliver(deployment, deployment.snapshot(segments=4), connector=keeper)
     committed = {file.path for file in read_log(deployment.connector, "exports/team").files}
     (superseded,) = {path for path in deployment.files() if path.endswith(".parquet")} - committed
-    deployment.connector.create(f"exports/team/{STRAY}", b"of a delivery that died")
-    for path in ("notes.txt", "segments/readme.md", "_vv/log/notes", "part-00000-0123456789abcdef.parquet"):
+    deployment.connector.create(f"exports/team/{STRAY}", LEFT)
+    for path in ("notes.txt", "segments/readme.md", "_vv/log/notes", "part-00000-0123456789abcdef.parquet", FOREIGN):
         deployment.connector.create(f"exports/team/{path}", b"somebody's")
     before = deployment.files()
     planned = _vacuum(deployment, dry_run=True)
@@ -48,11 +53,16 @@ def test_superseded_and_stray_files_go_and_nothing_else(deployment):
         "_vv/log/notes",
         "notes.txt",
         "part-00000-0123456789abcdef.parquet",
+        FOREIGN,
         "segments/readme.md",
     )
     log = {"_vv/log/00000000000000000002.json"}
     assert deployment.files() == (before | log) - {superseded, STRAY}
-    assert verify(deployment.connector, "exports/team").problems == ()
+    said = verify(deployment.connector, "exports/team")
+    assert said.foreign == done.left_alone
+    assert [problem.removeprefix(f"{deployment.folder}/deliveries/exports/team/").split()[0] for problem in said.problems] == [
+        FOREIGN, "segments/readme.md"
+    ]
     assert {file.path for file in read_log(deployment.connector, "exports/team").files} == committed
 
 
@@ -66,7 +76,7 @@ def test_where_there_is_nothing_to_remove_nothing_is_written(deployment):
 
 def test_only_a_claimed_subpath_is_vacuumed(deployment):
     _deliver(deployment, deployment.snapshot())
-    deployment.connector.create(f"other/{STRAY}", b"x")
+    deployment.connector.create(f"other/{STRAY}", LEFT)
     before = deployment.connector.files("")
     for subpath in ("exports", "other", "exports/team/segments", "nowhere"):
         with pytest.raises(DestinationError, match="belongs to no automation and no export"):
@@ -79,10 +89,10 @@ def test_only_a_claimed_subpath_is_vacuumed(deployment):
 def test_a_neighbour_is_not_touched(deployment):
     neighbour = Owner(type="automation", index_id="idx", automation="other")
     claim(deployment.connector, "exports/team-2", neighbour)
-    deployment.connector.create(f"exports/team-2/{STRAY}", b"x")
+    deployment.connector.create(f"exports/team-2/{STRAY}", LEFT)
     _deliver(deployment, deployment.snapshot())
     assert _vacuum(deployment).strays == ()
-    assert deployment.connector.read(f"exports/team-2/{STRAY}") == b"x"
+    assert deployment.connector.read(f"exports/team-2/{STRAY}") == LEFT
 
 
 def test_where_the_log_is_gone_nothing_is_removed_unless_that_is_meant(deployment):
@@ -136,7 +146,7 @@ def test_a_delivery_whose_uploads_are_taken_for_left_over_fails_and_succeeds_whe
 def test_a_delivery_that_commits_while_a_vacuum_looks_around_keeps_its_files(deployment):
     _deliver(deployment, deployment.snapshot("run_0"))
     snapshot = deployment.snapshot()
-    deployment.connector.create(f"exports/team/{STRAY}", b"of a delivery that died")
+    deployment.connector.create(f"exports/team/{STRAY}", LEFT)
     slow = Meanwhile(deployment.folder, "_vv/log/", lambda: _deliver(deployment, snapshot))
     done = vacuum(slow, "exports/team", lambda: NOW)
     assert verify(deployment.connector, "exports/team").problems == ()
