@@ -1,10 +1,17 @@
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.log import ExportReference, read_log
 from vv_exports.delivery.ownership import Owner, claim, owner_of
+from vv_exports.delivery.vacuum import vacuum
+from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, DestinationError
+from vv_exports_tests.archives import write_run
+from vv_exports_tests.deployments import client_of
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"type": "somebody"}'])
@@ -49,3 +56,120 @@ def test_of_two_that_claim_nested_folders_at_the_same_moment_the_later_one_takes
     assert owner_of(deployment.connector, "exports/team") is None
     assert owner_of(deployment.connector, other_place) == theirs
     claim(deployment.connector, other_place, theirs)
+
+
+OURS = Owner(type="automation", index_id="idx", automation="team")
+OWNER_FILE = "exports/team/_vv/owner.json"
+
+
+def _owner_path(deployment):
+    return deployment.folder / "deliveries" / OWNER_FILE
+
+
+def _lose(path):
+    path.unlink()
+
+
+@pytest.fixture(params=[_lose, b"", b"junk \xff", b'{"type": "somebody"}'], ids=["lost", "empty", "junk", "nobody"])
+def lost(request, deployment, clock):
+    """A collection whose owner file is lost, or names nobody."""
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    path = _owner_path(deployment)
+    before = path.read_bytes()
+    request.param(path) if callable(request.param) else path.write_bytes(request.param)
+    return before
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["log unknown", "log known"])
+def test_a_delivery_that_finds_its_own_log_writes_the_owner_file_anew(deployment, clock, lost, known):
+    state = read_log(deployment.connector, "exports/team") if known else None
+    outcome = deliver(deployment.request(deployment.snapshot()), deployment.store, clock, state=state)
+    assert not outcome.committed, "there is nothing new"
+    assert _owner_path(deployment).read_bytes() == lost
+    assert verify(deployment.connector, "exports/team").problems == ()
+
+
+def test_verify_names_it_and_the_vacuum_that_it_advises_writes_it_anew(deployment, clock, lost):
+    (problem,) = verify(deployment.connector, "exports/team").problems
+    assert str(_owner_path(deployment)) in problem
+    assert "Its log says automation 'team' of index 'idx'" in problem
+    assert "`vv-exports vacuum conn --subpath exports/team`, writes the file anew" in problem
+    vacuum(deployment.connector, "exports/team", clock, dry_run=True)
+    assert verify(deployment.connector, "exports/team").problems != (), "a dry run writes nothing"
+    vacuum(deployment.connector, "exports/team", clock)
+    assert _owner_path(deployment).read_bytes() == lost
+    assert verify(deployment.connector, "exports/team").problems == ()
+
+
+@pytest.mark.parametrize("place", ["exports/team", "exports"])
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        Owner(type="automation", index_id="idx", automation="other"),
+        Owner(type="automation", index_id="other", automation="team"),
+        Owner(type="export", index_id="idx", export_id="exp_1"),
+    ],
+    ids=["another automation", "of another index", "an export"],
+)
+def test_nobody_else_can_claim_a_folder_whose_log_is_somebodys(deployment, clock, lost, place, stranger):
+    before = deployment.connector.files("")
+    with pytest.raises(DestinationError, match="belongs to automation 'team' of index 'idx'"):
+        claim(deployment.connector, place, stranger)
+    assert deployment.connector.files("") == before
+
+
+def test_who_takes_over_a_folder_writes_the_owner_file_that_the_error_names(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    _owner_path(deployment).unlink()
+    renamed = Owner(type="automation", index_id="idx", automation="renamed")
+    with pytest.raises(DestinationError) as raised:
+        claim(deployment.connector, "exports/team", renamed)
+    document, path = re.search(r"write (\{.*\}) into (\S+)\.$", str(raised.value)).groups()
+    Path(path).write_text(document)
+    outcome = deliver(deployment.request(deployment.snapshot(segments=5), owner=renamed), deployment.store, clock)
+    assert (outcome.committed, outcome.rows) == (True, 5)
+
+
+def test_an_export_on_demand_claims_its_own_folder_again(deployment, clock):
+    owner = Owner(type="export", index_id="idx", export_id="exp_1")
+    export = {"owner": owner, "export": ExportReference(id="exp_1", type="prompt_run", index_id="idx")}
+    request = deployment.request(deployment.snapshot(), subpath="x/exp_1", **export)
+    deliver(request, deployment.store, clock)
+    path = deployment.folder / "deliveries/x/exp_1/_vv/owner.json"
+    before = path.read_bytes()
+    path.unlink()
+    (problem,) = verify(deployment.connector, "x/exp_1").problems
+    assert "`vv-exports vacuum conn --subpath x/exp_1` writes the file anew" in problem
+    with pytest.raises(DestinationError, match="belongs to export 'exp_1'"):
+        deliver(deployment.request(deployment.snapshot(), subpath="x/exp_1"), deployment.store, clock)
+    deliver(request, deployment.store, clock)
+    assert path.read_bytes() == before
+    path.unlink()
+    vacuum(deployment.connector, "x/exp_1", clock)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["run", "reconcile"])
+def test_an_automation_that_has_nothing_new_writes_its_owner_file_anew(tmp_path, command):
+    write_run(tmp_path / "archive")
+    client = client_of(tmp_path)
+    client.automations.run("idx", "team")
+    path = tmp_path / "deliveries" / OWNER_FILE
+    before = path.read_bytes()
+    path.unlink()
+    if command == "run":
+        outcome = client.automations.run("idx", "team")
+        assert (outcome.delivered, outcome.dagster_run_ids) == ((), ())
+    else:
+        client.pipeline.reconcile("idx", "team", None)
+    assert path.read_bytes() == before
+
+
+def test_an_automation_that_has_nothing_new_says_that_its_folder_is_somebody_elses(tmp_path):
+    write_run(tmp_path / "archive")
+    client = client_of(tmp_path)
+    client.automations.run("idx", "team")
+    path = tmp_path / "deliveries" / OWNER_FILE
+    path.write_text(path.read_text().replace('"team"', '"other"'))
+    with pytest.raises(DestinationError, match="belongs to automation 'other'"):
+        client.automations.run("idx", "team")

@@ -1,9 +1,17 @@
+import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import duckdb
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import destinations, verify
 from vv_exports.errors import NotFoundError
+from vv_exports_tests.fakes.faulty_connector import FaultyConnector, delayed
 
 
 def test_a_changed_and_a_missing_file_are_named(deployment, clock):
@@ -66,3 +74,121 @@ def test_a_file_that_is_superseded_while_it_is_verified_is_no_problem(deployment
     newer = deployment.snapshot(segments=5)
     connector = _Reading(deployment.folder, lambda: deliver(deployment.request(newer), deployment.store, clock))
     assert verify(connector, "exports/team").problems == ()
+
+
+def _read_by(folder, pattern: str) -> int:
+    query = f"select count(*) from read_parquet('{folder}/{pattern}', hive_partitioning = false)"
+    return duckdb.sql(query).fetchall()[0][0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "segments/prompt_id=prm/prompt_run_id=run_1/copy-of.parquet",
+        "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-0000000000000000.parquet",
+        "segments/prompt_id=prm/prompt_run_id=run_1/.hidden.parquet",
+        "segments/prompt_id=prm/prompt_run_id=run_1/_underscore.parquet",
+        "segments/prompt_id=prm/prompt_run_id=run_1/deeper/x.parquet",
+        "segments/prompt_id=prm/_folder/x.parquet",
+        "segments/prompt_id=prm/prompt_run_id=nobody/x.parquet",
+        "segments/prompt_id=nobody/prompt_run_id=nobody/x.parquet",
+        "segments/x.parquet",
+        "segments/prompt_id=prm/prompt_run_id=run_1/UPPER.PARQUET",
+        "segments/prompt_id=prm/prompt_run_id=run_1/part.parquet~",
+        "segments/prompt_id=prm/prompt_run_id=run_1/no-suffix",
+    ],
+)
+def test_what_a_plain_glob_takes_and_the_log_does_not_hold_is_a_problem(deployment, clock, name):
+    """DuckDB's `**` leaves out no name, not even one that begins with a dot or an underscore."""
+    outcome = deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    top = deployment.folder / "deliveries/exports/team"
+    copy = top / name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(top / outcome.files[0].path, copy)
+    assert _read_by(top, "segments/**") == 2 * outcome.rows
+    said = verify(deployment.connector, "exports/team")
+    assert said.problems == (f"{copy} is not the pipeline's, and a glob of the table's folder takes it",)
+    assert said.foreign == (name,)
+    assert "Move what is not the pipeline's" in said.advice[0]
+    copy.rename(deployment.folder / "aside")  # as it says
+    assert verify(deployment.connector, "exports/team").problems == ()
+
+
+def test_a_text_that_stops_a_reader_of_the_glob_is_a_problem(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    top = deployment.folder / "deliveries/exports/team"
+    (top / "segments/README.txt").write_text("what this is")
+    with pytest.raises(duckdb.Error):
+        _read_by(top, "segments/**")
+    assert len(verify(deployment.connector, "exports/team").problems) == 1
+
+
+def test_files_that_no_glob_of_a_table_takes_are_listed_and_no_problem(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    names = ["README.txt", "_vv/notes", "segments-2/x.parquet", "x.parquet", "Segments.txt"]
+    for name in names:
+        deployment.connector.create(f"exports/team/{name}", b"somebody's")
+    said = verify(deployment.connector, "exports/team")
+    assert (said.problems, set(said.foreign), said.advice) == ((), set(names), ())
+
+
+def test_what_the_pipeline_left_is_a_problem_that_a_vacuum_mends(deployment, clock):
+    outcome = deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    top = deployment.folder / "deliveries/exports/team"
+    superseded = top / outcome.files[0].path
+    content = superseded.read_bytes()
+    deliver(deployment.request(deployment.snapshot(segments=4)), deployment.store, clock)
+    superseded.write_bytes(content)
+    stray = superseded.with_name(f"part-00000-{hashlib.sha256(b'left').hexdigest()[:16]}.parquet")
+    stray.write_bytes(b"left")
+    said = verify(deployment.connector, "exports/team")
+    assert set(said.problems) == {
+        f"{superseded} was superseded or given up, and is still there",
+        f"{stray} is not committed: a delivery is under way, or one has died",
+    }
+    assert said.advice[0].startswith("`vv-exports vacuum conn --subpath exports/team` removes")
+    vacuum(deployment.connector, "exports/team", clock)  # as it says
+    assert verify(deployment.connector, "exports/team").problems == ()
+
+
+class _Listing(LocalConnector):
+    """A connector to which something happens right after its first listing of a destination."""
+
+    def __init__(self, folder, act) -> None:
+        super().__init__("conn", folder, "deliveries")
+        self.act = act
+
+    def files(self, prefix):
+        found = super().files(prefix)
+        if prefix == "exports/team":
+            happens, self.act = self.act, lambda: None
+            happens()
+        return found
+
+
+def test_a_delivery_that_is_under_way_is_called_that_and_is_no_problem_for_good(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    newer, said = deployment.snapshot(segments=5), []
+    under_way = FaultyConnector(
+        deployment.connector,
+        {0: delayed(lambda: said.append(verify(deployment.connector, "exports/team")))},
+        only=frozenset({"create"}),
+    )
+    deliver(deployment.request(newer, connector=under_way), deployment.store, clock)
+    (problem,) = said[0].problems
+    assert "is not committed: a delivery is under way, or one has died" in problem
+    assert verify(deployment.connector, "exports/team").problems == ()
+
+
+def test_uploads_that_are_committed_right_after_the_look_are_no_problem(deployment, clock):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    newer = deployment.snapshot(segments=5)
+    with ThreadPoolExecutor(1) as pool:
+        uploaded, go_on = Event(), Event()
+        slow = FaultyConnector(
+            deployment.connector, {0: delayed(lambda: (uploaded.set(), go_on.wait(20)))}, only=frozenset({"create"})
+        )
+        delivery = pool.submit(deliver, deployment.request(newer, connector=slow), deployment.store, clock)
+        assert uploaded.wait(20)
+        looking = _Listing(deployment.folder, lambda: (go_on.set(), delivery.result()))
+        assert verify(looking, "exports/team").problems == ()
