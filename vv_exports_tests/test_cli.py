@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -285,22 +286,33 @@ def test_a_connector_that_cannot_be_used_says_at_which_step(tmp_path):
 
 
 def test_what_is_left_over_at_a_destination_goes_and_nothing_else(used):
-    stray = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-0123456789abcdef.parquet"
+    name = hashlib.sha256(b"of a delivery that died").hexdigest()[:16]
+    stray = f"segments/prompt_id=prm/prompt_run_id=run_1/part-00000-{name}.parquet"
+    foreign = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-0123456789abcdef.parquet"
     place = used.folder / "deliveries" / "exports" / "team"
     (place / stray).parent.mkdir(parents=True, exist_ok=True)
     (place / stray).write_bytes(b"of a delivery that died")
+    (place / foreign).write_bytes(b"somebody's")
     before = written_files(used.folder)
     arguments = ("vacuum", "conn_export", "--subpath", "exports/team")
     planned = run(used.folder, *arguments, "--dry-run")
     assert (planned.code, "would remove 0 superseded and 1 stray files (23 bytes)" in planned.out) == (0, True)
     assert stray in planned.out
+    assert f"  stays: {foreign}\n" in planned.out
+    verified = run(used.folder, "verify", "conn_export", "--subpath", "exports/team")
+    assert (verified.code, "2 problems" in verified.out) == (1, True)
+    assert f"{foreign} is not the pipeline's, and a glob of the table's folder takes it" in verified.out
+    assert "1 files are not the pipeline's, and stay" in verified.out
     assert written_files(used.folder) == before
     done = run(used.folder, *arguments, "--json").document
     assert (done["strays"], done["superseded"], done["bytes"], done["dry_run"]) == ([stray], [], 23, False)
     kept = {path: content for path, content in before.items() if not path.endswith(stray)}
     after = written_files(used.folder)
     assert {path: after[path] for path in kept} == kept
-    assert run(used.folder, *arguments, "--json").document["strays"] == []
+    again = run(used.folder, *arguments, "--json").document
+    assert (again["strays"], again["left_alone"]) == ([], [foreign])
+    (place / foreign).unlink()
+    del after[f"deliveries/exports/team/{foreign}"]
     for wrong in ("exports", "nowhere", "../exports", "exports/team/segments"):
         refused = run(used.folder, "vacuum", "conn_export", "--subpath", wrong)
         assert (refused.code, refused.out) == (2, ""), wrong

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
 import aiohttp
@@ -86,10 +86,12 @@ class _ForeseenError(Exception):
     """The answer that the asker has foreseen: there is such an object, or there is none."""
 
 
-def _of_the_same_form(key: str) -> str:
-    """A key with the hashes and numbers of its last segment taken out: the same for all files of a kind in a folder."""
-    folder, slash, name = key.rpartition("/")
-    return f"{folder}{slash}{re.sub('[0-9a-f]{16,}|[0-9]+', '#', name)}"
+def _form(key: str) -> str:
+    """What all files of a kind in a folder have in common: their names without hashes and numbers. Of a name that holds
+    none, its ending alone."""
+    folder, _, name = key.rpartition("/")
+    form = re.sub("[0-9a-f]{16,}|[0-9]+", "#", name)
+    return f"{folder}/{form if '#' in form else PurePosixPath(name).suffix}"
 
 
 def part_size(size: int, *, most_parts: int) -> int:
@@ -241,7 +243,7 @@ class ObjectStoreConnector(ABC):
             data = local.read_bytes()
             self._run("write", key, partial(self.upload, name, data, only_new=False, sha256=sha256), size=size)
             return
-        self._to_sweep.add(_of_the_same_form(key))
+        self._to_sweep.add(_form(key))
         limit = _LIMIT_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
         self._run("write", key, partial(self.upload_in_parts, name, local, size), seconds=limit, again=False)
 
@@ -317,7 +319,7 @@ class ObjectStoreConnector(ABC):
     def sweep(self) -> None:
         """Abort uploads that began a day ago, where this process has uploaded in parts: none that lives is that old.
 
-        Only those whose names differ from what was uploaded in their numbers and hashes: others are somebody's.
+        Only those of files of the same kind in the same folder: others are somebody's.
         """
         old = datetime.now(UTC) - _STALE_AFTER
         while self._to_sweep:
@@ -325,7 +327,7 @@ class ObjectStoreConnector(ABC):
             self.discard(
                 upload
                 for upload in self.unfinished(form.rpartition("/")[0])
-                if upload.began_at < old and _of_the_same_form(upload.key) == form
+                if upload.began_at < old and _form(upload.key) == form
             )
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:

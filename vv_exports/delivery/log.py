@@ -203,10 +203,14 @@ def scan_log(connector: Connector, subpath: str, state: LogState | None = None) 
     faults: list[LogFault] = []
     expected = state.next_sequence
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        for number, found in zip(behind, pool.map(lambda n: _entry_or_fault(connector, subpath, n), behind), strict=True):
+        for number, found in zip(
+            behind, pool.map(lambda n: _entry_or_fault(connector, subpath, n), behind), strict=True
+        ):
             if number != expected:
                 # An entry that took the free number would be overruled by the older ones behind it.
-                faults.append(LogFault(expected, f"{_missing(connector, subpath, expected)}, while entry {behind[-1]} is there"))
+                faults.append(
+                    LogFault(expected, f"{_missing(connector, subpath, expected)}, while entry {behind[-1]} is there")
+                )
             expected = number + 1
             if isinstance(found, LogFault):
                 faults.append(found)
@@ -215,9 +219,7 @@ def scan_log(connector: Connector, subpath: str, state: LogState | None = None) 
     return state, faults
 
 
-def broken_log(
-    connector: Connector, subpath: str, state: LogState, faults: Sequence[LogFault]
-) -> DeliveredDataError:
+def broken_log(connector: Connector, subpath: str, state: LogState, faults: Sequence[LogFault]) -> DeliveredDataError:
     """What is wrong with a log, what is known all the same, and the way out. ``state`` is of the entries that can be
     used."""
     first = faults[0]

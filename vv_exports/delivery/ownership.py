@@ -16,7 +16,6 @@ from vv_exports.delivery.log import ExportReference, LogFault, LogState, broken_
 from vv_exports.domain.destinations import OWNER, PIPELINES_OWN, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
 
-
 _LOG = logging.getLogger(__name__)
 
 

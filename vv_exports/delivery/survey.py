@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vv_exports.connectors.base import Connector
-from vv_exports.delivery.log import DeliveredFile, LogState, named_hash, scan_log
-from vv_exports.delivery.log import broken_log as _broken_log
+from vv_exports.delivery.log import DeliveredFile, LogState, broken_log, named_hash, scan_log
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
 from vv_exports.errors import DeliveredDataError
 
@@ -19,8 +18,8 @@ from vv_exports.errors import DeliveredDataError
 @dataclass(frozen=True)
 class Beside:
     """Files that lie beside the committed ones: path -> size in bytes. ``superseded`` are named by the log, as given
-    up; ``strays`` are of the pipeline's form and carry their own hash, and no delivery committed them: one is under way,
-    or has died. ``foreign`` are not the pipeline's."""
+    up; ``strays`` are of the pipeline's form and carry their own hash, and no delivery committed them: one is under
+    way, or has died. ``foreign`` are not the pipeline's."""
 
     superseded: dict[str, int]
     strays: dict[str, int]
@@ -49,7 +48,7 @@ def survey(connector: Connector, subpath: str, state: LogState | None = None) ->
     if state is None:
         # The log first: what is listed after it and committed later is new, and never missing.
         state, faults = scan_log(connector, subpath)
-        problem = str(_broken_log(connector, subpath, state, faults)) if faults else None
+        problem = str(broken_log(connector, subpath, state, faults)) if faults else None
     there = {file.key.removeprefix(f"{subpath}/"): file.size for file in connector.files(subpath)}
     if LOG_FOLDER in there:
         problem = str(no_log_folder(connector, subpath))

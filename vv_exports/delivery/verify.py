@@ -43,13 +43,15 @@ def verify(connector: Connector, subpath: str) -> Verification:
     log_problem = found.log_problem or _copied_in(connector, subpath, state, owner)
     if not (state.entries or owner or log_problem or owner_problem):
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
+    problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
     damage = [differing[file] for file in state.files if file in differing]
     if not state.entries and log_problem is None and (strays := len(found.beside.strays)):
-        left = [
+        problems.append(
             f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
             "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it "
             "should be is kept, and the rest removed."
-        ]
+        )
+        left = []
     else:
         left = _left(connector, subpath, found.beside)
     foreign = [
@@ -64,7 +66,6 @@ def verify(connector: Connector, subpath: str) -> Verification:
             "Move what is not the pipeline's out of the folders of the tables: readers of a glob such as `segments/**` "
             "count it, or stop at it."
         )
-    problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
     return Verification(
         subpath=subpath,
         uri=uri,
@@ -126,14 +127,12 @@ def _copied_in(connector: Connector, subpath: str, state: LogState, owner: Owner
 
 def _left(connector: Connector, subpath: str, beside: Beside) -> list[str]:
     """What the pipeline left in the folders of the tables."""
-    said = {path: "was superseded or given up, and is still there" for path in beside.superseded}
-    said |= {path: "is not committed: a delivery is under way, or one has died" for path in beside.strays}
+    said = dict.fromkeys(beside.superseded, "was superseded or given up, and is still there")
+    said |= dict.fromkeys(beside.strays, "is not committed: a delivery is under way, or one has died")
     return [f"{connector.uri(f'{subpath}/{path}')} {what}" for path, what in sorted(said.items())]
 
 
-def _advice(
-    connector: Connector, subpath: str, owner: Owner | None, *, damaged: bool, left: bool
-) -> list[str]:
+def _advice(connector: Connector, subpath: str, owner: Owner | None, *, damaged: bool, left: bool) -> list[str]:
     advice = []
     if damaged and owner is not None and owner.type == "automation":
         advice.append(

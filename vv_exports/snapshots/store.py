@@ -136,7 +136,13 @@ class SnapshotStore:
         data = self._storage.read(revisions[-1])
         if data is None:
             raise TransientError(f"{self._storage.uri(revisions[-1])} vanished while it was read; try again")
-        return msgspec.json.decode(data, type=Snapshot)
+        try:
+            return msgspec.json.decode(data, type=Snapshot)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DeliveredDataError(
+                f"{self._storage.uri(revisions[-1])} is no revision of a snapshot: {error}. Remove it, and the run is "
+                "read again."
+            ) from error
 
     def ensure(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
         """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now.

@@ -312,6 +312,25 @@ def test_a_sweep_leaves_alone_what_is_not_of_the_same_folder(connector, memory, 
     assert memory.uploads == [theirs]
 
 
+def test_a_sweep_aborts_uploads_of_the_same_kind_of_file_alone(connector, memory, tmp_path):
+    """Somebody else may upload to a run's folder as well."""
+    old = datetime.now(UTC) - timedelta(days=2)
+    folder = "team/segments/prompt_id=prm/prompt_run_id=run_1"
+    ours = began(f"{folder}/part-00003-0123456789abcdef.parquet", "1", old)
+    theirs = [
+        began(f"{folder}/{name}", str(number), old)
+        for number, name in enumerate(
+            ["x.parquet", "copy-of-part-00003-0123456789abcdef.parquet", "part-00003-0123456789abcdef.parquet.bak"], 2
+        )
+    ]
+    memory.uploads = [ours, *theirs]
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * 17 * MEBIBYTE)
+    connector.put(path, f"{folder}/part-00000-fedcba9876543210.parquet")
+    connector.sweep()
+    assert memory.uploads == theirs
+
+
 def test_an_object_that_goes_while_it_is_read_is_told(connector, memory):
     memory.objects["base/a"] = b"x" * 30 * MEBIBYTE
     with connector.open("a") as file:

@@ -27,6 +27,15 @@ def test_a_spool_is_gone_afterwards_also_after_an_error(top):
     assert list(top.iterdir()) == []
 
 
+def test_a_lock_file_and_a_folder_of_somebody_elses_stay(top):
+    (top / "notes.lock").write_text("somebody's")
+    (top / "notes").mkdir()
+    (top / "notes" / "file").write_text("somebody's")
+    with spool_folder():
+        pass
+    assert {path.name for path in top.rglob("*")} == {"notes.lock", "notes", "file"}
+
+
 def test_the_spool_of_a_killed_process_goes_and_that_of_a_live_one_stays(top, tmp_path):
     script = """
         import sys, tempfile, time

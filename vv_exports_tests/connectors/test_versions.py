@@ -1,13 +1,15 @@
 """A document of several writers: no change is lost, and no reader sees half of one."""
 
 import threading
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.versions import VersionedDocument
-from vv_exports.errors import TransientError
+from vv_exports.connectors.versions import VersionedDocument, packed
+from vv_exports.errors import DeliveredDataError, TransientError
+from vv_exports_tests.foreign_files import changed, put_foreign_files
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -81,3 +83,22 @@ def test_a_writer_that_never_gets_its_turn_gives_up(storage, monkeypatch):
     with pytest.raises(TransientError, match="other changes were made meanwhile"):
         document(storage).update(too_slow)
     assert "mine" not in document(storage).read().names
+
+
+def test_what_lies_beside_the_versions_is_left_alone(storage):
+    document(storage).update(with_name("first"))
+    put = put_foreign_files(Path(storage.uri("there")))
+    for number in range(5):
+        document(storage).update(with_name(f"{number}"))
+    assert document(storage).read().names == ["first", *(f"{number}" for number in range(5))]
+    assert changed(put) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x28\xb5\x2f\xfd", packed([1, 2])])
+def test_a_version_that_is_none_is_named(storage, content):
+    document(storage).update(with_name("first"))
+    storage.create("there/0000000002.json.zst", content)
+    with pytest.raises(DeliveredDataError, match=r"0000000002\.json\.zst is no version of this document.*Remove it"):
+        document(storage).read()
+    storage.delete(["there/0000000002.json.zst"])
+    assert document(storage).read().names == ["first"]

@@ -115,7 +115,9 @@ def test_a_broken_entry_is_named_and_the_way_out_works(team, tmp_path, breaks, n
     assert sorted(path for path in team.rglob("*") if path.is_file()) == before
 
     # As the message says.
-    first = re.search(r"move every entry from (\S+) on out of (\S+), and run `vv-exports automations run (\S+) (\S+)`", message)
+    first = re.search(
+        r"move every entry from (\S+) on out of (\S+), and run `vv-exports automations run (\S+) (\S+)`", message
+    )
     assert (Path(first[2]), first[3], first[4]) == (team, "idx", "team")
     aside = tmp_path / "aside"
     aside.mkdir()
@@ -158,7 +160,9 @@ def test_several_broken_entries_are_one_message(team, tmp_path):
 def test_an_entry_of_a_later_version_asks_for_that_whatever_else_it_holds(team, tmp_path):
     _entry(team / "_vv/log", 2).write_text('{"format_version": 2, "something": "else"}')
     client = client_of(tmp_path)
-    with pytest.raises(DeliveredDataError, match=r"has format_version 2; this version reads up to 1. Upgrade vv_exports"):
+    with pytest.raises(
+        DeliveredDataError, match=r"has format_version 2; this version reads up to 1. Upgrade vv_exports"
+    ):
         _deliver(client)
     said = verify(client.pipeline.connectors["conn_export"], TEAM)
     assert (said.prompt_runs, said.files) == (2, 2)
@@ -170,7 +174,7 @@ def test_what_was_put_behind_the_last_entry_is_taken_away_again(team, tmp_path):
     stranger = _entry(team / "_vv/log", 7)
     stranger.write_text("notes")
     client = client_of(tmp_path)
-    with pytest.raises(DeliveredDataError, match="00003.json is missing, while entry 7 is there.*hold 3 prompt runs"):
+    with pytest.raises(DeliveredDataError, match=r"00003.json is missing, while entry 7 is there.*hold 3 prompt runs"):
         _deliver(client)
     stranger.unlink()
     assert _deliver(client) == []
@@ -180,7 +184,7 @@ def test_a_process_that_knows_the_log_from_before_says_the_same(team, tmp_path):
     client = client_of(tmp_path)
     client.pipeline.collection("idx", "team")
     _entry(team / "_vv/log", 3).write_text("{")
-    with pytest.raises(DeliveredDataError, match="000003.json is not a delivery log entry.*hold 3 prompt runs"):
+    with pytest.raises(DeliveredDataError, match=r"000003.json is not a delivery log entry.*hold 3 prompt runs"):
         client.pipeline.collection("idx", "team")
 
 

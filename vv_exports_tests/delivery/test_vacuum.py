@@ -60,9 +60,9 @@ def test_superseded_and_stray_files_go_and_nothing_else(deployment):
     assert deployment.files() == (before | log) - {superseded, STRAY}
     said = verify(deployment.connector, "exports/team")
     assert said.foreign == done.left_alone
-    assert [problem.removeprefix(f"{deployment.folder}/deliveries/exports/team/").split()[0] for problem in said.problems] == [
-        FOREIGN, "segments/readme.md"
-    ]
+    assert [
+        problem.removeprefix(f"{deployment.folder}/deliveries/exports/team/").split()[0] for problem in said.problems
+    ] == [FOREIGN, "segments/readme.md"]
     assert {file.path for file in read_log(deployment.connector, "exports/team").files} == committed
 
 

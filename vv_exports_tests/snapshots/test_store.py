@@ -16,6 +16,7 @@ from vv_exports.snapshots.store import SnapshotStore, fingerprint_of
 from vv_exports.snapshots.tables import table_of
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import SCHEMA, segment, write_run
+from vv_exports_tests.foreign_files import changed, put_foreign_files
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -180,6 +181,36 @@ def test_a_store_keeps_its_id_and_another_store_has_another(tmp_path):
         ids = set(pool.map(lambda _: SnapshotStore(one).store_id, range(16)))
     assert len(ids) == 1
     assert SnapshotStore(LocalConnector("storage", tmp_path / "two", make_root=True)).store_id not in ids
+
+
+def test_files_that_are_not_the_stores_break_nothing_and_outlive_it(deployment):
+    deployment.ensure()
+    staging = deployment.folder / "storage/snapshots/idx/run_1/staging/0123456789abcdef"
+    staging.mkdir(parents=True)
+    ours = staging / f"{'0' * 32}.jsonl.zst"
+    ours.write_bytes(b"of a reading that died")
+    put = put_foreign_files(deployment.folder / "storage")
+    deployment.write(segments=5)
+    assert deployment.ensure(LATER).revision == 2
+    assert deployment.ensure(LATER).rows("segments") == 5
+    assert not ours.exists()
+    kept = 2 + 2 + 1
+    assert deployment.store.count_files("idx", "run_1") == kept, "revisions, their parts, and the fingerprint"
+    assert deployment.store.forget("idx", "run_1") == kept
+    assert deployment.store.current("idx", "run_1") is None
+    left = {path for path in (deployment.folder / "storage/snapshots/idx/run_1").rglob("*") if path.is_file()}
+    assert left <= put.keys()
+    assert changed(put) == []
+
+
+def test_a_revision_that_is_none_is_named(deployment):
+    deployment.ensure()
+    stranger = deployment.folder / "storage/snapshots/idx/run_1/revisions/00000002.json"
+    stranger.write_text("{")
+    with pytest.raises(DeliveredDataError, match=r"00000002\.json is no revision of a snapshot.*Remove it"):
+        deployment.ensure()
+    stranger.unlink()
+    assert deployment.ensure().revision == 1
 
 
 def test_a_part_that_is_gone_is_an_error_that_names_it(deployment):
