@@ -354,8 +354,8 @@ class _Attempt:
         return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed)
 
     def _tidy(self, state: LogState) -> tuple[str, ...]:
-        """Remove what the log has given up, and say what. Anyone may repeat it, so a committed delivery does not fail for
-        it: credentials may deliver and not delete, and the store may be away by now."""
+        """Remove what the log has given up, and say what. Anyone may repeat it, so a delivery that is committed does
+        not fail for it: credentials may deliver and not delete, and the store may be away by now."""
         there = {path for paths in self.there.values() for path in paths}
         over = tuple(sorted(there & state.given_up))
         try:

@@ -25,13 +25,14 @@ LOG_FOLDER = "_vv/log"
 
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
+_PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _WHOLE_RULES: _Rules = (
     (re.compile(r"://"), "is a URL"),
     (re.compile(r"\A/"), "is absolute"),
     (re.compile(r"\A~"), "begins with '~', which stands for a home folder"),
     (re.compile(r"\A[A-Za-z]:"), "begins with a drive letter"),
     (re.compile(r"\\"), "contains a backslash"),
-    (re.compile(r"%[0-9A-Fa-f]{2}"), "contains a percent-encoded character"),
+    (_PERCENT_ENCODED, "contains a percent-encoded character"),
     (re.compile(r":"), "contains ':', which names drives, schemes and streams"),
     (re.compile(r"[*?\[\]]"), "contains one of * ? [ ], which readers take for a pattern"),
     (re.compile(r"="), "contains '=', which readers take for a partition column"),
@@ -199,6 +200,8 @@ def _form_reason(subpath: str) -> str | None:
         return f"is not in Unicode's composed form (NFC), which is {composed!r} ({composed!a})"
     compatible = unicodedata.normalize("NFKC", subpath)
     reason = _character_reason(compatible) or _rule_reason(compatible)
+    if reason is None and _PERCENT_ENCODED.search(unicodedata.normalize("NFKD", subpath)):
+        return "contains a percent-encoded character once its letters and their accents are taken apart (NFD)"
     return f"reads as {compatible!r} in Unicode's compatible form (NFKC), which {reason}" if reason else None
 
 

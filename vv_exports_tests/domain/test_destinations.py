@@ -207,6 +207,7 @@ plain = st.lists(st.text("abcXYZ019-@+, é日", min_size=1, max_size=12), min_si
 @given(subpaths | plain)
 @example("%%32e")
 @example("a/%2")
+@example("%aé")
 def test_whatever_is_accepted_names_a_folder_inside_the_boundary_however_it_is_read(value):
     try:
         accepted = check_subpath(value, boundary="/base")
