@@ -153,3 +153,22 @@ def test_an_exception_inside_a_writer_that_publishes_a_short_file(deployment, co
         _deliver(deployment, connectors[0], deployment.snapshot(segments=5), format=_Breaking())
     assert _data_files(connectors[0]) == set()
     assert read_log(connectors[0], TEAM).entries == []
+
+
+def test_a_tidying_up_that_takes_what_people_put_beside(deployment, connectors):
+    """A note in a run's folder was gone after the next delivery, on the word that nothing was written."""
+    _deliver(deployment, connectors[0], deployment.snapshot(segments=3))
+    (committed,) = _data_files(connectors[0])
+    names = ["README.txt", ".DS_Store", "x.parquet", "part-00000-0000000000000000.parquet", "empty", "folder/inside"]
+    folders = [committed.rpartition("/")[0], "segments", "_vv", "_vv/log"]
+    foreign = {f"{folder}/{name}": name.removeprefix("empty").encode() for folder in folders for name in names}
+    for path, content in foreign.items():
+        assert connectors[0].create(f"{TEAM}/{path}", content)
+    stray = f"{folders[0]}/part-00000-{hashlib.sha256(b'left').hexdigest()[:16]}.parquet"
+    assert connectors[0].create(f"{TEAM}/{stray}", b"left")
+    assert _deliver(deployment, connectors[1], deployment.snapshot(segments=3)).removed == (stray,)
+    assert not _deliver(deployment, connectors[1], deployment.snapshot(segments=3)).committed
+    _deliver(deployment, connectors[1], deployment.snapshot(segments=5))
+    assert set(vacuum(connectors[1], TEAM, lambda: NOW).left_alone) == foreign.keys()
+    assert {path: connectors[0].read(f"{TEAM}/{path}") for path in foreign} == foreign
+    _check_whole(connectors[0])
