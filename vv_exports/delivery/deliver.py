@@ -19,8 +19,8 @@ import msgspec
 
 from vv_exports import __version__
 from vv_exports.connectors.base import Connector, StoredFile
+from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.connectors.writers import only_writer
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
     CommittedRun,
@@ -155,13 +155,13 @@ def deliver(
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
     connector, subpath = request.connector, request.subpath
-    with only_writer(connector, subpath):
+    with only_writer(connector, subpath) as lease:
         there = claim(connector, subpath, request.owner, expected=state is not None and bool(state.entries))
         if there is not None and not any(file.key.startswith(f"{subpath}/{LOG_FOLDER}/") for file in there):
             state = LogState()
         known = state.copy() if state is not None else read_log(connector, subpath)
         for _ in range(_ATTEMPTS):
-            outcome = _Attempt(request, store, clock, progress or _silent, state=known, there=there).run()
+            outcome = _Attempt(request, store, clock, progress or _silent, lease, state=known, there=there).run()
             if outcome is not None:
                 return outcome
             known, there = read_log(connector, subpath), None
@@ -177,6 +177,7 @@ class _Attempt:
         store: SnapshotStore,
         clock: Callable[[], datetime],
         progress: Progress,
+        lease: Lease,
         *,
         state: LogState,
         there: Sequence[StoredFile] | None,
@@ -185,6 +186,7 @@ class _Attempt:
         self.store = store
         self.clock = clock
         self.progress = progress
+        self.lease = lease
         self.state = state
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
         self.there = self._by_run(self._listed() if there is None else there)
@@ -284,7 +286,7 @@ class _Attempt:
         content; then it must be read again."""
         connector, subpath = self.request.connector, self.request.subpath
         while True:
-            if write_entry(connector, subpath, entry):
+            if write_entry(connector, subpath, entry, self.lease):
                 return entry
             other = read_entry(connector, subpath, entry.sequence)
             if other is None:

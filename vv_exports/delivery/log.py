@@ -11,8 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from vv_exports.connectors.base import Connector
+from vv_exports.connectors.lease import Lease
 from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, log_sequence
-from vv_exports.errors import DeliveredDataError, OutcomeUnknownError
+from vv_exports.errors import DeliveredDataError, DeliveryConflictError, OutcomeUnknownError, VVExportsError
 
 FORMAT_VERSION = 1
 _READ_AT_ONCE = 8
@@ -203,18 +204,45 @@ def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | 
     return entry
 
 
-def write_entry(connector: Connector, subpath: str, entry: LogEntry) -> bool:
+def write_entry(connector: Connector, subpath: str, entry: LogEntry, lease: Lease) -> bool:
     """Write an entry if there is none of its number. A reply that was lost is found out by reading.
 
-    Raises OutcomeUnknownError where nothing tells whether it landed.
+    Raises OutcomeUnknownError where nothing tells whether it landed, or what it replaced; TransientError where the
+    lease was lost before; DeliveryConflictError where another writer, which took the lease over, replaced it.
     """
     key, data = f"{subpath}/{log_entry_name(entry.sequence)}", encode_entry(entry)
+    lease.check()
+    with lease.committing():
+        try:
+            written = connector.create(key, data)
+        except OutcomeUnknownError:
+            if connector.read(key) != data:
+                raise
+            written = True
+    if written and (loss := lease.loss()) is not None:
+        raise _written_without_lease(connector, key, data, loss)
+    return written
+
+
+def _written_without_lease(connector: Connector, key: str, data: bytes, loss: str) -> VVExportsError:
+    """What to say of an entry at whose writing another writer may have been there."""
     try:
-        return connector.create(key, data)
-    except OutcomeUnknownError:
-        if connector.read(key) == data:
-            return True
-        raise
+        is_there = connector.read(key) == data
+    except VVExportsError as error:
+        return OutcomeUnknownError(
+            f"{connector.uri(key)} was written. But {loss}; and what is there now cannot be read: {error} Read the log "
+            "before trying again."
+        )
+    if not is_there:
+        return DeliveryConflictError(
+            f"{connector.uri(key)} was written, and replaced by another writer's entry: {loss}. Nothing of this "
+            "delivery is committed; start again."
+        )
+    return OutcomeUnknownError(
+        f"{connector.uri(key)} is committed. But {loss}. If that one wrote an entry of the same number, it is replaced, "
+        "and what it delivered is in no entry: automations deliver it again by themselves, an export on demand has to "
+        "be made again."
+    )
 
 
 def encode_entry(entry: LogEntry) -> bytes:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from vv_exports import __version__
 from vv_exports.connectors.base import Connector, UnfinishedUpload
-from vv_exports.connectors.writers import only_writer
+from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
     ExportReference,
@@ -72,13 +72,13 @@ def vacuum(
     owner = owner_of(connector, subpath)
     if owner is None:
         raise _unclaimed(connector, subpath)
-    with only_writer(connector, subpath):
+    with only_writer(connector, subpath) as lease:
         for _ in range(_ATTEMPTS):
             state = read_log(connector, subpath)
             found = _look(connector, subpath, state)
             if found.strays and not state.entries and not without_log:
                 raise _without_log(connector, subpath, len(found.strays))
-            if dry_run or _give_up(connector, subpath, state, owner, found, clock):
+            if dry_run or _give_up(connector, subpath, state, owner, found, clock, lease):
                 break
         else:
             raise TransientError(f"{connector.uri(subpath)}: {_ATTEMPTS} deliveries came first; try again")
@@ -127,7 +127,13 @@ def _is_ours(upload: UnfinishedUpload, top: str) -> bool:
 
 
 def _give_up(  # noqa: PLR0917
-    connector: Connector, subpath: str, state: LogState, owner: Owner, found: _Found, clock: Callable[[], datetime]
+    connector: Connector,
+    subpath: str,
+    state: LogState,
+    owner: Owner,
+    found: _Found,
+    clock: Callable[[], datetime],
+    lease: Lease,
 ) -> bool:
     """Tell the log which files are given up. False where it has moved on meanwhile."""
     if not found.strays:
@@ -155,7 +161,7 @@ def _give_up(  # noqa: PLR0917
         ),
         abandoned=abandoned,
     )
-    return write_entry(connector, subpath, entry)
+    return write_entry(connector, subpath, entry, lease)
 
 
 def _reference(owner: Owner) -> ExportReference:
