@@ -39,7 +39,13 @@ from vv_exports.delivery.log import (
 from vv_exports.delivery.ownership import Owner, claim
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, SelectionError, VVExportsError
+from vv_exports.errors import (
+    DeliveryConflictError,
+    OutcomeUnknownError,
+    SelectionError,
+    StorageSetBackError,
+    VVExportsError,
+)
 from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
@@ -146,7 +152,8 @@ def deliver(
     """Deliver the snapshots that the destination does not hold yet, in one commit.
 
     Raises DestinationError (someone else's subpath, nothing written), DeliveryConflictError (another delivery
-    committed other content of the same runs meanwhile; nothing of ours is committed), TransientError (nothing is
+    committed other content of the same runs meanwhile; nothing of ours is committed), StorageSetBackError (the
+    destination holds revisions that are above all of the store; nothing is committed), TransientError (nothing is
     committed) and OutcomeUnknownError.
 
     ``state`` is what the log said a moment ago, where that is known: it saves reading all of it. Where others have
@@ -202,13 +209,7 @@ class _Attempt:
         """The outcome, or None where the log has moved on and must be read again."""
         if not self.pending:
             return self._finish(None)
-        for snapshot in self.pending:
-            if held := self._newer(self.state, snapshot):
-                raise DeliveryConflictError(
-                    f"{self.request.uri} holds revision {held.run.revision} of prompt "
-                    f"run {snapshot.run_id!r}, newer than revision {snapshot.revision}; start again with the "
-                    "current snapshot"
-                )
+        self._check_current()
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -218,6 +219,23 @@ class _Attempt:
             self._take_back(files)
             raise
         return self._finish(entry)
+
+    def _check_current(self) -> None:
+        """Nothing older than what is there may be delivered, by a process that was held up, say. A lower revision that
+        is the newest of all is not older: the store was set back."""
+        newer = {s.run_id: (s, held.run.revision) for s in self.pending if (held := self._newer(self.state, s))}
+        set_back = {}
+        for run_id, (snapshot, revision) in newer.items():
+            current = self.store.current(snapshot.index_id, run_id)
+            if current is None or current.revision < revision:
+                set_back[run_id] = revision
+        if set_back:
+            raise StorageSetBackError(self.request.uri, set_back)
+        for run_id, (snapshot, revision) in newer.items():
+            raise DeliveryConflictError(
+                f"{self.request.uri} holds revision {revision} of prompt run {run_id!r}, newer than revision "
+                f"{snapshot.revision}; start again with the current snapshot"
+            )
 
     def _newer(self, state: LogState, snapshot: Snapshot) -> CommittedRun | None:
         """What the destination holds of a run, where that is a later reading of it than this snapshot."""

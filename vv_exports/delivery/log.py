@@ -6,6 +6,7 @@ last entry wins. The JSON Schema of an entry ships beside this module as ``log_e
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -20,12 +21,14 @@ _READ_AT_ONCE = 8
 
 
 class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
-    """Which export wrote an entry."""
+    """Which export wrote an entry. ``began_at`` is when an automation began, where it had begun by itself: so that the
+    log can tell it where the pipeline's storage was lost."""
 
     id: str
     type: Literal["index", "prompt_run", "automation"]
     index_id: str
     automation: str | None = None
+    began_at: datetime | None = None
 
 
 class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +133,11 @@ class LogState:
     def files(self) -> list[DeliveredFile]:
         """All files that are committed now."""
         return [file for run in self.runs.values() for file in run.files]
+
+    def began_at(self, export_id: str) -> datetime | None:
+        """When an automation began, as its first entry that knows says; None where no entry does."""
+        of_export = (entry.export for entry in self.entries if entry.export.id == export_id)
+        return next((export.began_at for export in of_export if export.began_at is not None), None)
 
     def copy(self) -> "LogState":
         """The same state, to move on from while others still use this one."""
