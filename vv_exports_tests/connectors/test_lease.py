@@ -251,7 +251,7 @@ def test_whoever_was_killed_where_nobody_comes_back_is_not_remembered_for_ever(s
 def test_a_storage_that_cannot_tell_does_not_say_that_the_lease_is_ours(store, caplog):
     storage = store.pipeline_storage
     with only_writer(store, TEAM) as lease:
-        lease._holders = VersionedDocument(  # noqa: SLF001 - out of reach from here on
+        lease._holders = VersionedDocument(  # out of reach from here on
             FaultyConnector(storage, dict.fromkeys(range(1000), fails)), "writers", Holders, Holders
         )
         assert "is not known: conn: the store is busy" in str(lease.loss())

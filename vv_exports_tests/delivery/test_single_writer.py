@@ -1,4 +1,4 @@
-"""Deliveries to a store that does not decide among writers: one at a time, and whoever loses his turn tells the truth."""
+"""Deliveries to a store that does not decide among writers: one at a time; whoever loses his turn tells the truth."""
 
 import os
 import subprocess
