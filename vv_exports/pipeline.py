@@ -471,7 +471,7 @@ class Pipeline:
         if not self.has_download(export_id):
             raise DeliveredDataError(
                 f"{self.storage.uri(_artifact_key(export_id))} is not there: it was deleted, or a backup of `storage` "
-                "from before it was restored. Make the export again: where it had an idempotency key, with the same one."
+                "from before it was restored. Make the export again, with the same idempotency key where it had one."
             )
         with self.storage.open(_artifact_key(export_id)) as content:
             digest = hashlib.file_digest(content, "sha256").digest()

@@ -28,16 +28,16 @@ from vv_exports.errors import OutcomeUnknownError, RequestError, TransientError,
 TIME_TO_LIVE_SECONDS = 30.0
 """How long a writer that died keeps others waiting."""
 _RENEWALS = 3  # in a time to live
-_SHORTEST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 1.0
+_LOOKS = 30  # in a time to live, of one who waits
+_FIRST_PAUSE_SECONDS = 0.05
 _SAID_AGAIN_SECONDS = 60.0
 _FORGOTTEN_AFTER = timedelta(days=1)
 _LOG = logging.getLogger(__name__)
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who writes at a destination. ``token`` tells it from all others. ``alive_at`` is by its own clock: that it changes
-    is what counts."""
+    """Who writes at a destination. ``token`` tells it from all others. ``alive_at`` is by its own clock: what counts is
+    that it changes."""
 
     token: str
     host: str
@@ -113,7 +113,8 @@ class _HeldLease(Lease):
         """Wait until nobody else holds it."""
         seen: Holder | None = None
         unchanged_since = said_at = -math.inf
-        pause = _SHORTEST_PAUSE_SECONDS
+        longest_pause = self._time_to_live / _LOOKS
+        pause = min(_FIRST_PAUSE_SECONDS, longest_pause)
         while True:
             looking_at = time.monotonic()
             there = self._there()
@@ -128,7 +129,7 @@ class _HeldLease(Lease):
                 _LOG.warning("waiting for another writer at %s: %s", self._uri, there)
                 said_at = looking_at
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, longest_pause)
         if there is not None:
             _LOG.warning("took over at %s from %s, which showed no life any more", self._uri, there)
         self._renewing.start()
@@ -219,6 +220,6 @@ class _HeldLease(Lease):
         who = "another writer, which is done," if there is None else str(there)
         return (
             f"this process was the only writer at {self._uri} and is not any more: it showed no life for "
-            f"{self._time_to_live:g} seconds (it was stopped, or `storage` was out of reach) or `storage` was restored, "
-            f"and {who} took over"
+            f"{self._time_to_live:g} seconds (it was stopped, or `storage` was out of reach), or `storage` was "
+            f"restored, and {who} took over"
         )

@@ -1,4 +1,4 @@
-"""Storage that does not decide among writers of one name: found out by trying. ``connectors/lease.py`` keeps writers apart.
+"""Storage that does not decide among writers of one name: found out by trying. ``lease.py`` keeps writers apart there.
 
 Amazon S3, Google Cloud Storage and Azure refuse a name that is taken. Of other stores that speak their protocols some
 ignore the condition, and both of two writers are told that they won.

@@ -247,9 +247,9 @@ def _written_without_lease(connector: Connector, key: str, data: bytes, loss: st
             "delivery is committed; start again."
         )
     return OutcomeUnknownError(
-        f"{connector.uri(key)} is committed. But {loss}. If that one wrote an entry of the same number, it is replaced, "
-        "and what it delivered is in no entry: automations deliver it again by themselves, an export on demand has to "
-        "be made again."
+        f"{connector.uri(key)} is committed. But {loss}. If that one wrote an entry of the same number, it is "
+        "replaced, and what it delivered is in no entry: automations deliver it again by themselves, an export on "
+        "demand has to be made again."
     )
 
 

@@ -81,3 +81,17 @@ def test_a_writer_that_never_gets_its_turn_gives_up(storage, monkeypatch):
     with pytest.raises(TransientError, match="other changes were made meanwhile"):
         document(storage).update(too_slow)
     assert "mine" not in document(storage).read().names
+
+
+def test_a_reader_is_not_misled_by_numbers_that_a_restored_backup_gives_once_more(storage):
+    reader = document(storage)
+    document(storage).update(with_name("first"))
+    (backup,) = storage.files("there")
+    kept = storage.read(backup.key)
+    document(storage).update(with_name("lost by the restore"))
+    assert reader.read().names == ["first", "lost by the restore"]
+    storage.delete([file.key for file in storage.files("there")])
+    storage.create(backup.key, kept)
+    document(storage).update(with_name("after it"))
+    assert reader.read().names == ["first", "after it"]
+    assert reader.update(with_name("more")).names == ["first", "after it", "more"]
