@@ -133,7 +133,7 @@ def test_a_snapshot_whose_files_a_backup_lacks_is_read_again(tmp_path, caplog, f
     for part in (tmp_path / "storage").rglob("segments-*.parquet"):
         part.unlink()
     assert client.automations.run("idx", "team").delivered == ("run_1",)
-    assert "is gone. Delete the newest file in" in caplog.text
+    assert "is not there. Delete the newest file in" in caplog.text
     assert list((tmp_path / "storage").rglob("segments-*.parquet"))
 
 

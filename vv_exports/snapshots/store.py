@@ -280,7 +280,7 @@ class SnapshotStore:
         try:
             return self._storage.open(part.key)
         except DeliveredDataError as error:
-            raise self._damaged(part, f"{self._storage.uri(part.key)} is gone") from error
+            raise self._damaged(part, f"{self._storage.uri(part.key)} is not there") from error
 
     def _check_whole(self, part: Part, sha256: str) -> None:
         if sha256 != part.sha256:
