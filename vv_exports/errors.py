@@ -11,9 +11,11 @@ VVExportsError
 │   └── IdempotencyError         the key was used before, for another request
 ├── SourceDataError              the data is wrong: mend it where it was written, nothing was exported
 ├── DeliveredDataError           a destination does not hold what its log says: deliver again
+│   └── SnapshotDamagedError     a file of the pipeline's own copy of a run is gone or altered: read the run again
 ├── QuotaError                   an account's quota is used up: wait until it is reset, or have it raised
 ├── TransientError               try again later; nothing is committed
 │   ├── DeliveryConflictError    another delivery committed the same runs meanwhile
+│   │   └── StorageSetBackError  a destination holds newer snapshots than the pipeline's storage, which was restored
 │   └── SourceChangedError       a prompt run kept changing while it was read
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
@@ -75,6 +77,14 @@ class DeliveredDataError(VVExportsError):
     """What a destination holds is not what its log says."""
 
 
+class SnapshotDamagedError(DeliveredDataError):
+    """A file of a snapshot is not there, or not what was written. ``key`` is its place in the pipeline's storage."""
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(message)
+
+
 class QuotaError(VVExportsError):
     """A quota of the account is used up. Trying again soon is of no use."""
 
@@ -85,6 +95,20 @@ class TransientError(VVExportsError):
 
 class DeliveryConflictError(TransientError):
     """Another delivery committed the same prompt runs since this one read the log."""
+
+
+class StorageSetBackError(DeliveryConflictError):
+    """A destination holds revisions of prompt runs that are above all that the pipeline's storage has. ``revisions``
+    are those at the destination, by run id."""
+
+    def __init__(self, uri: str, revisions: Mapping[str, int]) -> None:
+        self.revisions = dict(revisions)
+        named = ", ".join(f"{run_id} (revision {revision})" for run_id, revision in list(revisions.items())[:_LISTED])
+        more = f" and {len(revisions) - _LISTED} more" if len(revisions) > _LISTED else ""
+        super().__init__(
+            f"{uri} holds newer snapshots than the pipeline's `storage` of the prompt runs {named}{more}: a backup of "
+            "`storage` was restored. They have to be read again."
+        )
 
 
 class SourceChangedError(TransientError):

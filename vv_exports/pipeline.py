@@ -36,11 +36,14 @@ from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
     ConfigurationError,
+    DeliveredDataError,
     DestinationError,
     IdempotencyError,
     NotFoundError,
     RequestError,
     SelectionError,
+    SnapshotDamagedError,
+    StorageSetBackError,
     TransientError,
     VVExportsError,
 )
@@ -290,12 +293,17 @@ class Pipeline:
     ) -> DeliveryRequest:
         """The delivery of an automation."""
         config = self.config.automation(index_id, automation)
+        beginning = self.following.record(index_id, automation).beginning()
         return DeliveryRequest(
             connector=self.connectors[config.destination_connector_id],
             subpath=config.subpath,
             owner=Owner(type="automation", index_id=index_id, automation=automation),
             export=ExportReference(
-                id=f"{index_id}/{automation}", type="automation", index_id=index_id, automation=automation
+                id=f"{index_id}/{automation}",
+                type="automation",
+                index_id=index_id,
+                automation=automation,
+                began_at=None if beginning is None else beginning.began_at,
             ),
             format=format_named(config.format),
             snapshots=snapshots,
@@ -315,8 +323,10 @@ class Pipeline:
         listed = self.prompt_runs(index_id)
         state = self.collection(index_id, automation)
         self.claim_again(index_id, automation, state)
-        beginning = self.following.record(index_id, automation).beginning()
-        history = beginning.history if beginning is not None else {run.run_id for run in listed}
+        executed_at = {run.run_id: run.executed_at for run in listed}
+        history = self.following.history(index_id, automation, state, executed_at)
+        if history is None:
+            history = frozenset(executed_at)
         eligible = self.eligible(index_id, automation, listed)
         runs = [run for run in eligible if run.run_id in state.runs or run.run_id not in history]
         verified, damaged = sample_damage(connector, config.subpath, state, random.Random())  # noqa: S311
@@ -382,14 +392,48 @@ class Pipeline:
         return deliveries, problems
 
     def deliver(self, request: DeliveryRequest, state: LogState | None = None) -> Delivery:
-        """Carry out a delivery. ``state`` is what the destination's log said a moment ago."""
+        """Carry out a delivery. ``state`` is what the destination's log said a moment ago.
+
+        A storage that was restored may be behind the destination, or lack files: then the runs are read again, and
+        delivered as they are.
+        """
         self._check_storage()
-        delivery = deliver(request, self.store, self.clock, self.progress.file, state)
+        delivery = self._deliver(request, state)
         try:
             self.storage.sweep()  # the connector is swept by the delivery; snapshots and downloads can be killed too
         except VVExportsError as error:  # what is delivered is delivered
             _LOG.warning("what was left over in the pipeline's storage stays: %s", error)
         return delivery
+
+    def _deliver(self, request: DeliveryRequest, state: LogState | None) -> Delivery:
+        read_again: set[str] = set()
+        while True:
+            try:
+                return deliver(request, self.store, self.clock, self.progress.file, state)
+            except StorageSetBackError as error:
+                problem: VVExportsError = error
+                above = error.revisions
+            except SnapshotDamagedError as error:
+                problem = error
+                above = {one.run_id: one.revision for one in request.snapshots if one.has_file(error.key)}
+            if not above or not read_again.isdisjoint(above):
+                raise problem
+            _LOG.warning("prompt runs are read again (%s), since: %s", ", ".join(above), problem)
+            read_again.update(above)
+            snapshots = [
+                self._read_again(one, above[one.run_id]) if one.run_id in above else one for one in request.snapshots
+            ]
+            request = replace(request, snapshots=snapshots)
+
+    def _read_again(self, snapshot: Snapshot, above: int) -> Snapshot:
+        """Read a run, and keep it as a revision that is greater than ``above``."""
+        run = self.source.prompt_run(snapshot.index_id, snapshot.run_id)
+        taken = self.store.take(self.source, run, self.clock(), above)
+        fingerprint = self.store.fingerprint(taken)
+        if fingerprint is not None:
+            self.catalogs.record(snapshot.index_id, [(taken, fingerprint)])
+        self.progress.snapshot(taken.run_id, taken.rows("segments"))
+        return taken
 
     # Exports on demand
 
@@ -436,6 +480,11 @@ class Pipeline:
             raise RequestError(f"{target} is not a file, so no download can be put there; choose another path")
         if not target.parent.is_dir():
             raise RequestError(f"{target.parent} is not a folder, so no download can be put there; create it first")
+        if not self.has_download(export_id):
+            raise DeliveredDataError(
+                f"{self.storage.uri(_artifact_key(export_id))} is not there: it was deleted, or a backup of `storage` "
+                "from before it was restored. Make the export again, with the same idempotency key where it had one."
+            )
         with self.storage.open(_artifact_key(export_id)) as content:
             digest = hashlib.file_digest(content, "sha256").digest()
             if target.is_file():
@@ -447,6 +496,10 @@ class Pipeline:
             folder.sweep()
         return True
 
+    def has_download(self, export_id: str) -> bool:
+        """Whether a download's artifact is in the storage."""
+        return self._size_of(_artifact_key(export_id)) is not None
+
     def remembered_launch(self, key: str, request: ExportRequest, run_id: str) -> str:
         """The run that an idempotency key stands for: ``run_id`` where the key is new.
 
@@ -455,7 +508,7 @@ class Pipeline:
         """
         if not key.strip():
             raise IdempotencyError("an idempotency key may not be blank")
-        asked = hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+        asked = request_hash(request)
         path = f"idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
         self.storage.create(path, msgspec.json.encode({"run_id": run_id, "request": asked}))
         data = self.storage.read(path)
@@ -574,6 +627,11 @@ def _zip(folder: Path, archive: Path) -> None:
             with path.open("rb") as content, zipped.open(entry, "w") as out:
                 while block := content.read(1 << 20):
                     out.write(block)
+
+
+def request_hash(request: ExportRequest) -> str:
+    """64 hex characters that tell a request from any other."""
+    return hashlib.sha256(msgspec.json.encode(request)).hexdigest()
 
 
 def content_version(snapshots: Sequence[Snapshot]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from vv_exports.automations.records import Beginning
 from vv_exports.delivery.deliver import holds
 from vv_exports.delivery.log import LogState
 from vv_exports.domain.failures import Problem
@@ -59,6 +60,16 @@ class Backlog:
     held: tuple[str, ...]
     failing: tuple[str, ...]
     gone: tuple[str, ...]
+
+
+def history_of(beginning: Beginning, began_at: datetime | None, executed_at: Mapping[str, datetime]) -> frozenset[str]:
+    """The runs that an automation leaves alone, of those in ``executed_at``. Where its collection's log says that it
+    began earlier than its record does, that was lost and made anew: what was executed in between is no history."""
+    if began_at is None or began_at >= beginning.began_at:
+        return beginning.history
+    return frozenset(
+        run_id for run_id in beginning.history if run_id not in executed_at or executed_at[run_id] < began_at
+    )
 
 
 def in_scope(run_ids: Collection[str], state: LogState, history: Collection[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vv_exports.automations.backlog import Backlog, backlog, in_scope
+from vv_exports.automations.backlog import Backlog, backlog, history_of, in_scope
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
@@ -79,20 +79,48 @@ class Following:
             if record.beginning() is None:
                 record.begin(config.start, (run.run_id for run in runs if run.deliverable), now)
                 begun.append(name)
+                self._say_if_it_began_before(index_id, name)
         return begun
 
-    def wanted(self, index_id: str, runs: Iterable[PromptRun], source: Source, now: datetime) -> Wanted:
+    def _say_if_it_began_before(self, index_id: str, automation: str) -> None:
+        try:
+            earlier = self.collection(index_id, automation).began_at(f"{index_id}/{automation}")
+        except VVExportsError:  # what is wrong there is said when something is to be delivered
+            return
+        if earlier is not None:
+            _LOG.warning(
+                "where automation %s of index %s began was lost with the pipeline's storage: the log of its collection "
+                "says %s, so that prompt runs that were executed since then are delivered",
+                *(automation, index_id, earlier.isoformat(timespec="seconds")),
+            )
+
+    def history(
+        self, index_id: str, automation: str, state: LogState, executed_at: Mapping[str, datetime]
+    ) -> frozenset[str] | None:
+        """The runs that an automation leaves alone, since they were finished when it began; None where it did not.
+        ``executed_at`` is of the runs in question, by run id; ``state`` is what its collection holds."""
+        beginning = self.record(index_id, automation).beginning()
+        if beginning is None:
+            return None
+        return history_of(beginning, state.began_at(f"{index_id}/{automation}"), executed_at)
+
+    def wanted(self, index_id: str, runs: Sequence[PromptRun], source: Source, now: datetime) -> Wanted:
         """The runs that must be read, since an automation follows them and they are new or look changed."""
         catalog = self._catalogs.read(index_id)
         followers = []
+        executed_at = {run.run_id: run.executed_at for run in runs}
         for name, config in self._enabled(index_id):
-            beginning = self.record(index_id, name).beginning()
-            if beginning is not None:
-                try:
-                    followers.append((config, self.collection(index_id, name), beginning.history))
-                except VVExportsError as error:
-                    # Its own sensor fails, and says so. The index's other automations must not wait for it.
-                    _LOG.warning("index %s is read without automation %s: %s", index_id, name, error)
+            if self.record(index_id, name).beginning() is None:
+                continue
+            try:
+                state = self.collection(index_id, name)
+            except VVExportsError as error:
+                # Its own sensor fails, and says so. The index's other automations must not wait for it.
+                _LOG.warning("index %s is read without automation %s: %s", index_id, name, error)
+                continue
+            history = self.history(index_id, name, state, executed_at)
+            if history is not None:
+                followers.append((config, state, history))
         due: list[str] = []
         failing: list[str] = []
         for run in runs:
@@ -106,15 +134,16 @@ class Following:
     def backlog(self, index_id: str, automation: str, now: datetime) -> Backlog:
         """What an automation has to do about the snapshots that there are. One that did not begin has nothing to do."""
         record = self.record(index_id, automation)
-        beginning = record.beginning()
-        if beginning is None:
+        if record.beginning() is None:
             return Backlog((), (), (), ())
         catalog = self._catalogs.read(index_id)
+        state = self.collection(index_id, automation)
+        executed_at = {run_id: row.executed_at for run_id, row in catalog.runs.items()}
         return backlog(
             catalog.runs,
-            self.collection(index_id, automation),
+            state,
             self._config.automation(index_id, automation),
-            history=beginning.history,
+            history=self.history(index_id, automation, state, executed_at) or frozenset(),
             problems=record.state().problems,
             gone=catalog.gone.keys(),
             now=now,

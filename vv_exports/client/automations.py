@@ -2,7 +2,7 @@
 
 import getpass
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -357,11 +357,13 @@ class Automations:
             unreachable = str(error)  # to be seen in the list, among the others
         record = pipeline.following.record(index_id, automation)
         beginning, remembered = record.beginning(), record.state()
+        executed_at = {run.run_id: run.executed_at for run in runs}
+        before = pipeline.following.history(index_id, automation, state, executed_at) or frozenset()
+        began_at = None if beginning is None else (state.began_at(f"{index_id}/{automation}") or beginning.began_at)
         sensor = delivery_sensor_name(index_id, automation)
         pause = pause_in_force(config, remembered.pause, self._deployment.instance, sensor)
         eligible = eligible_runs(runs, on_status=config.on_status, partial=config.partial, delivered=state.runs)
         undelivered = [run.run_id for run in eligible if not pipeline.up_to_date(run, config, state)]
-        before: Collection[str] = beginning.history if beginning is not None else ()
         waiting = [run_id for run_id in undelivered if run_id not in before or run_id in state.runs]
         taken = {run.run_id for run in eligible} | set(state.runs)
         held = [
@@ -380,7 +382,7 @@ class Automations:
             destination_subpath=config.subpath,
             destination_uri=pipeline.connectors[config.destination_connector_id].uri(config.subpath),
             format=config.format,
-            began_at=None if beginning is None else _time_text(beginning.began_at),
+            began_at=None if began_at is None else _time_text(began_at),
             delivered=len(state.runs),
             waiting=len(waiting),
             failing=len(failing),

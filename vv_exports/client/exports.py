@@ -10,7 +10,15 @@ from typing import Any
 
 from vv_exports.client.deployment import Deployment
 from vv_exports.defs.assets import destination_config
-from vv_exports.defs.export_runs import export_asset, export_tags, exports_of, newest_run, newest_runs
+from vv_exports.defs.export_runs import (
+    export_asset,
+    export_tags,
+    exports_of,
+    key_tags,
+    launch_with_key,
+    newest_run,
+    newest_runs,
+)
 from vv_exports.defs.launches import close_abandoned, launch, new_run_id
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
@@ -77,11 +85,13 @@ class Exports:
         runs = pipeline.check_export(request)  # first: a wrong request leaves nothing behind, no database either
         root = new_run_id()
         if idempotency_key is not None:
+            # The storage knows the key. Where a backup of it was restored that does not, Dagster may know it still.
+            root = launch_with_key(self._deployment.instance, idempotency_key, request) or root
             root = pipeline.remembered_launch(idempotency_key, request, root)
         earlier = self._find(export_id_of(root))
-        if earlier is None or earlier.status == ExportStatus.FAILED:
+        if earlier is None or earlier.status == ExportStatus.FAILED or self._has_lost_its_download(earlier):
             sync_partitions(self._deployment.instance, request.index_id, pipeline.prompt_runs(request.index_id))
-            self._launch(request, runs, root, retry=earlier is not None)
+            self._launch(request, runs, root, idempotency_key, retry=earlier is not None)
         return self._over(self.retrieve(export_id_of(root)))
 
     def check(self, request: ExportRequest) -> Sequence[PromptRun]:
@@ -147,7 +157,14 @@ class Exports:
         made = () if record is None else exports_of(instance, [record])
         return next((export for export in made if export.export_id == export_id), None)
 
-    def _launch(self, request: ExportRequest, runs: Sequence[PromptRun], root: str, *, retry: bool) -> None:
+    def _has_lost_its_download(self, export: Export) -> bool:
+        """A backup of the storage was restored that is older than the download."""
+        is_one = export.destination_type == "download" and export.status == ExportStatus.COMPLETED
+        return is_one and not self._deployment.pipeline.has_download(export.export_id)
+
+    def _launch(
+        self, request: ExportRequest, runs: Sequence[PromptRun], root: str, idempotency_key: str | None, *, retry: bool
+    ) -> None:
         deployment = self._deployment
         asset = export_asset(request.index_id, request.export_type)
         config: dict[str, Any] = dict(destination_config(request))
@@ -155,6 +172,8 @@ class Exports:
             config["prompt_run_ids"] = list(request.prompt_run_ids)
         key = partition_key(runs[0].run_id)
         tags = export_tags(root, request, [request.target_id])
+        if idempotency_key is not None:
+            tags |= key_tags(idempotency_key, request)
         if retry:
             tags |= {"dagster/root_run_id": root, "dagster/parent_run_id": root}
         launch(

@@ -45,6 +45,11 @@ class Connector(Protocol):
     uploads_at_once: int
     """How many ``put`` calls are best under way at a time, each from a thread of its own."""
 
+    @property
+    def pipeline_storage(self) -> "Connector | None":
+        """The pipeline's own storage, as ``remember_in`` was told: what was found out is kept there, and writers take
+        turns there where this storage does not decide among them."""
+
     def uri(self, key: str) -> str:
         """The full address of a key, for people and other tools. Never holds a secret."""
 
@@ -56,7 +61,7 @@ class Connector(Protocol):
         """Whether the storage itself lets one of several writers win, as ``create`` promises.
 
         Where not, ``create`` looks before it writes and after it, and there may be one writer at a time: see
-        ``connectors/writers.py``. It may ask the storage.
+        ``connectors/lease.py``. It may ask the storage.
         """
 
     def try_taken_name(self) -> bool:
@@ -70,7 +75,7 @@ class Connector(Protocol):
         ``retention``, which removes what was superseded. Empty where there are no such documents."""
 
     def remember_in(self, storage: "Connector") -> None:
-        """Where the pipeline keeps what was found out about this storage."""
+        """Say which storage is the pipeline's own."""
 
     def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
         """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced.

@@ -40,6 +40,7 @@ class LocalConnector:
 
     provider = "local"
     uploads_at_once = 1
+    pipeline_storage: Connector | None = None
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ class ObjectStoreConnector(ABC):
         self.endpoint_url = endpoint_url
         # The providers themselves refuse a taken name. A store that only speaks their protocol must be tried.
         self._refuses_taken_names: bool | None = True if endpoint_url is None else None
-        self._memory: Connector | None = None
+        self.pipeline_storage: Connector | None = None
         self._environ = environ
         self._file_systems: dict[int, Any] = {}
         self._rooms: dict[int, asyncio.Semaphore] = {}
@@ -203,20 +203,20 @@ class ObjectStoreConnector(ABC):
 
     def remember_in(self, storage: Connector) -> None:
         """Where trials are remembered."""
-        self._memory = storage
+        self.pipeline_storage = storage
 
     def decides_among_writers(self) -> bool:
         """True for the provider itself. Another store is tried once, and what came of it is remembered."""
         if self._refuses_taken_names is None:
-            trial = remembered(self._memory, self.address) if self._memory is not None else None
+            trial = remembered(self.pipeline_storage, self.address) if self.pipeline_storage is not None else None
             self._refuses_taken_names = self.try_taken_name() if trial is None else trial.refuses_taken_names
         return self._refuses_taken_names
 
     def try_taken_name(self) -> bool:
         """Try whether the store refuses a name that is taken, and remember it."""
         self._refuses_taken_names = refuses_taken_names(self._create_if_absent, self.delete)
-        if self._memory is not None and self.endpoint_url is not None:
-            remember(self._memory, self.address, refuses=self._refuses_taken_names)
+        if self.pipeline_storage is not None and self.endpoint_url is not None:
+            remember(self.pipeline_storage, self.address, refuses=self._refuses_taken_names)
         return self._refuses_taken_names
 
     def introduction(self) -> Sequence[tuple[str, Callable[[], str]]]:
@@ -256,7 +256,14 @@ class ObjectStoreConnector(ABC):
     def _create_alone(self, key: str, data: bytes) -> bool:
         """The same where the store does not decide and there is one writer: look, write, look again. The condition is
         sent all the same, since the server may have changed since it was tried."""
-        return self.read(key) is None and self._create_if_absent(key, data) and self.read(key) == data
+        if self.read(key) is not None or not self._create_if_absent(key, data):
+            return False
+        try:
+            return self.read(key) == data
+        except TransientError as error:
+            raise OutcomeUnknownError(
+                f"{self.connector_id}: {self.uri(key)} was written, and could not be looked at afterwards: {error}"
+            ) from error
 
     def _create_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 import pyarrow as pa
 
-from vv_exports.connectors.base import Connector
+from vv_exports.connectors.base import Connector, StoredFile
 from vv_exports.errors import DeliveredDataError, TransientError
 
 _ATTEMPTS = 30
@@ -45,7 +45,8 @@ class VersionedDocument(Generic[_T]):
         self._folder = folder
         self._kind = kind
         self._empty = empty
-        self._newest: tuple[int, _T] | None = None
+        # With the versions that were there: numbers go back where a backup is restored, and then are given once more.
+        self._newest: tuple[list[StoredFile], _T] | None = None
 
     def read(self) -> _T:
         """The newest version. Not to be changed in place: it is kept until there is a newer one."""
@@ -60,10 +61,12 @@ class VersionedDocument(Generic[_T]):
                 return before
             if self._storage.create(self._key(version + 1), packed(after)):
                 # Where we were slow, this number was taken, and tidied away again: then the change is made once more.
-                versions = self._versions()
-                if versions[-1] == version + 1:
-                    self._newest = version + 1, after
-                    self._storage.delete([self._key(one) for one in versions[:-_KEPT]])
+                there = self._versions()
+                if _number(there[-1]) == version + 1:
+                    self._newest = there, after
+                    if len(there) > _KEPT:
+                        self._newest = there[-_KEPT:], after
+                        self._storage.delete([file.key for file in there[:-_KEPT]])
                     return after
             time.sleep(random.uniform(0, _LONGEST_WAIT_SECONDS))  # noqa: S311
         raise TransientError(
@@ -72,29 +75,35 @@ class VersionedDocument(Generic[_T]):
 
     def _read(self) -> tuple[int, _T]:
         for _ in range(_ATTEMPTS):
-            versions = self._versions()
-            if not versions:
+            there = self._versions()
+            if not there:
                 return 0, self._empty()
-            if self._newest is not None and self._newest[0] == versions[-1]:
-                return self._newest
-            data = self._storage.read(self._key(versions[-1]))
-            if data is not None:
-                self._newest = versions[-1], self._unpacked(versions[-1], data)
-                return self._newest
+            newest = self._newest
+            if newest is None or newest[0] != there:
+                data = self._storage.read(there[-1].key)
+                if data is None:
+                    continue
+                newest = self._newest = there, self._unpacked(there[-1].key, data)
+            return _number(there[-1]), newest[1]
         raise TransientError(f"{self._storage.uri(self._folder)} kept changing while it was read; try again")
 
-    def _unpacked(self, version: int, data: bytes) -> _T:
+    def _unpacked(self, key: str, data: bytes) -> _T:
         try:
             return unpacked(data, self._kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowException) as error:
             raise DeliveredDataError(
-                f"{self._storage.uri(self._key(version))} is no version of this document: {error}. Remove it: the "
+                f"{self._storage.uri(key)} is no version of this document: {error}. Remove it: the "
                 "version before it then holds, where there is one."
             ) from error
 
-    def _versions(self) -> list[int]:
-        names = (file.key.removeprefix(f"{self._folder}/") for file in self._storage.files(self._folder))
-        return sorted(int(found[1]) for name in names if (found := _VERSION.fullmatch(name)))
+    def _versions(self) -> list[StoredFile]:
+        top = f"{self._folder}/"
+        found = [file for file in self._storage.files(self._folder) if _VERSION.fullmatch(file.key.removeprefix(top))]
+        return sorted(found, key=_number)
 
     def _key(self, version: int) -> str:
         return f"{self._folder}/{version:010}.json.zst"
+
+
+def _number(file: StoredFile) -> int:
+    return int(file.key.rpartition("/")[2].removesuffix(".json.zst"))

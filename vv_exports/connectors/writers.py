@@ -1,24 +1,19 @@
-"""Storage that does not decide among writers of one name: found out by trying, and then used by one writer at a time.
+"""Storage that does not decide among writers of one name: found out by trying. ``lease.py`` keeps writers apart there.
 
 Amazon S3, Google Cloud Storage and Azure refuse a name that is taken. Of other stores that speak their protocols some
 ignore the condition, and both of two writers are told that they won.
 """
 
-import fcntl
 import hashlib
 import logging
-import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.spool import spool_folder, spool_top
+from vv_exports.connectors.spool import spool_folder
 from vv_exports.errors import ForbiddenError, TransientError
 
 _LOG = logging.getLogger(__name__)
@@ -68,44 +63,3 @@ def remember(storage: Connector, address: str, *, refuses: bool) -> None:
 
 def _key(address: str) -> str:
     return f"stores/{hashlib.sha256(address.encode()).hexdigest()[:32]}.json"
-
-
-@contextmanager
-def only_writer(connector: Connector, subpath: str) -> Iterator[None]:
-    """Be the only writer of a destination, on this machine and for this user, where the storage does not decide.
-
-    Waits for the writer that is there. The lock dies with its process. Among machines, Dagster's pool for the
-    destination, which lets in one run at a time, is all there is.
-    """
-    if connector.decides_among_writers():
-        yield
-        return
-    name = hashlib.sha256(f"{connector.address} {subpath}".encode()).hexdigest()
-    with _locked(spool_top() / f"{name}.writer", f"another writer at {connector.uri(subpath)}"):
-        yield
-
-
-@contextmanager
-def _locked(path: Path, holder: str) -> Iterator[None]:
-    """Hold the lock on a file that is there only as long as somebody holds it or waits for it."""
-    while True:
-        with path.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                _LOG.info("waiting for %s", holder)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(path, file):
-                continue  # the holder before us has removed it, and others lock a new one
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(path: Path, file: BinaryIO) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

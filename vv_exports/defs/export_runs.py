@@ -4,6 +4,7 @@ A launch makes one export, or one for each of its partitions; a retry makes the 
 Dagster keeps and knows nothing of destinations.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import dagster as dg
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of, export_ids, launch_id_of
+from vv_exports.pipeline import request_hash
 
 _PREFIX = "vv_exports/"
 _ASSETS = {"index": "index_export", "prompt_run": "prompt_run_export"}
@@ -53,6 +55,20 @@ def export_tags(root: str, request: ExportRequest, targets: Sequence[str]) -> di
         **({"target_id": targets[0]} if len(targets) == 1 else {"target_ids": json.dumps(list(targets))}),
     }
     return {_PREFIX + name: value for name, value in tags.items() if value is not None}
+
+
+def key_tags(idempotency_key: str, request: ExportRequest) -> dict[str, str]:
+    """Tags of a run that was launched with an idempotency key. The key itself stays with its owner."""
+    return {
+        f"{_PREFIX}idempotency_key": hashlib.sha256(idempotency_key.encode()).hexdigest(),
+        f"{_PREFIX}request": request_hash(request),
+    }
+
+
+def launch_with_key(instance: dg.DagsterInstance, idempotency_key: str, request: ExportRequest) -> str | None:
+    """The first run that was launched with a key and the same request, as far as Dagster remembers."""
+    records = instance.get_run_records(dg.RunsFilter(tags=key_tags(idempotency_key, request)), limit=1)
+    return root_run_id(records[0].dagster_run) if records else None
 
 
 def newest_run(instance: dg.DagsterInstance, export_id: str) -> dg.RunRecord | None:

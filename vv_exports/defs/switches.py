@@ -21,7 +21,8 @@ def pause_in_force(
     """Why an automation waits, None where it does not.
 
     The configuration wins. A recorded pause holds until it is lifted, or until somebody switches the sensor on after
-    it: that is how it is resumed in the UI.
+    it: that is how it is resumed in the UI. A daemon that sees a sensor for the first time, since Dagster's database
+    was lost, notes a start too, and nobody has switched anything on.
     """
     state = _state(instance, sensor)
     started = _started_at(state)
@@ -29,7 +30,8 @@ def pause_in_force(
         return Pause(at=datetime.fromtimestamp(0, UTC), by="the configuration", reason="`paused: true`")
     if state is not None and state.status == InstigatorStatus.STOPPED:
         return recorded or Pause(at=datetime.fromtimestamp(0, UTC), by=SWITCHED_OFF, reason="it is off")
-    if recorded is not None and started is not None and started > recorded.at:
+    is_switched_on = state is not None and state.status == InstigatorStatus.RUNNING
+    if recorded is not None and is_switched_on and started is not None and started > recorded.at:
         return None
     return recorded
 

@@ -20,8 +20,8 @@ import msgspec
 
 from vv_exports import __version__
 from vv_exports.connectors.base import Connector, StoredFile
+from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.connectors.writers import only_writer
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
     CommittedRun,
@@ -42,7 +42,13 @@ from vv_exports.delivery.ownership import Owner, check_log, claim, is_owner
 from vv_exports.delivery.survey import Beside, no_log_folder, sort_out
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, SelectionError, VVExportsError
+from vv_exports.errors import (
+    DeliveryConflictError,
+    OutcomeUnknownError,
+    SelectionError,
+    StorageSetBackError,
+    VVExportsError,
+)
 from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
@@ -152,7 +158,8 @@ def deliver(
     """Deliver the snapshots that the destination does not hold yet, in one commit.
 
     Raises DestinationError (someone else's subpath, nothing written), DeliveryConflictError (another delivery
-    committed other content of the same runs meanwhile; nothing of ours is committed), TransientError (nothing is
+    committed other content of the same runs meanwhile; nothing of ours is committed), StorageSetBackError (the
+    destination holds revisions that are above all of the store; nothing is committed), TransientError (nothing is
     committed) and OutcomeUnknownError.
 
     ``state`` is what the log said a moment ago, where that is known: it saves reading all of it. Where others have
@@ -161,13 +168,13 @@ def deliver(
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
     connector, subpath = request.connector, request.subpath
-    with only_writer(connector, subpath):
+    with only_writer(connector, subpath) as lease:
         there = claim(connector, subpath, request.owner, expected=state is not None and bool(state.entries))
         if there is not None and not any(file.key.startswith(f"{subpath}/{LOG_FOLDER}/") for file in there):
             state = LogState()
         known = state.copy() if state is not None else read_log(connector, subpath)
         for _ in range(_ATTEMPTS):
-            outcome = _Attempt(request, store, clock, progress or _silent, state=known, there=there).run()
+            outcome = _Attempt(request, store, clock, progress or _silent, lease, state=known, there=there).run()
             if outcome is not None:
                 return outcome
             known, there = read_log(connector, subpath), None
@@ -194,6 +201,7 @@ class _Attempt:
         store: SnapshotStore,
         clock: Callable[[], datetime],
         progress: Progress,
+        lease: Lease,
         *,
         state: LogState,
         there: Sequence[StoredFile] | None,
@@ -202,6 +210,7 @@ class _Attempt:
         self.store = store
         self.clock = clock
         self.progress = progress
+        self.lease = lease
         self.state = state
         check_log(request.connector, request.subpath, state, request.owner)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
@@ -219,13 +228,7 @@ class _Attempt:
         """The outcome, or None where the log has moved on and must be read again."""
         if not self.pending:
             return self._finish(None)
-        for snapshot in self.pending:
-            if held := self._newer(self.state, snapshot):
-                raise DeliveryConflictError(
-                    f"{self.request.uri} holds revision {held.run.revision} of prompt "
-                    f"run {snapshot.run_id!r}, newer than revision {snapshot.revision}; start again with the "
-                    "current snapshot"
-                )
+        self._check_current()
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -235,6 +238,23 @@ class _Attempt:
             self._take_back(files)
             raise
         return self._finish(entry)
+
+    def _check_current(self) -> None:
+        """Nothing older than what is there may be delivered, by a process that was held up, say. A lower revision that
+        is the newest of all is not older: the store was set back."""
+        newer = {s.run_id: (s, held.run.revision) for s in self.pending if (held := self._newer(self.state, s))}
+        set_back = {}
+        for run_id, (snapshot, revision) in newer.items():
+            current = self.store.current(snapshot.index_id, run_id)
+            if current is None or current.revision < revision:
+                set_back[run_id] = revision
+        if set_back:
+            raise StorageSetBackError(self.request.uri, set_back)
+        for run_id, (snapshot, revision) in newer.items():
+            raise DeliveryConflictError(
+                f"{self.request.uri} holds revision {revision} of prompt run {run_id!r}, newer than revision "
+                f"{snapshot.revision}; start again with the current snapshot"
+            )
 
     def _newer(self, state: LogState, snapshot: Snapshot) -> CommittedRun | None:
         """What the destination holds of a run, where that is a later reading of it than this snapshot."""
@@ -307,7 +327,7 @@ class _Attempt:
         content; then it must be read again."""
         connector, subpath = self.request.connector, self.request.subpath
         while True:
-            if write_entry(connector, subpath, entry):
+            if write_entry(connector, subpath, entry, self.lease):
                 return entry
             other = read_entry(connector, subpath, entry.sequence)
             if other is None:

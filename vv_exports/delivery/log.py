@@ -7,13 +7,15 @@ last entry wins. The JSON Schema of an entry ships beside this module as ``log_e
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
 from vv_exports.connectors.base import Connector
+from vv_exports.connectors.lease import Lease
 from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
-from vv_exports.errors import DeliveredDataError, OutcomeUnknownError
+from vv_exports.errors import DeliveredDataError, DeliveryConflictError, OutcomeUnknownError, VVExportsError
 from vv_exports.formats.catalog import FORMATS
 
 FORMAT_VERSION = 1
@@ -27,12 +29,14 @@ since files were missing, damaged or left over."""
 
 
 class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
-    """Which export wrote an entry."""
+    """Which export wrote an entry. ``began_at`` is when an automation began, where it had begun by itself: so that the
+    log can tell it where the pipeline's storage was lost."""
 
     id: str
     type: Literal["index", "prompt_run", "automation"]
     index_id: str
     automation: str | None = None
+    began_at: datetime | None = None
 
 
 class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +144,11 @@ class LogState:
     def files(self) -> list[DeliveredFile]:
         """All files that are committed now."""
         return [file for run in self.runs.values() for file in run.files]
+
+    def began_at(self, export_id: str) -> datetime | None:
+        """When an automation began, as its first entry that knows says; None where no entry does."""
+        of_export = (entry.export for entry in self.entries if entry.export.id == export_id)
+        return next((export.began_at for export in of_export if export.began_at is not None), None)
 
     def copy(self) -> "LogState":
         """The same state, to move on from while others still use this one."""
@@ -290,18 +299,45 @@ def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | 
     return entry
 
 
-def write_entry(connector: Connector, subpath: str, entry: LogEntry) -> bool:
+def write_entry(connector: Connector, subpath: str, entry: LogEntry, lease: Lease) -> bool:
     """Write an entry if there is none of its number. A reply that was lost is found out by reading.
 
-    Raises OutcomeUnknownError where nothing tells whether it landed.
+    Raises OutcomeUnknownError where nothing tells whether it landed, or what it replaced; TransientError where the
+    lease was lost before; DeliveryConflictError where another writer, which took the lease over, replaced it.
     """
     key, data = f"{subpath}/{log_entry_name(entry.sequence)}", encode_entry(entry)
+    lease.check()
+    with lease.committing():
+        try:
+            written = connector.create(key, data)
+        except OutcomeUnknownError:
+            if connector.read(key) != data:
+                raise
+            written = True
+    if written and (loss := lease.loss()) is not None:
+        raise _written_without_lease(connector, key, data, loss)
+    return written
+
+
+def _written_without_lease(connector: Connector, key: str, data: bytes, loss: str) -> VVExportsError:
+    """What to say of an entry at whose writing another writer may have been there."""
     try:
-        return connector.create(key, data)
-    except OutcomeUnknownError:
-        if connector.read(key) == data:
-            return True
-        raise
+        is_there = connector.read(key) == data
+    except VVExportsError as error:
+        return OutcomeUnknownError(
+            f"{connector.uri(key)} was written. But {loss}; and what is there now cannot be read: {error} Read the log "
+            "before trying again."
+        )
+    if not is_there:
+        return DeliveryConflictError(
+            f"{connector.uri(key)} was written, and replaced by another writer's entry: {loss}. Nothing of this "
+            "delivery is committed; start again."
+        )
+    return OutcomeUnknownError(
+        f"{connector.uri(key)} is committed. But {loss}. If that one wrote an entry of the same number, it is "
+        "replaced, and what it delivered is in no entry: automations deliver it again by themselves, an export on "
+        "demand has to be made again."
+    )
 
 
 def encode_entry(entry: LogEntry) -> bytes:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from vv_exports import __version__
 from vv_exports.connectors.base import Connector, UnfinishedUpload
-from vv_exports.connectors.writers import only_writer
+from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
     ExportReference,
@@ -67,7 +67,7 @@ def vacuum(
     owner = owner_by_either(connector, subpath)
     if owner is None:
         raise _unclaimed(connector, subpath)
-    with only_writer(connector, subpath):
+    with only_writer(connector, subpath) as lease:
         if not dry_run:
             claim(connector, subpath, owner, expected=True)  # its owner file may be lost
         for _ in range(_ATTEMPTS):
@@ -79,7 +79,7 @@ def vacuum(
             beside = found.beside
             if beside.strays and not state.entries and not without_log:
                 raise _without_log(connector, subpath, len(beside.strays))
-            if dry_run or _give_up(connector, subpath, state, owner, beside, clock):
+            if dry_run or _give_up(connector, subpath, state, owner, beside, clock, lease):
                 break
         else:
             raise TransientError(f"{connector.uri(subpath)}: {_ATTEMPTS} deliveries came first; try again")
@@ -115,7 +115,13 @@ def _is_ours(upload: UnfinishedUpload, top: str) -> bool:
 
 
 def _give_up(  # noqa: PLR0917
-    connector: Connector, subpath: str, state: LogState, owner: Owner, beside: Beside, clock: Callable[[], datetime]
+    connector: Connector,
+    subpath: str,
+    state: LogState,
+    owner: Owner,
+    beside: Beside,
+    clock: Callable[[], datetime],
+    lease: Lease,
 ) -> bool:
     """Tell the log which files are given up. False where it has moved on meanwhile."""
     if not beside.strays:
@@ -143,7 +149,7 @@ def _give_up(  # noqa: PLR0917
         ),
         abandoned=abandoned,
     )
-    return write_entry(connector, subpath, entry)
+    return write_entry(connector, subpath, entry, lease)
 
 
 def _reference(owner: Owner) -> ExportReference:

