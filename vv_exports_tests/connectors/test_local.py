@@ -63,8 +63,14 @@ def test_a_folder_that_another_writer_tidies_away_meanwhile_is_made_again(connec
 
 
 def test_a_folder_that_keeps_vanishing_is_an_error_and_not_an_endless_loop(connector, tmp_path, monkeypatch):
-    monkeypatch.setattr("vv_exports.connectors.local._make_folder", lambda folder: None)
-    (tmp_path / "base").mkdir()
+    mkdir = os.mkdir
+
+    def vanishing(path, *args, dir_fd=None):
+        mkdir(path, *args, dir_fd=dir_fd)
+        if path == "a":
+            os.rmdir(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", vanishing)
     with pytest.raises(TransientError, match="kept vanishing"):
         connector.create("a/b.json", b"content")
 
