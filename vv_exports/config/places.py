@@ -11,7 +11,9 @@ from urllib.parse import unquote
 
 from vv_exports.config.connectors import (
     AzureConnectorConfig,
+    ConnectorConfig,
     GcsConnectorConfig,
+    LocalConnectorConfig,
     S3ConnectorConfig,
     real_folder,
 )
@@ -56,11 +58,21 @@ class Reserved:
         return any(related(ours, theirs) for one in self.places for ours in _forms(one) for theirs in _forms(place))
 
 
+def destination_place(connector: ConnectorConfig, subpath: str) -> str:
+    """The full folder of a destination, with links followed; the boundary itself where the subpath is empty."""
+    boundary = connector.real_boundary()
+    place = f"{boundary}/{subpath}" if subpath else boundary
+    return real_folder(place) if isinstance(connector, LocalConnectorConfig) else place
+
+
 def reserved_places(config: Config) -> list[Reserved]:
     """The pipeline's own storage, and the archive that it reads."""
     storage = config.storage
-    ours = _folder(storage) if isinstance(storage, str) else storage.real_boundary()
-    found = [Reserved("`storage`", (ours,), "the pipeline's own files apart from what it delivers")]
+    if isinstance(storage, str | LocalConnectorConfig):
+        ours = _folders(storage if isinstance(storage, str) else storage.boundary)
+    else:
+        ours = (storage.real_boundary(),)
+    found = [Reserved("`storage`", ours, "the pipeline's own files apart from what it delivers")]
     if isinstance(config.source, LocalArchiveConfig):
         places = tuple(_archive(config.source.path))
         found.append(Reserved("the source archive", places, "the archive apart from what is made of it"))
@@ -74,7 +86,7 @@ def _archive(path: str) -> Iterator[str]:
     bucket, _, base = rest.partition("/")
     match scheme.lower() if separator else "":
         case "" | "file" | "local":
-            yield _folder(address)
+            yield from _folders(address)
         case "s3" | "s3a":
             for endpoint in _endpoints(_S3_ENDPOINTS):
                 yield S3ConnectorConfig.model_construct(
@@ -95,8 +107,10 @@ def _archive(path: str) -> Iterator[str]:
             yield f"{scheme}://{_USER.sub('', rest, count=1)}"
 
 
-def _folder(place: str) -> str:
-    return real_folder(_LOCAL.sub("", place, count=1))
+def _folders(place: str) -> tuple[str, ...]:
+    """Where a folder is, and the link that leads there: what is delivered around that would lead there too."""
+    path = _LOCAL.sub("", place, count=1)
+    return real_folder(path), os.path.abspath(path)  # noqa: PTH100 - which leaves links alone
 
 
 def _endpoints(variables: tuple[str, ...]) -> list[str | None]:

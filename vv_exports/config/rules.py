@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from vv_exports.config.models import AutomationConfig, Config, Destinations, IndexConfig
-from vv_exports.config.places import Reserved, reserved_places
+from vv_exports.config.places import Reserved, destination_place, reserved_places
 from vv_exports.config.wording import automation_at, did_you_mean, dotted, shown
 from vv_exports.domain.destinations import check_subpath, comparable
 from vv_exports.errors import DestinationError
@@ -20,7 +20,6 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
     ``declared`` are the ids of all connectors in the file. One that is missing in ``parts`` has problems of
     its own, which are told already.
     """
-    boundaries = {key: connector.real_boundary() for key, connector in parts.connectors.items()}
     folders: dict[str, str] = {}
     indexes = {}
     for index_id, index in parts.indexes.items():
@@ -34,12 +33,12 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
                 problems.append(f"{at}.destination_subpath: {error}")
                 continue
             automations[name] = automation.model_copy(update={"destination_subpath": subpath})
-            if automation.destination_connector_id in boundaries:
-                folders[at] = f"{boundaries[automation.destination_connector_id]}/{subpath}"
+            if automation.destination_connector_id in parts.connectors:
+                folders[at] = destination_place(parts.connectors[automation.destination_connector_id], subpath)
         indexes[index_id] = index.model_copy(update={"automations": automations})
     problems += _overlap_problems(folders)
     if isinstance(parts, Config):  # else source or storage may have a problem of its own, which is told already
-        problems += _reserved_problems(parts, folders, boundaries)
+        problems += _reserved_problems(parts, folders)
     return indexes
 
 
@@ -83,7 +82,7 @@ def _overlap_problems(folders: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _reserved_problems(config: Config, folders: Mapping[str, str], boundaries: Mapping[str, str]) -> Iterator[str]:
+def _reserved_problems(config: Config, folders: Mapping[str, str]) -> Iterator[str]:
     """The pipeline's own files and the archive are none of a collection's, and a collection none of theirs."""
     storage, *archives = reserved = reserved_places(config)
     for archive in archives:
@@ -95,8 +94,9 @@ def _reserved_problems(config: Config, folders: Mapping[str, str], boundaries: M
                 yield f"{at}.destination_subpath: delivers to {_meeting(folder, one)}"
     # Of the others the subpath of an export on demand decides, when there is one.
     named = {one.destination_connector_id for index in config.indexes.values() for one in index.automations.values()}
-    for connector_id, boundary in boundaries.items():
-        if connector_id not in named and "export" in config.connectors[connector_id].scopes:
+    for connector_id, connector in config.connectors.items():
+        if connector_id not in named and "export" in connector.scopes:
+            boundary = destination_place(connector, "")
             for one in reserved:
                 if one.holds(boundary):
                     yield f"{dotted(('connectors', connector_id))}: delivers below {_meeting(boundary, one)}"
@@ -107,8 +107,7 @@ def check_apart(config: Config, connector_id: str, subpath: str) -> None:
 
     ``subpath`` is empty for an export that makes its own folder at the boundary: that may have either beside it.
     """
-    boundary = config.connector(connector_id).real_boundary()
-    place = f"{boundary}/{subpath}" if subpath else boundary
+    place = destination_place(config.connector(connector_id), subpath)
     for one in reserved_places(config):
         if one.meets(place) if subpath else one.holds(place):
             raise DestinationError(

@@ -118,8 +118,8 @@ def open_file(folder: int, name: str) -> BufferedReader:
 
 def names_in(folder: int) -> list[str]:
     """The names in a folder."""
-    with _listable(folder) as descriptor:
-        return os.listdir(descriptor)
+    with _listable(folder) as descriptor, os.scandir(descriptor) as entries:
+        return [entry.name for entry in entries]
 
 
 def entries_below(folder: int, *, skipped: str) -> Iterator[Entry]:

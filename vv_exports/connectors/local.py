@@ -173,9 +173,7 @@ class LocalConnector:
 
         def link(temporary: _Temporary, folder: int) -> bool:
             try:
-                os.link(
-                    temporary.name, name, src_dir_fd=temporary.folder, dst_dir_fd=folder, follow_symlinks=False
-                )
+                os.link(temporary.name, name, src_dir_fd=temporary.folder, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
                 self._check_no_link(folder, name, key)
                 if (mode := mode_of(folder, name)) is not None and not stat.S_ISREG(mode):
@@ -225,15 +223,19 @@ class LocalConnector:
         """Unlink, then remove the folders that this emptied."""
         for key in keys:
             *folders, name = _names(self, key)
-            with self._translated("delete", key), suppress(FileNotFoundError, NotADirectoryError):
-                with self._boundary() as boundary, ExitStack() as stack:
-                    opened = descend(stack, boundary, folders)
-                    self._check_no_link(opened[-1], name, key)  # put there later, it goes, and not what it leads to
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=opened[-1])
-                    with suppress(OSError):  # a folder that still holds something stays
-                        for folder, parent in reversed(list(zip(folders, opened, strict=False))):
-                            os.rmdir(folder, dir_fd=parent)
+            with (
+                self._translated("delete", key),
+                suppress(FileNotFoundError, NotADirectoryError),
+                self._boundary() as boundary,
+                ExitStack() as stack,
+            ):
+                opened = descend(stack, boundary, folders)
+                self._check_no_link(opened[-1], name, key)  # put there later, it goes, and not what it leads to
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=opened[-1])
+                with suppress(OSError):  # a folder that still holds something stays
+                    for folder, parent in reversed(list(zip(folders, opened, strict=False))):
+                        os.rmdir(folder, dir_fd=parent)
 
     def sweep(self) -> None:
         """Remove temporary files whose writer is gone: nobody holds their lock."""
