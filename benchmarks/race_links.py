@@ -142,7 +142,7 @@ class Worker:
             self.outcomes[f"{name}: link refused"] += 1
         except VVExportsError as error:
             self.outcomes[f"{name}: {type(error).__name__}"] += 1
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever is not ours is counted, and shown at the end
             self.bare[f"{name}: {error!r}"[:200]] += 1
 
     def deliver(self) -> None:
@@ -233,8 +233,8 @@ def race(folder: Path, seconds: float, seed: int) -> bool:
     print(
         f"{worker.outcomes.total() + worker.bare.total():,} actions, {met:,} met a link and were refused; "
         f"{trespasses['written outside']} written, {trespasses['deleted outside']} deleted, "
-        f"{trespasses['read outside']} read, {trespasses['listed outside']} listed outside; {worker.bare.total()} errors "
-        f"that are not ours; {len(problems)} problems in the collection afterwards"
+        f"{trespasses['read outside']} read, {trespasses['listed outside']} listed outside; {worker.bare.total()} "
+        f"errors that are not ours; {len(problems)} problems in the collection afterwards"
     )
     for what, count in worker.bare.most_common(10):
         print(f"{count:8,} {what}")

@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
+from vv_exports.connectors.arrow_files import ReadingHandler
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
 from vv_exports.connectors.folders import (
     NotAFileError,
@@ -263,8 +264,8 @@ class LocalConnector:
         """Nothing to do."""
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """The local file system and the absolute base path."""
-        return pafs.LocalFileSystem(), str(self._base)
+        """Reads as ``open`` does, below the absolute base path: a link there is refused, and not followed."""
+        return pafs.PyFileSystem(ReadingHandler(self)), str(self._base)
 
     def _open(self, key: str) -> BufferedIOBase:
         *folders, name = _names(self, key)

@@ -46,6 +46,14 @@ def _read(connector: LocalConnector, key: str) -> bytes:
         return file.read()
 
 
+def _outcome(act: str, place: "Place") -> tuple[VVExportsError | None, object]:
+    """The error of ours, where there was one, and what came back. A sweep, for one, goes on where others end."""
+    try:
+        return None, ACTS[act](place.connector, place.upload)
+    except VVExportsError as error:
+        return error, None
+
+
 class Place:
     """A root with a boundary in it, and a tree of the same names outside."""
 
@@ -113,12 +121,9 @@ def test_a_link_that_is_put_in_place_of_a_name_at_any_moment_leads_nowhere(tmp_p
                 target.rename(place.folder / "away")
                 target.symlink_to(place.outside / swapped)
 
-        found: object = None
         with before_call(monkeypatch, number, swap) as made:
-            try:
-                found = ACTS[act](place.connector, place.upload)
-            except VVExportsError as error:
-                assert "symbolic link" in str(error) or isinstance(error, DeliveredDataError | TransientError)
+            said, found = _outcome(act, place)
+        assert said is None or "symbolic link" in str(said) or isinstance(said, DeliveredDataError | TransientError)
         calls = min(len(made), 60)
         assert place.look() == place.untouched, f"{act}, {swapped} swapped before call {number} ({made[number - 1]})"
         assert found != b"OUTSIDE"
@@ -140,11 +145,9 @@ def test_whatever_call_fails_the_error_is_ours_and_no_descriptor_stays_open(tmp_
             raise OSError(code, os.strerror(code))
 
         with before_call(monkeypatch, number, fail) as made:
-            try:
-                ACTS[act](place.connector, place.upload)
-            except (RequestError, TransientError, OutcomeUnknownError) as error:
-                assert str(place.base) in str(error)  # noqa: PT017 - there need be none: a sweep goes on
-                assert os.strerror(code) in str(error)
+            said, _ = _outcome(act, place)
+        assert said is None or isinstance(said, RequestError | TransientError | OutcomeUnknownError)
+        assert said is None or (str(place.base) in str(said) and os.strerror(code) in str(said))
         calls = len(made)
         assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
         for path in place.base.rglob("*"):
@@ -296,9 +299,9 @@ class TestWhatIsNoFile:
 
 def test_a_folder_at_a_files_name_is_neither_deleted_nor_replaced(place):
     (place.base / "a" / "folder").mkdir()
-    with pytest.raises(RequestError, match="could not delete .*a/folder"):
+    with pytest.raises(RequestError, match=r"could not delete .*a/folder"):
         place.connector.delete(["a/folder"])
-    with pytest.raises(RequestError, match="could not write .*a/folder"):
+    with pytest.raises(RequestError, match=r"could not write .*a/folder"):
         place.connector.put(place.upload, "a/folder")
     assert (place.base / "a" / "folder").is_dir()
 
