@@ -5,8 +5,11 @@ from typing import Literal
 import msgspec
 
 from vv_exports.connectors.base import Connector, StoredFile
-from vv_exports.domain.destinations import OWNER
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
+
+_FOLDERS = frozenset({"segments", "videos", "failures", PIPELINES_OWN, LOG_FOLDER})
+"""The folders of a collection that deliveries make."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,11 @@ def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list
     check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
     ours = False
     for file in there:
+        if file.is_link and file.key.removeprefix(f"{subpath}/") in _FOLDERS:
+            raise DestinationError(
+                f"{connector.uri(file.key)} is a symbolic link, so that the collection would share its files with what "
+                "it leads to; remove the link or choose another destination_subpath"
+            )
         folder, marker, _ = file.key.rpartition(f"/{OWNER}")
         if marker and (other := owner_of(connector, folder)) is not None:
             if other != owner or folder != subpath:

@@ -15,6 +15,7 @@ from pyarrow.fs import FileSelector
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.errors import DestinationError, OutcomeUnknownError, RequestError, TransientError
+from vv_exports_tests.connectors.contract import ConnectorContract
 
 
 @pytest.fixture
@@ -241,6 +242,12 @@ def test_many_writers_in_one_process_do_not_get_into_each_others_way(tmp_path):
         created = list(threads.map(lambda n: connector.create(f"folder/{n:04}", b"x"), range(3_000)))
     assert created == [True] * 3_000
     assert len(connector.files("folder")) == 3_000
+
+
+class TestContract(ConnectorContract):
+    """With what every other connector promises."""
+
+    test_a_large_file_arrives_whole = None  # nothing is sent in parts here, and making the file takes seconds
 
 
 class TestDatasets:

@@ -49,3 +49,24 @@ def test_of_two_that_claim_nested_folders_at_the_same_moment_the_later_one_takes
     assert owner_of(deployment.connector, "exports/team") is None
     assert owner_of(deployment.connector, other_place) == theirs
     claim(deployment.connector, other_place, theirs)
+
+
+@pytest.mark.parametrize("folder", ["segments", "_vv", "_vv/log"])
+def test_a_collection_that_is_linked_into_another_is_refused_before_any_write(deployment, clock, folder):
+    """Both would count the rows of both, and each would delete what the other superseded."""
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    other = deployment.folder / "deliveries" / "exports" / "other"
+    (other / folder).parent.mkdir(parents=True)
+    (other / folder).symlink_to(other.parent / "team" / folder)
+    before = {path: path.read_bytes() for path in other.parent.rglob("*") if path.is_file()}
+    with pytest.raises(DestinationError, match=f"exports/other/{folder} is a symbolic link"):
+        deliver(
+            deployment.request(
+                deployment.snapshot(),
+                subpath="exports/other",
+                owner=Owner(type="automation", index_id="idx", automation="other"),
+            ),
+            deployment.store,
+            clock,
+        )
+    assert {path: path.read_bytes() for path in other.parent.rglob("*") if path.is_file()} == before
