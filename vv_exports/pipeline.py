@@ -16,7 +16,7 @@ import msgspec
 
 from vv_exports.automations.following import Following
 from vv_exports.automations.reconciliation import Reconciliation, sample_damage
-from vv_exports.config import AutomationConfig, Config, ConnectorConfig
+from vv_exports.config import AutomationConfig, Config, ConnectorConfig, check_apart
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.checking import check_connector
@@ -291,8 +291,9 @@ class Pipeline:
     def automation_delivery(
         self, index_id: str, automation: str, snapshots: Sequence[Snapshot], dagster_run_id: str | None
     ) -> DeliveryRequest:
-        """The delivery of an automation."""
+        """The delivery of an automation. Raises DestinationError where links lead it elsewhere since the start."""
         config = self.config.automation(index_id, automation)
+        check_apart(self.config, config.destination_connector_id, config.subpath)
         beginning = self.following.record(index_id, automation).beginning()
         return DeliveryRequest(
             connector=self.connectors[config.destination_connector_id],
@@ -458,6 +459,7 @@ class Pipeline:
         if request.destination_subpath is not None:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
             self._check_free_of_automations(connector, subpath)
+        check_apart(self.config, request.destination_connector_id, subpath)
         check_unowned_above(connector, subpath, asked=subpath)
 
     def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
@@ -466,10 +468,11 @@ class Pipeline:
         if request.destination_connector_id is None:
             return self._pack(job, dagster_run_id)
         connector = self.destination_connector(request.destination_connector_id)
-        subpath = job.export_id
+        parent = ""
         if request.destination_subpath is not None:
             parent = check_subpath(request.destination_subpath, boundary=connector.uri(""))
-            subpath = f"{parent}/{job.export_id}"
+        check_apart(self.config, request.destination_connector_id, parent)  # links may lead elsewhere by now
+        subpath = f"{parent}/{job.export_id}" if parent else job.export_id
         delivery = self.deliver(_export_delivery(job, connector, subpath, dagster_run_id))
         return ExportOutcome(delivery, delivery.uri, None)
 

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from vv_exports.errors import (
     RunFailedError,
     SelectionError,
     SourceDataError,
+    VVExportsError,
 )
 from vv_exports_tests.archives import segment, write_run
-from vv_exports_tests.deployments import client_of, written_files
+from vv_exports_tests.deployments import CONFIG, client_of, written_files
 
 
 @pytest.fixture
@@ -153,6 +155,46 @@ def test_a_wrong_request_is_refused_before_anything_is_written(client, folder, r
     assert written_files(folder) == {}
     assert not (folder / "storage").exists()
     assert client.instance.get_runs() == []
+
+
+@pytest.mark.parametrize(
+    "subpath", ["archive", "archive/indexes", "whole/archive", "whole/Archive/x", "storage", "storage/exports", "whole"]
+)
+def test_an_export_into_the_archive_or_storage_or_around_them_is_refused_before_any_write(folder, subpath):
+    """The subpath of an export on demand is chosen when the configuration has long been checked."""
+    (folder / "whole").mkdir()
+    (folder / "archive").rename(folder / "whole" / "archive")
+    (folder / "archive").symlink_to("whole/archive")
+    config = copy.deepcopy(CONFIG)
+    config["connectors"]["conn_export"]["export_base_path"] = ""
+    client = client_of(folder, config)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(DestinationError, match="the same place, above it or inside it; keep the"):
+        client.exports.create_index_export(
+            index_id="idx", destination_connector_id="conn_export", destination_subpath=subpath
+        )
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    client.exports.create_index_export(
+        index_id="idx", destination_connector_id="conn_export", destination_subpath="apart"
+    )
+    assert list((folder / "apart").glob("*/_vv/owner.json"))
+
+
+def test_a_destination_that_a_link_leads_into_the_archive_since_the_start_is_refused(folder):
+    """A running deployment has read its configuration once."""
+    config = copy.deepcopy(CONFIG)
+    config["connectors"]["conn_export"]["root"] = "out"
+    (folder / "out").mkdir()
+    client = client_of(folder, config)
+    assert client.automations.run("idx", "team").delivered
+    (folder / "out").rename(folder / "moved")
+    (folder / "out").symlink_to("archive")
+    before = sorted((folder / "archive").rglob("*"))
+    write_run(folder / "archive", run_id="run_200")
+    with pytest.raises(VVExportsError, match="the source archive is"):
+        client.automations.run("idx", "team")
+    new = sorted(set((folder / "archive").rglob("*")) - set(before))
+    assert all("run_200" in str(path) for path in new)
 
 
 def test_an_automation_delivers_what_is_finished_once(client, folder):

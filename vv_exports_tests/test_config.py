@@ -547,6 +547,114 @@ class TestDestinations:
         assert "indexes.i.automations.x" in only_problem(body)
 
 
+class TestApartFromTheArchive:
+    """What is delivered into an archive is read as its next prompt runs, or lost with it."""
+
+    @staticmethod
+    def body(archive: str, connector: str, *, storage: str = "/srv/state", subpath: str = "team") -> str:
+        return f"""
+            source: {{kind: local_archive, path: '{archive}'}}
+            storage: {storage}
+            connectors: {{conn: {{{connector}, scopes: [export]}}}}
+            indexes: {{i: {{automations: {{a: {{destination_connector_id: conn, destination_subpath: {subpath}}}}}}}}}
+        """
+
+    @pytest.mark.parametrize(
+        "archive", ["data", "./data/", "x/../data", "/srv/data", "file:///srv/data/", "local:///srv/data"]
+    )
+    @pytest.mark.parametrize(
+        ("root", "base", "subpath"),
+        [
+            ("data", "''", "team"),
+            ("data/deeper", "''", "team"),
+            (".", "''", "data"),
+            (".", "data", "team"),
+            (".", "''", "Data/inside"),
+            ("/", "''", "srv"),
+            ("file:///srv/data", "''", "team"),
+            ("file:///srv/d%61ta", "''", "team"),
+        ],
+    )
+    def test_a_destination_that_is_the_archive_above_it_or_inside_it_is_refused(self, archive, root, base, subpath):
+        connector = f"provider: local, root: '{root}', export_base_path: {base}"
+        problem = only_problem(self.body(archive, connector, subpath=subpath, storage="/var/state"))
+        assert problem.startswith("indexes.i.automations.a.destination_subpath: delivers to '/")
+        assert "the source archive is '/srv/data', the same place, above it or inside it" in problem
+
+    @pytest.mark.parametrize(
+        ("archive", "connector", "subpath"),
+        [
+            ("s3://bucket/a", "provider: s3, bucket: bucket, export_base_path: a", "team"),
+            ("s3://bucket/a/", "provider: s3, bucket: bucket", "a/team"),
+            ("s3a://bucket//a/indexes", "provider: s3, bucket: bucket", "a"),
+            ("S3://bucket/%61", "provider: s3, bucket: bucket, export_base_path: A", "team"),
+            ("simplecache::s3://bucket/a", "provider: s3, bucket: bucket", "a"),
+            ("zip://run::s3://bucket/a/all.zip", "provider: s3, bucket: bucket", "a"),
+            ("s3://bucket", "provider: s3, bucket: bucket", "team"),
+            ("gcs://bucket/a", "provider: gcs, bucket: bucket, export_base_path: a", "team"),
+            ("gs://bucket/a", "provider: gcs, bucket: bucket", "a/b"),
+            ("abfs://box@acc.dfs.core.windows.net/a", "provider: azure, storage_account: acc, container: box", "a/b"),
+            ("abfss://box@acc.blob.core.windows.net/a", "provider: azure, storage_account: acc, container: box", "a"),
+        ],
+    )
+    def test_in_stores_however_the_url_is_spelled(self, archive, connector, subpath):
+        problem = only_problem(self.body(archive, connector, subpath=subpath))
+        assert "keep the archive apart from what is made of it" in problem
+
+    def test_the_store_that_the_environment_names_is_seen(self, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "https://minio.example:9000/")
+        connector = "provider: s3, bucket: bucket, endpoint_url: 'https://minio.example:9000'"
+        assert "the source archive" in only_problem(self.body("s3://bucket/a", connector, subpath="a"))
+        parsed(self.body("s3://bucket/a", connector.replace("minio", "ceph"), subpath="a"))
+
+    @pytest.mark.parametrize(
+        "storage", ["data", "data/state", "/srv", "file:///srv/data", "{provider: local, root: data}"]
+    )
+    def test_storage_is_kept_apart_from_the_archive(self, storage):
+        problem = only_problem(self.body("data", "provider: local, root: /mnt/out", storage=storage))
+        assert problem.startswith("storage: keeps its files in '/srv")
+        assert "the source archive is '/srv/data'" in problem
+
+    def test_storage_and_an_archive_in_one_bucket_are_kept_apart(self):
+        connector = "provider: s3, bucket: other"
+        assert only_problem(self.body("s3://bucket/a", connector, storage="s3://bucket/a/state")).startswith("storage:")
+        parsed(self.body("s3://bucket/a", connector, storage="s3://bucket/state"))
+
+    def test_links_are_followed(self, tmp_path):
+        (tmp_path / "disk" / "data").mkdir(parents=True)
+        (tmp_path / "archive").symlink_to("disk/data")
+        (tmp_path / "out").symlink_to("disk")
+        (tmp_path / "state").symlink_to("disk/data")
+        text = self.body(
+            "archive", "provider: local, root: out", subpath="data/inside", storage=str(tmp_path / "state")
+        )
+        with pytest.raises(ConfigurationError) as caught:
+            parsed(text, folder=tmp_path)
+        assert len(caught.value.problems) == 3, "storage in the archive, the destination in the archive and in storage"
+
+    @pytest.mark.parametrize("place", ["data", "state", "data/deeper"])
+    def test_a_connector_inside_it_is_refused_before_anybody_exports_on_demand(self, place):
+        text = f"""
+            source: {{kind: local_archive, path: data}}
+            storage: state
+            connectors:
+              conn: {{provider: local, root: ., export_base_path: {place}, scopes: [export]}}
+              reads: {{provider: local, root: ., export_base_path: {place}}}
+            indexes: {{}}
+        """
+        assert only_problem(text).startswith(f"connectors.conn: delivers below '/srv/{place}', and")
+
+    def test_neighbours_are_not_refused(self):
+        parsed(self.body("data", "provider: local, root: .", subpath="data2"))
+        parsed(self.body("s3://bucket/a", "provider: s3, bucket: bucket", subpath="ab"))
+        parsed(self.body("s3://bucket/a", "provider: gcs, bucket: bucket", subpath="a"))
+        parsed(self.body("s3://bucket/a", "provider: local, root: .", subpath="a"))
+
+    def test_the_password_of_an_archives_address_is_not_shown(self):
+        text = self.body("s3://user:secret@bucket/a", "provider: s3, bucket: bucket", subpath="a")
+        assert "secret" not in only_problem(text)
+
+
 class TestLookingUp:
     def test_what_does_not_exist_is_told_what_does(self):
         loaded = parsed(automation("destination_connector_id: conn_export"))

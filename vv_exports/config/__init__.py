@@ -7,6 +7,7 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.rules import check_apart
 
 __all__ = [
     "PROVIDERS",
@@ -16,6 +17,7 @@ __all__ = [
     "ConnectorConfig",
     "IndexConfig",
     "ScheduleConfig",
+    "check_apart",
     "config_place",
     "config_schema",
     "load_config",

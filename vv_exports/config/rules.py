@@ -1,4 +1,5 @@
-"""Rules that need more than one entry of a configuration: a destination's connector, two destinations that overlap."""
+"""Rules that need more than one entry of a configuration: a destination's connector, destinations that overlap each
+other, the pipeline's storage or the archive."""
 
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -6,8 +7,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from vv_exports.config.connectors import ConnectorConfig, real_folder
 from vv_exports.config.models import AutomationConfig, Config, Destinations, IndexConfig
+from vv_exports.config.places import Reserved, destination_place, reserved_places
 from vv_exports.config.wording import automation_at, did_you_mean, dotted, shown
 from vv_exports.domain.destinations import check_subpath, comparable
 from vv_exports.errors import DestinationError
@@ -19,7 +20,6 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
     ``declared`` are the ids of all connectors in the file. One that is missing in ``parts`` has problems of
     its own, which are told already.
     """
-    boundaries = {key: connector.real_boundary() for key, connector in parts.connectors.items()}
     folders: dict[str, str] = {}
     indexes = {}
     for index_id, index in parts.indexes.items():
@@ -33,12 +33,12 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
                 problems.append(f"{at}.destination_subpath: {error}")
                 continue
             automations[name] = automation.model_copy(update={"destination_subpath": subpath})
-            if automation.destination_connector_id in boundaries:
-                folders[at] = f"{boundaries[automation.destination_connector_id]}/{subpath}"
+            if automation.destination_connector_id in parts.connectors:
+                folders[at] = destination_place(parts.connectors[automation.destination_connector_id], subpath)
         indexes[index_id] = index.model_copy(update={"automations": automations})
     problems += _overlap_problems(folders)
-    if isinstance(parts, Config):  # else storage has a problem of its own, which is told already
-        problems += _storage_problems(parts.storage, folders)
+    if isinstance(parts, Config):  # else source or storage may have a problem of its own, which is told already
+        problems += _reserved_problems(parts, folders)
     return indexes
 
 
@@ -82,17 +82,44 @@ def _overlap_problems(folders: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _storage_problems(storage: str | ConnectorConfig, folders: Mapping[str, str]) -> Iterator[str]:
-    """The pipeline's own files are none of a collection's, and a collection none of the pipeline's."""
-    place = real_folder(storage) if isinstance(storage, str) else storage.real_boundary()
-    ours = comparable(place)
+def _reserved_problems(config: Config, folders: Mapping[str, str]) -> Iterator[str]:
+    """The pipeline's own files and the archive are none of a collection's, and a collection none of theirs."""
+    storage, *archives = reserved = reserved_places(config)
+    for archive in archives:
+        if any(archive.meets(place) for place in storage.places):
+            yield f"storage: keeps its files in {_meeting(storage.shown, archive)}"
     for at, folder in folders.items():
-        theirs = comparable(folder)
-        if ours[: len(theirs)] == theirs[: len(ours)]:
-            yield (
-                f"{at}.destination_subpath: delivers to {folder!r}, and `storage` is {place!r}, the same place, above "
-                "it or inside it; keep the pipeline's own files apart from what it delivers"
+        for one in reserved:
+            if one.meets(folder):
+                yield f"{at}.destination_subpath: delivers to {_meeting(folder, one)}"
+    # Of the others the subpath of an export on demand decides, when there is one.
+    named = {one.destination_connector_id for index in config.indexes.values() for one in index.automations.values()}
+    for connector_id, connector in config.connectors.items():
+        if connector_id not in named and "export" in connector.scopes:
+            boundary = destination_place(connector, "")
+            for one in reserved:
+                if one.holds(boundary):
+                    yield f"{dotted(('connectors', connector_id))}: delivers below {_meeting(boundary, one)}"
+
+
+def check_apart(config: Config, connector_id: str, subpath: str) -> None:
+    """Raise DestinationError for a destination of now that is, holds or is inside ``storage`` or the source archive.
+
+    ``subpath`` is empty for an export that makes its own folder at the boundary: that may have either beside it.
+    """
+    place = destination_place(config.connector(connector_id), subpath)
+    for one in reserved_places(config):
+        if one.meets(place) if subpath else one.holds(place):
+            raise DestinationError(
+                f"destination {subpath!r} of connector {connector_id!r} delivers to {_meeting(place, one)}"
             )
+
+
+def _meeting(place: str, reserved: Reserved) -> str:
+    return (
+        f"{place!r}, and {reserved.called} is {reserved.shown!r}, the same place, above it or inside it; keep "
+        f"{reserved.apart}"
+    )
 
 
 def without_faulty(data: Mapping[str, Any], errors: Iterable[ErrorDetails]) -> dict[str, Any]:

@@ -14,10 +14,14 @@ from vv_exports.domain.prompt_runs import JsonObject
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file in storage: its key below the boundary, and its size in bytes."""
+    """A file in storage: its key below the boundary, and its size in bytes.
+
+    A symbolic link on a disk is one of its own, whatever it leads to: readers would follow it, and connectors do not.
+    """
 
     key: str
     size: int
+    is_link: bool = False
 
 
 @dataclass(frozen=True)

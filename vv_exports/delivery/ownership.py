@@ -13,9 +13,11 @@ import msgspec
 from vv_exports.connectors.base import Connector, StoredFile
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.log import ExportReference, LogFault, LogState, broken_log, read_log
-from vv_exports.domain.destinations import OWNER, PIPELINES_OWN, log_entry_name, log_sequence
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
 
+_FOLDERS = frozenset({"segments", "videos", "failures", PIPELINES_OWN, LOG_FOLDER})
+"""The folders of a collection that deliveries make."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -161,6 +163,12 @@ def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list
     check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
     keys = {file.key for file in there}
     ours = False
+    for file in there:
+        if file.is_link and file.key.removeprefix(f"{subpath}/") in _FOLDERS:
+            raise DestinationError(
+                f"{connector.uri(file.key)} is a symbolic link, so that the collection would share its files with what "
+                "it leads to; remove the link or choose another destination_subpath"
+            )
     for folder in owned_folders(there):
         by_file = _owner_or_nobody(connector, folder) if f"{folder}/{OWNER}" in keys else None
         other = by_file or owner_by_either(connector, folder)

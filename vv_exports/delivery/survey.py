@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import DeliveredFile, LogState, broken_log, named_hash, scan_log
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
-from vv_exports.errors import DeliveredDataError
+from vv_exports.errors import DeliveredDataError, DestinationError
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,7 @@ def _carries_its_hash(connector: Connector, subpath: str, path: str) -> bool:
         return False
     try:
         return sha256_of(connector, f"{subpath}/{path}")[1].startswith(named)
+    except DestinationError:
+        return False  # it is a link, which no delivery makes
     except DeliveredDataError:
-        return False  # it has gone meanwhile, so there is nothing to be removed
+        return False  # it has gone meanwhile, so there is nothing to be removed, or is no file

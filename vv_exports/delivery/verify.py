@@ -8,7 +8,7 @@ from vv_exports.delivery.log import DeliveredFile, LogState
 from vv_exports.delivery.ownership import Owner, check_log, owned_folders, owner_by_log, owner_of
 from vv_exports.delivery.survey import Beside, sha256_of, survey
 from vv_exports.domain.destinations import OWNER, is_in_table
-from vv_exports.errors import DeliveredDataError, NotFoundError
+from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,11 @@ def _problem(connector: Connector, subpath: str, file: DeliveredFile) -> str | N
     key = f"{subpath}/{file.path}"
     try:
         size, sha256 = sha256_of(connector, key)
-    except DeliveredDataError:
-        return f"{connector.uri(key)} is missing"
+    except DestinationError as error:  # a link was put in its place
+        return str(error)
+    except DeliveredDataError as error:
+        is_listed = any(one.key == key for one in connector.files(key.rpartition("/")[0]))
+        return str(error) if is_listed else f"{connector.uri(key)} is missing"
     if (size, sha256) != (file.bytes, file.sha256):
         return (
             f"{connector.uri(key)} has {size} bytes with sha256 {sha256[:16]}…, "

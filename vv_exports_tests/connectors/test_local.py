@@ -1,15 +1,21 @@
 import errno
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.fs import FileSelector
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.errors import DestinationError, OutcomeUnknownError, RequestError, TransientError
+from vv_exports_tests.connectors.contract import ConnectorContract
 
 
 @pytest.fixture
@@ -63,8 +69,14 @@ def test_a_folder_that_another_writer_tidies_away_meanwhile_is_made_again(connec
 
 
 def test_a_folder_that_keeps_vanishing_is_an_error_and_not_an_endless_loop(connector, tmp_path, monkeypatch):
-    monkeypatch.setattr("vv_exports.connectors.local._make_folder", lambda folder: None)
-    (tmp_path / "base").mkdir()
+    mkdir = os.mkdir
+
+    def vanishing(path, *args, dir_fd=None):
+        mkdir(path, *args, dir_fd=dir_fd)
+        if path == "a":
+            os.rmdir(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", vanishing)
     with pytest.raises(TransientError, match="kept vanishing"):
         connector.create("a/b.json", b"content")
 
@@ -230,3 +242,57 @@ def test_many_writers_in_one_process_do_not_get_into_each_others_way(tmp_path):
         created = list(threads.map(lambda n: connector.create(f"folder/{n:04}", b"x"), range(3_000)))
     assert created == [True] * 3_000
     assert len(connector.files("folder")) == 3_000
+
+
+class TestContract(ConnectorContract):
+    """With what every other connector promises."""
+
+    test_a_large_file_arrives_whole = None  # nothing is sent in parts here, and making the file takes seconds
+
+
+class TestDatasets:
+    """What pyarrow reads keeps to the boundary too."""
+
+    @pytest.fixture
+    def filled(self, connector, tmp_path):
+        for name in ("n=1/a.parquet", "n=2/b.parquet", "n=2/deeper/c.parquet"):
+            pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "upload")
+            connector.put(tmp_path / "upload", f"t/{name}")
+        return connector
+
+    def test_a_folder_is_a_dataset_with_its_partitions(self, filled):
+        filesystem, base = filled.arrow_filesystem()
+        found = ds.dataset(f"{base}/t", filesystem=filesystem, format="parquet", partitioning="hive")
+        assert found.count_rows() == 6
+        assert sorted(found.to_table()["n"].to_pylist()) == [1, 1, 2, 2, 2, 2]
+        assert pickle.loads(pickle.dumps(found)).count_rows() == 6
+
+    def test_what_there_is_is_told_apart(self, filled):
+        filesystem, base = filled.arrow_filesystem()
+        names = ["t", "t/n=1/a.parquet", "t/no", ""]
+        kinds = [info.type.name for info in filesystem.get_file_info([f"{base}/{name}".rstrip("/") for name in names])]
+        assert kinds == ["Directory", "File", "NotFound", "Directory"]
+        below = filesystem.get_file_info(FileSelector(f"{base}/t/n=2"))
+        assert sorted((info.base_name, info.type.name) for info in below) == [
+            ("b.parquet", "File"),
+            ("deeper", "Directory"),
+        ]
+        with pytest.raises(FileNotFoundError):
+            filesystem.get_file_info(FileSelector(f"{base}/no"))
+
+    def test_a_link_is_not_followed(self, filled, tmp_path):
+        filesystem, base = filled.arrow_filesystem()
+        dataset = ds.dataset([f"{base}/t/n=1/a.parquet"], filesystem=filesystem, format="parquet")
+        (tmp_path / "base" / "t" / "n=1").rename(tmp_path / "moved")
+        (tmp_path / "base" / "t" / "n=1").symlink_to(tmp_path / "moved")
+        with pytest.raises(DestinationError, match="n=1 is a symbolic link"):
+            dataset.to_table()
+
+    def test_nothing_outside_is_read_and_nothing_is_written(self, filled, tmp_path):
+        filesystem, base = filled.arrow_filesystem()
+        for path in (str(tmp_path / "upload"), f"{base}/../upload", f"{base}-2/x"):
+            with pytest.raises(DestinationError, match="is not"):
+                filesystem.open_input_file(path)
+        for act in (filesystem.create_dir, filesystem.delete_file, filesystem.open_output_stream):
+            with pytest.raises(RequestError, match="this file system is for reading"):
+                act(f"{base}/t/new")

@@ -173,3 +173,24 @@ def test_an_automation_that_has_nothing_new_says_that_its_folder_is_somebody_els
     path.write_text(path.read_text().replace('"team"', '"other"'))
     with pytest.raises(DestinationError, match="belongs to automation 'other'"):
         client.automations.run("idx", "team")
+
+
+@pytest.mark.parametrize("folder", ["segments", "_vv", "_vv/log"])
+def test_a_collection_that_is_linked_into_another_is_refused_before_any_write(deployment, clock, folder):
+    """Both would count the rows of both, and each would delete what the other superseded."""
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    other = deployment.folder / "deliveries" / "exports" / "other"
+    (other / folder).parent.mkdir(parents=True)
+    (other / folder).symlink_to(other.parent / "team" / folder)
+    before = {path: path.read_bytes() for path in other.parent.rglob("*") if path.is_file()}
+    with pytest.raises(DestinationError, match=f"exports/other/{folder} is a symbolic link"):
+        deliver(
+            deployment.request(
+                deployment.snapshot(),
+                subpath="exports/other",
+                owner=Owner(type="automation", index_id="idx", automation="other"),
+            ),
+            deployment.store,
+            clock,
+        )
+    assert {path: path.read_bytes() for path in other.parent.rglob("*") if path.is_file()} == before

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -192,3 +193,32 @@ def test_uploads_that_are_committed_right_after_the_look_are_no_problem(deployme
         assert uploaded.wait(20)
         looking = _Listing(deployment.folder, lambda: (go_on.set(), delivery.result()))
         assert verify(looking, "exports/team").problems == ()
+
+
+@pytest.mark.parametrize("name", ["notes", "x.parquet", "part-00000-0000000000000000.parquet"])
+@pytest.mark.parametrize("lead", ["nowhere", "a file", "a folder"])
+def test_links_that_somebody_put_there_are_named_and_stay(deployment, clock, name, lead):
+    (file,) = deliver(deployment.request(deployment.snapshot()), deployment.store, clock).files
+    folder = (deployment.folder / "deliveries/exports/team" / file.path).parent
+    target = {"nowhere": "gone", "a file": str(deployment.folder / "deliveries/exports/team" / file.path)}.get(lead)
+    (folder / name).symlink_to(target or deployment.folder)
+    said = verify(deployment.connector, "exports/team")
+    assert said.foreign == (f"{file.path.rpartition('/')[0]}/{name}",)
+    assert len(said.problems) == 1
+    assert vacuum(deployment.connector, "exports/team", clock).left_alone == said.foreign
+    again = deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    assert not again.committed
+    assert (folder / name).is_symlink()
+
+
+def test_a_link_or_a_pipe_in_the_place_of_a_committed_file_is_a_problem(deployment, clock):
+    snapshots = [deployment.snapshot("run_1"), deployment.snapshot("run_2")]
+    outcome = deliver(deployment.request(*snapshots), deployment.store, clock)
+    linked, piped = (deployment.folder / "deliveries/exports/team" / file.path for file in outcome.files)
+    linked.rename(deployment.folder / "moved.parquet")
+    linked.symlink_to(deployment.folder / "moved.parquet")
+    piped.unlink()
+    os.mkfifo(piped)
+    problems = verify(deployment.connector, "exports/team").problems
+    assert [str(linked) in problems[0], "symbolic link" in problems[0]] == [True, True]
+    assert [str(piped) in problems[1], "it is a FIFO, and no file" in problems[1]] == [True, True]
