@@ -24,7 +24,7 @@ _MASKED: tuple[tuple[str, str], ...] = (
     # These hold spaces and commas.
     (rf"""(\b(?:proxy-)?authorization|\b(?:set-)?cookie)({_BETWEEN})[^\r\n"'<>]+""", r"\1\2***"),
     (r"""\b(AWS4-[A-Z0-9-]+)\s[^\r\n"'<>]+""", r"\1 ***"),
-    (rf"""\b({_NAMES})({_BETWEEN})[^\s&;,"'<>]+""", r"\1\2***"),
+    (rf"""(?<![a-z0-9])({_NAMES})({_BETWEEN})[^\s&;,"'<>]+""", r"\1\2***"),
     (r"""\b(bearer|sharedkey(?:lite)?|AWS(?= [A-Z0-9]{16,}:))\s+[^\s"'<>,;]{6,}""", r"\1 ***"),
     (r"\b(?:ya29\.|sk_[a-z]+_|eyJ[\w-]+\.)[\w.+/=-]+", "***"),
     # Nothing that is for people has no gap for so long.
@@ -38,8 +38,9 @@ def quoted(text: str, secrets: Iterable[str] = (), *, longest: int = _LONGEST) -
     for secret in sorted(secrets, key=len, reverse=True):
         for written in dict.fromkeys((secret, quote(secret, safe=""))):
             if len(written) >= _SHORTEST_SECRET:
-                rest = r"[A-Za-z0-9+/=_%.-]*" if len(written) > _KNOWN_BY else ""
-                text = re.sub(re.escape(written[:_KNOWN_BY]) + rest, "***", text)
+                text = text.replace(written, "***")
+            if len(written) > _KNOWN_BY:
+                text = re.sub(re.escape(written[:_KNOWN_BY]) + r"[A-Za-z0-9+/=_%.-]*", "***", text)
     for pattern, instead in _MASKED:
         text = re.sub(pattern, instead, text, flags=re.IGNORECASE)
     text = " ".join(text.split())
