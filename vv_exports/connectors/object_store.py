@@ -581,8 +581,8 @@ class ObjectStoreConnector(ABC):
             return result
         # Out of the handler, and so out of the chain: what an SDK's exceptions hold on to is not for tracebacks.
         if diagnosis.cause is foreseen:
-            raise _ForeseenError
-        raise self._error(diagnosis, action, key)
+            raise _ForeseenError from None
+        raise self._error(diagnosis, action, key) from None
 
     def _error(self, diagnosis: Diagnosis, action: str, key: str) -> VVExportsError:
         said = f": {diagnosis.said}" if diagnosis.said and diagnosis.said != diagnosis.code else ""

@@ -1,5 +1,6 @@
 """Stores that answer otherwise than the providers' own: between a connector and a real server, some answers differ."""
 
+import hashlib
 import io
 import itertools
 import json
@@ -10,16 +11,21 @@ import re
 import traceback
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 import stamina
+from azure.storage.blob import ContentSettings
+from fsspec.asyn import sync
 
 from vv_exports.connectors import object_store
 from vv_exports.connectors.azure import AzureConnector
 from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.gcs import GcsConnector
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.delivery.ownership import Owner, claim
+from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import ForbiddenError, RequestError, TransientError, VVExportsError
 from vv_exports_tests.fakes.tcp_proxy import TcpProxy
 from vv_exports_tests.servers.azure import azurite
@@ -404,6 +410,47 @@ def test_a_sweep_goes_on_where_the_uploads_of_one_folder_cannot_be_listed(connec
     assert len(proxy.requests) == 1
 
 
+STRAY = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-0123456789abcdef.parquet"
+ODD_ANSWERS = {
+    "501": {"answer": refusal("NotImplemented"), "status": "501 Not Implemented"},
+    "501 without a word": {"answer": b"", "status": "501 Not Implemented"},
+    "403": {"answer": refusal("AccessDenied"), "status": "403 Forbidden"},
+    "no marker": {"answer": uploads(begun(), **MORE), "status": "200 OK"},
+    "500": {"answer": refusal("InternalError"), "status": "500 No"},
+}
+
+
+@pytest.fixture
+def claimed(direct):
+    """A destination at which a delivery has died: with a file that nobody committed, and an upload under way."""
+    claim(direct, "team", Owner(type="automation", index_id="idx", automation="team"))
+    direct.create(f"team/{STRAY}", b"x")
+    client = direct.file_system()
+    client.call_s3("create_multipart_upload", Bucket="bucket", Key=f"{direct.prefix}team/{STRAY}")
+    return direct
+
+
+@pytest.mark.parametrize("odd", ODD_ANSWERS)
+def test_a_vacuum_does_the_rest_where_uploads_cannot_be_listed(connector, claimed, proxy, caplog, odd):
+    proxy.fault("busy", UPLOADS, times=ALWAYS, **ODD_ANSWERS[odd])
+    done = vacuum(connector, "team", lambda: datetime.now(UTC), without_log=True)
+    assert (done.strays, done.uploads) == ((STRAY,), ())
+    assert claimed.read(f"team/{STRAY}") is None
+    assert "unfinished uploads stay, since they cannot be listed: conn: could not list the uploads of" in caplog.text
+    assert len(claimed.unfinished("team")) == 1
+
+
+def test_a_vacuum_does_the_rest_where_uploads_cannot_be_aborted(connector, claimed, proxy, caplog):
+    proxy.fault("busy", r"^DELETE .*uploadId=", times=ALWAYS, **ODD_ANSWERS["501"])
+    done = vacuum(connector, "team", lambda: datetime.now(UTC), without_log=True)
+    assert (done.strays, done.uploads) == ((STRAY,), ())
+    assert "the unfinished upload of s3://bucket/" in caplog.text
+    proxy.heal()
+    done = vacuum(connector, "team", lambda: datetime.now(UTC))
+    assert done.uploads == (STRAY,)
+    assert claimed.unfinished("team") == []
+
+
 def test_a_key_that_cannot_be_sent_is_refused_before_anything_is_asked(connector, proxy):
     with pytest.raises(RequestError, match="is not a path below"):
         connector.read("a\ud800")
@@ -507,6 +554,69 @@ def test_what_a_store_does_not_implement_is_told_at_once(request, store):
     with pytest.raises(RequestError, match="501"):
         connector.files("")
     assert len(proxy.struck) == 1
+
+
+@pytest.mark.parametrize("code", ["InvalidBlockList", "InvalidBlockId", "InvalidBlobOrBlock"])
+@pytest.mark.parametrize("on", ["^PUT .*comp=blocklist", "^PUT .*comp=block&"])
+@pytest.mark.usefixtures("parts_of_little")
+def test_blocks_that_azure_lost_are_uploaded_again_and_not_for_ever(azure, tmp_path, code, on):
+    proxy, connector, _ = azure
+    proxy.clear()
+    connector._refuses_taken_names = True
+    path, key = file_of(tmp_path), uuid.uuid4().hex
+    proxy.fault("busy", on, answer=refusal(code), status="400 Bad Request")
+    connector.put(path, key)
+    assert connector.read(key) == path.read_bytes()
+    assert len(proxy.struck) == 1
+    lost = proxy.fault("busy", on, times=ALWAYS, answer=refusal(code), status="400 Bad Request")
+    with pytest.raises(TransientError, match=f"could not write .*{code}.* try again later"):
+        connector.put(path, f"{key}-again")
+    assert ALWAYS - lost.times != 0
+    assert len(proxy.struck) == 1 + object_store._UPLOADS
+    assert connector.read(f"{key}-again") is None
+
+
+@pytest.mark.usefixtures("parts_of_little")
+def test_a_blob_of_other_bytes_that_says_to_have_our_md5_is_no_commit_of_ours(azure, tmp_path):
+    proxy, connector, _ = azure
+    proxy.clear()
+    connector._refuses_taken_names = True
+    path, other, key = file_of(tmp_path), file_of(tmp_path, seed=1), uuid.uuid4().hex
+    connector.put(other, key)
+    blob = connector._blob(f"g/{key}")
+    digest = bytearray(hashlib.md5(path.read_bytes()).digest())
+    sync(connector.file_system().loop, blob.set_http_headers, ContentSettings(content_md5=digest))
+    proxy.fault("busy", "comp=blocklist", times=ALWAYS, answer=refusal("InvalidBlockList"), status="400 Bad Request")
+    with pytest.raises(TransientError, match="InvalidBlockList"):
+        connector.put(path, key)
+    assert sync(connector.file_system().loop, connector.fetch, f"g/{key}", None, None)[0] == other.read_bytes()
+
+
+# One store, however its address is spelled
+
+
+def test_the_addresses_of_one_store_are_equal():
+    def s3(url):
+        return s3_connector(SimpleNamespace(endpoint_url=url, access_key="x", secret_key="x"), "b").address
+
+    assert s3("https://h") == s3("https://H.:443/") == s3("https://bucket.h") == "https://h s3://bucket/b"
+    assert s3("https://s3.eu-central-1.amazonaws.com") == s3(None) == "s3://bucket/b"
+    assert s3("https://h") != s3("https://h:9000")
+
+    def google(url):
+        return GcsConnector("conn", "bucket", "b", endpoint_url=url, environ={}).address
+
+    assert google("https://storage.googleapis.com:443") == google(None) == "gs://bucket/b"
+    assert google("http://h:80") == google("http://h/") != google("http://h:81")
+
+    def of_azure(url, account="account", container="box"):
+        return AzureConnector("conn", account, container, "b", endpoint_url=url).address
+
+    own = "abfss://box@account.dfs.core.windows.net/b"
+    assert (
+        of_azure("https://account.blob.core.windows.net/") == of_azure(None) == of_azure(None, "Account", "BOX") == own
+    )
+    assert of_azure("http://127.0.0.1:10000/account/") == of_azure("http://127.0.0.1:10000/account") != own
 
 
 # What a store repeats of a request
