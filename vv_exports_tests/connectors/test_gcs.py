@@ -342,7 +342,7 @@ def test_an_upload_that_the_store_forgets_once_begins_anew(faulty, tmp_path, mon
     faulty.fault = forgetful
     connector.put(path, "a")
     assert not left
-    assert len([line for line, _ in faulty.requests if re.match("POST .*uploadType=resumable", line)]) == 2
+    assert len([line for line, _ in faulty.requests if line.startswith("POST") and "uploadType=resumable" in line]) == 2
     assert connector.read("a") == path.read_bytes()
     connector.delete(["a"])
 
