@@ -8,6 +8,7 @@ import asyncio
 import io
 import logging
 import os
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -530,7 +531,9 @@ class ObjectStoreConnector(ABC):
         except _MISREAD as error:
             if isinstance(error, self._known_errors):  # some of the SDKs' own are ValueErrors
                 raise
-            _LOG.debug("%s: an answer could not be read", self.connector_id, exc_info=True)
+            # Where, so that a mistake of ours is found. Not the whole: it would quote the answer.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.info("%s: an answer could not be read at %s, line %s", self.connector_id, at.filename, at.lineno)
             raise OddAnswerError(f"reading it failed with {type(error).__name__}: {error}") from error
 
     def _diagnosed(self, error: BaseException) -> Diagnosis:
