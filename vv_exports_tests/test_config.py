@@ -410,6 +410,8 @@ class TestProblems:
             ("bucket: bucket, sse: none", "AES256"),
             ("bucket: bucket, endpoint_url: 's3.local:9000'", "must begin with http:// or https://"),
             ("bucket: bucket, endpoint_url: 'https://key:secret@s3.local'", "must hold no user, password"),
+            ("bucket: bucket, endpoint_url: 'https://s3.local:port'", "is no address of the web"),
+            ("bucket: bucket, endpoint_url: 'https://s3.local:99999'", "is no address of the web"),
             ("bucket: bucket, export_base_path: ../x", "'../x'"),
         ],
     )
@@ -529,6 +531,38 @@ class TestDestinations:
         )
         with pytest.raises(ConfigurationError, match="a folder of its own"):
             parsed(body, folder=tmp_path)
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ("endpoint_url: 'https://h'", "endpoint_url: 'https://h:443'"),
+            ("endpoint_url: 'https://h'", "endpoint_url: 'HTTPS://H./', path_style: true"),
+            ("endpoint_url: 'https://h'", "endpoint_url: 'https://bucket.h'"),
+            ("endpoint_url: 'http://h:80'", "endpoint_url: 'http://h', region: us-east-1"),
+            ("region: us-east-1", "endpoint_url: 'https://s3.us-east-1.amazonaws.com'"),
+        ],
+    )
+    @pytest.mark.parametrize("subpath", ["s", "s/t"])
+    def test_two_spellings_of_one_store_are_seen_through(self, one, other, subpath):
+        connectors = [
+            f"{name}: {{provider: s3, bucket: bucket, scopes: [export], {fields}}}"
+            for name, fields in (("b", one), ("c", other))
+        ]
+        body = self.two(
+            "destination_connector_id: b, destination_subpath: s",
+            f"destination_connector_id: c, destination_subpath: {subpath}",
+            "\n              ".join(connectors),
+        )
+        assert "give each automation a folder of its own" in only_problem(body)
+
+    def test_two_spellings_of_one_store_are_seen_through_where_storage_is_one(self):
+        where = "provider: s3, bucket: bucket, endpoint_url: 'https://h{}'"
+        body = self.two(
+            "destination_connector_id: b, destination_subpath: s/t",
+            "destination_connector_id: a, destination_subpath: s",
+            f"b: {{{where.format(':443')}, scopes: [export]}}",
+        ).replace("storage: storage", f"storage: {{{where.format('/')}, export_base_path: s}}")
+        assert "keep the pipeline's own files apart" in only_problem(body)
 
     def test_two_connectors_to_different_folders_share_nothing(self):
         parsed(

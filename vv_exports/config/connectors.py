@@ -35,6 +35,7 @@ from vv_exports.config.values import (
     told_apart_by,
     variable_name,
 )
+from vv_exports.domain.endpoints import same_endpoint
 
 
 def real_folder(place: str) -> str:
@@ -91,8 +92,11 @@ class _StoreConfig(Model):
         return f"{self.place}/{self.export_base_path}" if self.export_base_path else self.place
 
     def real_boundary(self) -> str:
-        """The boundary, told apart from buckets of the same name in other stores."""
-        return f"{self.endpoint_url or ''}{self.boundary}"
+        """The boundary, told apart from buckets of the same name in other stores, however their address is spelled."""
+        return f"{self._endpoint()} {self.boundary}".strip()
+
+    def _endpoint(self) -> str:
+        raise NotImplementedError
 
 
 class S3ConnectorConfig(_StoreConfig):
@@ -137,6 +141,9 @@ class S3ConnectorConfig(_StoreConfig):
         """The bucket's URL."""
         return f"s3://{self.bucket}"
 
+    def _endpoint(self) -> str:
+        return same_endpoint(self.provider, self.endpoint_url, self.bucket)
+
 
 class GcsConnectorConfig(_StoreConfig):
     """A bucket of Google Cloud Storage."""
@@ -162,6 +169,9 @@ class GcsConnectorConfig(_StoreConfig):
     def place(self) -> str:
         """The bucket's URL."""
         return f"gs://{self.bucket}"
+
+    def _endpoint(self) -> str:
+        return same_endpoint(self.provider, self.endpoint_url, self.bucket)
 
 
 class AzureConnectorConfig(_StoreConfig):
@@ -194,6 +204,9 @@ class AzureConnectorConfig(_StoreConfig):
     def place(self) -> str:
         """The container's URL."""
         return f"abfss://{self.container}@{self.storage_account}.dfs.core.windows.net"
+
+    def _endpoint(self) -> str:
+        return same_endpoint(self.provider, self.endpoint_url, self.container, self.storage_account)
 
 
 PROVIDERS: dict[str, type[BaseModel]] = {

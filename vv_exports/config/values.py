@@ -115,7 +115,11 @@ def bucket_name(value: str) -> str:
 
 def store_url(value: str) -> str:
     """The address of a store, which holds no secret."""
-    url = urlsplit(value)
+    try:
+        url = urlsplit(value)
+        _ = url.port
+    except ValueError as error:
+        raise ValueError(f"is no address of the web: {error}") from error
     if url.scheme not in {"http", "https"} or not url.hostname:
         raise ValueError("must begin with http:// or https://, such as https://minio.example:9000")
     if url.username is not None or url.password is not None or url.query or url.fragment:

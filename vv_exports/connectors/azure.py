@@ -9,7 +9,8 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,15 @@ from vv_exports.connectors.object_store import (
     NotTheStoreError,
     ObjectStoreConnector,
     SentOnce,
+    UploadLostError,
 )
 from vv_exports.connectors.policies import azure_policies
+from vv_exports.connectors.redaction import quoted
+from vv_exports.domain.endpoints import same_endpoint
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import CredentialsError, TransientError
 
 _MOST_BLOCKS = 50_000
-_DELETED_AT_ONCE = 16
-_LONGEST_SAID = 300
 
 
 def _send_once(request: Any) -> None:
@@ -86,9 +88,14 @@ _CODES: Mapping[Cause, frozenset[str]] = {
     Cause.TAKEN: frozenset({"BlobAlreadyExists", "ConditionNotMet"}),
     Cause.THROTTLED: frozenset({"ServerBusy", "SystemInUse", "AccountBeingCreated", "SnapshotOperationRateExceeded"}),
     Cause.INTERRUPTED: frozenset(
-        {"OperationTimedOut", "InternalError", "Md5Mismatch", "InvalidBlockList", "BlobOverwritten"}
+        {
+            *("OperationTimedOut", "InternalError", "Md5Mismatch", "BlobOverwritten"),
+            *("InvalidBlockList", "InvalidBlockId", "InvalidBlobOrBlock"),
+        }
     ),
 }
+# The service does not have the blocks that it said to have, or has others at that name.
+_LOST = frozenset({"InvalidBlockList", "InvalidBlockId", "InvalidBlobOrBlock"})
 _CAUSE_OF_CODE = {code: cause for cause, codes in _CODES.items() for code in codes}
 _CAUSE_OF_STATUS = {
     401: Cause.CREDENTIALS,
@@ -100,6 +107,7 @@ _CAUSE_OF_STATUS = {
 # Only where there is no code: 409 and 412 also stand for leases, 404 for much that is no blob.
 _CAUSE_OF_BARE_STATUS = {404: Cause.NO_OBJECT, 412: Cause.TAKEN}
 _FIRST_SERVER_ERROR = 500
+_NOT_IMPLEMENTED = 501
 _FIRST_ERROR = 400
 _RANGE_NOT_SATISFIABLE = 416
 
@@ -126,9 +134,8 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (OSError, Cause.INTERRUPTED),
 )
 
-_SECRET = re.compile(
-    r"(?i)\b(sig|signature|accountkey|sharedaccesssignature|sharedkey \w+|bearer)([=: ]\s*)[^\s&;'\"]+"
-)
+# Only here: in other errors these words are followed by others.
+_SECRET = re.compile(r"(?i)\b(sig|signature|sharedkey \w+)([=: ]\s*)[^\s&;'\"]+")
 _IN_CREDENTIALS = re.compile(r"(?i)(?:^|[;&?])(?:sig|accountkey)=([^;&]+)")
 
 
@@ -162,7 +169,6 @@ class AzureConnector(ObjectStoreConnector):
         self._account_key_env = account_key_env
         self._connection_string_env = connection_string_env
         self._sas_token_env = sas_token_env
-        self._secrets: frozenset[str] = frozenset()
 
     @property
     def credentials_from(self) -> str:
@@ -174,6 +180,13 @@ class AzureConnector(ObjectStoreConnector):
         """``abfss://container@account.dfs.core.windows.net/…``, as fsspec and Spark write it."""
         place = f"{self.bucket}@{self.storage_account}.dfs.core.windows.net"
         return f"{self.scheme}://{place}/{self.prefix}{key}".rstrip("/")
+
+    @property
+    def address(self) -> str:
+        """The URI, told apart from accounts of the same name in other stores."""
+        endpoint = same_endpoint(self.provider, self.endpoint_url, self.bucket, self.storage_account)
+        place = f"{self.bucket}@{self.storage_account}.dfs.core.windows.net".lower()
+        return f"{endpoint} {self.scheme}://{place}/{self.prefix}".strip().rstrip("/")
 
     def connect(self) -> Any:
         """adlfs. A named credential goes in as a connection string: adlfs prefers one to everything else, and would
@@ -237,28 +250,35 @@ class AzureConnector(ObjectStoreConnector):
         drops them after a week, or when the name is written next. Their ids hold a token of this upload, so that a
         commit names its own blocks alone, and are of one length, as the service demands of all blocks of a name.
         """
+        await self.afresh(partial(self._upload_in_blocks, name, local, size))
+
+    async def _upload_in_blocks(self, name: str, local: Path, size: int) -> None:
         blob = self._blob(name)
         token = uuid.uuid4().hex
 
         async def stage(number: int, data: bytes) -> BlobBlock:
             block = BlobBlock(f"{token}-{number:05}")
-            await blob.stage_block(block.id, data, length=len(data), validate_content=True, **_ONE_REQUEST)
+            with _losses():
+                await blob.stage_block(block.id, data, length=len(data), validate_content=True, **_ONE_REQUEST)
             return block
 
         blocks = await self.in_parts(local, size, _MOST_BLOCKS, stage)
         settings = _settings(await asyncio.to_thread(_md5_of, local))
-        commit = partial(
-            blob.commit_block_list, blocks, content_settings=settings, validate_content=True, **_ONE_REQUEST
-        )
+
+        async def commit() -> None:
+            with _losses():
+                await blob.commit_block_list(blocks, content_settings=settings, validate_content=True, **_ONE_REQUEST)
+
         try:
             await self.retried(commit)
-        except HttpResponseError as error:
-            if _code_of(error) != "InvalidBlockList":
+        except UploadLostError as lost:
+            # Another writer of the name has committed, which drops the blocks of everybody else. The MD5 of a blob is
+            # what its writer said, and proves nothing.
+            same = await self.holds(name, local, size)
+            if same is None:
                 raise
-            # Another writer of the name has committed, which drops the blocks of everybody else.
-            there = await self.retried(partial(blob.get_blob_properties, **_ONE_REQUEST))
-            if (there.size, there.content_settings.content_md5) != (size, settings.content_md5):
-                raise
+            if not same:
+                raise lost.error from None  # it is not ours to replace
 
     async def fetch(self, name: str, start: int | None, end: int | None) -> tuple[bytes, int]:
         """``Get Blob``. The SDK asks again by itself, up to twice, where a body ends early, and asks for large blobs
@@ -280,35 +300,27 @@ class AzureConnector(ObjectStoreConnector):
 
     async def listed(self, prefix: str) -> list[tuple[str, int]]:
         """``List Blobs``, page by page. An iterator that failed asks for the same page again."""
-        found: list[tuple[str, int]] = []
-        blobs = self._container().list_blobs(name_starts_with=prefix or None, include=["metadata"], **_ONE_REQUEST)
-        pages = blobs.by_page()
-        try:
-            while (page := await self.retried(partial(anext, pages, None))) is not None:
-                found += [(one.name, one.size) async for one in page if not _is_folder(one)]
-        except AttributeError as error:  # of the SDK, where there is no listing in the answer
-            raise NotTheStoreError("listing") from error
-        return found
+        container = self._container()
+
+        async def page(token: str | None) -> tuple[dict[str, BlobProperties], str | None]:
+            blobs = container.list_blobs(name_starts_with=prefix or None, include=["metadata"], **_ONE_REQUEST)
+            pages: Any = blobs.by_page(token)  # its type does not tell of the token
+            try:
+                listed = [one async for one in await anext(pages)]
+            except AttributeError as error:  # of the SDK, where there is no listing in the answer
+                raise NotTheStoreError("listing") from error
+            for one in listed:
+                if not isinstance(one.name, str) or not isinstance(one.size, int):
+                    raise NotTheStoreError("name or length of a blob")
+            return {one.name: one for one in listed}, pages.continuation_token or None
+
+        found = await self.paged(lambda token: self.retried(partial(page, token)))
+        return [(one.name, one.size) for one in found if not _is_folder(one)]
 
     async def delete_all(self, names: Sequence[str]) -> None:
         """``Delete Blob``, some at a time. The SDK's batches name the blobs of an emulator wrongly, unless it is on
         this machine, and each answer in them would have to be tried again by itself."""
-        room = asyncio.Semaphore(_DELETED_AT_ONCE)
-
-        async def delete(name: str) -> None:
-            async with room:
-                try:
-                    await self.retried(partial(self._blob(name).delete_blob, **_ONE_REQUEST))
-                except HttpResponseError as error:
-                    if self.diagnosed(error).cause is not Cause.NO_OBJECT:
-                        raise
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name in names:
-                    group.create_task(delete(name))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        await self.delete_each(names, lambda name: self._blob(name).delete_blob(**_ONE_REQUEST))
 
     def _container(self) -> ContainerClient:
         client: ContainerClient = self.file_system().service_client.get_container_client(self.bucket)
@@ -320,11 +332,11 @@ class AzureConnector(ObjectStoreConnector):
 
     def _connection_string(self) -> str | None:
         """What was named, as a connection string; None where nothing was."""
-        key = self.variable(self._account_key_env)
-        token = (self.variable(self._sas_token_env) or "").removeprefix("?")
+        key = self.secret(self._account_key_env)
+        token = (self.secret(self._sas_token_env) or "").removeprefix("?")
         whole = self.variable(self._connection_string_env)
         found = {secret for text in (token, whole or "") for secret in _IN_CREDENTIALS.findall(text)}
-        self._secrets = frozenset(found | {unquote(secret) for secret in found} | ({key} if key else set()))
+        self.keep_secret(*found, *map(unquote, found))
         place = self.endpoint_url or f"https://{self.storage_account}.blob.core.windows.net"
         # A semicolon would begin another setting, such as an endpoint.
         if key and not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", key):
@@ -366,12 +378,21 @@ class AzureConnector(ObjectStoreConnector):
 
     def _shortened(self, error: BaseException) -> str:
         """The first line. Those below hold the request's id, the time, and sometimes what was signed."""
-        return self._redacted(str(error).strip().partition("\n")[0].strip())[:_LONGEST_SAID]
+        return self._redacted(str(error).strip().partition("\n")[0].strip())
 
     def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _SECRET.sub(r"\1\2***", text)
+        return _SECRET.sub(r"\1\2***", quoted(text, self._secrets))
+
+
+@contextmanager
+def _losses() -> Iterator[None]:
+    """Tell what the service has lost from what it refuses."""
+    try:
+        yield
+    except HttpResponseError as error:
+        if (code := _code_of(error)) in _LOST:
+            raise UploadLostError(error, code) from None
+        raise
 
 
 def _cause_of(error: BaseException) -> tuple[Cause, str]:
@@ -396,7 +417,7 @@ def _cause_of_answer(error: HttpResponseError) -> Cause | None:
         return _CAUSE_OF_CODE[code]
     if status in _CAUSE_OF_STATUS:
         return _CAUSE_OF_STATUS[status]
-    if status >= _FIRST_SERVER_ERROR:
+    if status >= _FIRST_SERVER_ERROR and status != _NOT_IMPLEMENTED:
         return Cause.INTERRUPTED
     if status < _FIRST_ERROR or (isinstance(error, ClientAuthenticationError) and not code):
         return None  # what answers 400 to the request for a token is not the store

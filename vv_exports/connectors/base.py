@@ -112,7 +112,7 @@ class Connector(Protocol):
         """Uploads below a folder that were begun and neither completed nor aborted, where storage has such."""
 
     def discard(self, uploads: Iterable[UnfinishedUpload]) -> None:
-        """Abort uploads. The writer of one that is still under way fails with a TransientError."""
+        """Abort uploads. The writer of one that is still under way begins it anew, or fails with a TransientError."""
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """A pyarrow file system and the path of the boundary in it, for reading datasets."""

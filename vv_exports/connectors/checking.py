@@ -6,7 +6,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.connectors.writers import TRIALS
 from vv_exports.domain.findings import Finding
-from vv_exports.errors import ForbiddenError, VVExportsError
+from vv_exports.errors import CredentialsError, ForbiddenError, RequestError, VVExportsError
 
 _CONTENT = b"written by `vv-exports connectors test`; it may be deleted\n"
 
@@ -72,6 +72,15 @@ def _deleted(connector: Connector, key: str) -> Finding:
             "warning",
             f"not allowed, so {connector.uri(key)} stays, and so do the files that deliveries supersede, until "
             f"`vv-exports vacuum` removes them with credentials that may: {error}",
+        )
+    except CredentialsError as error:
+        return Finding(step, "failed", str(error), error)
+    except RequestError as error:
+        return Finding(
+            step,
+            "warning",
+            f"the store does not do it, so {connector.uri(key)} stays, and so do the files that deliveries supersede: "
+            f"{error}",
         )
     except VVExportsError as error:
         return Finding(step, "failed", str(error), error)

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,15 +36,15 @@ from vv_exports.connectors.object_store import (
     NotTheStoreError,
     ObjectStoreConnector,
     SentOnce,
+    UploadLostError,
     read_at,
 )
 from vv_exports.connectors.policies import gcs_policies
+from vv_exports.connectors.redaction import quoted
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import CredentialsError, TransientError
 
 _CHUNK = 16 * 2**20  # a multiple of 256 KiB, as the store demands of all but the last
-_DELETED_AT_ONCE = 16
-_LONGEST_SAID = 300
 _ACCESS = "read_write"
 _SCOPE = f"https://www.googleapis.com/auth/devstorage.{_ACCESS}"
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
@@ -55,6 +55,7 @@ _NOT_FOUND = 404
 _GONE = 410
 _RANGE_NOT_SATISFIABLE = 416
 _FIRST_SERVER_ERROR = 500
+_NOT_IMPLEMENTED = 501
 
 _CAUSE_OF_STATUS = {
     _RESUME: Cause.INTERRUPTED,
@@ -112,9 +113,6 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (ConnectionRefusedError, Cause.UNREACHABLE),
     (OSError, Cause.INTERRUPTED),
 )
-
-# Tokens, and the address of an upload's session, with which anybody may go on with it.
-_SECRET = re.compile(r"(?i)(\bbearer\s+|\bya29\.|\b(?:upload_id|access_token|assertion|refresh_token)=)[^\s&;'\",]+")
 
 
 class _RefusedError(Exception):
@@ -260,9 +258,13 @@ class GcsConnector(ObjectStoreConnector):
     async def upload_in_parts(self, name: str, local: Path, size: int) -> None:
         """A resumable upload: chunks, one after the other, since the store takes each only where the last has ended.
 
-        There is no object before the last chunk is kept, and the store compares the CRC32C of the whole.
+        There is no object before the last chunk is kept, and the store compares the CRC32C of the whole. A session that
+        the store has forgotten is begun anew.
         """
         checksum = _encoded(await asyncio.to_thread(_crc32c_of, local))
+        await self.afresh(partial(self._upload_in_chunks, name, local, size, checksum))
+
+    async def _upload_in_chunks(self, name: str, local: Path, size: int, checksum: str) -> None:
         session = _Session(await self.retried(partial(self._begin, name, size, checksum)), size)
         try:
             while (stored := await self.retried(partial(self._go_on, session, local))) is None:
@@ -297,34 +299,21 @@ class GcsConnector(ObjectStoreConnector):
         """``objects.list``, page by page."""
         query = {"prefix": prefix, "maxResults": "1000", "fields": "items(name,size),nextPageToken"}
         place = f"{self._root}storage/v1/{self._bucket}/o"
-        found: list[tuple[str, int]] = []
-        while True:
-            page = (await self.retried(partial(self._ask, "GET", place, query, absent=Cause.NO_BUCKET))).json()
-            # Consoles make objects whose name ends in a slash, to show a folder.
-            items = (one for one in page.get("items", ()) if not one["name"].endswith("/"))
-            found += [(one["name"], int(one["size"])) for one in items]
-            if not page.get("nextPageToken"):
-                return found
-            query = {**query, "pageToken": page["nextPageToken"]}
+
+        async def page(token: str | None) -> tuple[dict[str, tuple[str, int]], str | None]:
+            asked = {**query, **({"pageToken": token} if token else {})}
+            answer = (await self._ask("GET", place, asked, absent=Cause.NO_BUCKET)).json()
+            listed = [(str(one["name"]), int(one["size"])) for one in answer.get("items") or ()]
+            return {one[0]: one for one in listed}, str(answer.get("nextPageToken") or "") or None
+
+        found = await self.paged(lambda token: self.retried(partial(page, token)))
+        # Consoles make objects whose name ends in a slash, to show a folder.
+        return [one for one in found if not one[0].endswith("/")]
 
     async def delete_all(self, names: Sequence[str]) -> None:
         """``objects.delete``, some at a time. The store's batches are a request for each object all the same, each with
         an answer that would have to be tried again by itself, and emulators have none."""
-        left = iter(names)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_DELETED_AT_ONCE, len(names))):
-                    group.create_task(self._delete_each(left))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-
-    async def _delete_each(self, names: Iterator[str]) -> None:
-        for name in names:
-            try:
-                await self.retried(partial(self._ask, "DELETE", self._object(name)))
-            except _RefusedError as error:
-                if self.diagnosed(error).cause is not Cause.NO_OBJECT:
-                    raise
+        await self.delete_each(names, lambda name: self._ask("DELETE", self._object(name)))
 
     async def _begin(self, name: str, size: int, checksum: str) -> str:
         """Begin an upload in chunks. Returns the address of its session."""
@@ -366,7 +355,8 @@ class GcsConnector(ObjectStoreConnector):
             return await self._ask("PUT", session.url, headers={"Content-Range": content_range}, data=data)
         except _RefusedError as error:
             if error.status in {_NOT_FOUND, _GONE}:
-                raise _RefusedError(_GONE, "", "the store no longer knows of this upload") from None
+                forgotten = _RefusedError(_GONE, "", "the store no longer knows of this upload")
+                raise UploadLostError(forgotten, str(_GONE)) from None
             raise
 
     async def _ask(
@@ -385,6 +375,7 @@ class GcsConnector(ObjectStoreConnector):
         sent = dict(headers or {})
         if file_system.credentials.credentials is not None:
             await asyncio.to_thread(file_system.credentials.apply, sent)  # asks for a new token where it is due
+            self.keep_secret(sent.get("Authorization", "").rpartition(" ")[2])
         session = await file_system._set_session()  # noqa: SLF001 - no public way makes one on this thread
         # Percent-encoded here: the store wants slashes in names encoded, and the client would decode some of the rest.
         target = URL(f"{url}?{urlencode(query, quote_via=quote)}" if query else url, encoded=True)
@@ -474,7 +465,8 @@ def _cause_of_answer(error: _RefusedError) -> Cause:
         return Cause.INTERRUPTED  # a checksum
     if error.status in _CAUSE_OF_STATUS:
         return _CAUSE_OF_STATUS[error.status]
-    return Cause.INTERRUPTED if error.status >= _FIRST_SERVER_ERROR else Cause.REFUSED
+    passes = error.status >= _FIRST_SERVER_ERROR and error.status != _NOT_IMPLEMENTED
+    return Cause.INTERRUPTED if passes else Cause.REFUSED
 
 
 def _said(error: BaseException) -> str:
@@ -488,7 +480,8 @@ def _said(error: BaseException) -> str:
 
 
 def _shortened(text: str) -> str:
-    return _SECRET.sub(r"\1***", text.strip().partition("\n")[0].strip())[:_LONGEST_SAID]
+    """The first line."""
+    return quoted(text.strip().partition("\n")[0])
 
 
 def _multipart(metadata: JsonObject, data: bytes) -> tuple[str, bytes]:
@@ -504,12 +497,16 @@ def _multipart(metadata: JsonObject, data: bytes) -> tuple[str, bytes]:
 
 
 def _check_stored(stored: JsonObject, size: int, checksum: str, what: str) -> None:
-    """Raise TransientError where a store says that it holds something else than was sent."""
-    found = (str(stored.get("size", size)), stored.get("crc32c", checksum))
+    """Raise TransientError where a store says that it holds something else than was sent, NotTheStoreError where it
+    does not say what it holds."""
+    for name in ("size", "crc32c"):
+        if name not in stored:
+            raise NotTheStoreError(name)
+    found = (str(stored["size"]), str(stored["crc32c"]))
     if found != (str(size), checksum):
         raise TransientError(
-            f"{what}: the store has {found[0]} bytes with CRC32C {found[1]} where {size} with {checksum} were sent; "
-            "try again"
+            f"{what}: the store has {quoted(found[0], longest=30)} bytes with CRC32C {quoted(found[1], longest=30)} "
+            f"where {size} with {checksum} were sent; try again"
         )
 
 

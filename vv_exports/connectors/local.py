@@ -125,7 +125,7 @@ class LocalConnector:
 
     def try_taken_name(self) -> bool:
         """Create a file twice."""
-        return refuses_taken_names(self.create, self.delete)
+        return refuses_taken_names(self.create, self.read, self.delete)
 
     def introduction(self) -> Sequence[tuple[str, Callable[[], str]]]:
         """Whether the root is there."""

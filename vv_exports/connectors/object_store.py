@@ -9,9 +9,11 @@ import io
 import logging
 import os
 import re
+import traceback
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,7 +27,9 @@ from fsspec.asyn import sync
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
 from vv_exports.connectors.causes import PASSING, Cause, Diagnosis, Failures
 from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
+from vv_exports.connectors.redaction import quoted
 from vv_exports.connectors.writers import refuses_taken_names, remember, remembered
+from vv_exports.domain.endpoints import same_endpoint
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import (
     CredentialsError,
@@ -40,6 +44,7 @@ from vv_exports.errors import (
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Token = TypeVar("_Token", bound=Hashable)
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
@@ -54,6 +59,13 @@ _SMALLEST_PART = 16 * _MEBIBYTE
 _PARTS_IN_MEMORY = 64 * _MEBIBYTE
 _SENT_AT_ONCE = 2**18
 _STALE_AFTER = timedelta(days=1)
+_UPLOADS = 3  # of one file, where the store loses what it was sent
+_DELETED_AT_ONCE = 16
+_EMPTY_PAGES = 1000  # one after the other; stores may give some
+_LONGEST_CODE = 100
+
+# What comes of reading an answer, by an SDK or by us, that has another shape than it should.
+_MISREAD = (LookupError, TypeError, AttributeError, ValueError)
 
 
 class NotTheStoreError(aiohttp.ClientError):
@@ -62,6 +74,22 @@ class NotTheStoreError(aiohttp.ClientError):
 
     def __init__(self, missing: str) -> None:
         super().__init__(f"what answers is not the store: its answer has no {missing}")
+
+
+class OddAnswerError(aiohttp.ClientError):
+    """The store's answer makes no sense. Nothing is known of what was asked."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the store's answer makes no sense: {why}")
+
+
+class UploadLostError(Exception):
+    """The store does not have what it was sent of an upload in parts. ``error`` is what it said, ``code`` its word."""
+
+    def __init__(self, error: Exception, code: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.code = code
 
 
 class SentOnce:
@@ -132,6 +160,7 @@ class ObjectStoreConnector(ABC):
         self._file_systems: dict[int, Any] = {}
         self._rooms: dict[int, asyncio.Semaphore] = {}
         self._to_sweep: set[str] = set()
+        self._secrets: frozenset[str] = frozenset()
 
     # What a provider adds. Names are whole names in the bucket. Each makes one request and retries nothing, other
     # than `upload_in_parts`, `listed` and `delete_all`.
@@ -199,7 +228,7 @@ class ObjectStoreConnector(ABC):
     @property
     def address(self) -> str:
         """The URI, told apart from buckets of the same name in other stores."""
-        return f"{self.endpoint_url or ''} {self.uri('')}".strip()
+        return f"{same_endpoint(self.provider, self.endpoint_url, self.bucket)} {self.uri('')}".strip()
 
     def remember_in(self, storage: Connector) -> None:
         """Where trials are remembered."""
@@ -214,7 +243,7 @@ class ObjectStoreConnector(ABC):
 
     def try_taken_name(self) -> bool:
         """Try whether the store refuses a name that is taken, and remember it."""
-        self._refuses_taken_names = refuses_taken_names(self._create_if_absent, self.delete)
+        self._refuses_taken_names = refuses_taken_names(self._create_if_absent, self.read, self.delete)
         if self.pipeline_storage is not None and self.endpoint_url is not None:
             remember(self.pipeline_storage, self.address, refuses=self._refuses_taken_names)
         return self._refuses_taken_names
@@ -326,16 +355,25 @@ class ObjectStoreConnector(ABC):
     def sweep(self) -> None:
         """Abort uploads that began a day ago, where this process has uploaded in parts: none that lives is that old.
 
-        Only those of files of the same kind in the same folder: others are somebody's.
+        Only those of files of the same kind in the same folder: others are somebody's. A folder in which that fails
+        does not keep it from the others; the last error is raised in the end.
         """
         old = datetime.now(UTC) - _STALE_AFTER
+        failed: VVExportsError | None = None
         while self._to_sweep:
             form = self._to_sweep.pop()
-            self.discard(
-                upload
-                for upload in self.unfinished(form.rpartition("/")[0])
-                if upload.began_at < old and _form(upload.key) == form
-            )
+            try:
+                self.discard(
+                    [
+                        upload
+                        for upload in self.unfinished(form.rpartition("/")[0])
+                        if upload.began_at < old and _form(upload.key) == form
+                    ]
+                )
+            except VVExportsError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     def unfinished(self, prefix: str) -> list[UnfinishedUpload]:
         """Uploads in parts below a folder that are neither completed nor aborted."""
@@ -378,6 +416,17 @@ class ObjectStoreConnector(ABC):
             )
         return value
 
+    def secret(self, name: str | None) -> str | None:
+        """A credential that nothing may show. Raises CredentialsError as ``variable`` does."""
+        value = self.variable(name)
+        self.keep_secret(value or "")
+        return value
+
+    def keep_secret(self, *values: str) -> None:
+        """Show these in no error and no log line, whatever the store repeats."""
+        if not self._secrets.issuperset(values):
+            self._secrets = self._secrets.union(filter(None, values))
+
     async def retried(
         self, work: Callable[[], Awaitable[_T]], failures: Failures | None = None, *, size: int = 0
     ) -> _T:
@@ -388,7 +437,7 @@ class ObjectStoreConnector(ABC):
         def passes(error: Exception) -> bool:
             if not isinstance(error, self._known_errors):
                 return False
-            diagnosis = self.diagnosed(error)
+            diagnosis = self._diagnosed(error)
             if diagnosis.cause in PASSING:
                 failed.causes.add(diagnosis.cause)
                 _LOG.info("%s: %s %s", self.connector_id, diagnosis.code, diagnosis.said)
@@ -399,7 +448,7 @@ class ObjectStoreConnector(ABC):
         ):
             with attempt:
                 async with asyncio.timeout(limit):
-                    return await work()
+                    return await self._understood(work)
         raise AssertionError  # a context that is through has returned or raised
 
     async def in_parts(
@@ -425,9 +474,101 @@ class ObjectStoreConnector(ABC):
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
+    async def afresh(self, upload: Callable[[], Awaitable[None]]) -> None:
+        """Upload in parts, and once more from the beginning where the store has lost what it was sent."""
+        for left in reversed(range(_UPLOADS)):
+            try:
+                await upload()
+            except UploadLostError as lost:
+                if not left:
+                    raise lost.error from None
+                _LOG.info("%s: %s; the upload begins anew", self.connector_id, quoted(str(lost), self._secrets))
+            else:
+                return
+
+    async def holds(self, name: str, local: Path, size: int) -> bool | None:
+        """Whether an object has the content of a file, byte by byte; None where there is no object."""
+        for start in range(0, size, READ_AT_ONCE):
+            end = min(start + READ_AT_ONCE, size)
+            try:
+                data, total = await self.retried(partial(self.fetch, name, start, end))
+            except self._known_errors as error:
+                if self.diagnosed(error).cause is Cause.NO_OBJECT:
+                    return None
+                raise
+            if total != size or data != await asyncio.to_thread(read_at, local, start, end - start):
+                return False
+        return True
+
+    async def paged(
+        self, ask: Callable[[_Token | None], Awaitable[tuple[Mapping[Any, _T], _Token | None]]]
+    ) -> list[_T]:
+        """Everything that a listing holds. ``ask`` gives the page that begins at a token, what is listed by its name,
+        and the next page's token; None: there is none.
+
+        Raises OddAnswerError where that would never end.
+        """
+        found: dict[Any, _T] = {}
+        token: _Token | None = None
+        seen: set[_Token] = set()
+        empty = 0
+        while True:
+            page, token = await ask(token)
+            known = len(found)
+            found.update(page)
+            if token is None:
+                return list(found.values())
+            if token in seen:
+                raise OddAnswerError("it sends us to a page of the listing that we have seen")
+            seen.add(token)
+            if page and len(found) == known:
+                raise OddAnswerError("it lists what it has listed before, and says that there is more")
+            empty = 0 if page else empty + 1
+            if empty > _EMPTY_PAGES:
+                raise OddAnswerError(f"{empty} pages of a listing one after the other are empty")
+
+    async def delete_each(self, names: Sequence[str], delete: Callable[[str], Awaitable[Any]]) -> None:
+        """Delete objects one by one, some at a time. Those that are gone are no error."""
+        left = iter(names)
+
+        async def some() -> None:
+            for name in left:
+                try:
+                    await self.retried(partial(delete, name))
+                except self._known_errors as error:
+                    if self.diagnosed(error).cause is not Cause.NO_OBJECT:
+                        raise
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(_DELETED_AT_ONCE, len(names))):
+                    group.create_task(some())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _understood(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """One request and the reading of its answer. The SDKs and we take an answer's shape for granted: here, and
+        nowhere else, what comes of one that is different becomes an error of the store."""
+        try:
+            return await work()
+        except _MISREAD as error:
+            if isinstance(error, self._known_errors):  # some of the SDKs' own are ValueErrors
+                raise
+            # Where, so that a mistake of ours is found. Not the whole: it would quote the answer.
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.info("%s: an answer could not be read at %s, line %s", self.connector_id, at.filename, at.lineno)
+            raise OddAnswerError(f"reading it failed with {type(error).__name__}: {error}") from error
+
+    def _diagnosed(self, error: BaseException) -> Diagnosis:
+        """What an error means, in words that may be shown."""
+        found = self.diagnosed(error)
+        code = quoted(found.code, self._secrets, longest=_LONGEST_CODE)
+        return replace(found, code=code, said=quoted(found.said, self._secrets))
+
     def _name(self, key: str) -> str:
         segments = key.split("/")
-        if not all(segments) or any(s in {".", ".."} or "\\" in s or "\x00" in s for s in segments):
+        wrong = any(s in {".", ".."} or "\\" in s or "\x00" in s or not _is_text(s) for s in segments)
+        if wrong or not all(segments):
             raise DestinationError(f"{self.connector_id}: {key!r} is not a path below {self.uri('')}")
         return f"{self.prefix}{key}"
 
@@ -454,19 +595,20 @@ class ObjectStoreConnector(ABC):
 
         async def bounded() -> _T:
             async with asyncio.timeout(None if seconds == float("inf") else seconds):
-                return await (self.retried(work, failures, size=size) if again else work())
+                return await (self.retried(work, failures, size=size) if again else self._understood(work))
 
         try:
             result: _T = sync(self.file_system().loop, bounded)
         except VVExportsError:
             raise
         except self._known_errors as error:
-            diagnosis = self.diagnosed(error)
-            if diagnosis.cause is foreseen:
-                raise _ForeseenError from None
-            # Out of the chain: what an SDK's exceptions hold on to is not for tracebacks.
-            raise self._error(diagnosis, action, key) from None
-        return result
+            diagnosis = self._diagnosed(error)
+        else:
+            return result
+        # Out of the handler, and so out of the chain: what an SDK's exceptions hold on to is not for tracebacks.
+        if diagnosis.cause is foreseen:
+            raise _ForeseenError from None
+        raise self._error(diagnosis, action, key) from None
 
     def _error(self, diagnosis: Diagnosis, action: str, key: str) -> VVExportsError:
         said = f": {diagnosis.said}" if diagnosis.said and diagnosis.said != diagnosis.code else ""
@@ -488,3 +630,12 @@ def read_at(local: Path, start: int, length: int) -> bytes:
     with local.open("rb") as file:
         file.seek(start)
         return file.read(length)
+
+
+def _is_text(segment: str) -> bool:
+    """Whether it can be sent: half of a surrogate pair cannot."""
+    try:
+        segment.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

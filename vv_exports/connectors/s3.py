@@ -6,11 +6,12 @@ answer does not say that it did, the size and the MD5 that it stored are compare
 
 import base64
 import hashlib
+import logging
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import botocore.exceptions
+import botocore.parsers
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import UnfinishedUpload
@@ -27,11 +29,15 @@ from vv_exports.connectors.object_store import (
     READ_SECONDS,
     NotTheStoreError,
     ObjectStoreConnector,
+    OddAnswerError,
+    UploadLostError,
 )
 from vv_exports.connectors.policies import s3_policies
+from vv_exports.connectors.redaction import quoted
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import TransientError
 
+_LOG = logging.getLogger(__name__)
 _MOST_PARTS = 10_000
 _DELETED_AT_ONCE = 1000
 _FIRST_SERVER_ERROR = 500
@@ -57,10 +63,14 @@ _CODES: Mapping[Cause, frozenset[str]] = {
     Cause.INTERRUPTED: frozenset(
         {
             *("InternalError", "RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "500"),
-            *("502", "504", "NoSuchUpload", "XAmzContentChecksumMismatch", "InvalidDigest"),
+            *("502", "504", "XAmzContentChecksumMismatch", "InvalidDigest"),
+            *("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"),
         }
     ),
 }
+# The store does not have the upload, or not those parts of it that it said to have: asking again is of no use.
+_LOST = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
+_DIGESTS = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
 _CAUSE_OF_CODE = {code: cause for cause, codes in _CODES.items() for code in codes}
 
 _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
@@ -89,6 +99,7 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (botocore.exceptions.FlexibleChecksumError, Cause.INTERRUPTED),
     (botocore.exceptions.CapacityNotAvailableError, Cause.THROTTLED),
     (botocore.exceptions.BotoCoreError, Cause.REFUSED),
+    (botocore.parsers.ResponseParserError, Cause.INTERRUPTED),
     (TimeoutError, Cause.TIMEOUT),
     (aiohttp.ClientConnectorError, Cause.UNREACHABLE),
     (aiohttp.ClientError, Cause.INTERRUPTED),
@@ -103,7 +114,12 @@ class S3Connector(ObjectStoreConnector):
 
     provider = "s3"
     scheme = "s3"
-    sdk_errors = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, aiohttp.ClientError)
+    sdk_errors = (
+        botocore.exceptions.BotoCoreError,
+        botocore.exceptions.ClientError,
+        botocore.parsers.ResponseParserError,
+        aiohttp.ClientError,
+    )
 
     def __init__(
         self,
@@ -128,6 +144,7 @@ class S3Connector(ObjectStoreConnector):
         encryption = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
         self._encryption = {name: value for name, value in encryption.items() if value}
         self._path_style = path_style
+        self._deletes_in_batches = True  # until the store refuses to
 
     def decides_among_writers(self) -> bool:
         """Amazon does. The SDK may have been told of another store by its variables or its configuration file."""
@@ -149,6 +166,7 @@ class S3Connector(ObjectStoreConnector):
         # They take 0.4 s, which a process that never asks the store should not pay.
         import s3fs  # noqa: PLC0415
         from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
+        from aiobotocore.session import AioSession  # noqa: PLC0415
 
         class SendsOnce(AIOHTTPSession):  # type: ignore[misc]
             """aiohttp by itself sends a PUT again whose kept connection turns out to be cut. Then nobody could say
@@ -159,11 +177,18 @@ class S3Connector(ObjectStoreConnector):
                 session._retry_connection = False  # noqa: SLF001
                 return session
 
-        key, secret, token = (self.variable(name) for name in self._variables)
+        for name in ("botocore", "aiobotocore"):  # at DEBUG they write session tokens and signatures down
+            if logging.getLogger(name).level == logging.NOTSET:
+                logging.getLogger(name).setLevel(logging.INFO)
+        session = AioSession()
+        # Last, since others change the body.
+        session.get_component("event_emitter").register_last("before-call.s3.DeleteObjects", _add_content_md5)
+        key, secret, token = self._variables
         return s3fs.S3FileSystem(
-            key=key,
-            secret=secret,
-            token=token,
+            key=self.variable(key),
+            secret=self.secret(secret),
+            token=self.secret(token),
+            session=session,
             endpoint_url=self.endpoint_url,
             client_kwargs={"region_name": self._region} if self._region else {},
             config_kwargs={
@@ -223,6 +248,9 @@ class S3Connector(ObjectStoreConnector):
 
     async def upload_in_parts(self, name: str, local: Path, size: int) -> None:
         """A multipart upload."""
+        await self.afresh(partial(self._upload_in_parts, name, local, size))
+
+    async def _upload_in_parts(self, name: str, local: Path, size: int) -> None:
         client = await self._client()
         place = {"Bucket": self.bucket, "Key": name}
         begun = await self.retried(
@@ -232,38 +260,46 @@ class S3Connector(ObjectStoreConnector):
 
         async def upload_part(number: int, data: bytes) -> dict[str, Any]:
             checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-            answer = await client.upload_part(
-                **place, UploadId=upload_id, PartNumber=number + 1, Body=data, ChecksumSHA256=checksum
-            )
+            with _losses():
+                answer = await client.upload_part(
+                    **place, UploadId=upload_id, PartNumber=number + 1, Body=data, ChecksumSHA256=checksum
+                )
             _check_stored(answer, checksum, data, f"{name} part {number + 1}")
             return {"PartNumber": number + 1, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 
         try:
             parts = await self.in_parts(local, size, _MOST_PARTS, upload_part)
-            complete = partial(
-                client.complete_multipart_upload, **place, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            )
-            await self._completed(complete, name, size)
+
+            async def complete() -> None:
+                with _losses():
+                    answer = await client.complete_multipart_upload(
+                        **place, UploadId=upload_id, MultipartUpload={"Parts": parts}
+                    )
+                _found(answer, "ETag")
+
+            try:
+                await self.retried(complete)
+            except UploadLostError as lost:
+                if lost.code != "NoSuchUpload" or not await self._is_completed(name, local, size):
+                    raise
         except BaseException:
             # Also where the time is over. What cannot be aborted now is swept, or aborted by `vacuum`.
             with suppress(*self.sdk_errors, OSError):
-                await client.abort_multipart_upload(**place, UploadId=upload_id)
+                await self._understood(partial(client.abort_multipart_upload, **place, UploadId=upload_id))
             raise
 
-    async def _completed(self, complete: Any, name: str, size: int) -> None:
-        """Complete an upload. One that was completed by an attempt whose answer was lost is no upload any more."""
-        try:
-            _found(await self.retried(complete), "ETag")
-        except botocore.exceptions.ClientError as error:
-            if _code_of(error) != "NoSuchUpload":
-                raise
-            client = await self._client()
-            try:
-                there = await self.retried(partial(client.head_object, Bucket=self.bucket, Key=name))
-            except botocore.exceptions.ClientError:
-                raise error from None  # somebody has aborted it: nothing is there
-            if there["ContentLength"] != size:
-                raise
+    async def _is_completed(self, name: str, local: Path, size: int) -> bool:
+        """Whether an upload that is none any more was completed, by an attempt whose answer was lost: then its content
+        is there. False where nothing is, since somebody has aborted it. Raises TransientError where something else is:
+        neither do we know what became of ours, nor is it ours to replace."""
+        same = await self.holds(name, local, size)
+        if same is False:
+            raise TransientError(
+                f"{self.connector_id}: could not write {self.scheme}://{self.bucket}/{name}: NoSuchUpload: the store "
+                "no longer knows of the upload, and what it has at that name is something else. Somebody else writes "
+                "there, or has aborted the upload; try again."
+            )
+        return bool(same)
 
     async def fetch(self, name: str, start: int | None, end: int | None) -> tuple[bytes, int]:
         """``GetObject``."""
@@ -282,7 +318,9 @@ class S3Connector(ObjectStoreConnector):
         if len(data) != answer["ContentLength"]:
             raise aiohttp.ClientPayloadError(f"{len(data)} of {answer['ContentLength']} bytes arrived")
         total = answer.get("ContentRange", "").rpartition("/")[2]
-        return data, int(total) if total.isdecimal() else len(data)
+        if not total.isdecimal():  # all of it, whatever was asked for
+            return data[start:end], len(data)
+        return data, int(total)
 
     async def _is_listed(self, name: str) -> bool:
         """Whether there is such an object, as far as a listing may tell: True where it may not.
@@ -297,46 +335,76 @@ class S3Connector(ObjectStoreConnector):
             if self.diagnosed(error).cause is Cause.FORBIDDEN:
                 return True
             raise
-        return any(one["Key"] == name for one in page.get("Contents", ()))
+        return any(_found(one, "Key") == name for one in page.get("Contents", ()))
 
     async def listed(self, prefix: str) -> list[tuple[str, int]]:
         """``ListObjectsV2``, page by page."""
         client = await self._client()
-        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
-        found: list[tuple[str, int]] = []
-        while True:
-            page = await self.retried(partial(client.list_objects_v2, **request))
-            # Consoles make objects whose name ends in a slash, to show a folder.
-            found += [(one["Key"], one["Size"]) for one in page.get("Contents", ()) if not one["Key"].endswith("/")]
-            if not _found(page, "IsTruncated"):
-                return found
-            request["ContinuationToken"] = page["NextContinuationToken"]
+        request = {"Bucket": self.bucket, "Prefix": prefix}
+
+        async def page(token: str | None) -> tuple[dict[str, tuple[str, int]], str | None]:
+            answer = await client.list_objects_v2(**request, **({"ContinuationToken": token} if token else {}))
+            truncated = _found(answer, "IsTruncated")
+            listed = [(_found(one, "Key"), _found(one, "Size")) for one in answer.get("Contents", ())]
+            return {one[0]: one for one in listed}, _token(answer, "NextContinuationToken") if truncated else None
+
+        found = await self.paged(lambda token: self.retried(partial(page, token)))
+        # Consoles make objects whose name ends in a slash, to show a folder.
+        return [one for one in found if not one[0].endswith("/")]
 
     async def delete_all(self, names: Sequence[str]) -> None:
-        """``DeleteObjects``, a thousand in a request."""
+        """``DeleteObjects``, a thousand in a request; ``DeleteObject`` for each where the store does not take that."""
         client = await self._client()
         for start in range(0, len(names), _DELETED_AT_ONCE):
-            batch = {"Objects": [{"Key": name} for name in names[start : start + _DELETED_AT_ONCE]], "Quiet": True}
+            batch = names[start : start + _DELETED_AT_ONCE]
+            if self._deletes_in_batches:
+                self._deletes_in_batches = await self._delete_batch(batch)
+            if not self._deletes_in_batches:
+                await self.delete_each(batch, lambda name: client.delete_object(Bucket=self.bucket, Key=name))
+
+    async def _delete_batch(self, names: Sequence[str]) -> bool:
+        """False where the store refuses such requests, whatever they are about, and nothing is deleted."""
+        client = await self._client()
+        batch = {"Objects": [{"Key": name} for name in names], "Quiet": False}
+        try:
             answer = await self.retried(partial(client.delete_objects, Bucket=self.bucket, Delete=batch))
-            for failed in answer.get("Errors", ()):
-                if failed["Code"] != "NoSuchKey":
-                    raise botocore.exceptions.ClientError({"Error": failed}, "DeleteObjects")
+        except botocore.exceptions.ClientError as error:
+            diagnosis = self._diagnosed(error)
+            if diagnosis.cause not in {Cause.REFUSED, Cause.NO_OBJECT} and diagnosis.code not in _DIGESTS:
+                raise
+            _LOG.info("%s: deletes one by one, since of many: %s", self.connector_id, diagnosis.code)
+            return False
+        if "Deleted" not in answer and "Errors" not in answer:
+            raise NotTheStoreError("Deleted")
+        for failed in answer.get("Errors", ()):
+            if _found(failed, "Code") != "NoSuchKey":
+                raise botocore.exceptions.ClientError({"Error": failed}, "DeleteObjects")
+        return True
 
     async def uploads_under_way(self, prefix: str) -> list[UnfinishedUpload]:
         """``ListMultipartUploads``."""
         client = await self._client()
-        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": prefix}
-        found: list[UnfinishedUpload] = []
-        while True:
-            page = await client.list_multipart_uploads(**request)
-            found += [
-                UnfinishedUpload(one["Key"], one["UploadId"], one["Initiated"])
-                for one in page.get("Uploads", ())
-                if one["Key"].startswith(prefix)
+        request = {"Bucket": self.bucket, "Prefix": prefix}
+
+        async def page(
+            token: tuple[tuple[str, str], ...] | None,
+        ) -> tuple[dict[tuple[str, str], UnfinishedUpload], tuple[tuple[str, str], ...] | None]:
+            answer = await client.list_multipart_uploads(**request, **dict(token or ()))
+            truncated = _found(answer, "IsTruncated")
+            uploads = [
+                UnfinishedUpload(_found(one, "Key"), _found(one, "UploadId"), _found(one, "Initiated"))
+                for one in answer.get("Uploads", ())
             ]
-            if not _found(page, "IsTruncated"):
-                return found
-            request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            following = None
+            if truncated:
+                last = answer.get("NextUploadIdMarker")
+                following = (
+                    ("KeyMarker", _token(answer, "NextKeyMarker")),
+                    *((("UploadIdMarker", str(last)),) if last else ()),
+                )
+            return {(one.key, one.upload_id): one for one in uploads}, following
+
+        return [one for one in await self.paged(page) if one.key.startswith(prefix)]
 
     async def abort_upload(self, upload: UnfinishedUpload) -> None:
         """``AbortMultipartUpload``."""
@@ -349,7 +417,29 @@ class S3Connector(ObjectStoreConnector):
 
     async def _client(self) -> Any:
         """The client of s3fs itself: its errors are the store's own, and each call is one request."""
-        return await self.file_system().set_session()
+        file_system = self.file_system()
+        client = await file_system.set_session()
+        if not any(self._variables) and (found := await file_system.session.get_credentials()) is not None:
+            frozen = await found.get_frozen_credentials()  # which sending does all the same
+            self.keep_secret(frozen.secret_key or "", frozen.token or "")
+        return client
+
+
+@contextmanager
+def _losses() -> Iterator[None]:
+    """Tell what the store has lost from what it refuses."""
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        if (code := _code_of(error)) in _LOST:
+            raise UploadLostError(error, code) from None
+        raise
+
+
+def _add_content_md5(params: dict[str, Any], **_: Any) -> None:
+    """Some stores demand it where many objects are deleted, as Amazon once did. The SDK sends other checksums alone."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _cause_of_status(status: int) -> Cause:
@@ -379,6 +469,14 @@ def _found(answer: Mapping[str, Any], name: str) -> Any:
     return answer[name]
 
 
+def _token(answer: Mapping[str, Any], name: str) -> str:
+    """Where the next page of a listing begins, of which the store says that there is one."""
+    token = answer.get(name)
+    if not token:
+        raise OddAnswerError(f"it says that there is more to list, and gives no {name}")
+    return str(token)
+
+
 def _check_stored(answer: Mapping[str, Any], checksum: str, data: bytes, what: str) -> None:
     """Raise TransientError where a store says that it holds something else than was sent.
 
@@ -389,4 +487,6 @@ def _check_stored(answer: Mapping[str, Any], checksum: str, data: bytes, what: s
     if stored is None and not answer.get("ServerSideEncryption") and len(etag) == 32:  # noqa: PLR2004 - an MD5
         stored, checksum = etag, hashlib.md5(data, usedforsecurity=False).hexdigest()
     if stored is not None and stored != checksum:
-        raise TransientError(f"{what}: the store has {stored} where {checksum} was sent; try again")
+        raise TransientError(
+            f"{what}: the store has {quoted(str(stored), longest=100)} where {checksum} was sent; try again"
+        )

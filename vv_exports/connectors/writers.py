@@ -14,11 +14,12 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.errors import ForbiddenError, TransientError
+from vv_exports.errors import TransientError, VVExportsError
 
 _LOG = logging.getLogger(__name__)
 TRIALS = ".vv_exports_trial"
 """The folder below a boundary in which things are tried."""
+_TRIED = (f"{TRIALS}/taken-name", *(f"{TRIALS}/taken-name-{number}" for number in range(1, 8)))
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,21 +30,30 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     tried_at: datetime
 
 
-def refuses_taken_names(create: Callable[[str, bytes], bool], delete: Callable[[list[str]], None]) -> bool:
-    """Create a file below the boundary twice, and delete it. Whether the second creation was refused."""
-    key = f"{TRIALS}/taken-name"
-    if not create(key, secrets.token_bytes(16)):
-        # Of an earlier trial, or one at the same time, or what became of ours is not known: it proves nothing.
-        key = f"{TRIALS}/taken-name-{secrets.token_hex(16)}"
+def refuses_taken_names(
+    create: Callable[[str, bytes], bool],
+    read: Callable[[str], bytes | None],
+    delete: Callable[[list[str]], None],
+) -> bool:
+    """Create a file below the boundary twice, and delete it. Whether the second creation was refused.
+
+    What cannot be deleted stays and changes nothing. A later trial takes another of a few names, so that no more than
+    these are ever left.
+    """
+    for key in _TRIED:
+        # Of an earlier trial, or one at the same time, or what became of ours is not known: one alone proves nothing.
         if not create(key, secrets.token_bytes(16)):
-            raise TransientError(f"{key} could not be created, though nobody else knows its name; try again")
-    try:
-        return not create(key, secrets.token_bytes(16))
-    finally:
+            continue
         try:
-            delete([key])
-        except ForbiddenError as error:  # credentials may deliver and not delete
-            _LOG.warning("%s stays: %s", key, error)
+            return not create(key, secrets.token_bytes(16))
+        finally:
+            try:
+                delete([key])
+            except VVExportsError as error:  # credentials may deliver and not delete, and a store may be unable to
+                _LOG.warning("%s stays: %s", key, error)
+    if read(_TRIED[-1]) is None:
+        raise TransientError(f"{_TRIED[-1]} could not be created, though there is no such object; try again")
+    return True  # every one of them was refused
 
 
 def remembered(storage: Connector, address: str) -> Trial | None:

@@ -28,7 +28,7 @@ from vv_exports.delivery.ownership import Owner, check_log, claim, owned_folders
 from vv_exports.delivery.survey import Beside, no_log_folder, survey
 from vv_exports.domain.destinations import LOG_FOLDER, log_sequence
 from vv_exports.domain.json_text import encode_sorted
-from vv_exports.errors import DestinationError, ForbiddenError, TransientError
+from vv_exports.errors import DestinationError, TransientError, VVExportsError
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 
 _ATTEMPTS = 5
@@ -83,12 +83,12 @@ def vacuum(
                 break
         else:
             raise TransientError(f"{connector.uri(subpath)}: {_ATTEMPTS} deliveries came first; try again")
-        uploads = [one for one in _unfinished(connector, subpath) if _is_ours(one, f"{subpath}/")]
+        uploads = tuple(one for one in _unfinished(connector, subpath) if _is_ours(one, f"{subpath}/"))
         gone = {**beside.superseded, **beside.strays}
         if not dry_run:
             connector.delete([f"{subpath}/{path}" for path in sorted(gone)])
-            connector.discard(uploads)
-            connector.sweep()
+            uploads = _discarded(connector, uploads)
+            _sweep(connector)
     return Vacuum(
         subpath=subpath,
         uri=connector.uri(subpath),
@@ -104,9 +104,29 @@ def vacuum(
 def _unfinished(connector: Connector, subpath: str) -> list[UnfinishedUpload]:
     try:
         return connector.unfinished(subpath)
-    except ForbiddenError as error:
-        _LOG.warning("unfinished uploads stay, since they may not be listed: %s", error)
+    except VVExportsError as error:  # credentials may not, or the store is unable to; the rest is done
+        _LOG.warning("unfinished uploads stay, since they cannot be listed: %s", error)
         return []
+
+
+def _discarded(connector: Connector, uploads: tuple[UnfinishedUpload, ...]) -> tuple[UnfinishedUpload, ...]:
+    """Abort uploads. Returns those that are gone; each of the others is told."""
+    gone = []
+    for upload in uploads:
+        try:
+            connector.discard([upload])
+        except VVExportsError as error:
+            _LOG.warning("the unfinished upload of %s stays: %s", connector.uri(upload.key), error)
+        else:
+            gone.append(upload)
+    return tuple(gone)
+
+
+def _sweep(connector: Connector) -> None:
+    try:
+        connector.sweep()
+    except VVExportsError as error:
+        _LOG.warning("what writers that died have left beside the destination stays: %s", error)
 
 
 def _is_ours(upload: UnfinishedUpload, top: str) -> bool:

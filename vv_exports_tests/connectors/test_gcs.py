@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
 
 from vv_exports.connectors import gcs as connector_module
+from vv_exports.connectors import object_store
 from vv_exports.connectors.causes import Cause
 from vv_exports.connectors.gcs import GcsConnector, _RefusedError
 from vv_exports.delivery.verify import verify
@@ -322,6 +323,36 @@ def test_an_upload_that_the_store_has_forgotten_may_pass(faulty, large):
     faulty.failing(CHUNK, 404)
     with pytest.raises(TransientError, match="the store no longer knows of this upload"):
         connector.put(large, "a")
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("chunk", [0, 1, 2])
+def test_an_upload_that_the_store_forgets_once_begins_anew(faulty, tmp_path, monkeypatch, status, chunk):
+    monkeypatch.setattr(connector_module, "_CHUNK", 2**18)
+    monkeypatch.setattr(object_store, "WHOLE_BYTES", 1000)
+    connector = in_use(faulty)
+    path = tmp_path / "three chunks"
+    path.write_bytes(bytes(range(256)) * 2400)
+    left = [status]
+
+    def forgetful(line, body):
+        place = faulty.requests[-1][1].get("Content-Range", "")
+        return left.pop() if left and place.startswith(f"bytes {chunk * 2**18}-") else None
+
+    faulty.fault = forgetful
+    connector.put(path, "a")
+    assert not left
+    assert len([line for line, _ in faulty.requests if line.startswith("POST") and "uploadType=resumable" in line]) == 2
+    assert connector.read("a") == path.read_bytes()
+    connector.delete(["a"])
+
+
+@pytest.mark.parametrize("said", ["{}", '{"size": "1"}', '{"crc32c": "kG5Jnw=="}'])
+def test_a_success_that_does_not_say_what_is_stored_is_none(faulty, tmp_path, said):
+    (tmp_path / "small").write_bytes(b"x")
+    faulty.failing("^POST .*uploadType=multipart", (200, said))
+    with pytest.raises(TransientError, match=r"its answer has no (size|crc32c)"):
+        in_use(faulty).put(tmp_path / "small", "a")
 
 
 def test_an_upload_that_does_not_move_on_is_given_up(faulty, large):

@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -31,7 +31,8 @@ class Fault:
     """What goes wrong with requests in whose ``METHOD /path?query`` ``on`` is found, ``times`` times, or always.
 
     ``after`` is how many of their bytes pass before: of one connection, or of all since the fault is there.
-    ``dies_with_it``: the server is out of reach from then on. ``hit`` is set when it strikes.
+    ``dies_with_it``: the server is out of reach from then on. ``hit`` is set when it strikes. ``without`` is a header:
+    requests that have it are spared. ``answer``, which may be made of the request's head, is what a busy server says.
     """
 
     kind: Kind
@@ -40,7 +41,8 @@ class Fault:
     times: float = 1
     over: Literal["connection", "all"] = "connection"
     dies_with_it: bool = False
-    answer: bytes = _BUSY
+    without: str = ""
+    answer: bytes | Callable[[bytes], bytes] = _BUSY
     status: str = "503 Slow Down"
     hit: threading.Event = field(default_factory=threading.Event)
     passed: dict[object, int] = field(default_factory=dict)
@@ -51,6 +53,7 @@ class _Connection:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     line: str = ""
+    head: bytes = b""
 
 
 class TcpProxy:
@@ -170,7 +173,7 @@ class TcpProxy:
             except asyncio.IncompleteReadError:
                 return  # the client has closed it
             line = head.partition(b" HTTP/")[0].decode()
-            connection.line = line
+            connection.line, connection.head = line, head
             found = re.search(rb"(?im)^content-length: *(\d+)", head)
             left = int(found[1]) if found else 0
             if re.search(self.slow, line):
@@ -180,9 +183,11 @@ class TcpProxy:
                     connection.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 await reader.readexactly(left)
                 self._strike(fault, line)
-                about = f"HTTP/1.1 {fault.status}\r\nContent-Type: application/xml\r\n"
-                about += f"Content-Length: {len(fault.answer)}\r\n\r\n"
-                body = b"" if line.startswith("HEAD ") else fault.answer
+                answer = fault.answer if isinstance(fault.answer, bytes) else fault.answer(head)
+                kind = "json" if answer.startswith(b"{") else "xml"
+                about = f"HTTP/1.1 {fault.status}\r\nContent-Type: application/{kind}\r\n"
+                about += f"Content-Length: {len(answer)}\r\n\r\n"
+                body = b"" if line.startswith("HEAD ") else answer
                 connection.client.write(about.encode() + body)
                 await connection.client.drain()
                 continue
@@ -225,7 +230,7 @@ class TcpProxy:
 
     def _next(self, kind: str, connection: _Connection) -> Fault | None:
         faults = (one for one in self._faults if one.kind == kind and one.times > 0)
-        return next((one for one in faults if re.search(one.on, connection.line)), None)
+        return next((one for one in faults if _is_met(one, connection)), None)
 
     def _strike(self, fault: Fault, line: str) -> None:
         fault.times -= 1
@@ -234,6 +239,11 @@ class TcpProxy:
         if fault.dies_with_it and self._listening is not None:
             self._listening.close()
             self._listening = None
+
+
+def _is_met(fault: Fault, connection: _Connection) -> bool:
+    spared = fault.without and re.search(rf"(?im)^{fault.without}:".encode(), connection.head)
+    return not spared and re.search(fault.on, connection.line) is not None
 
 
 def _bound(port: int) -> socket.socket:

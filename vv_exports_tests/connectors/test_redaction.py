@@ -1,0 +1,90 @@
+"""Nothing that a store says gives a secret away, or is long, or moves the cursor."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vv_exports.connectors.redaction import quoted
+
+TOLD = "c2VjcmV0/9+x=="
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"X-Amz-Security-Token: {TOLD}",
+        f"x-amz-security-token={TOLD}",
+        f'{{"X-Amz-Security-Token": "{TOLD}"}}',
+        f"{{'X-Amz-Security-Token': b'{TOLD}'}}",
+        f"[('X-Amz-Security-Token', '{TOLD}')]",
+        f"[(b'X-Amz-Security-Token', b'{TOLD}')]",
+        f'{{"name": "X-Amz-Security-Token", "value": "{TOLD}"}}',
+        f"<X-Amz-Security-Token>{TOLD}</X-Amz-Security-Token>",
+        f'<header name="x-amz-security-token">{TOLD}</header>',
+        f"GET /b/k?X-Amz-Signature={TOLD}&X-Amz-Date=1",
+        f"/b/k?a=1&X-Amz-Security-Token={TOLD}",
+        f"/b/k?X-Amz-Credential={TOLD}",
+        f"https://store.test/b/k?anything={TOLD}",
+        f"https://user:{TOLD.replace('/', '')}@store.test/b",
+        f"Authorization: AWS4-HMAC-SHA256 Credential=AKIA/20260101/r/s3, SignedHeaders=host, Signature={TOLD}",
+        f"Authorization: AWS AKIAIOSFODNN7EXAMPLE:{TOLD}",
+        f"Authorization: Basic {TOLD}",
+        f"authorization=Bearer {TOLD}",
+        f"Proxy-Authorization: Basic {TOLD}",
+        f"Cookie: session={TOLD}; a={TOLD}",
+        f"Bearer {TOLD}",
+        f"SharedKey account:{TOLD}",
+        f"AccountKey={TOLD};",
+        f"se=2026&sig={TOLD}&sp=r",
+        f"SecretAccessKey: {TOLD}",
+        f"aws_secret_access_key = {TOLD}",
+        f"X-Amz-Security-Token%3D{TOLD}",
+        f"upload_id={TOLD}",
+        f"x-goog-signature: {TOLD}",
+        f"password={TOLD}",
+        f"a header of {TOLD[:11] * 10}",
+    ],
+)
+def test_what_looks_like_a_secret_is_not_shown(text):
+    said = quoted(f"It was: {text}\nNext: line")
+    assert said.startswith("It was: ")
+    assert "c2VjcmV0" not in said
+    assert "***" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The request signature we calculated does not match the signature you provided. Check your key.",
+        "The AWS Access Key Id you provided does not exist in our records: AKIAIOSFODNN7EXAMPLE",
+        "The specified key does not exist: segments/prompt_id=p/prompt_run_id=r/part-00000-0123456789abcdef.csv",
+        "Your previous request to create the named bucket succeeded, and you already own it.",
+        "The bearer of bad news: basic authentication is not supported.",
+        "part 3 has 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ],
+)
+def test_what_people_need_is_shown(text):
+    assert quoted(text) == text
+
+
+@given(st.text(max_size=1000), st.text(min_size=6, max_size=60))
+def test_it_is_short_in_one_line_and_without_the_secret(text, secret):
+    said = quoted(f"{text} {secret} {text}", [secret])
+    assert len(said) <= 300
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("secret", ["minioadmin", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"])
+def test_a_known_secret_is_not_shown_wherever_it_stands_and_however_much_of_it(secret):
+    for told in (secret, secret[: max(10, len(secret) // 2)], secret.replace("/", "%2F")):
+        assert quoted(f"odd({told})", [secret]) in {"odd(***)", "odd(***"}
+
+
+def test_control_characters_are_shown_and_do_nothing():
+    assert quoted("a\x1b[31mb\x00c\u202ed\r\ne\x85f\ud800") == "a\\x1b[31mb\\x00c\\u202ed e f\\ud800"
+
+
+def test_it_can_be_quoted_twice():
+    said = quoted("word " * 100)
+    assert quoted(said) == said
+    assert said.endswith("…")
