@@ -17,8 +17,8 @@ from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRu
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.sources.base import Results, Stage, UpstreamAutomation
 from vv_exports.sources.checking import both_deliver, check_indexes
-from vv_exports.sources.documents import as_object, short, text_of
-from vv_exports.sources.videovector_api import CONNECTOR_FIELDS, VideoVectorApi
+from vv_exports.sources.documents import as_object, found_in, short, text_of
+from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, VideoVectorApi
 from vv_exports.sources.videovector_check import check_account
 from vv_exports.sources.videovector_reading import Reading
 from vv_exports.sources.videovector_records import (
@@ -69,7 +69,7 @@ class VideoVector:
         where = "GET /indexes"
         found = self.api.run(self.api.get("indexes", include_defaults="false"))
         if not isinstance(found, list):
-            raise SourceDataError(f"{where}: expected an array of indexes, found {short(found)}")
+            raise SourceDataError(f"{where}: expected an array of indexes, found {short(found)}. {CHECK_BASE_URL}")
         return sorted((index_of(one, where) for one in found), key=lambda index: index.index_id)
 
     def index(self, index_id: str) -> Index:
@@ -144,16 +144,25 @@ class VideoVector:
         """The connectors that are registered at VideoVector."""
         found = self.api.run(self.api.get("connectors"))
         if not isinstance(found, list):
-            raise SourceDataError(f"GET /connectors: expected an array of connectors, found {short(found)}")
+            raise SourceDataError(
+                f"GET /connectors: expected an array of connectors, found {short(found)}. {CHECK_BASE_URL}"
+            )
         return [{name: as_object(one, "GET /connectors").get(name) for name in CONNECTOR_FIELDS} for one in found]
 
     def upstream_automation(self, index_id: str) -> UpstreamAutomation | None:
-        """The export automation of an index at VideoVector. The SDK has no method for it."""
+        """The export automation of an index at VideoVector. The SDK has no method for it.
+
+        Asked for once: nothing that is exported depends on it.
+        """
         where = f"GET /indexes/{index_id}/automations/export"
         try:
-            record = as_object(self.api.run(self.api.get("indexes", index_id, "automations", "export")), where)
+            record = as_object(self.api.run(self.api.glance("indexes", index_id, "automations", "export")), where)
         except NotFoundError:
             return None
+        if not isinstance(record.get("enabled"), bool):
+            raise SourceDataError(
+                f"{where}: expected enabled to be true or false, found {found_in(record, 'enabled')}. {CHECK_BASE_URL}"
+            )
         return UpstreamAutomation(
             enabled=record.get("enabled") is True,
             paused=record.get("paused") is True,
