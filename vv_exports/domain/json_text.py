@@ -38,7 +38,7 @@ class Lines:
     indexes: Sequence[int]
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes | bytearray) -> Any:
     """The value of one JSON text in UTF-8. Raises ValueError, NestedTooDeepError being one."""
     try:
         return _DECODER.decode(data)
@@ -94,7 +94,7 @@ def _decode_one_by_one(lines: list[bytes]) -> Lines:
     return Lines(values, indexes)
 
 
-def _decode_like_the_standard_library(data: bytes) -> Any:
+def _decode_like_the_standard_library(data: bytes | bytearray) -> Any:
     """The json module reads what msgspec refuses though it is JSON: lone surrogates, very long integers."""
     try:
         return _STANDARD_DECODER.decode(data.decode())

@@ -22,7 +22,7 @@ class AnswerTooLargeError(Exception):
 
 async def read_body(
     chunks: AsyncIterable[bytes], headers: Mapping[str, str], most_bytes: int, alone: AbstractAsyncContextManager[Any]
-) -> bytes:
+) -> bytearray:
     """A body, unpacked.
 
     As many bodies as there are requests may arrive at a time. What is longer than a MiB goes on arriving within
@@ -44,10 +44,10 @@ async def read_body(
                         raise _too_long(most_bytes)
     if len(body) > most_bytes:
         raise _too_long(most_bytes)
-    return _without_encodings(bytes(body), headers.get("content-encoding", ""), most_bytes)
+    return _without_encodings(body, headers.get("content-encoding", ""), most_bytes)
 
 
-def decode_within(body: bytes, most_bytes: int) -> Any:
+def decode_within(body: bytes | bytearray, most_bytes: int) -> Any:
     """The JSON value of a body. Raises ValueError.
 
     In memory a value takes up to 150 bytes, and in the text as few as two. So there may be one for each 32 bytes of
@@ -59,7 +59,7 @@ def decode_within(body: bytes, most_bytes: int) -> Any:
     return decode(body)
 
 
-def _without_encodings(body: bytes, encodings: str, most_bytes: int) -> bytes:
+def _without_encodings(body: bytearray, encodings: str, most_bytes: int) -> bytearray:
     for encoding in reversed([one.strip().lower() for one in encodings.split(",")]):
         if encoding not in {"", "identity"}:
             if encoding not in _CODECS:

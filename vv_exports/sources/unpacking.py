@@ -9,7 +9,7 @@ class UnpackedTooLargeError(Exception):
     """There is more than the limit."""
 
 
-def unpacked(data: bytes | bytearray, codec: str, most_bytes: int) -> bytes:
+def unpacked(data: bytes | bytearray, codec: str, most_bytes: int) -> bytearray:
     """The bytes that ``data`` unpacks to, ``codec`` being one of pyarrow's; ``gzip`` reads zlib's format too.
 
     Raises UnpackedTooLargeError where they are more than ``most_bytes``, and ValueError where ``data`` is damaged.
@@ -23,4 +23,4 @@ def unpacked(data: bytes | bytearray, codec: str, most_bytes: int) -> bytes:
                     raise UnpackedTooLargeError(f"unpacks to more than {most_bytes:,} bytes")
     except OSError as error:
         raise ValueError(f"cannot be unpacked ({codec}): {error}") from error
-    return bytes(found)
+    return found

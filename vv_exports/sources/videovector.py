@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
@@ -75,7 +76,8 @@ class VideoVector:
     def index(self, index_id: str) -> Index:
         """One index. Raises NotFoundError with the indexes that there are."""
         try:
-            found = index_of(self.api.run(self.api.get("indexes", index_id)), f"GET /indexes/{index_id}")
+            where = f"GET /indexes/{index_id}"
+            found = index_of(_with("index_id", self.api.run(self.api.get("indexes", index_id)), where), where)
         except NotFoundError as error:
             known = ", ".join(index.index_id for index in self.indexes()) or "(none)"
             raise NotFoundError(f"There is no index {index_id!r}. The account has: {known}. ({error})") from None
@@ -104,7 +106,7 @@ class VideoVector:
         self._forget_media()
         where = f"prompt run {run_id}"
         try:
-            record = as_object(self.api.run(self.api.get("prompt-runs", run_id)), where)
+            record = _with("run_id", self.api.run(self.api.get("prompt-runs", run_id)), where)
         except NotFoundError as error:
             raise NotFoundError(
                 f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {index_id}` shows those that "
@@ -227,6 +229,14 @@ class VideoVector:
         with self._guard:
             self._generation += 1
             self._remembered.clear()
+
+
+def _with(field: str, answer: Any, where: str) -> JsonObject:
+    """An object that has the field which all of the API's have. One without it is another service's."""
+    record = as_object(answer, where)
+    if field not in record:
+        raise SourceDataError(f"{where}: expected an object with {field}, found {short(record)}. {CHECK_BASE_URL}")
+    return record
 
 
 async def _list_media(api: VideoVectorApi, index_id: str) -> _MediaList:

@@ -96,7 +96,7 @@ class VideoVectorApi:
         self.api_key_env = api_key_env
         self.budget = _budget(base_url, api_key_env, max_concurrency, max_requests_per_second)
         self._timeout = request_timeout_seconds
-        self._most_bytes = max_answer_bytes
+        self.max_answer_bytes = max_answer_bytes
         self._environ = environ
         self._told: dict[int | None, tuple[str, float]] = {}
         self._client: videovector.AsyncVideoVector | None = None
@@ -198,7 +198,7 @@ class VideoVectorApi:
             seen.add(cursor)
 
     async def _ask(self, path: tuple[str, ...], params: Mapping[str, Any], where: str, seconds: float) -> Any:
-        exchange = _Exchange(self._most_bytes, self.budget, asyncio.timeout(seconds))
+        exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds))
         _EXCHANGE.set(exchange)
         client = await self._ready_client()
         try:
