@@ -56,7 +56,7 @@ def here(platform, tmp_path):
 def test_an_answer_that_unpacks_to_more_than_the_limit_is_given_up_at_once(here: Account, encoding):
     wrong = answered(ENCODED[encoding], content_encoding=encoding)
     here.server.faults.append(wrong)
-    with pytest.raises(SourceDataError, match="GET /prompt-runs/run_000/results.*1,048,576.*source.max_answer_bytes"):
+    with pytest.raises(SourceDataError, match=r"GET /prompt-runs/run_000/results.*1,048,576.*source.max_answer_bytes"):
         here.take(RUN)
     media = {request.path for request in here.server.requests if "/results" in request.path}
     assert wrong.hits == len(media), "it is the same the next time: nobody asks again"
@@ -137,7 +137,7 @@ def test_an_integer_of_a_million_digits_is_bounded(tmp_path):
 
 def test_headers_of_megabytes_are_told_and_not_asked_for_again(here: Account):
     here.server.faults.append(answered(b"[]", "/indexes", x_long="x" * 3_000_000))
-    with pytest.raises(SourceDataError, match="GET /indexes.*: the headers of the answer are too long"):
+    with pytest.raises(SourceDataError, match=r"GET /indexes.*: the headers of the answer are too long"):
         here.source.indexes()
     assert here.server.count("/indexes") == 1
 
@@ -230,7 +230,7 @@ def test_another_service_is_told_from_the_api(here: Account, ask):
         "run": lambda: here.source.prompt_run(INDEX, RUN),
         "connectors": here.source.upstream_connectors,
     }
-    with pytest.raises(SourceDataError, match="expected .*source.base_url is VideoVector's API"):
+    with pytest.raises(SourceDataError, match=r"expected .*source.base_url is VideoVector's API"):
         asked[ask]()
 
 
