@@ -63,7 +63,7 @@ class Document:
             key, line = key_node.value, key_node.start_mark.line + 1
             if not isinstance(key, str):
                 self.problems.append(f"{dotted(at)}: the key in line {line} must be text")
-            elif key in values:
+            elif key in lines:
                 where = f"lines {lines[key]} and {line}"
                 self.problems.append(f"{dotted((*at, key))}: is there twice, in {where}; keep one")
             else:
