@@ -28,7 +28,6 @@ __version__ = "0.1.0"
 if sys.platform == "win32":
     # Here, before any module imports what Windows lacks: whichever way the package is started, it is one line.
     sys.stderr.write(
-        "vv_exports does not run on Windows: it needs the file locks and hard links of POSIX. Run it in WSL, on Linux or "
-        "on macOS.\n"
+        "vv_exports does not run on Windows: it needs the file locks and hard links of POSIX. WSL is supported.\n"
     )
     raise SystemExit(2)
