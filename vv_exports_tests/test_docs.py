@@ -230,6 +230,6 @@ def test_the_configuration_that_is_documented_is_valid(tmp_path):
 
 def test_the_first_section_names_the_main_job_and_the_tests():
     first = (ROOT / "README.md").read_text().split("\n## ")[1]
-    commands = [block.text.split("\n") for block in blocks(ROOT / "README.md") if block.text in first][0]
+    commands = next(block.text.split("\n") for block in blocks(ROOT / "README.md") if block.text in first)
     assert commands == ["make run", "make test", ""]
     assert "npm" in first
