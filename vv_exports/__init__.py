@@ -21,4 +21,13 @@ The data flow, which is also the folder list::
 Importing this package reads no environment variable and opens no file.
 """
 
+import sys
+
 __version__ = "0.1.0"
+
+if sys.platform == "win32":
+    # Here, before any module imports what Windows lacks: whichever way the package is started, it is one line.
+    sys.stderr.write(
+        "vv_exports does not run on Windows: it needs the file locks and hard links of POSIX. WSL is supported.\n"
+    )
+    raise SystemExit(2)

@@ -36,6 +36,7 @@ from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
     ConfigurationError,
+    CredentialsError,
     DeliveredDataError,
     DestinationError,
     IdempotencyError,
@@ -170,8 +171,13 @@ class Pipeline:
         if isinstance(self.source, Platform):
             try:
                 automation = self.source.upstream_automation(index_id)
-            except VVExportsError as error:
+            except CredentialsError as error:  # what exports need may be allowed nevertheless
                 _LOG.info("whether index %s has an export automation at the platform is not known: %s", index_id, error)
+                return
+            except VVExportsError as error:
+                _LOG.warning(
+                    "whether index %s has an export automation at the platform is not known: %s", index_id, error
+                )
                 return
             if automation is not None and automation.active:
                 _LOG.warning("%s", both_deliver(index_id, automation))

@@ -1,3 +1,4 @@
+import os
 import re
 import time
 from pathlib import Path
@@ -282,6 +283,109 @@ class TestYaml:
 
     def test_a_key_that_is_no_text_is_refused(self):
         assert "indexes: the key in line 7 must be text" in problems(f"{HEAD}indexes: {{[a, b]: {{}}}}")
+
+
+class TestMergeKeys:
+    TEAMS = (
+        HEAD
+        + """
+indexes:
+  a:
+    automations:
+      one: &one {destination_connector_id: conn_export, destination_subpath: one, paused: yes}
+      two: {destination_subpath: two, <<: *one}
+      three: {<<: [{destination_subpath: three}, *one], format: csv}
+"""
+    )
+
+    def test_a_merge_key_fills_in_what_a_mapping_does_not_have_itself(self):
+        teams = parsed(self.TEAMS).index("a").automations
+        assert {name: (team.subpath, team.paused, team.format) for name, team in teams.items()} == {
+            "one": ("one", True, "parquet"),
+            "two": ("two", True, "parquet"),
+            "three": ("three", True, "csv"),
+        }
+
+    @pytest.mark.parametrize("named", ["text", "[{}, text]", "[[{}]]"])
+    def test_it_names_mappings(self, named):
+        found = problems(f"{HEAD}indexes: {{a: {{<<: {named}}}}}")
+        assert found == ["indexes.a: << in line 7 must name a mapping, or a list of them"]
+
+    def test_one_that_is_there_twice_is_refused(self):
+        assert "is there twice" in only_problem(f"{HEAD}indexes: {{a: {{<<: {{}}, <<: {{}}}}}}")
+
+    def test_in_quotes_it_is_text(self):
+        assert list(parsed(f"{HEAD}indexes: {{'<<': {{}}}}").indexes) == ["<<"]
+
+
+def laughs(first: str, next_: str, levels: int = 10) -> str:
+    """Each level stands for nine of the one before it."""
+    lines = (f"a{level}: &a{level} " + next_.format(", ".join([f"*a{level - 1}"] * 9)) for level in range(1, levels))
+    return "\n".join([f"a0: &a0 {first}", *lines])
+
+
+class TestExtent:
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (
+                laughs("[x, x]", "[{}]"),
+                "holds more than 100,000 values or 1,048,576 characters in line 6, where an alias",
+            ),
+            (laughs("{k: x}", "{{<<: [{}]}}"), "holds more than 100,000 values"),
+            (laughs("x" * 5000, "[{}]", 4), "or 1,048,576 characters in line 4"),
+            ("a: [" + "1, " * 100_000 + "]", "holds more than 100,000 values"),
+            ("a: [" + "&a x, *a, *a, " * 99_000 + "]", "holds more than 100,000 values"),
+            ("a: &a [[*a]]", "is nested without end: the alias in line 1"),
+            ("a: &a {<<: *a}", "is nested without end"),
+            ("a: &a {b: &b [*a]}", "is nested without end"),
+            ("- " * 500_000, "is nested deeper than 50 levels in line 1"),
+            ("[" * 60, "is nested deeper than 50 levels in line 1"),
+            ("[" * 1_000_000, "is not YAML, line 1"),
+            ("{a: " * 1_000, "is nested deeper than 50 levels"),
+            ("? " * 500_000, "is nested deeper than 50 levels"),
+            ("a: " + "9" * 1_000_000, "the value in line 1 has 1,000,000 characters; no more than 10,000 are read"),
+            ("9" * 20_000 + ": 1", "the value in line 1 has 20,000 characters"),
+            ("? " + "9" * 20_000 + "\n: 1", "the value in line 1 has 20,000 characters"),
+            ("a: b\0", "is not YAML"),
+            ("%TAG ! a:\n" * 9, "is not YAML, line 2"),
+        ],
+        ids=range(18),
+    )
+    def test_what_would_be_too_much_is_told_before_it_is_built(self, body, said):
+        assert said in only_problem(body)
+
+    def test_a_place_that_is_no_file_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+            with pytest.raises(
+                ConfigurationError, match=r"cannot be read: (it is no regular file|\[Errno 21\] Is a dir)"
+            ):
+                load_config(place, environ={})
+
+    def test_a_large_file_is_not_read_to_its_end(self, tmp_path):
+        with (tmp_path / "large.yaml").open("wb") as file:
+            file.truncate(2**40)
+        with pytest.raises(ConfigurationError, match="is larger than 1,048,576 bytes"):
+            load_config(tmp_path / "large.yaml", environ={})
+
+    def test_another_encoding_is_named(self, tmp_path):
+        (tmp_path / "wide.yaml").write_bytes(HEAD.encode("utf-16"))
+        with pytest.raises(ConfigurationError, match=r"it is no text in UTF-8 .* at byte 0.; save it as UTF-8"):
+            load_config(tmp_path / "wide.yaml", environ={})
+
+    def test_of_very_many_problems_two_hundred_are_listed_and_the_rest_counted(self):
+        found = problems(HEAD + "".join(f"k{number}: 1\n" for number in range(1_000)))
+        assert len(found) == 201
+        assert found[-1] == "and 800 more; mend these first"
+
+    def test_a_long_key_is_shortened_too(self):
+        assert only_problem(f"{HEAD}? {'k' * 5_000}\n: 1").startswith(f"'{'k' * 99}… (5002 characters): is not a known")
+
+    def test_a_thousand_automations_are_no_bomb(self):
+        team = "{automations: {team: {destination_connector_id: conn_export}}}"
+        body = HEAD + "indexes:\n" + "".join(f"  i{number}: {team}\n" for number in range(1_000))
+        assert len(parsed(body).indexes) == 1_000
 
 
 class TestProblems:

@@ -226,3 +226,10 @@ def test_the_configuration_that_is_documented_is_valid(tmp_path):
     (example,) = [block for block in blocks(ROOT / "docs" / "configuration.md") if block.language == "yaml"]
     config = parse_config(example.text, folder=tmp_path, where=example.where)
     assert config.automation("idx_archive", "review-team").subpath == "exports/review-team"
+
+
+def test_the_first_section_names_the_main_job_and_the_tests():
+    first = (ROOT / "README.md").read_text().split("\n## ")[1]
+    commands = next(block.text.split("\n") for block in blocks(ROOT / "README.md") if block.text in first)
+    assert commands == ["make run", "make test", ""]
+    assert "npm" in first

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from vv_exports.config.extent import TooLargeError, check_extent
 from vv_exports.config.models import Config
 from vv_exports.config.wording import Location, dotted, shown
 from vv_exports.errors import ConfigurationError
@@ -13,12 +14,14 @@ class Document:
     """A YAML document as mappings, lists, text, booleans and nulls.
 
     Keys, and values that YAML would take for numbers or dates, are the text that stands in the file: an index
-    id ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem.
+    id ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem. What a merge key
+    (``<<``) names fills in the keys that the mapping does not have itself.
     """
 
     _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     _TAG = "tag:yaml.org,2002:"
-    _TEXT_TAGS = frozenset({"str", "int", "float", "timestamp", "value", "merge"})
+    _TEXT_TAGS = frozenset({"str", "int", "float", "timestamp", "value"})
+    _MERGE = f"{_TAG}merge"
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -26,6 +29,7 @@ class Document:
     def read(self, text: str, where: str) -> dict[str, Any]:
         """Raises ConfigurationError where there is no mapping to look at."""
         try:
+            check_extent(text, self._LOADER)
             data = self._value(yaml.compose(text, Loader=self._LOADER), ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
@@ -33,8 +37,8 @@ class Document:
             raise ConfigurationError(where, [f"is not YAML{place}: {error.problem}"]) from error
         except yaml.YAMLError as error:
             raise ConfigurationError(where, [f"is not YAML: {error}"]) from error
-        except RecursionError as error:
-            raise ConfigurationError(where, ["is nested without end"]) from error
+        except TooLargeError as error:
+            raise ConfigurationError(where, [str(error)]) from None
         if not isinstance(data, dict):
             keys = ", ".join(Config.model_fields)
             raise ConfigurationError(where, [f"holds {shown(data)}; it must be a mapping with {keys}"])
@@ -54,17 +58,30 @@ class Document:
     def _mapping(self, node: yaml.MappingNode, at: Location) -> dict[str, Any]:
         values: dict[str, Any] = {}
         lines: dict[str, int] = {}
+        merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, line = key_node.value, key_node.start_mark.line + 1
             if not isinstance(key, str):
                 self.problems.append(f"{dotted(at)}: the key in line {line} must be text")
-            elif key in values:
+            elif key in lines:
                 where = f"lines {lines[key]} and {line}"
                 self.problems.append(f"{dotted((*at, key))}: is there twice, in {where}; keep one")
             else:
                 lines[key] = line
-                values[key] = self._value(value_node, (*at, key))
-        return values
+                if key_node.tag == self._MERGE:
+                    merged = self._merged(value_node, at, line)
+                else:
+                    values[key] = self._value(value_node, (*at, key))
+        return {**merged, **values}
+
+    def _merged(self, node: yaml.Node, at: Location, line: int) -> dict[str, Any]:
+        """What a merge key fills in: of several mappings, the first that has a key wins."""
+        named = self._value(node, at)
+        mappings = named if isinstance(named, list) else [named]
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            self.problems.append(f"{dotted(at)}: << in line {line} must name a mapping, or a list of them")
+            return {}
+        return {key: value for mapping in reversed(mappings) for key, value in mapping.items()}
 
     def _scalar(self, node: yaml.ScalarNode, at: Location) -> Any:
         match node.tag.removeprefix(self._TAG):

@@ -1,6 +1,7 @@
 """How the configuration file is found, read and checked."""
 
 import os
+import stat
 from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vv_exports.config.document import Document
+from vv_exports.config.extent import MOST_BYTES
 from vv_exports.config.models import Config, Destinations
 from vv_exports.config.problems import problem
 from vv_exports.config.rules import resolved, without_faulty
@@ -17,6 +19,7 @@ from vv_exports.errors import ConfigurationError
 
 ENVIRONMENT_VARIABLE = "VV_EXPORTS_CONFIG"
 FILE_NAME = "vv_exports.yaml"
+_MOST_PROBLEMS = 200
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -28,9 +31,14 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
     """
     file, folder, where = _file(path, os.environ if environ is None else environ)
     try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read(file, where).decode("utf-8-sig")
+    except OSError as error:
         raise ConfigurationError(where, [f"cannot be read: {error}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            where,
+            [f"cannot be read: it is no text in UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8"],
+        ) from error
     return parse_config(text, folder=folder, where=where)
 
 
@@ -48,17 +56,20 @@ def parse_config(text: str, *, folder: Path, where: str) -> Config:
     document = Document()
     data = document.read(text, where)
     context = {"folder": folder.absolute()}
-    problems = document.problems
+    problems, unsaid = document.problems, 0
     try:
         parts: Destinations = Config.model_validate(data, context=context)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        problems += [problem(each) for each in errors]
+        unsaid = len(errors[_MOST_PROBLEMS:])
+        problems += map(problem, errors[:_MOST_PROBLEMS])
         parts = Destinations.model_validate(without_faulty(data, errors), context=context)
     declared = data.get("connectors") or {}
     indexes = resolved(parts, declared if isinstance(declared, dict) else {}, problems)
     if problems or not isinstance(parts, Config):
-        raise ConfigurationError(where, problems)
+        unsaid += len(problems[_MOST_PROBLEMS:])
+        more = [f"and {unsaid:,} more; mend these first"] if unsaid else []
+        raise ConfigurationError(where, problems[:_MOST_PROBLEMS] + more)
     return parts.model_copy(update={"indexes": indexes})
 
 
@@ -70,6 +81,24 @@ def config_schema() -> dict[str, Any]:
 def config_place(environ: Mapping[str, str] | None = None) -> str:
     """Which file ``load_config`` reads, and why, for people."""
     return _file(None, os.environ if environ is None else environ)[2]
+
+
+def _read(file: Path | Traversable, where: str) -> bytes:
+    """The bytes of a file. What is none, as a pipe, may never end, or never begin."""
+    if not isinstance(file, Path):
+        return file.read_bytes()
+    with open(file, "rb", opener=_without_waiting) as opened:
+        status = os.fstat(opened.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(where, ["cannot be read: it is no regular file; copy what it holds to one"])
+        data = opened.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ConfigurationError(where, [f"is larger than {MOST_BYTES:,} bytes; no more are read"])
+    return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | Traversable, Path, str]:

@@ -56,6 +56,10 @@ class VideoVectorConfig(Model):
     request_timeout_seconds: Annotated[float, FINITE, Field(ge=1, le=600), BeforeValidator(no_boolean)] = Field(
         default=60, description="Seconds that one request may take, to the last byte of its answer."
     )
+    max_answer_bytes: Annotated[int, Field(ge=2**16, le=2**31 - 1), BeforeValidator(no_boolean)] = Field(
+        default=64 * 2**20,
+        description="Bytes that one answer may have, unpacked. It may hold one value for each 32 of them.",
+    )
 
 
 SOURCES: dict[str, type[BaseModel]] = {"local_archive": LocalArchiveConfig, "videovector": VideoVectorConfig}

@@ -9,6 +9,7 @@ from vv_exports.errors import NotFoundError
 
 Location = tuple[int | str, ...]
 _Entry = TypeVar("_Entry")
+_FEW = 100
 
 
 def automation_at(index_id: str, name: str) -> Location:
@@ -18,7 +19,11 @@ def automation_at(index_id: str, name: str) -> Location:
 
 def dotted(location: Location) -> str:
     """A place in the file; a key that would blur the path is in quotes."""
-    return ".".join(str(part) if re.fullmatch(r"[\w-]+", str(part)) else shown(part) for part in location) or "the file"
+    return ".".join(_part(part) for part in location) or "the file"
+
+
+def _part(part: int | str) -> str:
+    return str(part) if re.fullmatch(r"[\w-]{1,512}", str(part)) else shown(part)
 
 
 def shown(value: Any) -> str:
@@ -28,7 +33,12 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(wrong: Any, known: Collection[str], all_are: str = "Allowed") -> str:
-    """What to use instead: the nearest name, and all there are up to twenty. Begins with a blank."""
+    """What to use instead: the nearest name, and all there are up to twenty. Begins with a blank.
+
+    Of very many names only their number is told: a file with as many mistakes would take minutes to explain.
+    """
+    if len(known) > _FEW:
+        return f" {all_are}: {len(known):,} others"
     close = difflib.get_close_matches(str(wrong), known, n=1)
     names = sorted(known)[:20]
     more = f" and {len(known) - len(names)} more" if len(known) > len(names) else ""

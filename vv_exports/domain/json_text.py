@@ -23,6 +23,13 @@ class JsonLineError(ValueError):
         super().__init__(f"line {line_index + 1} of the block is not JSON: {reason}")
 
 
+class NestedTooDeepError(ValueError):
+    """JSON whose arrays or objects are nested deeper than can be read."""
+
+    def __init__(self) -> None:
+        super().__init__("arrays or objects are nested too deep to be read")
+
+
 @dataclass(frozen=True)
 class Lines:
     """Decoded lines: ``values[i]`` stood in the block's line ``indexes[i]``, counted from 0."""
@@ -31,12 +38,12 @@ class Lines:
     indexes: Sequence[int]
 
 
-def decode(data: bytes) -> Any:
-    """The value of one JSON text in UTF-8. Raises ValueError."""
+def decode(data: bytes | bytearray) -> Any:
+    """The value of one JSON text in UTF-8. Raises ValueError, NestedTooDeepError being one."""
     try:
         return _DECODER.decode(data)
     except RecursionError:
-        raise ValueError("arrays or objects are nested too deep to be read") from None
+        raise NestedTooDeepError from None
     except ValueError:
         return _decode_like_the_standard_library(data)
 
@@ -87,12 +94,12 @@ def _decode_one_by_one(lines: list[bytes]) -> Lines:
     return Lines(values, indexes)
 
 
-def _decode_like_the_standard_library(data: bytes) -> Any:
+def _decode_like_the_standard_library(data: bytes | bytearray) -> Any:
     """The json module reads what msgspec refuses though it is JSON: lone surrogates, very long integers."""
     try:
         return _STANDARD_DECODER.decode(data.decode())
     except RecursionError:
-        raise ValueError("arrays or objects are nested too deep to be read") from None
+        raise NestedTooDeepError from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg.removesuffix(' at')} at character {error.pos + 1}") from error
 

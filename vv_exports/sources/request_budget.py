@@ -29,6 +29,8 @@ class RequestBudget:
     def __init__(self, max_concurrency: int, max_requests_per_second: float | None) -> None:
         self.max_concurrency = max_concurrency
         self.spent = Spent()
+        self.large_answer = asyncio.Lock()
+        """Held by the one request whose answer is large enough to matter to memory."""
         self._free = max_concurrency
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._arrived = count()

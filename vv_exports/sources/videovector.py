@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
@@ -17,8 +18,8 @@ from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRu
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.sources.base import Results, Stage, UpstreamAutomation
 from vv_exports.sources.checking import both_deliver, check_indexes
-from vv_exports.sources.documents import as_object, short, text_of
-from vv_exports.sources.videovector_api import CONNECTOR_FIELDS, VideoVectorApi
+from vv_exports.sources.documents import as_object, found_in, short, text_of
+from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, VideoVectorApi
 from vv_exports.sources.videovector_check import check_account
 from vv_exports.sources.videovector_reading import Reading
 from vv_exports.sources.videovector_records import (
@@ -69,13 +70,14 @@ class VideoVector:
         where = "GET /indexes"
         found = self.api.run(self.api.get("indexes", include_defaults="false"))
         if not isinstance(found, list):
-            raise SourceDataError(f"{where}: expected an array of indexes, found {short(found)}")
+            raise SourceDataError(f"{where}: expected an array of indexes, found {short(found)}. {CHECK_BASE_URL}")
         return sorted((index_of(one, where) for one in found), key=lambda index: index.index_id)
 
     def index(self, index_id: str) -> Index:
         """One index. Raises NotFoundError with the indexes that there are."""
         try:
-            found = index_of(self.api.run(self.api.get("indexes", index_id)), f"GET /indexes/{index_id}")
+            where = f"GET /indexes/{index_id}"
+            found = index_of(_with("index_id", self.api.run(self.api.get("indexes", index_id)), where), where)
         except NotFoundError as error:
             known = ", ".join(index.index_id for index in self.indexes()) or "(none)"
             raise NotFoundError(f"There is no index {index_id!r}. The account has: {known}. ({error})") from None
@@ -104,7 +106,7 @@ class VideoVector:
         self._forget_media()
         where = f"prompt run {run_id}"
         try:
-            record = as_object(self.api.run(self.api.get("prompt-runs", run_id)), where)
+            record = _with("run_id", self.api.run(self.api.get("prompt-runs", run_id)), where)
         except NotFoundError as error:
             raise NotFoundError(
                 f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {index_id}` shows those that "
@@ -144,16 +146,25 @@ class VideoVector:
         """The connectors that are registered at VideoVector."""
         found = self.api.run(self.api.get("connectors"))
         if not isinstance(found, list):
-            raise SourceDataError(f"GET /connectors: expected an array of connectors, found {short(found)}")
+            raise SourceDataError(
+                f"GET /connectors: expected an array of connectors, found {short(found)}. {CHECK_BASE_URL}"
+            )
         return [{name: as_object(one, "GET /connectors").get(name) for name in CONNECTOR_FIELDS} for one in found]
 
     def upstream_automation(self, index_id: str) -> UpstreamAutomation | None:
-        """The export automation of an index at VideoVector. The SDK has no method for it."""
+        """The export automation of an index at VideoVector. The SDK has no method for it.
+
+        Asked for once: nothing that is exported depends on it.
+        """
         where = f"GET /indexes/{index_id}/automations/export"
         try:
-            record = as_object(self.api.run(self.api.get("indexes", index_id, "automations", "export")), where)
+            record = as_object(self.api.run(self.api.glance("indexes", index_id, "automations", "export")), where)
         except NotFoundError:
             return None
+        if not isinstance(record.get("enabled"), bool):
+            raise SourceDataError(
+                f"{where}: expected enabled to be true or false, found {found_in(record, 'enabled')}. {CHECK_BASE_URL}"
+            )
         return UpstreamAutomation(
             enabled=record.get("enabled") is True,
             paused=record.get("paused") is True,
@@ -218,6 +229,14 @@ class VideoVector:
         with self._guard:
             self._generation += 1
             self._remembered.clear()
+
+
+def _with(field: str, answer: Any, where: str) -> JsonObject:
+    """An object that has the field which all of the API's have. One without it is another service's."""
+    record = as_object(answer, where)
+    if field not in record:
+        raise SourceDataError(f"{where}: expected an object with {field}, found {short(record)}. {CHECK_BASE_URL}")
+    return record
 
 
 async def _list_media(api: VideoVectorApi, index_id: str) -> _MediaList:

@@ -1,23 +1,24 @@
 """VideoVector's API through its official SDK, and the only module that imports it.
 
-The SDK gives the client: credentials, headers, base address, its mapping of errors. Three things it does are not
+The SDK gives the client: credentials, headers, base address, its mapping of errors. Some things it does are not
 good enough for a copy that people rely on, and are done here instead. Its models refuse nulls that the API sends and
 drop fields they do not know, so documents are taken before they become models, with no digit of a number lost. It
 sleeps by itself between attempts, a minute where the server does not say how long, so its own attempts are switched
-off. And it follows a page's cursor for ever where the cursor repeats.
+off. It follows a page's cursor for ever where the cursor repeats. And it takes an answer of any size into memory.
 """
 
 import asyncio
 import atexit
 import logging
+import math
 import os
 import random
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -25,7 +26,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import videovector
 
-from vv_exports.domain.json_text import decode
+from vv_exports.domain.json_text import NestedTooDeepError
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import (
     CredentialsError,
@@ -36,6 +37,7 @@ from vv_exports.errors import (
     TransientError,
     VVExportsError,
 )
+from vv_exports.sources.answers import AnswerTooLargeError, decode_within, read_body
 from vv_exports.sources.redaction import redacted
 from vv_exports.sources.request_budget import RequestBudget
 
@@ -49,7 +51,13 @@ RESULT_FIELDS = frozenset(videovector.SegmentRunResult.model_fields) | frozenset
 PAGE_ROWS = 100
 """The most that the API gives in a page."""
 
+CHECK_BASE_URL = "Check that source.base_url is VideoVector's API; if so, report it there."
+"""What to do about an answer that is none of the API's."""
+
 _ATTEMPTS = 6
+_ATTEMPTS_AT_JUNK = 3  # a gateway's page of an instant passes; a login page stays
+_GLANCE_SECONDS = 5.0
+_TOLD_SECONDS = 5.0
 _TURNED_AWAY = 12  # a request that was only turned away (429) costs the server little, and waits as long as it is told
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
@@ -57,6 +65,10 @@ _LONGEST_RETRY_AFTER_SECONDS = 300.0
 _NEVER_CUT = 10**9  # the SDK reads a Retry-After only up to this
 _EMPTY_PAGES = 100
 _SERVER_IS_BUSY = frozenset({408, 425})
+_LARGEST_ERROR_BYTES = 2**20
+_REASON_CHARACTERS = 200
+_HEADERS_TOO_LARGE = 431
+_NO_CONTENT = 204
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
@@ -77,13 +89,16 @@ class VideoVectorApi:
         max_concurrency: int,
         max_requests_per_second: float | None,
         request_timeout_seconds: float,
+        max_answer_bytes: int = 64 * 2**20,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.base_url = base_url
         self.api_key_env = api_key_env
         self.budget = _budget(base_url, api_key_env, max_concurrency, max_requests_per_second)
         self._timeout = request_timeout_seconds
+        self.max_answer_bytes = max_answer_bytes
         self._environ = environ
+        self._told: dict[int | None, tuple[str, float]] = {}
         self._client: videovector.AsyncVideoVector | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -127,26 +142,42 @@ class VideoVectorApi:
 
     async def get(self, *path: str, **params: Any) -> Any:
         """The JSON value at a path, of which each segment is given as it is, and the parameters that are not None."""
+        return await self._get(path, params, self._timeout)
+
+    async def glance(self, *path: str) -> Any:
+        """The JSON value at a path, asked for once and for a few seconds: what is good to know and not needed."""
+        return await self._get(path, {}, min(self._timeout, _GLANCE_SECONDS), most_attempts=1)
+
+    async def _get(
+        self, path: tuple[str, ...], params: Mapping[str, Any], seconds: float, most_attempts: int = _TURNED_AWAY
+    ) -> Any:
         began = time.monotonic()
         where = _shown(path, params)
         for attempt in count(1):
             try:
                 async with self.budget.request(_RANK.get()):
-                    return await self._ask(path, params, where)
-            except _TurnedAwayError as again:
-                if attempt == _TURNED_AWAY:
-                    raise _given_up(again, where, attempt, began) from None
-                # Everyone waits: requests that are sent meanwhile would be turned away too, and may be held against us.
-                wait = again.wait or _wait(attempt)
-                self.budget.pause(wait)
-                _LOG.info("%s: %s; all requests wait %.1f s", where, again, wait)
+                    return await self._ask(path, params, where, seconds)
             except _AgainError as again:
-                if attempt == _ATTEMPTS:
+                most = min(most_attempts, again.attempts)
+                if attempt >= most:
                     raise _given_up(again, where, attempt, began) from None
-                wait = _wait(attempt)
-                _LOG.info("%s: %s; attempt %d of %d failed, next in %.1f s", where, again, attempt, _ATTEMPTS, wait)
-                await asyncio.sleep(wait)
+                wait = again.wait or _wait(attempt)
+                if again.everyone_waits:
+                    self.budget.pause(wait)
+                self._tell(again, where, f"attempt {attempt} of {most} failed, next in {wait:.1f} s")
+                if not again.everyone_waits:
+                    await asyncio.sleep(wait)
         raise AssertionError("count never ends")
+
+    def _tell(self, again: "_AgainError", where: str, what_next: str) -> None:
+        """Warn at once, and of each attempt: what waits is not to look as if it hung. Of the many requests that fail
+        together for one reason, one speaks."""
+        now = time.monotonic()
+        speaker, told = self._told.get(again.status, (where, now))
+        others_did = speaker != where and now < told + _TOLD_SECONDS
+        if not others_did:
+            self._told[again.status] = (where, now)
+        _LOG.log(logging.INFO if others_did else logging.WARNING, "%s: %s; %s", where, again, what_next)
 
     async def pages(self, *path: str, **params: Any) -> AsyncIterator[list[JsonObject]]:
         """The documents of a list, page by page. Raises SourceDataError where the pages do not add up to a list."""
@@ -166,17 +197,17 @@ class VideoVectorApi:
                 raise SourceDataError(f"{where}: the server says that there are more pages, but {what}")
             seen.add(cursor)
 
-    async def _ask(self, path: tuple[str, ...], params: Mapping[str, Any], where: str) -> Any:
-        exchange = _Exchange()
+    async def _ask(self, path: tuple[str, ...], params: Mapping[str, Any], where: str, seconds: float) -> Any:
+        exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds))
         _EXCHANGE.set(exchange)
         client = await self._ready_client()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with exchange.deadline:
                 value = await client._http.get(_joined(path), params=dict(params))  # noqa: SLF001
             if exchange.answered:
                 return value
         except TimeoutError:
-            exchange.problem = f"no complete answer within {self._timeout:g} s"
+            exchange.problem = f"no complete answer within {seconds:g} s"
         except videovector.VideoVectorError as error:
             exchange.error = error
         # Out of the handlers: what an exception of httpx holds on to, the key among it, is not for tracebacks.
@@ -184,13 +215,17 @@ class VideoVectorApi:
 
     def _failure(self, exchange: "_Exchange", where: str) -> Exception:
         """What came of a request, in our terms, by what came back. The SDK's own classes do not say all of it."""
+        if exchange.unreadable:
+            return SourceDataError(f"{where}: {exchange.unreadable}")
         said = redacted(exchange.said(), self._environ.get(self.api_key_env))
         status = exchange.status
         if status is None or exchange.problem or status in _SERVER_IS_BUSY or status >= 500:  # noqa: PLR2004
-            return _AgainError(said, no_json=exchange.no_json)
+            attempts = _ATTEMPTS_AT_JUNK if exchange.no_json else _ATTEMPTS
+            return _AgainError(said, status, attempts=attempts, no_json=exchange.no_json)
         if status == 429 and (exchange.retry_after is not None or not exchange.is_about_quota):  # noqa: PLR2004
             if (exchange.retry_after or 0) <= _LONGEST_RETRY_AFTER_SECONDS:
-                return _TurnedAwayError(said, exchange.retry_after)
+                # Everyone waits: requests that are sent meanwhile would be turned away too, and may be held against us.
+                return _AgainError(said, status, attempts=_TURNED_AWAY, wait=exchange.retry_after, everyone_waits=True)
             return QuotaError(f"{where}: {said}. The server asks to wait {exchange.retry_after:,.0f} s.")
         if exchange.is_about_quota:
             until = f" It is reset at {exchange.reset_time}." if exchange.reset_time else ""
@@ -200,6 +235,10 @@ class VideoVectorApi:
     def _refusal(self, exchange: "_Exchange", said: str, where: str) -> VVExportsError:
         """The error for an answer that will be the same the next time."""
         base_url, env = self.base_url, self.api_key_env
+        if exchange.status in {401, 403} and not exchange.is_json:
+            said += (
+                f", {exchange.kind}, which is no answer of VideoVector's API: a proxy or a firewall may have given it"
+            )
         match exchange.status:
             case 401:
                 return CredentialsError(
@@ -245,18 +284,23 @@ class VideoVectorApi:
                 max_retry_delay=_NEVER_CUT,
             )
             http = await client._http._ensure_client()  # noqa: SLF001
-            http.event_hooks = {"response": [_note]}
+            http.headers["Accept-Encoding"] = "gzip"
+            http.event_hooks = {"request": [_watch], "response": [_note]}
             self._client = client
         return self._client
 
 
 @dataclass
 class _Exchange:
-    """What came back for one request."""
+    """One request under way, and what came back for it."""
 
+    most_bytes: int
+    budget: RequestBudget
+    deadline: asyncio.Timeout
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
+    unreadable: str | None = None
     no_json: bool = False
     error: videovector.VideoVectorError | None = None
 
@@ -269,6 +313,11 @@ class _Exchange:
     def is_json(self) -> bool:
         """Whether the answer says that it is JSON: the API's own errors are."""
         return self.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+
+    @property
+    def kind(self) -> str:
+        """What the answer says that it is."""
+        return self.headers.get("content-type", "no content type")[:_REASON_CHARACTERS]
 
     @property
     def retry_after(self) -> float | None:
@@ -307,52 +356,122 @@ class _Exchange:
 _EXCHANGE: ContextVar[_Exchange] = ContextVar("exchange")
 
 
+async def _watch(request: httpx.Request) -> None:
+    """Have the reason noted why no answer came: the SDK keeps it from us, and tells that the request failed."""
+    exchange = _EXCHANGE.get()
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        error = info.get("exception")
+        if not event.endswith(".failed") or not isinstance(error, Exception) or exchange.status or exchange.problem:
+            return
+        if any(getattr(cause, "error_status_hint", None) == _HEADERS_TOO_LARGE for cause in error.args):
+            exchange.unreadable = f"the headers of the answer are too long. {CHECK_BASE_URL}"
+        exchange.problem = f"no answer ({type(error).__name__}: {error})"[:_REASON_CHARACTERS]
+
+    request.extensions["trace"] = trace
+
+
 async def _note(response: httpx.Response) -> None:
-    """Keep what came back, and have the SDK decode the body without losing a digit."""
+    """Take the body within the limit, and have the SDK decode it without losing a digit."""
     exchange = _EXCHANGE.get()
     exchange.status = response.status_code
     exchange.headers = response.headers
+    exchange.problem = None  # of a connection before this one
+    stream = response.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise TypeError("an asynchronous client has an asynchronous stream")
     try:
-        body = await response.aread()
+        value: Any = await _value(stream, exchange)
     except httpx.HTTPError as error:
         exchange.problem = f"{response.status_code}, and the answer breaks off ({type(error).__name__})"
         raise
-    # The stream refers to the response: without it bodies go when they are decoded, not at a rare collection of cycles.
-    response.stream = httpx.ByteStream(b"")
-    response.json = partial(_decoded, body, exchange)  # type: ignore[method-assign]
-
-
-def _decoded(body: bytes, exchange: _Exchange) -> Any:
-    try:
-        return decode(body)
     except ValueError as error:
-        if exchange.answered:
-            kind = exchange.headers.get("content-type", "no content type")
-            exchange.problem = f"{exchange.status}, and the answer is no JSON ({kind}, {len(body)} bytes: {error})"
+        value = error
+    finally:
+        await stream.aclose()
+    # What the SDK is left with is empty. The stream would refer to the response, too: without it bodies go at once, not
+    # at a rare collection of cycles.
+    response.stream = httpx.ByteStream(b"")
+    response.headers.pop("content-encoding", None)
+
+    def json(**_: Any) -> Any:
+        if isinstance(value, ValueError):
+            raise value
+        return value
+
+    response.json = json  # type: ignore[method-assign]
+
+
+async def _value(stream: httpx.AsyncByteStream, exchange: _Exchange) -> Any:
+    """The JSON value of an answer. Raises ValueError where there is none, which matters to a success alone."""
+    if not exchange.answered:
+        most = min(_LARGEST_ERROR_BYTES, exchange.most_bytes)
+        try:
+            return decode_within(await read_body(stream, exchange.headers, most, _alone(exchange)), most)
+        except AnswerTooLargeError as error:
+            raise ValueError(str(error)) from None
+    try:
+        body = await read_body(stream, exchange.headers, exchange.most_bytes, _alone(exchange))
+        try:
+            return decode_within(body, exchange.most_bytes)
+        except NestedTooDeepError as error:
+            exchange.unreadable = f"{exchange.status}, and in the answer {error}. Report it to VideoVector."
+            raise
+        except ValueError as error:
+            raise ValueError(f"is no JSON ({exchange.kind}, {len(body)} bytes: {error})") from None
+    except AnswerTooLargeError as error:
+        exchange.unreadable = (
+            f"the answer {error}, and source.max_answer_bytes is {exchange.most_bytes:,}. Raise it where such answers "
+            "are meant and there is the memory for them; otherwise report it to VideoVector."
+        )
+        raise
+    except ValueError as error:
+        if exchange.status != _NO_CONTENT:
+            exchange.problem = f"{exchange.status}, and the answer {error}"
             exchange.no_json = True
         raise
 
 
-class _AgainError(Exception):
-    """A request that may be sent again, and what was wrong with it."""
+@asynccontextmanager
+async def _alone(exchange: _Exchange) -> AsyncIterator[None]:
+    """Around the reading of a large answer. The time that it waits for others is not the server's."""
+    now, ends = asyncio.get_running_loop().time, exchange.deadline.when()
+    left = math.inf if ends is None else ends - now()
+    exchange.deadline.reschedule(None)
+    async with exchange.budget.large_answer:
+        exchange.deadline.reschedule(now() + left)
+        yield
 
-    def __init__(self, said: str, *, no_json: bool = False) -> None:
+
+class _AgainError(Exception):
+    """A request that may be sent again: what was wrong, how many attempts it is worth, how long to wait, and who waits.
+
+    ``wait`` is what the server asks for, in seconds, None where it does not say.
+    """
+
+    def __init__(
+        self,
+        said: str,
+        status: int | None,
+        *,
+        attempts: int = _ATTEMPTS,
+        wait: float | None = None,
+        everyone_waits: bool = False,
+        no_json: bool = False,
+    ) -> None:
+        self.status = status
+        self.attempts = attempts
+        self.wait = wait
+        self.everyone_waits = everyone_waits
         self.no_json = no_json
         super().__init__(said)
 
 
-class _TurnedAwayError(_AgainError):
-    """Too many requests. ``wait`` is what the server asks for, in seconds, None where it does not say."""
-
-    def __init__(self, said: str, wait: float | None) -> None:
-        self.wait = wait
-        super().__init__(said)
-
-
 def _given_up(again: _AgainError, where: str, attempts: int, began: float) -> VVExportsError:
-    tried = f"{where}: {again}; {attempts} attempts in {time.monotonic() - began:.0f} s"
+    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    tried = f"{where}: {again}; {times} in {time.monotonic() - began:.0f} s"
     if again.no_json:
-        return SourceDataError(f"{tried}. Check that source.base_url is VideoVector's API; if so, report it there.")
+        return SourceDataError(f"{tried}. {CHECK_BASE_URL}")
     return TransientError(f"{tried}. VideoVector is down, busy or out of reach; try again later.")
 
 
@@ -365,7 +484,10 @@ def _wait(attempt: int) -> float:
 def _page(page: Any, where: str) -> tuple[list[JsonObject], str | None]:
     """The documents of a page, and the cursor of the next one, None where it is the last."""
     if not isinstance(page, dict) or not isinstance(page.get("data"), list):
-        raise SourceDataError(f"{where}: expected a page, an object with an array 'data', found {_kind(page, 'data')}")
+        found = _kind(page, "data")
+        raise SourceDataError(
+            f"{where}: expected a page, an object with an array 'data', found {found}. {CHECK_BASE_URL}"
+        )
     documents = page["data"]
     if any(type(document) is not dict for document in documents):
         raise SourceDataError(f"{where}: expected every row of the page to be an object")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from vv_exports.domain.findings import Finding
-from vv_exports.errors import CredentialsError, NotFoundError, VVExportsError
-from vv_exports.sources.videovector_api import VideoVectorApi
+from vv_exports.errors import CredentialsError, NotFoundError, SourceDataError, VVExportsError
+from vv_exports.sources.documents import short
+from vv_exports.sources.videovector_api import CHECK_BASE_URL, VideoVectorApi
 
 _ALONE = 5
 _TOGETHER = 64
@@ -43,11 +44,15 @@ async def _credentials(api: VideoVectorApi) -> str:
 
 async def _scope_search(api: VideoVectorApi) -> str:
     indexes = await api.get("indexes", include_defaults="false")
-    return f"indexes can be listed: {len(indexes) if isinstance(indexes, list) else 'an unknown number'}"
+    if not isinstance(indexes, list):
+        raise SourceDataError(f"GET /indexes: expected an array of indexes, found {short(indexes)}. {CHECK_BASE_URL}")
+    return f"indexes can be listed: {len(indexes)}"
 
 
 async def _scope_read(api: VideoVectorApi) -> str:
-    await api.get("prompt-runs", limit=1)
+    runs = await api.get("prompt-runs", limit=1)
+    if not isinstance(runs, list):
+        raise SourceDataError(f"GET /prompt-runs: expected an array of runs, found {short(runs)}. {CHECK_BASE_URL}")
     return "prompt runs can be read"
 
 

@@ -7,10 +7,11 @@ refused.
 import asyncio
 import hashlib
 import logging
+import math
 import random
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,10 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from vv_exports.domain.json_text import decode, encode_text
+from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
+from vv_exports.sources.answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.base import Page, Stage
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,
@@ -31,6 +33,7 @@ from vv_exports.sources.documents import (
     check_page,
     failed_segments,
 )
+from vv_exports.sources.unpacking import UnpackedTooLargeError, unpacked
 from vv_exports.sources.videovector_api import VideoVectorApi
 from vv_exports.sources.videovector_records import Touched, clean, full_manifest, prompt_of, schema_in, stated_segments
 
@@ -38,7 +41,12 @@ _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
 _PROGRESS_SECONDS = 5.0
 _PAGE_ROWS = 2_000
+_PAGE_BYTES = 2**24
+_ANSWERS_OF_AN_ITEM = 4  # as many of the largest answers there may be
+_LEAST_BYTES_OF_A_ROW = 16  # what a result must hold is longer
 _SCHEMA_TRIES = 20
+_SEGMENTS, _VIDEO = slice(0, -1), slice(-1, None)
+"""Which lines of a staged media item are what."""
 _WRITERS = 2  # more of them get into the way of the requests
 _LOG = logging.getLogger(__name__)
 _Rows = TypeVar("_Rows")
@@ -58,6 +66,7 @@ class Reading:
         self._spent = (self.api.budget.spent.requests, self.api.budget.spent.waited)
         self._said = self._began
         self._rows = 0
+        self._most_bytes = _ANSWERS_OF_AN_ITEM * self.api.max_answer_bytes
         self._media_done = 0
         self._prompt: Future[Prompt] = Future()
         self._failures: Future[Page] = Future()
@@ -76,7 +85,7 @@ class Reading:
         ids: set[tuple[Any, Any]] = set()
         found = 0
         failed = {(one["video_id"], one["segment_id"]) for one in self._failures.result().documents}
-        for page in self._pages(slice(0, -1)):
+        for page in self._pages(_SEGMENTS):
             found += len(page.documents)
             if failed:
                 ids |= failed & {(one["video_id"], one["segment_id"]) for one in page.documents}
@@ -89,7 +98,7 @@ class Reading:
     def videos(self) -> Iterator[Page]:
         """The video results, in order; then their number is checked."""
         found = failed = 0
-        for page in self._pages(slice(-1, None)):
+        for page in self._pages(_VIDEO):
             found += len(page.documents)
             failed += sum(one.get("status") == "failed" for one in page.documents)
             yield page
@@ -108,27 +117,43 @@ class Reading:
     def _pages(self, part: slice) -> Iterator[Page]:
         """A part of what is staged of each media item, in order. Items have few rows each, and pages are dear."""
         documents: list[JsonObject] = []
-        begins: list[tuple[int, str]] = []  # the row with which an item begins
+        begins: list[tuple[int, str]] = []  # the row of the page with which an item begins; before it for a part of one
+        size = 0
         for video_id, staged in self._staged.items():
             staged.result()
             begins.append((len(documents), video_id))
-            documents += self._documents(video_id, part)
+            for row, line in enumerate(self._lines_of(video_id, part)):
+                documents.append(self._document(line, video_id, row))
+                size += len(line)
+                if size >= _PAGE_BYTES:
+                    yield Page(documents, partial(self._locate, begins))
+                    documents, begins, size = [], [(-row - 1, video_id)], 0
             if len(documents) >= _PAGE_ROWS:
                 yield Page(documents, partial(self._locate, begins))
-                documents, begins = [], []
+                documents, begins, size = [], [], 0
         if documents:
             yield Page(documents, partial(self._locate, begins))
 
-    def _documents(self, video_id: str, part: slice) -> list[JsonObject]:
+    def _lines_of(self, video_id: str, part: slice) -> Iterable[bytes]:
         data = self.stage.read(_name(video_id))
-        text = _decompressed(data) if data is not None else None
+        text = _decompressed(data, self._most_bytes) if data is not None else None
         if text is None:  # another process has read the same run and tidied up, or the machine crashed
-            text = b"\n".join(self.api.run(self._lines(video_id)))
-        return [decode(line) for line in text.split(b"\n")[part] if line]
+            return filter(None, self.api.run(self._lines(video_id))[part])
+        return filter(None, _split(text, part))
+
+    def _document(self, line: bytes, video_id: str, row: int) -> JsonObject:
+        where = _row(self._results_of(video_id), row)
+        try:
+            return as_object(decode_within(line, self.api.max_answer_bytes), where)
+        except (ValueError, AnswerTooLargeError) as error:
+            raise SourceDataError(f"{where}: what was kept of it is damaged ({error}). It is read again.") from None
 
     def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
         begin, video_id = begins[bisect_right(begins, i, key=itemgetter(0)) - 1]
-        return _row(f"results of media item {video_id} in prompt run {self.run.run_id}", i - begin)
+        return _row(self._results_of(video_id), i - begin)
+
+    def _results_of(self, video_id: str) -> str:
+        return f"results of media item {video_id} in prompt run {self.run.run_id}"
 
     def _difference(self, found: int, what: str, counters: str, stated: int) -> str:
         return (
@@ -219,13 +244,25 @@ class Reading:
     async def _segment_rows(self, video_id: str) -> list[bytes]:
         where = f"segments of media item {video_id} in prompt run {self.run.run_id}"
         rows: dict[str, tuple[Any, bytes]] = {}
+        size = 0
+        total = max(self.run.count("total_segments") or 0, self.run.count("completed_segments") or 0) or math.inf
         async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
             self._check(documents, video_id, where, SEGMENT_RESULT)
             for document in documents:
                 segment_id = document["segment_id"]
                 if segment_id in rows:
                     raise _MismatchError(f"{where}: segment {segment_id!r} is there twice")
-                rows[segment_id] = (_order(document), encode_text(document).encode())
+                rows[segment_id] = (_order(document), _text(document, where))
+                size += len(rows[segment_id][1])
+            if size > self._most_bytes:
+                raise SourceDataError(
+                    f"{where}: the results are more than {self._most_bytes:,} bytes, {_ANSWERS_OF_AN_ITEM} times "
+                    "source.max_answer_bytes. Raise that where they are meant and there is the memory for them."
+                )
+            if len(rows) > total:  # before the last page: it may never come
+                raise _MismatchError(
+                    f"{where}: {len(rows)} results were read, and the run states total_segments = {total}"
+                )
         touched = self.members.get(video_id)
         if touched is not None and touched.successful is not None and len(rows) != touched.successful:
             failures = (await asyncio.wrap_future(self._failures)).documents
@@ -250,11 +287,11 @@ class Reading:
                 raise _MismatchError(f"{where}: the media list states a result, and there is none") from None
             return b""
         self._check([as_object(document, where)], video_id, where, VIDEO_RESULT)
-        return encode_text(document).encode()
+        return _text(document, where)
 
     def _check(self, documents: list[JsonObject], video_id: str, where: str, rules: Any) -> None:
         for document in documents:
-            clean(document)
+            _clean(document, where)
             if document.get("video_id") is None:
                 document["video_id"] = video_id
         check_page(Page(documents, partial(_row, where)), self.run, rules)
@@ -267,7 +304,7 @@ class Reading:
         manifest = as_object(await self.api.get("prompt-runs", self.run.run_id, "failed-segments"), where)
         page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
-            clean(document)
+            _clean(document, where)
         check_page(page, self.run, FAILED_SEGMENT)
         total, completed = self.run.count("total_segments"), self.run.count("completed_segments")
         stated = [total - completed] if total is not None and completed is not None else []
@@ -326,6 +363,20 @@ def _order(document: JsonObject) -> tuple[int, Any, str]:
     return (0 if start is None else 2), 0, document["segment_id"]
 
 
+def _text(document: JsonObject, where: str) -> bytes:
+    try:
+        return encode_text(document).encode()
+    except ValueError as error:
+        raise SourceDataError(f"{where}: {error}") from None
+
+
+def _clean(document: JsonObject, where: str) -> None:
+    try:
+        clean(document)
+    except RecursionError:
+        raise SourceDataError(f"{where}: arrays or objects are nested too deep to be read") from None
+
+
 def _name(video_id: str) -> str:
     return f"{hashlib.sha256(video_id.encode(errors='surrogatepass')).hexdigest()[:32]}.jsonl.zst"
 
@@ -337,9 +388,20 @@ def _compressed(text: bytes) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _decompressed(data: bytes) -> bytes | None:
+def _decompressed(data: bytes, most_bytes: int) -> bytearray | None:
     """The text; None where the data is damaged. A text that was cut to nothing is not one: each has a last line."""
     try:
-        return bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()) if data else None
-    except OSError:
+        text = unpacked(data, "zstd", most_bytes) if data else None
+    except (ValueError, UnpackedTooLargeError):
         return None
+    return None if text and text.count(b"\n") * _LEAST_BYTES_OF_A_ROW > len(text) else text
+
+
+def _split(text: bytearray, part: slice) -> Iterator[bytes]:
+    """The lines of a part, one after the other: all at once they would take the text's memory once more."""
+    begin, end = (0, text.rfind(b"\n")) if part == _SEGMENTS else (text.rfind(b"\n") + 1, len(text))
+    while begin < end:
+        stop = text.find(b"\n", begin, end)
+        stop = end if stop < 0 else stop
+        yield bytes(text[begin:stop])
+        begin = stop + 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from vv_exports_tests.fakes.platform import Document
 
-Answer = tuple[int, dict[str, str], str]
+Answer = tuple[int, dict[str, str], str | bytes]
 """Status, headers, body."""
 
 
@@ -40,11 +40,14 @@ class FaultKind(Enum):
     HTML_WITH_200 = auto()
     INVALID_JSON = auto()
     EMPTY_BODY = auto()
+    OTHER_SERVICE = auto()
+    ANSWERED_WITH = auto()
     # The right answer, and the connection is not
     CUT_BODY = auto()
     CONNECTION_RESET = auto()
     HANGS = auto()
     SLOW_BODY = auto()
+    ENDLESS_BODY = auto()
     # The right answer in a wrong shape
     REPEATED_CURSOR = auto()
     HAS_MORE_WITHOUT_CURSOR = auto()
@@ -76,7 +79,8 @@ class FaultKind(Enum):
 @dataclass
 class Fault:
     """A switch. It acts on the requests in whose ``METHOD /path?query`` the pattern ``on`` is found: after ``skip`` of
-    them, ``times`` times (None: always). ``change`` is called when it acts."""
+    them, ``times`` times (None: always). ``change`` is called when it acts. ``answered`` is what
+    ANSWERED_WITH gives."""
 
     kind: FaultKind
     on: str = ""
@@ -84,6 +88,7 @@ class Fault:
     skip: int = 0
     seconds: float = 0.0
     change: Callable[[], object] | None = None
+    answered: Answer = (200, {}, b"")
     hits: int = field(default=0, init=False)
     _seen: int = field(default=0, init=False)
 
@@ -129,6 +134,8 @@ def answer(fault: Fault, key: str, token: str) -> Answer | None:
         kind.HTML_WITH_200: (200, html, page),
         kind.INVALID_JSON: (200, {}, '{"data":[{"segment_id":'),
         kind.EMPTY_BODY: (200, {}, ""),
+        kind.OTHER_SERVICE: (200, {}, '{"ok":true}'),
+        kind.ANSWERED_WITH: fault.answered,
     }
     return answers.get(fault.kind)
 

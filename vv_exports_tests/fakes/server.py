@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from vv_exports.domain.json_text import encode_text
-from vv_exports_tests.fakes.faults import SHAPES, Fault, FaultKind, answer, envelope
+from vv_exports_tests.fakes.faults import SHAPES, Answer, Fault, FaultKind, answer, envelope
 from vv_exports_tests.fakes.platform import LINKS, PREVIEWS, Document, Platform
 
 PREFIX = "/api/v2"
@@ -143,7 +144,7 @@ class FakeVideoVector:
             record.ended = time.monotonic()
             self._in_flight -= 1
 
-    def _answer(self, request: web.BaseRequest, raw: str, fault: Fault | None) -> tuple[int, dict[str, str], str]:
+    def _answer(self, request: web.BaseRequest, raw: str, fault: Fault | None) -> Answer:
         if fault is not None and fault.change is not None:
             fault.change()
         instead = answer(fault, self.api_key, self._token()) if fault is not None else None
@@ -169,16 +170,18 @@ class FakeVideoVector:
         return SHAPES[fault.kind](value) if fault is not None and fault.kind in SHAPES else value
 
     async def _send(
-        self, request: web.BaseRequest, status: int, headers: dict[str, str], body: str, fault: Fault | None
+        self, request: web.BaseRequest, status: int, headers: dict[str, str], body: str | bytes, fault: Fault | None
     ) -> web.StreamResponse:
         kind = fault.kind if fault is not None else None
-        data = body.encode()
+        data = body.encode() if isinstance(body, str) else body
         transport = request.transport
         if kind is FaultKind.CONNECTION_RESET and transport is not None:
             transport.abort()
         if kind is FaultKind.HANGS and fault is not None:
             await asyncio.sleep(fault.seconds)
         response = web.Response(status=status, headers={"Content-Type": "application/json", **headers}, body=data)
+        if kind is FaultKind.ENDLESS_BODY:
+            return await self._send_without_end(request)
         if kind not in {FaultKind.CUT_BODY, FaultKind.SLOW_BODY} or fault is None or transport is None:
             return response
         stream = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
@@ -192,6 +195,15 @@ class FakeVideoVector:
         for start in range(0, len(data), max(1, len(data) // 5)):
             await stream.write(data[start : start + max(1, len(data) // 5)])
             await asyncio.sleep(fault.seconds / 5)
+        return stream
+
+    async def _send_without_end(self, request: web.BaseRequest) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await stream.prepare(request)
+        await stream.write(b'{"data":["')
+        with suppress(ConnectionError):  # the client has enough
+            while True:
+                await stream.write(b"x" * 2**16)
         return stream
 
     # Routes
