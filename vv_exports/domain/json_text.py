@@ -6,6 +6,7 @@ types and no others; NaN and the infinities are not JSON.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -52,6 +53,18 @@ def decode_lines(block: bytes) -> Lines:
         return Lines(list(map(_DECODER.decode, lines)), range(len(lines)))
     except (ValueError, RecursionError):
         return _decode_one_by_one(lines)
+
+
+def count_values(data: bytes, most: int) -> int:
+    """How many values (objects, arrays, strings, numbers, …) a JSON text holds, where that is over ``most``; else 0."""
+    if len(data) < 2 * most:  # a value and what parts it from the next
+        return 0
+    signs = sum(map(data.count, _BEFORE_A_VALUE))
+    if signs < most:
+        return 0
+    # Few of them may stand in strings, or nearly all.
+    signs -= sum(sum(map(text.group().count, _BEFORE_A_VALUE)) for text in _STRING.finditer(data))
+    return signs + 1 if signs >= most else 0
 
 
 def encode_text(value: Any) -> str:
@@ -148,6 +161,8 @@ def _encode_escaped(value: Any, in_order: bool) -> str:
             return _ENCODER.encode(value).decode()
 
 
+_BEFORE_A_VALUE = (b",", b"[", b"{")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _DIGITS_OF_A_DOUBLE = 15
 _DECODER = msgspec.json.Decoder(float_hook=_exact_number)
 _STANDARD_DECODER = json.JSONDecoder(

@@ -26,6 +26,7 @@ from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
 from vv_exports.errors import DeliveredDataError, SelectionError, SourceChangedError, SourceDataError, TransientError
+from vv_exports.snapshots.faults import faults_of_run
 from vv_exports.snapshots.staging import StoredStage
 from vv_exports.snapshots.tables import TableName
 from vv_exports.snapshots.take import Reading, read_run
@@ -165,7 +166,7 @@ class SnapshotStore:
             stage = StoredStage(self._storage, _folder(run.index_id, run.run_id), fingerprint)
             with spool_folder() as spool:
                 try:
-                    with source.results(run, stage) as results:
+                    with faults_of_run(run.index_id, run.run_id), source.results(run, stage) as results:
                         reading = read_run(results, run, spool)
                     problem = None
                 except SourceDataError as error:

@@ -13,10 +13,13 @@ def check_indexes(source: Source, index_ids: Sequence[str]) -> Iterator[Finding]
         step = f"index {index_id}"
         try:
             index = source.index(index_id)
-            runs = source.prompt_runs(index_id)
+            listing = source.listing(index_id)
         except VVExportsError as error:
             yield Finding(step, "failed", str(error), error)
             continue
+        for run_id, problem in listing.problems.items():
+            yield Finding(f"{step}, prompt run {run_id!r}", "failed", str(problem), problem)
+        runs = listing.runs
         finished = sum(run.deliverable for run in runs)
         yield Finding(step, "ok", f"{index.name!r}: {len(runs)} prompt runs, {finished} of them finished")
 

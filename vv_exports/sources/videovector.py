@@ -15,7 +15,7 @@ from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
-from vv_exports.sources.base import Results, Stage, UpstreamAutomation
+from vv_exports.sources.base import Listing, Results, Stage, UpstreamAutomation
 from vv_exports.sources.checking import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, short, text_of
 from vv_exports.sources.videovector_api import CONNECTOR_FIELDS, VideoVectorApi
@@ -82,6 +82,10 @@ class VideoVector:
         if found.index_id != index_id:
             raise SourceDataError(f"index {index_id!r} was asked for, and {found.index_id!r} was the answer")
         return found
+
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index. A finished run whose record is broken makes it fail: the list is one answer."""
+        return Listing(self.prompt_runs(index_id))
 
     def prompt_runs(self, index_id: str) -> list[PromptRun]:
         """All runs of an index, in the order (executed_at, run_id)."""
