@@ -59,12 +59,10 @@ def count_values(data: bytes, most: int) -> int:
     """How many values (objects, arrays, strings, numbers, …) a JSON text holds, where that is over ``most``; else 0."""
     if len(data) < 2 * most:  # a value and what parts it from the next
         return 0
-    signs = sum(map(data.count, _BEFORE_A_VALUE))
-    if signs < most:
-        return 0
-    # Few of them may stand in strings, or nearly all.
-    signs -= sum(sum(map(text.group().count, _BEFORE_A_VALUE)) for text in _STRING.finditer(data))
-    return signs + 1 if signs >= most else 0
+    values = 1 + _begun(data)
+    if values > most:  # a few of them may stand in strings, or nearly all
+        values -= sum(_begun(text.group()) for text in _STRING.finditer(data))
+    return values if values > most else 0
 
 
 def encode_text(value: Any) -> str:
@@ -86,6 +84,11 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
         return list(map(_SORTED_ENCODER.encode, values))
     except (UnicodeEncodeError, RecursionError):
         return list(map(encode_sorted, values))
+
+
+def _begun(text: bytes) -> int:
+    """How many values a comma or a bracket comes before."""
+    return sum(map(text.count, _BEFORE_A_VALUE)) - sum(map(text.count, _EMPTY))
 
 
 def _decode_one_by_one(lines: list[bytes]) -> Lines:
@@ -162,6 +165,7 @@ def _encode_escaped(value: Any, in_order: bool) -> str:
 
 
 _BEFORE_A_VALUE = (b",", b"[", b"{")
+_EMPTY = (b"[]", b"{}")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _DIGITS_OF_A_DOUBLE = 15
 _DECODER = msgspec.json.Decoder(float_hook=_exact_number)
