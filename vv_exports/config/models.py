@@ -35,12 +35,13 @@ class LocalArchiveConfig(Model):
     max_document_bytes: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)] = Field(
         default=64 << 20,
         description="Most bytes of a file that is read whole: index.json, prompt_run.json, prompt.json, "
-        "failed_segments.json. It may hold one value (object, array, string, number) for each 64 of these bytes.",
+        "failed_segments.json. It may hold one value (object, array, string, number) for each 64 of these bytes; one "
+        "with a name counts as three.",
     )
     max_record_bytes: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)] = Field(
         default=16 << 20,
-        description="Most bytes of one line of a results file, decompressed. It may hold one value for each 16 of "
-        "these bytes.",
+        description="Most bytes of one line of a results file, decompressed. It may hold one value for each 8 of these "
+        "bytes; one with a name counts as three.",
     )
     follow_links: StrictBool = Field(
         default=False,

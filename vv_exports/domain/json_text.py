@@ -56,13 +56,31 @@ def decode_lines(block: bytes) -> Lines:
 
 
 def count_values(data: bytes, most: int) -> int:
-    """How many values (objects, arrays, strings, numbers, …) a JSON text holds, where that is over ``most``; else 0."""
-    if len(data) < 2 * most:  # a value and what parts it from the next
+    """How many values (objects, arrays, strings, numbers, …) a JSON text holds, where that is over ``most``; else 0.
+
+    One with a name counts as three: that is what it costs to hold.
+    """
+    if len(data) < most:  # {"":{"":… has five bytes for three
         return 0
     values = 1 + _begun(data)
     if values > most:  # a few of them may stand in strings, or nearly all
         values -= sum(_begun(text.group()) for text in _STRING.finditer(data))
     return values if values > most else 0
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Whether arrays and objects are nested deeper than so many levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def encode_text(value: Any) -> str:
@@ -87,8 +105,8 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
 
 
 def _begun(text: bytes) -> int:
-    """How many values a comma or a bracket comes before."""
-    return sum(map(text.count, _BEFORE_A_VALUE)) - sum(map(text.count, _EMPTY))
+    """How many values a comma or a bracket comes before, and two more for each name."""
+    return sum(map(text.count, _BEFORE_A_VALUE)) - sum(map(text.count, _EMPTY)) + 2 * text.count(b":")
 
 
 def _decode_one_by_one(lines: list[bytes]) -> Lines:

@@ -13,7 +13,7 @@ from vv_exports.sources.base import Page
 
 _SHORT = 80
 _DOCUMENT_BYTES_FOR_A_VALUE = 64
-_RECORD_BYTES_FOR_A_VALUE = 16
+_RECORD_BYTES_FOR_A_VALUE = 8
 _FEW_VALUES = 10_000
 
 
@@ -21,7 +21,8 @@ _FEW_VALUES = 10_000
 class Limits:
     """How much is read of one document, and of one line of a results file: bytes of (decompressed) text.
 
-    Decoded, a value takes many times its text: ``{},`` takes 24 times. So the values are limited too.
+    Decoded, a value takes many times its text: ``{},`` takes 24 times. So the values are limited too; one with a name
+    counts as three.
     """
 
     max_document_bytes: int = 64 << 20
@@ -50,8 +51,8 @@ def too_large(where: str, most: int, size: int | None = None, *, field: str = "m
 def too_many_values(where: str, found: int, most: int, field: str) -> SourceDataError:
     """The refusal of what would take many times its size when it is decoded."""
     return SourceDataError(
-        f"{where}: found {found:,} values (objects, arrays, strings, numbers), and the limit is {most:,}. It follows "
-        f"from source.{field}: where so many are right, set that to more; memory grows with it."
+        f"{where}: found {found:,} values (a named one counts as three), and the limit is {most:,}. It follows from "
+        f"source.{field}: where so many are right, set that to more; memory grows with it."
     )
 
 

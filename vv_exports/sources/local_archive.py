@@ -9,7 +9,7 @@ from functools import partial
 from urllib.parse import quote, unquote
 
 from vv_exports.domain.findings import Finding
-from vv_exports.domain.json_text import decode
+from vv_exports.domain.json_text import decode, nests_deeper
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
@@ -34,6 +34,7 @@ from vv_exports.sources.documents import (
 
 _NAMED = 10
 _PAGE_ROWS = 4_000
+_DEEPEST_RECORD = 200  # it is written again at depths of the stack that differ, and Python's limit is for both
 _COUNTERS = (
     "total_segments",
     "completed_segments",
@@ -270,6 +271,8 @@ class LocalArchive:
     def _run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
         where = self._files.show(f"{_runs_of(index_id)}/{folder}/prompt_run.json")
         record = _object(data, where)
+        if nests_deeper(record, _DEEPEST_RECORD):
+            raise SourceDataError(f"{where}: arrays or objects are nested deeper than {_DEEPEST_RECORD} levels")
         run_id = _own_id(record, "run_id", folder, where)
         for counter in _COUNTERS:
             value = record.get(counter, 0)

@@ -125,6 +125,11 @@ def open_archive():
     shutil.rmtree(folder)
 
 
+def read_again(here, run):
+    here.prompt_run(run.index_id, run.run_id)
+    read_all(here, run)
+
+
 @pytest.mark.parametrize("name", ["segment_results.jsonl", "prompt.json", "prompt_run.json", ""])
 def test_what_may_not_be_read_is_its_runs_error(open_archive, name):
     run = write_run(open_archive, {"segment_results.jsonl": lines(segment())})
@@ -134,8 +139,7 @@ def test_what_may_not_be_read_is_its_runs_error(open_archive, name):
     (run / name).chmod(0)
     with without_privileges():
         with pytest.raises(SourceDataError, match=f"run_1(/.*)?{name} cannot be read: Permission denied.*permissions"):
-            here.prompt_run("idx_1", "run_1")
-            read_all(here, whole)
+            read_again(here, whole)
         here.change_hint(whole)
         listing = here.listing("idx_1")
         assert listing.problems.keys() == ({"run_1"} if name in {"prompt_run.json", ""} else set())
@@ -249,8 +253,9 @@ def test_a_change_behind_a_link_is_seen(tmp_path):
 def test_an_id_that_no_storage_can_name_is_its_runs_error(tmp_path):
     write_run(tmp_path, run_id="fine")
     write_run(tmp_path, run_id="half \ud800", folder="half%20%ED%A0%80")
-    os.mkdir(os.fsencode(tmp_path) + b"/indexes/idx_1/prompt_runs/\xff")
-    (tmp_path / "indexes/idx_1/prompt_runs" / os.fsdecode(b"\xff") / "prompt_run.json").write_text("{}")
+    no_text = tmp_path / "indexes/idx_1/prompt_runs" / os.fsdecode(b"\xff")
+    no_text.mkdir()
+    (no_text / "prompt_run.json").write_text("{}")
     listing = LocalArchive(str(tmp_path)).listing("idx_1")
     assert [run.run_id for run in listing.runs] == ["fine"]
     assert len(listing.problems) == 2

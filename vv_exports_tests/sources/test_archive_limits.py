@@ -100,21 +100,21 @@ def test_a_document_of_just_the_limit_is_read(tmp_path):
     size = (write_run(tmp_path) / "prompt_run.json").stat().st_size
     write_index(tmp_path, name="x")
     assert len(LocalArchive(str(tmp_path), max_document_bytes=size).prompt_runs("idx_1")) == 1
-    with pytest.raises(SourceDataError, match="run_1/prompt_run.json: found"):
+    with pytest.raises(SourceDataError, match=r"run_1/prompt_run\.json: found"):
         LocalArchive(str(tmp_path), max_document_bytes=size - 1).prompt_runs("idx_1")
 
 
 def test_a_document_that_takes_many_times_its_text_is_refused(tmp_path):
     path = write_run(tmp_path) / "prompt_run.json"
     path.write_text('{"x":[' + "{}," * 1_000_000 + "{}]}")
-    with pytest.raises(SourceDataError, match=r"prompt_run\.json: found 1,000,00\d values .* the limit is 49,152"):
+    with pytest.raises(SourceDataError, match=r"prompt_run\.json: found 1,000,0\d\d values .* the limit is 49,152"):
         LocalArchive(str(tmp_path), max_document_bytes=16_384 * 64 * 3).prompt_runs("idx_1")  # 3 MiB: 49,152 values
 
 
 def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path):
-    bomb = b'{"segment_id":"s","metadata":{"x":[' + b"{}," * 1_100_000 + b"{}]}}\n"
+    bomb = b'{"segment_id":"s","metadata":{"x":[' + b"{}," * 2_200_000 + b"{}]}}\n"
     write_run(tmp_path, {"segment_results.jsonl.zst": COMPRESSED[".jsonl.zst"](lines(segment()) + bomb)})
-    with pytest.raises(SourceDataError, match=r"line 2: found 1,100,0\d\d values .*limit is 1,048,576.*max_record_byt"):
+    with pytest.raises(SourceDataError, match=r"line 2: found 2,200,0\d\d values .*limit is 2,097,152.*max_record_byt"):
         segments_of(tmp_path)
 
 
@@ -125,6 +125,7 @@ def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path
         (b"[" + b"{}," * 149 + b"{}]", 151),
         (b'["' + b",[{" * 99 + b'"]', 0),
         (b'["' + b'\\",' * 99 + b'"]', 0),
+        (b"[{" + b'"a":1,' * 39 + b'"a":1}]', 122),
         (b'["' + b"," * 300, 302),  # cut short, so no string
     ],
 )
@@ -139,7 +140,7 @@ def test_values_are_counted_outside_of_strings(text, values):
 def test_nesting_without_end_is_that_lines_error(tmp_path, value):
     bomb = b'{"segment_id":"s","metadata":{"x":' + value.encode() + b"}}\n"
     write_run(tmp_path, {"segment_results.jsonl": lines(segment()) + bomb})
-    with pytest.raises(SourceDataError, match="line 2: expected one JSON document: .*nested too deep"):
+    with pytest.raises(SourceDataError, match=r"line 2: expected one JSON document: .*nested too deep"):
         segments_of(tmp_path)
 
 
@@ -159,7 +160,9 @@ def test_one_huge_line_does_not_share_its_page_with_others_of_its_size(tmp_path)
 def test_a_manifest_of_many_failed_segments_comes_in_pages_with_the_place_of_each(tmp_path):
     failed = [{"segment_id": f"s{n}"} for n in range(9_001)]
     failed[8_500]["segment_id"] = ""
-    write_run(tmp_path, {"failed_segments.json": json.dumps({"videos": [{"video_id": "v", "segments": failed}]}).encode()})
+    write_run(
+        tmp_path, {"failed_segments.json": json.dumps({"videos": [{"video_id": "v", "segments": failed}]}).encode()}
+    )
     here = LocalArchive(str(tmp_path))
     pages = here.failed_segments(here.prompt_run("idx_1", "run_1"))
     assert [len(next(pages).documents), len(next(pages).documents)] == [4000, 4000]
