@@ -497,7 +497,7 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         verdict = "fine" if not one.problems else f"{len(one.problems)} problems"
         console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
         for problem in one.problems:
-            console.line(f"  {problem}")
+            console.line(f"  {one_line(problem)}")
     if any(one.problems for one in found):
         console.line(
             "Files that are missing or cut short are delivered again by the next `automations run` or reconciliation; "
@@ -528,7 +528,7 @@ def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, 
         f"({done.bytes:,} bytes) and {len(done.uploads)} unfinished uploads{kept}"
     )
     for path in (*done.superseded, *done.strays, *done.uploads):
-        console.line(f"  {path}")
+        console.line(f"  {one_line(path)}")
 
 
 def _checked(console: Console, check: Iterable[Any]) -> tuple[int, list[Any]]:

@@ -45,6 +45,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.formats.catalog import format_named
+from vv_exports.printable import one_line
 from vv_exports.snapshots.batch import Batch, TakenSnapshot, finished_runs, take_snapshots
 from vv_exports.snapshots.catalog import Catalogs
 from vv_exports.snapshots.faults import OF_ONE_RUN
@@ -183,7 +184,11 @@ class Pipeline:
             try:
                 automation = self.source.upstream_automation(index_id)
             except VVExportsError as error:
-                _LOG.info("whether index %s has an export automation at the platform is not known: %s", index_id, error)
+                _LOG.info(
+                    "whether index %s has an export automation at the platform is not known: %s",
+                    one_line(index_id),
+                    error,
+                )
                 return
             if automation is not None and automation.active:
                 _LOG.warning("%s", both_deliver(index_id, automation))

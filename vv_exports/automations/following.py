@@ -14,6 +14,7 @@ from vv_exports.delivery.log import LogState, read_entry, read_log
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
 from vv_exports.errors import VVExportsError
+from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import Catalogs, IndexCatalog
 from vv_exports.snapshots.store import fingerprint_of
 from vv_exports.sources.base import Source
@@ -89,7 +90,7 @@ class Following:
                     followers.append((config, self.collection(index_id, name), beginning.history))
                 except VVExportsError as error:
                     # Its own sensor fails, and says so. The index's other automations must not wait for it.
-                    _LOG.warning("index %s is read without automation %s: %s", index_id, name, error)
+                    _LOG.warning("index %s is read without automation %s: %s", one_line(index_id), name, error)
         due: list[str] = []
         failing: list[str] = []
         for run in runs:

@@ -12,6 +12,7 @@ from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import decode, nests_deeper
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
+from vv_exports.printable import one_line
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
 from vv_exports.sources.base import Listing, Page, Results, Stage
 from vv_exports.sources.checking import check_indexes
@@ -112,7 +113,7 @@ class LocalArchive:
             self.index(index_id)
             raise NotFoundError(
                 f"Index {index_id!r} has no prompt run {run_id!r}: {self._files.show(path)} does not exist. "
-                f"`vv-exports runs list {index_id}` shows the runs that there are."
+                f"`vv-exports runs list {one_line(index_id)}` shows the runs that there are."
             )
         return self._run(index_id, folder, data)
 

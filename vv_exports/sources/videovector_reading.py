@@ -22,6 +22,7 @@ import pyarrow as pa
 from vv_exports.domain.json_text import decode, encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
+from vv_exports.printable import one_line
 from vv_exports.sources.base import Page, Stage
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,
@@ -128,7 +129,7 @@ class Reading:
 
     def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
         begin, video_id = begins[bisect_right(begins, i, key=itemgetter(0)) - 1]
-        return _row(f"results of media item {video_id} in prompt run {self.run.run_id}", i - begin)
+        return _row(f"results of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}", i - begin)
 
     def _difference(self, found: int, what: str, counters: str, stated: int) -> str:
         return (
@@ -142,7 +143,7 @@ class Reading:
         requests, waited = self._spent
         spent = self.api.budget.spent
         return (
-            f"{self.run.run_id}: {self._media_done} of {len(self.members)} media, {self._rows:,} segments, "
+            f"{one_line(self.run.run_id)}: {self._media_done} of {len(self.members)} media, {self._rows:,} segments, "
             f"{spent.requests - requests:,} requests, {spent.waited - waited:.1f} s waited, "
             f"{time.monotonic() - self._began:.1f} s"
         )
@@ -217,7 +218,7 @@ class Reading:
         raise AssertionError("the last reading returns or raises")
 
     async def _segment_rows(self, video_id: str) -> list[bytes]:
-        where = f"segments of media item {video_id} in prompt run {self.run.run_id}"
+        where = f"segments of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
         rows: dict[str, tuple[Any, bytes]] = {}
         async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
             self._check(documents, video_id, where, SEGMENT_RESULT)
@@ -241,7 +242,7 @@ class Reading:
     async def _video_row(self, video_id: str) -> bytes:
         if not await asyncio.wrap_future(self._videos_wanted):
             return b""
-        where = f"video result of media item {video_id} in prompt run {self.run.run_id}"
+        where = f"video result of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
         try:
             document = await self.api.get("prompt-runs", self.run.run_id, "videos", video_id, "video-result")
         except NotFoundError:
@@ -263,7 +264,7 @@ class Reading:
                 raise SourceDataError(f"{where}: a result is one of media item {document['video_id']!r}")
 
     async def _fetch_failures(self) -> None:
-        where = f"failed segments of prompt run {self.run.run_id}"
+        where = f"failed segments of prompt run {one_line(self.run.run_id)}"
         manifest = as_object(await self.api.get("prompt-runs", self.run.run_id, "failed-segments"), where)
         page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
@@ -281,9 +282,9 @@ class Reading:
         stated = self.run.record.get("video_level_enabled")
         try:
             record = await self.api.get("prompts", self.run.prompt_id)
-            prompt = prompt_of(as_object(record, f"prompt {self.run.prompt_id}"), self.run)
+            prompt = prompt_of(as_object(record, f"prompt {one_line(self.run.prompt_id)}"), self.run)
         except NotFoundError:
-            _LOG.warning("prompt %s is gone; its schema is taken from the results", self.run.prompt_id)
+            _LOG.warning("prompt %s is gone; its schema is taken from the results", one_line(self.run.prompt_id))
             prompt = Prompt(self.run.prompt_id, self.run.prompt_name, "", await self._schema_used())
         if stated is True and prompt.video_level_schema is None:
             prompt = Prompt(prompt.prompt_id, prompt.name, prompt.prompt_text, prompt.json_schema, {})

@@ -175,7 +175,9 @@ def documented():
     page = (Path(vv_exports.__file__).parents[1] / "docs" / "archive-format.md").read_text()
     section = page.split("## What is refused")[1].split("\n## ")[0]
     return [
-        row for row in re.findall(r"^\| (.+?) \|.*\|$", section, re.MULTILINE) if row not in {"Files", "Records", "Results"}
+        row
+        for row in re.findall(r"^\| (.+?) \|.*\|$", section, re.MULTILINE)
+        if row not in {"Files", "Records", "Results"}
     ]
 
 
