@@ -3,10 +3,12 @@
 It reads and refuses, and repairs nothing. It must not know what is made of the results.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
 
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import decode, nests_deeper
@@ -47,8 +49,9 @@ _COUNTERS = (
 class LocalArchive:
     """The archive below a folder: a path, or any fsspec URL.
 
-    Nothing is read before it is asked for, and nothing is remembered between two calls. Raises RequestError
-    where fsspec cannot open such a URL here.
+    Nothing is read before it is asked for, and nothing is remembered between two calls, except that a record which
+    reads as it did is the same value while that is in use: a large one is in memory once. Raises RequestError where
+    fsspec cannot open such a URL here.
     """
 
     readings_at_once = 1
@@ -63,6 +66,7 @@ class LocalArchive:
     ) -> None:
         limits = Limits(max_document_bytes, max_record_bytes)
         self._files = ArchiveFiles(path, limits, follow_links=follow_links)
+        self._in_use: WeakValueDictionary[bytes, PromptRun] = WeakValueDictionary()
 
     def indexes(self) -> list[Index]:
         """All indexes, by id. A folder without ``index.json`` is not an index yet."""
@@ -270,6 +274,13 @@ class LocalArchive:
         return Index(_own_id(record, "index_id", folder, where), text_of(record, "name", where), description)
 
     def _run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
+        digest = hashlib.sha256(f"{index_id}\0{folder}\0".encode(errors="surrogatepass"))
+        digest.update(data)
+        run = self._in_use.get(digest.digest()) or self._decoded_run(index_id, folder, data)
+        self._in_use[digest.digest()] = run
+        return run
+
+    def _decoded_run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
         where = self._files.show(f"{_runs_of(index_id)}/{folder}/prompt_run.json")
         record = _object(data, where)
         if nests_deeper(record, _DEEPEST_RECORD):

@@ -112,8 +112,8 @@ class VideoVector:
             record = as_object(self.api.run(self.api.get("prompt-runs", run_id)), where)
         except NotFoundError as error:
             raise NotFoundError(
-                f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {one_line(index_id)}` shows those that "
-                f"there are. ({error})"
+                f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {one_line(index_id)}` shows "
+                f"those that there are. ({error})"
             ) from None
         run = run_of(record, index_id, where)
         if run.run_id != run_id:
