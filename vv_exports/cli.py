@@ -18,6 +18,7 @@ import click
 from vv_exports import __version__
 from vv_exports.console import Console
 from vv_exports.errors import ForbiddenError, RequestError, VVExportsError
+from vv_exports.printable import one_line
 
 _DONE, _FAILED, _WRONG_REQUEST = 0, 1, 2
 _PURPOSES = {
@@ -233,24 +234,28 @@ def runs_sync(console: Console, index: str) -> None:
 
 
 @_command(runs, "list", _INDEX)
-def runs_list(console: Console, index: str) -> None:
-    """List the prompt runs of an index."""
+def runs_list(console: Console, index: str) -> int:
+    """List the prompt runs of an index. Exits with 1 where the record of one cannot be read."""
     rows = []
     for listed in _client().prompt_runs.list(index):
         run, snapshot = listed.run, listed.snapshot
         rows.append(
             {
-                "run_id": run.run_id,
-                "status": str(run.status),
-                "prompt_id": run.prompt_id,
-                "prompt_name": run.prompt_name,
-                "executed_at": run.executed_at.isoformat().replace("+00:00", "Z"),
-                "total_segments": run.count("total_segments"),
+                "run_id": listed.run_id,
+                "status": str(run.status) if run else None,
+                "prompt_id": run.prompt_id if run else None,
+                "prompt_name": run.prompt_name if run else None,
+                "executed_at": run.executed_at.isoformat().replace("+00:00", "Z") if run else None,
+                "total_segments": run.count("total_segments") if run else None,
                 "snapshot_revision": snapshot.revision if snapshot else None,
                 "snapshot_segments": snapshot.rows("segments") if snapshot else None,
+                "problem": listed.problem,
             }
         )
-    _listing(console, rows, empty=f"index {index} has no prompt runs")
+    broken = any(row["problem"] for row in rows)
+    names = tuple(name for name in rows[0] if broken or name != "problem") if rows else None
+    _listing(console, rows, names, empty=f"index {index} has no prompt runs")
+    return _FAILED if broken else _DONE
 
 
 @_command(export, "index", _INDEX, _RUNS, *_DESTINATION)
@@ -380,8 +385,7 @@ def backfill(
         client = _client(progress)
         chosen = {"since": since, "until": until, "only": only}
         if dry_run:
-            _planned(console, client.automations.plan_backfill(index, name, run_ids or None, **chosen))
-            return _DONE
+            return _planned(console, client.automations.plan_backfill(index, name, run_ids or None, **chosen))
         work = client.automations.backfill_in_daemon if in_daemon else client.automations.backfill
         outcome = work(index, name, run_ids or None, **chosen)
     _delivered(console, outcome)
@@ -400,7 +404,7 @@ def runs_prune(console: Console, index: str, dry_run: bool) -> None:
     if console.as_json:
         console.document(pruned)
     verb = "would forget" if dry_run else "forgot"
-    listed = "".join(f"\n  {run_id}" for run_id in pruned.prompt_runs)
+    listed = "".join(f"\n  {one_line(run_id)}" for run_id in pruned.prompt_runs)
     console.line(
         f"{verb} {len(pruned.prompt_runs)} prompt runs of {index} that are gone from the source, and {pruned.files} "
         f"files of the pipeline's own; what was delivered stays{listed}"
@@ -494,11 +498,13 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         verdict = "fine" if not one.problems else f"{len(one.problems)} problems"
         console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
         for problem in one.problems:
-            console.line(f"  {problem}")
+            console.line(f"  {one_line(problem)}")
         if one.foreign:
-            console.line(f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(one.foreign)}")
+            console.line(
+                f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(map(one_line, one.foreign))}"
+            )
         for advice in one.advice:
-            console.line(f"  {advice}")
+            console.line(f"  {one_line(advice)}")
     if not found:
         console.line(f"nothing was delivered to connector {connector_id} yet")
     return _FAILED if any(one.problems for one in found) else _DONE
@@ -524,9 +530,9 @@ def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, 
         f"({done.bytes:,} bytes) and {len(done.uploads)} unfinished uploads{kept}"
     )
     for path in (*done.superseded, *done.strays, *done.uploads):
-        console.line(f"  {path}")
+        console.line(f"  {one_line(path)}")
     for path in done.left_alone:
-        console.line(f"  stays: {path}")
+        console.line(f"  stays: {one_line(path)}")
 
 
 def _checked(console: Console, check: Iterable[Any]) -> tuple[int, list[Any]]:
@@ -608,10 +614,11 @@ def _delivered(console: Console, outcome: Any) -> None:
         )
 
 
-def _planned(console: Console, plan: Any) -> None:
+def _planned(console: Console, plan: Any) -> int:
+    code = _FAILED if plan.problems else _DONE
     if console.as_json:
         console.document({"dry_run": True, **vars(plan), "rows": plan.rows, "bytes": plan.bytes})
-        return
+        return code
     unread = sum(run.bytes is None for run in plan.prompt_runs)
     still = f"; {unread} are not read yet, so their bytes are unknown" if unread else ""
     console.line(
@@ -619,6 +626,9 @@ def _planned(console: Console, plan: Any) -> None:
         f"{plan.destination_uri}; {len(plan.already_delivered)} are there already"
     )
     console.table([vars(run) for run in plan.prompt_runs], empty="")
+    for run_id, problem in plan.problems.items():
+        console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")
+    return code
 
 
 def _paused(console: Console, client: Any, index: str, name: str, done: str) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vv_exports.pipeline import Progress
-
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+from vv_exports.printable import one_line, printable
 
 
 class Console:
@@ -46,11 +44,11 @@ class Console:
     def line(self, text: str) -> None:
         """A line for people; nothing with ``--json``."""
         if not self.as_json:
-            _say(self._out, _visible(text))
+            _say(self._out, printable(text))
 
     def note(self, text: str) -> None:
         """A line on stderr."""
-        _say(self._err, _visible(text))
+        _say(self._err, printable(text))
 
     def table(self, rows: Sequence[dict[str, Any]], *, empty: str) -> None:
         """Rows for people: a table on a terminal, tab-separated lines in a pipe."""
@@ -73,7 +71,7 @@ class Console:
     def log(self) -> Iterator[None]:
         """Show what the package logs: warnings as notes, steps of long work as its progress."""
         handler = _Log(
-            lambda text: self.note(f"Warning: {text}"),
+            lambda text: self.note(f"Warning: {one_line(text)}"),
             lambda text: self._step(text),  # noqa: PLW0108 - it changes when progress begins
         )
         logger = logging.getLogger("vv_exports")
@@ -90,10 +88,10 @@ class Console:
     def progress(self) -> Iterator[Progress]:
         """Progress of long work: moving bars on a terminal, one line for each step where there is none."""
         if not self._err.is_terminal:
-            self._step = self.note
+            self._step = lambda text: self.note(one_line(text))
             yield Progress(
-                snapshot=lambda run_id, rows: self.note(f"snapshot of {run_id}: {rows:,} segments"),
-                file=lambda what, rows: self.note(f"uploaded {what}: {rows:,} rows"),
+                snapshot=lambda run_id, rows: self.note(f"snapshot of {one_line(run_id)}: {rows:,} segments"),
+                file=lambda what, rows: self.note(f"uploaded {one_line(what)}: {rows:,} rows"),
             )
             return
         columns = (
@@ -148,16 +146,11 @@ def _say(terminal: Terminal, text: str) -> None:
         raise SystemExit(1) from None
 
 
-def _visible(text: str) -> str:
-    """Control characters, changes of direction and halves of surrogate pairs as escapes."""
-    return _STEERING.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
-
-
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
     text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-    return _visible(text).replace("\n", "\\n").replace("\t", "\\t")  # a row stays a line, a cell a cell
+    return one_line(text)  # a row stays a line, a cell a cell
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,14 @@ VVExportsError
 
 from collections.abc import Mapping, Sequence
 
+from vv_exports.printable import one_line
+
 _LISTED = 20
+
+
+def first_few(items: Sequence[str], most: int = _LISTED) -> list[str]:
+    """The first of many, and how many more there are."""
+    return [*items[:most], *([f"and {len(items) - most} more"] if len(items) > most else [])]
 
 
 class VVExportsError(Exception):
@@ -124,11 +131,10 @@ class PartlyFailedError(VVExportsError):
 
     def __init__(self, what: str, done: int, problems: Mapping[str, Exception]) -> None:
         self.problems = dict(problems)
-        listed = [f"  - {run_id}: {error}" for run_id, error in list(problems.items())[:_LISTED]]
-        more = [f"  - and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+        listed = [f"  - {line}" for line in first_few([f"{one_line(i)}: {error}" for i, error in problems.items()])]
         super().__init__(
             f"{len(problems)} of {done + len(problems)} prompt runs could not be {what}; the other {done} were. They "
-            "are tried again later.\n" + "\n".join(listed + more)
+            "are tried again later.\n" + "\n".join(listed)
         )
 
 

@@ -49,14 +49,17 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.formats.catalog import format_named
-from vv_exports.snapshots.batch import OF_ONE_RUN, Batch, TakenSnapshot, finished_runs, take_snapshots
+from vv_exports.printable import one_line
+from vv_exports.snapshots.batch import Batch, TakenSnapshot, finished_runs, take_snapshots
 from vv_exports.snapshots.catalog import Catalogs
+from vv_exports.snapshots.faults import OF_ONE_RUN
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
-from vv_exports.sources.base import Platform, Source
+from vv_exports.sources.base import Listing, Platform, Source
 from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.checking import both_deliver
 
 _LOG = logging.getLogger(__name__)
+_AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"
 
 
 def _silent(what: str, rows: int) -> None:
@@ -145,11 +148,25 @@ class Pipeline:
 
     # Prompt runs and their snapshots
 
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
-        """All runs of an index in the order (executed_at, run_id). Raises NotFoundError."""
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index, and those whose record cannot be read. Raises NotFoundError."""
         self._check_index(index_id)
         self._warn_of_upstream_automation(index_id)
-        return self.source.prompt_runs(index_id)
+        return self.source.listing(index_id)
+
+    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+        """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
+        record of any cannot be read."""
+        return self.listing(index_id).complete()
+
+    def note_unreadable(self, listing: Listing, index_id: str) -> None:
+        """Remember the runs whose record cannot be read among the index's problems, once for each reason."""
+        before = self.catalogs.read(index_id).problems
+        found = {run_id: problem_of(error, None, self.clock()) for run_id, error in listing.problems.items()}
+        known = {run_id: problem.message for run_id, problem in before.items()}
+        news = {run_id: problem for run_id, problem in found.items() if known.get(run_id) != problem.message}
+        if news:
+            self.catalogs.record(index_id, (), news)
 
     def check_source(self) -> Iterator[Finding]:
         """Try what exports need of the source, reading only, step by step."""
@@ -172,12 +189,10 @@ class Pipeline:
             try:
                 automation = self.source.upstream_automation(index_id)
             except CredentialsError as error:  # what exports need may be allowed nevertheless
-                _LOG.info("whether index %s has an export automation at the platform is not known: %s", index_id, error)
+                _LOG.info(_AUTOMATION_UNKNOWN, one_line(index_id), error)
                 return
             except VVExportsError as error:
-                _LOG.warning(
-                    "whether index %s has an export automation at the platform is not known: %s", index_id, error
-                )
+                _LOG.warning(_AUTOMATION_UNKNOWN, one_line(index_id), error)
                 return
             if automation is not None and automation.active:
                 _LOG.warning("%s", both_deliver(index_id, automation))
@@ -327,7 +342,8 @@ class Pipeline:
         self.check_enabled(index_id, automation)
         config = self.config.automation(index_id, automation)
         connector = self.connectors[config.destination_connector_id]
-        listed = self.prompt_runs(index_id)
+        listing = self.listing(index_id)
+        listed = listing.runs
         state = self.collection(index_id, automation)
         self.claim_again(index_id, automation, state)
         executed_at = {run.run_id: run.executed_at for run in listed}
@@ -344,7 +360,7 @@ class Pipeline:
         todo = [run.run_id for run in runs if run.run_id in either]
         snapshots: list[Snapshot] = []
         deliveries: list[Delivery] = []
-        problems: dict[str, Exception] = {}
+        problems: dict[str, Exception] = dict(listing.problems)
         size = config.max_runs_per_delivery
         for start in range(0, len(todo), size):
             batch = self.automation_batch(index_id, automation, todo[start : start + size])
@@ -446,7 +462,9 @@ class Pipeline:
 
     def check_export(self, request: ExportRequest) -> list[PromptRun]:
         """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
-        runs = chosen_runs(self.prompt_runs(request.index_id), request.prompt_run_ids, index_id=request.index_id)
+        listing, wanted = self.listing(request.index_id), request.prompt_run_ids
+        listed = listing.complete() if wanted is None else listing.named(wanted)
+        runs = chosen_runs(listed, wanted, index_id=request.index_id)
         self.check_destination(request)
         return runs
 

@@ -490,6 +490,17 @@ class TestProblems:
         assert found.startswith(problem)
         assert found.endswith("Allowed: local_archive, videovector")
 
+    @pytest.mark.parametrize("value", ["0", "-1", "true", "1.5", "lots"])
+    @pytest.mark.parametrize("field", ["max_document_bytes", "max_record_bytes"])
+    def test_a_limit_of_an_archive_is_a_number_of_bytes(self, field, value):
+        fields = f"{{kind: local_archive, path: a, {field}: {value}}}"
+        assert f"source.{field}: " in only_problem(HEAD.replace("{kind: local_archive, path: archive}", fields))
+
+    def test_only_a_folder_has_links_to_follow(self):
+        fields = "{kind: local_archive, path: 's3://bucket/a', follow_links: true}"
+        found = only_problem(HEAD.replace("{kind: local_archive, path: archive}", fields))
+        assert "follow_links: true is for folders" in found
+
     def test_a_source_is_a_mapping_with_the_fields_of_its_kind(self):
         assert (
             only_problem(HEAD.replace("{kind: local_archive, path: archive}", "x")) == "source: 'x': must be a mapping"

@@ -14,6 +14,7 @@ from vv_exports.delivery.log import LogState, UnusableEntryError, read_entry, re
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
 from vv_exports.errors import VVExportsError
+from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import Catalogs, IndexCatalog
 from vv_exports.snapshots.store import fingerprint_of
 from vv_exports.sources.base import Source
@@ -116,7 +117,7 @@ class Following:
                 state = self.collection(index_id, name)
             except VVExportsError as error:
                 # Its own sensor fails, and says so. The index's other automations must not wait for it.
-                _LOG.warning("index %s is read without automation %s: %s", index_id, name, error)
+                _LOG.warning("index %s is read without automation %s: %s", one_line(index_id), name, error)
                 continue
             history = self.history(index_id, name, state, executed_at)
             if history is not None:

@@ -2,13 +2,13 @@
 
 import getpass
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from vv_exports.client.deployment import Deployment
+from vv_exports.client.deployment import Deployment, naming_unreadable
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key, delivery_sensor_name
 from vv_exports.defs.partitions import sync_partitions
@@ -18,16 +18,17 @@ from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import eligible_runs
 from vv_exports.errors import RunFailedError, SelectionError, VVExportsError
+from vv_exports.sources.base import Listing
 
 
 @dataclass(frozen=True)
 class AutomationState:
     """An automation and what its collection holds. Lists are of prompt run ids.
 
-    ``waiting`` are finished and are delivered by themselves, ``failing`` are those of them that failed and are tried
-    again; ``held`` wait until they are complete or somebody names them; ``history`` were finished before the automation
-    began, and are delivered by a backfill only. ``paused_by`` is who or what paused it. ``last_error`` is of the last
-    delivery, where that failed.
+    ``waiting`` are finished and are delivered by themselves; ``failing`` are those of them that failed and are tried
+    again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
+    ``history`` were finished before the automation began, and are delivered by a backfill only. ``paused_by`` is who or
+    what paused it. ``last_error`` is of the last delivery, where that failed.
     """
 
     index_id: str
@@ -86,13 +87,15 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class BackfillPlan:
-    """What a backfill would deliver, and what is there already."""
+    """What a backfill would deliver, and what is there already. ``problems`` says, by run id, why a run's record cannot
+    be read: whether it would be delivered is not known."""
 
     index_id: str
     automation: str
     destination_uri: str
     prompt_runs: Sequence[PlannedRun]
     already_delivered: Sequence[str]
+    problems: dict[str, str]
 
     @property
     def rows(self) -> int:
@@ -118,11 +121,11 @@ class Automations:
     def list(self) -> Sequence[AutomationState]:
         """All automations of the configuration."""
         pipeline = self._deployment.pipeline
-        listed: dict[str, Sequence[PromptRun]] = {}
+        listed: dict[str, Listing] = {}
         states = []
         for index_id, name, _ in pipeline.automations():
             if index_id not in listed:
-                listed[index_id] = pipeline.prompt_runs(index_id)
+                listed[index_id] = pipeline.listing(index_id)
             states.append(self._state(index_id, name, listed[index_id]))
         return states
 
@@ -130,7 +133,7 @@ class Automations:
         """One automation and what its collection holds. Raises NotFoundError."""
         pipeline = self._deployment.pipeline
         pipeline.config.automation(index_id, automation)  # before anything is read
-        return self._state(index_id, automation, pipeline.prompt_runs(index_id))
+        return self._state(index_id, automation, pipeline.listing(index_id))
 
     def pause(self, index_id: str, automation: str, reason: str = "") -> None:
         """Let an automation wait. It keeps its place, across restarts and reloads. Pausing twice changes nothing."""
@@ -157,11 +160,13 @@ class Automations:
     def run(self, index_id: str, automation: str, run_ids: Sequence[str] | None = None) -> AutomationRun:
         """Deliver now what the collection lacks: of all finished runs, or of those named, held ones included.
 
-        A paused automation runs, since this is asked for; a disabled one raises SelectionError.
+        A paused automation runs, since this is asked for; a disabled one raises SelectionError. Where some of
+        all cannot be delivered, or their record cannot be read, raises RunFailedError or PartlyFailedError at the end.
         """
         pipeline = self._deployment.pipeline
         pipeline.check_enabled(index_id, automation)
-        existing = pipeline.prompt_runs(index_id)
+        listing = pipeline.listing(index_id)
+        existing, unreadable = _asked_for(listing, run_ids)
         runs = pipeline.eligible(index_id, automation, existing, run_ids)
         before = pipeline.collection(index_id, automation)
         pipeline.claim_again(index_id, automation, before)
@@ -169,16 +174,17 @@ class Automations:
         config = pipeline.config.automation(index_id, automation)
         sync_partitions(self._deployment.instance, index_id, existing)
         shown = self._deployment.instance.get_materialized_partitions(asset_key(index_id, "exports", automation))
-        return self._deliver(
-            index_id,
-            automation,
-            runs,
-            lambda run: (
-                not pipeline.up_to_date(run, config, before)
-                or run.run_id in unfinished
-                or partition_key(run.run_id) not in shown
-            ),
-        )
+        with naming_unreadable("delivered", len(runs), unreadable):
+            return self._deliver(
+                index_id,
+                automation,
+                runs,
+                lambda run: (
+                    not pipeline.up_to_date(run, config, before)
+                    or run.run_id in unfinished
+                    or partition_key(run.run_id) not in shown
+                ),
+            )
 
     def plan_backfill(
         self,
@@ -194,7 +200,8 @@ class Automations:
         pipeline = self._deployment.pipeline
         config = pipeline.config.automation(index_id, automation)
         state = pipeline.collection(index_id, automation)
-        runs = self._chosen(index_id, automation, pipeline.prompt_runs(index_id), run_ids, since, until)
+        existing, unreadable = _asked_for(pipeline.listing(index_id), run_ids)
+        runs = self._chosen(index_id, automation, existing, run_ids, since, until)
         planned: list[PlannedRun] = []
         there: list[str] = []
         for run in runs:
@@ -203,7 +210,8 @@ class Automations:
             elif _is_wanted(run, state, only):
                 planned.append(self._planned(run, state))
         uri = pipeline.connectors[config.destination_connector_id].uri(config.subpath)
-        return BackfillPlan(index_id, automation, uri, planned, there)
+        problems = {run_id: str(error) for run_id, error in unreadable.items()}
+        return BackfillPlan(index_id, automation, uri, planned, there, problems)
 
     def backfill(
         self,
@@ -223,16 +231,17 @@ class Automations:
         pipeline = self._deployment.pipeline
         pipeline.check_enabled(index_id, automation)
         config = pipeline.config.automation(index_id, automation)
-        existing = pipeline.prompt_runs(index_id)
+        existing, unreadable = _asked_for(pipeline.listing(index_id), run_ids)
         state = pipeline.collection(index_id, automation)
         runs = self._chosen(index_id, automation, existing, run_ids, since, until)
         sync_partitions(self._deployment.instance, index_id, existing)
-        return self._deliver(
-            index_id,
-            automation,
-            runs,
-            lambda run: not pipeline.up_to_date(run, config, state) and _is_wanted(run, state, only),
-        )
+        with naming_unreadable("delivered", len(runs), unreadable):
+            return self._deliver(
+                index_id,
+                automation,
+                runs,
+                lambda run: not pipeline.up_to_date(run, config, state) and _is_wanted(run, state, only),
+            )
 
     def backfill_in_daemon(
         self,
@@ -257,20 +266,21 @@ class Automations:
             with suppress(RunFailedError):  # what it left is delivered now
                 for _ in follow(instance, earlier):
                     pass
-        existing = pipeline.prompt_runs(index_id)
+        existing, unreadable = _asked_for(pipeline.listing(index_id), run_ids)
         before = pipeline.collection(index_id, automation)
         plan = self.plan_backfill(index_id, automation, run_ids, since=since, until=until, only=only)
         wanted = {run.run_id for run in plan.prompt_runs}
         runs = [run for run in existing if run.run_id in wanted or run.run_id in set(plan.already_delivered)]
         sync_partitions(instance, index_id, existing)
-        if wanted:
-            partitions = [partition_key(run.run_id) for run in runs if run.run_id in wanted]
-            title = f"{len(partitions)} prompt runs of {index_id} to {automation}"
-            backfill_id = submit(instance, self._deployment.definitions, key, partitions, title)
-            for _ in follow(instance, backfill_id):
-                done = len(wanted & _delivered_since(pipeline.collection(index_id, automation), before))
-                _LOG.info("backfill %s: %d of %d prompt runs delivered", backfill_id, done, len(wanted))
-        return self._outcome(index_id, automation, runs, pipeline.collection(index_id, automation), before, None)
+        with naming_unreadable("delivered", len(runs), unreadable):
+            if wanted:
+                partitions = [partition_key(run.run_id) for run in runs if run.run_id in wanted]
+                title = f"{len(partitions)} prompt runs of {index_id} to {automation}"
+                backfill_id = submit(instance, self._deployment.definitions, key, partitions, title)
+                for _ in follow(instance, backfill_id):
+                    done = len(wanted & _delivered_since(pipeline.collection(index_id, automation), before))
+                    _LOG.info("backfill %s: %d of %d prompt runs delivered", backfill_id, done, len(wanted))
+            return self._outcome(index_id, automation, runs, pipeline.collection(index_id, automation), before, None)
 
     def _chosen(  # noqa: PLR0917
         self,
@@ -347,8 +357,9 @@ class Automations:
             mended=tuple(run_id for run_id in delivered if reasons[run_id] == "mended"),
         )
 
-    def _state(self, index_id: str, automation: str, runs: Sequence[PromptRun]) -> AutomationState:
+    def _state(self, index_id: str, automation: str, listing: Listing) -> AutomationState:
         pipeline = self._deployment.pipeline
+        runs = listing.runs
         config = pipeline.config.automation(index_id, automation)
         state, unreachable = LogState(), None
         try:
@@ -385,15 +396,24 @@ class Automations:
             began_at=None if began_at is None else _time_text(began_at),
             delivered=len(state.runs),
             waiting=len(waiting),
-            failing=len(failing),
+            failing=len(failing) + len(listing.problems),
             held=len(held),
             history=len(undelivered) - len(waiting),
             last_delivery_at=next((entry.committed_at for entry in reversed(state.entries) if entry.prompt_runs), None),
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             waiting_runs=tuple(waiting),
             held_runs=tuple(held),
-            problems={run_id: problems[run_id].message for run_id in failing},
+            problems={run_id: problems[run_id].message for run_id in failing}
+            | {run_id: str(error) for run_id, error in listing.problems.items()},
         )
+
+
+def _asked_for(listing: Listing, run_ids: Sequence[str] | None) -> tuple[Sequence[PromptRun], Mapping[str, Exception]]:
+    """The readable runs, and what must be said of the others: nothing where the readable ones were named.
+
+    Raises SourceDataError where one was named that is not readable.
+    """
+    return (listing.runs, listing.problems) if run_ids is None else (listing.named(run_ids), {})
 
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:

@@ -1,7 +1,8 @@
 """A deployment opened for work: its pipeline, its Dagster instance, and launches in it. It knows no request."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -13,8 +14,25 @@ from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.launches import close_abandoned, error_of, launch, open_instance
 from vv_exports.defs.partitions import stretches
-from vv_exports.errors import RunFailedError
+from vv_exports.errors import PartlyFailedError, RunFailedError
 from vv_exports.pipeline import Pipeline, Progress
+
+
+@contextmanager
+def naming_unreadable(what: str, others: int, problems: Mapping[str, Exception]) -> Iterator[None]:
+    """Around work on the ``others`` of an index's runs: at its end, raise for those whose record cannot be read."""
+    unreadable = PartlyFailedError(what, others, problems) if problems else None
+    try:
+        yield
+    except RunFailedError as error:
+        if unreadable is None:
+            raise
+        listed = "\n".join(str(unreadable).splitlines()[1:])
+        raise RunFailedError(
+            f"{error}\nNor could these be {what}, since their record cannot be read:\n{listed}"
+        ) from error
+    if unreadable is not None:
+        raise unreadable
 
 
 class Deployment:

@@ -90,7 +90,7 @@ class Exports:
             root = pipeline.remembered_launch(idempotency_key, request, root)
         earlier = self._find(export_id_of(root))
         if earlier is None or earlier.status == ExportStatus.FAILED or self._has_lost_its_download(earlier):
-            sync_partitions(self._deployment.instance, request.index_id, pipeline.prompt_runs(request.index_id))
+            sync_partitions(self._deployment.instance, request.index_id, pipeline.listing(request.index_id).runs)
             self._launch(request, runs, root, idempotency_key, retry=earlier is not None)
         return self._over(self.retrieve(export_id_of(root)))
 
@@ -188,11 +188,7 @@ class Exports:
 
     def _index_of(self, run_id: str) -> str:
         pipeline = self._deployment.pipeline
-        found = [
-            index_id
-            for index_id in pipeline.config.indexes
-            if any(run.run_id == run_id for run in pipeline.prompt_runs(index_id))
-        ]
+        found = [index_id for index_id in pipeline.config.indexes if run_id in pipeline.listing(index_id).run_ids]
         if len(found) != 1:
             reason = (
                 f"is in the indexes {', '.join(found)}; say which with index_id"

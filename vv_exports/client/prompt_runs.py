@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vv_exports.client.deployment import Deployment
+from vv_exports.client.deployment import Deployment, naming_unreadable
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import known_run_ids, partitions_name, sync_partitions
 from vv_exports.domain.names import partition_key
@@ -25,10 +25,13 @@ class Sync:
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A prompt run as the source has it, and the pipeline's snapshot of it."""
+    """A prompt run as the source has it, and the pipeline's snapshot of it. ``run`` is None where its record cannot be
+    read; ``problem`` says why."""
 
-    run: PromptRun
+    run_id: str
+    run: PromptRun | None
     snapshot: Snapshot | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,14 @@ class PromptRuns:
         self._deployment = deployment
 
     def list(self, index_id: str) -> Sequence[ListedRun]:
-        """All runs, in the order (executed_at, run_id)."""
+        """All runs, in the order (executed_at, run_id); last those whose record cannot be read."""
         pipeline = self._deployment.pipeline
-        return [ListedRun(run, pipeline.store.current(index_id, run.run_id)) for run in pipeline.prompt_runs(index_id)]
+        listing = pipeline.listing(index_id)
+        there = [ListedRun(run.run_id, run, pipeline.store.current(index_id, run.run_id)) for run in listing.runs]
+        broken = sorted(listing.problems.items())
+        return there + [
+            ListedRun(run_id, None, pipeline.store.current(index_id, run_id), str(error)) for run_id, error in broken
+        ]
 
     def prune(self, index_id: str, *, dry_run: bool = False) -> Prune:
         """Forget the prompt runs that are gone from the source: their partitions and the pipeline's snapshots of them.
@@ -57,7 +65,7 @@ class PromptRuns:
         What was delivered stays, at the destination and in its log.
         """
         pipeline = self._deployment.pipeline
-        there = {run.run_id for run in pipeline.prompt_runs(index_id)}  # first: a wrong index opens no database
+        there = pipeline.listing(index_id).run_ids  # first: a wrong index opens no database
         instance = self._deployment.instance
         partitions = known_run_ids(instance, index_id)
         gone = sorted((partitions | pipeline.catalogs.read(index_id).runs.keys()) - there)
@@ -72,9 +80,13 @@ class PromptRuns:
         return Prune(index_id, tuple(gone), files)
 
     def sync(self, index_id: str) -> Sync:
-        """Discover runs, and take snapshots of those that are new or changed."""
+        """Discover runs, and take snapshots of those that are new or changed.
+
+        Raises PartlyFailedError at the end where the record of some cannot be read.
+        """
         client, pipeline = self._deployment, self._deployment.pipeline
-        runs = pipeline.prompt_runs(index_id)
+        listing = pipeline.listing(index_id)
+        runs = listing.runs
         new = sync_partitions(client.instance, index_id, runs)
         key = asset_key(index_id, "prompt_runs")
         materialized = client.instance.get_materialized_partitions(key)
@@ -86,6 +98,7 @@ class PromptRuns:
                 pipeline.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized
             )
         ]
-        launched = client.launch_stretches(index_id, wanted, key)
+        with naming_unreadable("read", len(runs), listing.problems):
+            launched = client.launch_stretches(index_id, wanted, key)
         finished = sum(run.deliverable for run in runs)
         return Sync(index_id, len(runs), finished, tuple(new), tuple(wanted), tuple(launched))

@@ -5,7 +5,7 @@ To add a kind of source: a class, its line in ``SOURCES``, its member in ``Sourc
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, Tag, model_validator
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
 from vv_exports.config.values import (
@@ -32,6 +32,28 @@ class LocalArchiveConfig(Model):
 
     kind: Literal["local_archive"] = Field(description="Prompt runs are read from a folder.")
     path: Place = Field(description="The archive's folder; a relative one is relative to this file's folder.")
+    max_document_bytes: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)] = Field(
+        default=64 << 20,
+        description="Most bytes of a file that is read whole: index.json, prompt_run.json, prompt.json, "
+        "failed_segments.json. It may hold one value (object, array, string, number) for each 64 of these bytes; one "
+        "with a name counts as three.",
+    )
+    max_record_bytes: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)] = Field(
+        default=16 << 20,
+        description="Most bytes of one line of a results file, decompressed. It may hold one value for each 8 of these "
+        "bytes; one with a name counts as three.",
+    )
+    follow_links: StrictBool = Field(
+        default=False,
+        description="Whether symbolic links may lead out of the archive's folder. Only where path is a folder; links "
+        "within it are always followed.",
+    )
+
+    @model_validator(mode="after")
+    def _folders_alone_have_links(self) -> "LocalArchiveConfig":
+        if self.follow_links and "://" in self.path and not self.path.startswith("file://"):
+            raise ValueError("follow_links: true is for folders; there are no links in a store, so leave it out")
+        return self
 
 
 class VideoVectorConfig(Model):

@@ -142,7 +142,7 @@ def _reconciliation(pipeline: Pipeline, index_id: str, name: str) -> dg.AssetsDe
     )
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
         with step_failures(context):
-            sync_partitions(context.instance, index_id, pipeline.prompt_runs(index_id))
+            sync_partitions(context.instance, index_id, pipeline.listing(index_id).runs)
             found, snapshots, deliveries = pipeline.reconcile(index_id, name, context.run.run_id)
             by_id = {snapshot.run_id: snapshot for snapshot in snapshots}
             for delivery in deliveries:

@@ -18,9 +18,10 @@ from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
 from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
-from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import VVExportsError
+from vv_exports.errors import PartlyFailedError, VVExportsError
 from vv_exports.pipeline import Pipeline
+from vv_exports.printable import one_line
+from vv_exports.sources.base import Listing
 
 DELIVERY_INTERVAL_SECONDS = 10
 SNAPSHOTS_PER_RUN = 100
@@ -44,11 +45,13 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         close_abandoned(context.instance)
-        runs = pipeline.prompt_runs(index_id)
+        listing = pipeline.listing(index_id)
+        runs = listing.runs
         new = sync_partitions(context.instance, index_id, runs)
         now = pipeline.clock()
         pipeline.following.begin(index_id, runs, now)
-        lost = _mark_gone(pipeline, context.instance, index_id, runs)
+        pipeline.note_unreadable(listing, index_id)
+        lost = _mark_gone(pipeline, context.instance, index_id, listing)
         wanted = pipeline.following.wanted(index_id, runs, pipeline.source, now)
         said = f"{len(new)} new of {sum(run.deliverable for run in runs)} finished prompt runs; {len(runs)} in all."
         if wanted.failing:
@@ -63,6 +66,12 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
             if waits is None:
                 ranges = stretches(context.instance, index_id, wanted.due, SNAPSHOTS_PER_RUN)
                 requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
+        if listing.problems:
+            said += f" The record of {len(listing.problems)} cannot be read: {_few(list(listing.problems))}."
+            # A tick that fails asks for nothing, so what there is to do is done first.
+            if not requests and not lost:
+                raise PartlyFailedError("listed", len(runs), listing.problems)
+            context.log.error("%s", PartlyFailedError("listed", len(runs), listing.problems))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else dg.SkipReason(said),
@@ -152,11 +161,10 @@ def _pause(
     return pause
 
 
-def _mark_gone(pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, runs: Sequence[PromptRun]) -> list[str]:
+def _mark_gone(pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, listing: Listing) -> list[str]:
     """Mark runs that we know and the source has no more. Nothing is deleted, here or at a destination."""
-    there = {run.run_id for run in runs}
     known = known_run_ids(instance, index_id) | pipeline.catalogs.read(index_id).runs.keys()
-    return pipeline.catalogs.mark_gone(index_id, known - there, pipeline.clock())
+    return pipeline.catalogs.mark_gone(index_id, known - listing.run_ids, pipeline.clock())
 
 
 def _said(count: int, what: str) -> str:
@@ -165,4 +173,4 @@ def _said(count: int, what: str) -> str:
 
 def _few(run_ids: Sequence[str]) -> str:
     more = f" and {len(run_ids) - _NAMED} more" if len(run_ids) > _NAMED else ""
-    return ", ".join(run_ids[:_NAMED]) + more
+    return ", ".join(map(one_line, run_ids[:_NAMED])) + more

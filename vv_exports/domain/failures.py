@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from vv_exports.errors import OutcomeUnknownError, QuotaError, TransientError
+from vv_exports.printable import printable
 
 _FIRST_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(hours=6)
@@ -32,7 +33,7 @@ def problem_of(error: BaseException, before: Problem | None, now: datetime) -> P
     same = before is not None and before.kind == type(error).__name__
     return Problem(
         kind=type(error).__name__,
-        message=str(error) or type(error).__name__,
+        message=printable(str(error)) or type(error).__name__,
         permanent=not isinstance(error, TransientError | OutcomeUnknownError | QuotaError),
         attempts=before.attempts + 1 if same and before is not None else 1,
         first_at=before.first_at if same and before is not None else now,

@@ -6,6 +6,7 @@ types and no others; NaN and the infinities are not JSON.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -61,6 +62,34 @@ def decode_lines(block: bytes) -> Lines:
         return _decode_one_by_one(lines)
 
 
+def count_values(data: bytes, most: int) -> int:
+    """How many values (objects, arrays, strings, numbers, …) a JSON text holds, where that is over ``most``; else 0.
+
+    One with a name counts as three: that is what it costs to hold.
+    """
+    if len(data) < most:  # {"":{"":… has five bytes for three
+        return 0
+    values = 1 + _begun(data)
+    if values > most:  # a few of them may stand in strings, or nearly all
+        values -= sum(_begun(text.group()) for text in _STRING.finditer(data))
+    return values if values > most else 0
+
+
+def nests_deeper(value: Any, levels: int) -> bool:
+    """Whether arrays and objects are nested deeper than so many levels."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def encode_text(value: Any) -> str:
     """Compact JSON of a decoded value, names in their own order. Raises ValueError if nested too deep."""
     return _encode(value, _ENCODER).decode()
@@ -80,6 +109,11 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
         return list(map(_SORTED_ENCODER.encode, values))
     except (UnicodeEncodeError, RecursionError):
         return list(map(encode_sorted, values))
+
+
+def _begun(text: bytes) -> int:
+    """How many values a comma or a bracket comes before, and two more for each name."""
+    return sum(map(text.count, _BEFORE_A_VALUE)) - sum(map(text.count, _EMPTY)) + 2 * text.count(b":")
 
 
 def _decode_one_by_one(lines: list[bytes]) -> Lines:
@@ -155,6 +189,9 @@ def _encode_escaped(value: Any, in_order: bool) -> str:
             return _ENCODER.encode(value).decode()
 
 
+_BEFORE_A_VALUE = (b",", b"[", b"{")
+_EMPTY = (b"[]", b"{}")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _DIGITS_OF_A_DOUBLE = 15
 _DECODER = msgspec.json.Decoder(float_hook=_exact_number)
 _STANDARD_DECODER = json.JSONDecoder(

@@ -7,13 +7,10 @@ from datetime import datetime
 from functools import partial
 
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import NotFoundError, SelectionError, SourceChangedError, SourceDataError
 from vv_exports.snapshots.catalog import Catalogs
+from vv_exports.snapshots.faults import OF_ONE_RUN, faults_of_run
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
 from vv_exports.sources.base import Source
-
-OF_ONE_RUN: tuple[type[Exception], ...] = (SelectionError, NotFoundError, SourceDataError, SourceChangedError)
-"""Errors that are one run's, while others can be read."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,9 @@ def finished_runs(
     problems: dict[str, Exception] = {}
     for run_id in run_ids:
         try:
-            run = source.prompt_run(index_id, run_id)
-            check_deliverable(run)
+            with faults_of_run(index_id, run_id):
+                run = source.prompt_run(index_id, run_id)
+                check_deliverable(run)
             runs.append(run)
         except OF_ONE_RUN as error:
             problems[run_id] = error
@@ -70,7 +68,8 @@ def take_snapshots(
 
     def take(run: PromptRun) -> TakenSnapshot:
         started = clock()
-        snapshot = store.ensure(source, run, started)
+        with faults_of_run(run.index_id, run.run_id):
+            snapshot = store.ensure(source, run, started)
         return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
 
     taken: list[TakenSnapshot] = []

@@ -16,6 +16,7 @@ from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import SourceDataError
 from vv_exports.sources.base import Page
+from vv_exports.sources.documents import short
 
 _PAGE_ROWS = 4_000
 _OPEN_FILES = 64  # stretches merged at a time: the usual limit of a process is 1024 open files, on macOS 256
@@ -133,7 +134,7 @@ def _read_stretch(path: Path) -> Iterator[_Row]:
 
 
 def _twice(key: SortKey, names: Sequence[str], where: str) -> SourceDataError:
-    what = ", ".join(f"{name}={value!r}" for name, (_, value) in zip(names, key, strict=True))
+    what = ", ".join(f"{name}={short(value)}" for name, (_, value) in zip(names, key, strict=True))
     return SourceDataError(f"{where}: the result {what} is there twice; a run holds each result once")
 
 

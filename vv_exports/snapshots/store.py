@@ -35,6 +35,7 @@ from vv_exports.errors import (
     SourceDataError,
     TransientError,
 )
+from vv_exports.snapshots.faults import faults_of_run
 from vv_exports.snapshots.staging import STAGED, StoredStage
 from vv_exports.snapshots.tables import TableName
 from vv_exports.snapshots.take import Reading, read_run
@@ -193,7 +194,7 @@ class SnapshotStore:
             stage = StoredStage(self._storage, _folder(run.index_id, run.run_id), fingerprint)
             with spool_folder() as spool:
                 try:
-                    with source.results(run, stage) as results:
+                    with faults_of_run(run.index_id, run.run_id), source.results(run, stage) as results:
                         reading = read_run(results, run, spool)
                     problem = None
                 except SourceDataError as error:

@@ -1,143 +1,127 @@
-"""The files of an archive, wherever fsspec can read: addresses, listings, and JSON Lines page by page.
+"""What an archive's files hold, as far as it can be told without their meaning: documents, and JSON Lines page by page.
 
-It knows compressions and lines, and nothing of indexes, runs or results.
+It knows compressions, lines and limits, and nothing of indexes, runs or results. Memory is bounded whatever a file
+holds: by the limit of a document, or by a block and a record.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
-from fsspec.core import url_to_fs
 
-from vv_exports.domain.json_text import JsonLineError, decode_lines
-from vv_exports.domain.prompt_runs import JsonValue
-from vv_exports.errors import RequestError, SourceDataError, TransientError
+from vv_exports.domain.json_text import JsonLineError, count_values, decode_lines
+from vv_exports.errors import SourceDataError
+from vv_exports.sources.archive_folder import Read
+from vv_exports.sources.archive_store import place_of
 from vv_exports.sources.base import Page
+from vv_exports.sources.documents import Limits, too_large, too_many_values
 
 COMPRESSIONS: dict[str, str | None] = {".jsonl": None, ".jsonl.zst": "zstd", ".jsonl.gz": "gzip"}
 """How a file of results ends -> its compression."""
 BOM = b"\xef\xbb\xbf"
 _BLOCK = 4 << 20
-_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
-_Read = Callable[[int], bytes]
+_PROGRESS_SECONDS = 5
+_BLANKS = b" \t\r\n"
+_LOG = logging.getLogger(__name__)
 
 
 class ArchiveFiles:
-    """The files below the archive's folder; paths are relative to it. Storage errors come out as ours."""
+    """The files below the archive's folder or URL; paths are relative to it. Storage errors come out as ours."""
 
-    def __init__(self, path_or_url: str) -> None:
-        try:
-            # A listing that fsspec remembered would hide the runs that were written since.
-            self._fs, root = url_to_fs(path_or_url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise RequestError(f"The archive {path_or_url!r} cannot be opened: {error}. Check source.path.") from error
-        self._root = root.rstrip("/")
+    def __init__(self, path_or_url: str, limits: Limits, *, follow_links: bool) -> None:
+        self._place = place_of(path_or_url, follow_links=follow_links)
+        self._limits = limits
+        self.show = self._place.show
+        self.names = self._place.names
+        self.versions = self._place.versions
 
-    def show(self, path: str) -> str:
-        """The full address, for messages."""
-        full = self._full(path)
-        return full if "file" in self._fs.protocol else str(self._fs.unstrip_protocol(full))
+    def document(self, path: str) -> bytes | None:
+        """The text of a file that is read whole, None where there is none."""
+        (found,) = self.documents([path])
+        if isinstance(found, SourceDataError):
+            raise found
+        return found
 
-    def names(self, folder: str) -> list[str] | None:
-        """What a folder holds, sorted; None where there is no such folder."""
-        with self._translated(folder):
-            try:
-                found = self._fs.ls(self._full(folder), detail=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-        return sorted({path.rstrip("/").rpartition("/")[2] for path in found})
-
-    def versions(self, folder: str) -> dict[str, JsonValue]:
-        """Of every file in a folder, by name: its size, and what the storage has to tell it from another."""
-        with self._translated(folder):
-            found = self._fs.ls(self._full(folder), detail=True)
-        files = sorted((info for info in found if info["type"] == "file"), key=lambda info: str(info["name"]))
-        return {
-            info["name"].rpartition("/")[2]: [
-                info["size"],
-                next((str(info[name]) for name in _VERSIONS if name in info), None),
-            ]
-            for info in files
-        }
-
-    def read(self, path: str) -> bytes | None:
-        """A small file, None where there is none."""
-        return self.read_all([path])[0]
-
-    def read_all(self, paths: list[str]) -> list[bytes | None]:
-        """Small files, at the same time where the storage can; None for each that does not exist."""
-        # cat_ranges and not cat, which takes a "[" in a path for a pattern.
-        with self._translated(""):
-            found = self._fs.cat_ranges([self._full(path) for path in paths], None, None, on_error="return")
-        return [self._content(path, data) for path, data in zip(paths, found, strict=True)]
+    def documents(self, paths: Sequence[str]) -> Iterator[bytes | SourceDataError | None]:
+        """The text of each file; None where there is none, the error where it cannot be had or is over the limit."""
+        most = self._limits.max_document_bytes
+        for path, found in zip(paths, self._place.read(paths, most), strict=True):
+            if isinstance(found, bytes) and (values := count_values(found, self._limits.document_values)):
+                yield too_many_values(self.show(path), values, self._limits.document_values, "max_document_bytes")
+            else:
+                yield found
 
     def pages(self, path: str) -> Iterator[Page]:
-        """The documents of a file of JSON lines. Raises SourceDataError with the line that is not JSON."""
+        """The documents of a file of JSON lines. Raises SourceDataError with the line that is not JSON, or too long."""
         where, first = self.show(path), 1
         for block in self._blocks(path):
             text = block.removeprefix(BOM) if first == 1 else block
+            # isspace is quick to say no, and takes more for a blank than JSON does.
+            if text.isspace() and not text.translate(None, _BLANKS):
+                first += block.count(b"\n")
+                continue
+            self._check_lines(text, where, first)
             try:
                 lines = decode_lines(text)
             except JsonLineError as error:
-                raise SourceDataError(
-                    f"{where}, line {first + error.line_index}: expected one JSON document: {error.reason}"
-                ) from error
+                number, reason = first + error.line_index, error.reason
+            else:
+                number = 0
+            if number:  # not from the error: it holds on to the line
+                raise SourceDataError(f"{where}, line {number}: expected one JSON document: {reason}")
             if lines.values:
                 yield Page(lines.values, partial(_line, where, first, lines.indexes))
             first += block.count(b"\n")
 
+    def _check_lines(self, text: bytes, where: str, first: int) -> None:
+        """Refuse a line that is too long, or that would take many times its size when it is decoded."""
+        limits = self._limits
+        lines = text.split(b"\n")
+        if max(map(len, lines)) <= min(limits.max_record_bytes, limits.record_values):
+            return
+        for number, line in enumerate(lines, first):
+            if len(line) > limits.max_record_bytes:
+                raise self._too_long(where, number)
+            if values := count_values(line, limits.record_values):
+                place = f"{where}, line {number}"
+                raise too_many_values(place, values, limits.record_values, "max_record_bytes")
+
+    def _too_long(self, where: str, line: int) -> SourceDataError:
+        return too_large(f"{where}, line {line}", self._limits.max_record_bytes, field="max_record_bytes")
+
     def _blocks(self, path: str) -> Iterator[bytes]:
-        """The text of a file, cut after newlines."""
+        """The text of a file, cut after newlines: about a block each, or a line that is longer."""
+        where, said, size, line = self.show(path), time.monotonic(), 0, 1
         with self._reader(path) as read:
             parts: list[bytes] = []
+            held = 0
             while data := read(_BLOCK):
+                size += len(data)
+                if time.monotonic() > said + _PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    _LOG.info("%s: %d MiB of text read, up to line %d", where, size >> 20, line)
                 cut = data.rfind(b"\n") + 1
                 if cut:
-                    yield b"".join((*parts, data[:cut]))
-                    parts = []
+                    block = b"".join((*parts, data[:cut]))
+                    yield block
+                    line += block.count(b"\n")
+                    parts, held = [], 0
                 parts.append(data[cut:])
-            if any(parts):
+                held += len(parts[-1])
+                if held > self._limits.max_record_bytes:
+                    raise self._too_long(where, line)
+            if held:
                 yield b"".join(parts)
 
     @contextmanager
-    def _reader(self, path: str) -> Iterator[_Read]:
+    def _reader(self, path: str) -> Iterator[Read]:
         """What reads the next bytes of a file's text, empty at its end."""
-        with self._translated(path):
-            file = self._fs.open(self._full(path), "rb")
-
-        def read(size: int) -> bytes:
-            with self._translated(path):
-                return bytes(file.read(size))
-
         compression = COMPRESSIONS[path[path.rindex(".jsonl") :]]
-        try:
+        with self._place.reader(path) as read:
             yield read if compression is None else _decompressed(read, compression, self.show(path))
-        finally:
-            file.close()
-
-    def _content(self, path: str, data: bytes | Exception) -> bytes | None:
-        if isinstance(data, bytes):
-            return data
-        if isinstance(data, FileNotFoundError | NotADirectoryError):
-            return None
-        with self._translated(path):
-            raise data
-
-    def _full(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
-
-    @contextmanager
-    def _translated(self, path: str) -> Iterator[None]:
-        """Around one call of the storage: each has its own exceptions, and many are no OSError."""
-        try:
-            yield
-        except PermissionError as error:
-            raise RequestError(
-                f"{self.show(path)} may not be read: {error}. Mend the permissions or the credentials."
-            ) from error
-        except Exception as error:
-            raise TransientError(f"{self.show(path)} could not be read: {error!r}. Try again later.") from error
 
 
 class _RawBytes:
@@ -145,7 +129,7 @@ class _RawBytes:
 
     closed = False
 
-    def __init__(self, read: _Read) -> None:
+    def __init__(self, read: Read) -> None:
         self._read = read
         self.size = 0
 
@@ -158,7 +142,7 @@ class _RawBytes:
         self.closed = True
 
 
-def _decompressed(read: _Read, compression: str, where: str) -> _Read:
+def _decompressed(read: Read, compression: str, where: str) -> Read:
     """A reader of a compressed file's text. Raises SourceDataError where the stream is cut or damaged."""
     raw = _RawBytes(read)
     stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), compression)

@@ -1,12 +1,13 @@
 """What a source of prompt runs must provide. It knows nothing of snapshots, files or destinations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
+from vv_exports.errors import SourceDataError, first_few
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,32 @@ class Results:
     segments: Callable[[], Iterator[Page]]
     videos: Callable[[], Iterator[Page]]
     failures: Callable[[], Iterator[Page]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The prompt runs of an index: ``runs`` in the order (executed_at, run_id), whatever their status, and by run id
+    why the record of others cannot be read. Those are there all the same: left out, they would be missing unnoticed."""
+
+    runs: list[PromptRun]
+    problems: Mapping[str, SourceDataError] = field(default_factory=dict)
+
+    @property
+    def run_ids(self) -> set[str]:
+        """All runs that are there, readable or not."""
+        return {run.run_id for run in self.runs} | self.problems.keys()
+
+    def complete(self) -> list[PromptRun]:
+        """All runs. Raises SourceDataError where the record of any cannot be read, naming those."""
+        if self.problems:
+            raise SourceDataError("\n".join(first_few([str(error) for error in self.problems.values()])))
+        return self.runs
+
+    def named(self, run_ids: Sequence[str]) -> list[PromptRun]:
+        """The readable runs. Raises SourceDataError where one of ``run_ids`` is not."""
+        wanted = {run_id: error for run_id, error in self.problems.items() if run_id in set(run_ids)}
+        Listing(self.runs, wanted).complete()
+        return self.runs
 
 
 class Stage(Protocol):
@@ -68,8 +95,12 @@ class Source(Protocol):
     def index(self, index_id: str) -> Index:
         """One index. Raises NotFoundError."""
 
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index. Raises NotFoundError, and what keeps the index itself from being read."""
+
     def prompt_runs(self, index_id: str) -> list[PromptRun]:
-        """All runs of an index, whatever their status, in the order (executed_at, run_id)."""
+        """All runs of an index, whatever their status, in the order (executed_at, run_id). Raises SourceDataError where
+        the record of any cannot be read."""
 
     def prompt_run(self, index_id: str, run_id: str) -> PromptRun:
         """One run, read now. Raises NotFoundError."""
@@ -77,7 +108,9 @@ class Source(Protocol):
     def change_hint(self, run: PromptRun) -> JsonValue:
         """Something cheap to read that differs when the run's results may have changed, beside its record.
 
-        It is at least as new as the last call of ``prompt_run`` or ``prompt_runs``.
+        What is wrong with the run is no error here, but when its results are read.
+
+        It is at least as new as the last call of ``prompt_run``, ``prompt_runs`` or ``listing``.
         """
 
     def results(self, run: PromptRun, stage: Stage) -> AbstractContextManager[Results]:

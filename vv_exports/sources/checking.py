@@ -4,19 +4,23 @@ from collections.abc import Iterator, Sequence
 
 from vv_exports.domain.findings import Finding
 from vv_exports.errors import VVExportsError
+from vv_exports.printable import one_line
 from vv_exports.sources.base import Source, UpstreamAutomation
 
 
 def check_indexes(source: Source, index_ids: Sequence[str]) -> Iterator[Finding]:
     """Whether each index is there, and its runs can be listed."""
     for index_id in index_ids:
-        step = f"index {index_id}"
+        step = f"index {one_line(index_id)}"
         try:
             index = source.index(index_id)
-            runs = source.prompt_runs(index_id)
+            listing = source.listing(index_id)
         except VVExportsError as error:
             yield Finding(step, "failed", str(error), error)
             continue
+        for run_id, problem in listing.problems.items():
+            yield Finding(f"{step}, prompt run {run_id!r}", "failed", str(problem), problem)
+        runs = listing.runs
         finished = sum(run.deliverable for run in runs)
         yield Finding(step, "ok", f"{index.name!r}: {len(runs)} prompt runs, {finished} of them finished")
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from reprlib import Repr
 from types import NoneType
 from typing import Any
 
@@ -11,6 +12,48 @@ from vv_exports.errors import SourceDataError
 from vv_exports.sources.base import Page
 
 _SHORT = 80
+_DOCUMENT_BYTES_FOR_A_VALUE = 64
+_RECORD_BYTES_FOR_A_VALUE = 8
+_FEW_VALUES = 10_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is read of one document, and of one line of a results file: bytes of (decompressed) text.
+
+    Decoded, a value takes many times its text: ``{},`` takes 24 times. So the values are limited too; one with a name
+    counts as three.
+    """
+
+    max_document_bytes: int = 64 << 20
+    max_record_bytes: int = 16 << 20
+
+    @property
+    def document_values(self) -> int:
+        """Most values (objects, arrays, strings, numbers, …) in a document."""
+        return max(_FEW_VALUES, self.max_document_bytes // _DOCUMENT_BYTES_FOR_A_VALUE)
+
+    @property
+    def record_values(self) -> int:
+        """Most values in a line of a results file."""
+        return max(_FEW_VALUES, self.max_record_bytes // _RECORD_BYTES_FOR_A_VALUE)
+
+
+def too_large(where: str, most: int, size: int | None = None, *, field: str = "max_document_bytes") -> SourceDataError:
+    """The refusal of what is over a limit; ``size`` where it is known."""
+    found = f"{size:,} bytes" if size is not None else f"more than {most:,} bytes"
+    return SourceDataError(
+        f"{where}: found {found}, and the limit is {most:,}. Where that is right, set source.{field} to more; "
+        "memory grows with it."
+    )
+
+
+def too_many_values(where: str, found: int, most: int, field: str) -> SourceDataError:
+    """The refusal of what would take many times its size when it is decoded."""
+    return SourceDataError(
+        f"{where}: found {found:,} values (a named one counts as three), and the limit is {most:,}. It follows from "
+        f"source.{field}: where so many are right, set that to more; memory grows with it."
+    )
 
 
 @dataclass(frozen=True)
@@ -126,9 +169,14 @@ def found_in(record: JsonObject, field: str) -> str:
 
 
 def short(value: Any) -> str:
-    """A value for a message, cut where it is long."""
-    text = repr(value)
+    """A value for a message, cut where it is long. Never more than a little of it is looked at."""
+    text = _REPR.repr(value) if not isinstance(value, str) else repr(value[: _SHORT + 1])
     return text if len(text) <= _SHORT else text[:_SHORT] + "…"
+
+
+_REPR = Repr()
+_REPR.maxlevel = _REPR.maxtuple = _REPR.maxlist = _REPR.maxdict = 20
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = 2 * _SHORT
 
 
 def _failed_segment(video: JsonObject, segment: Any, where: str) -> Any:

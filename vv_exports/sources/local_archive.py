@@ -3,22 +3,26 @@
 It reads and refuses, and repairs nothing. It must not know what is made of the results.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
 
 from vv_exports.domain.findings import Finding
-from vv_exports.domain.json_text import decode
+from vv_exports.domain.json_text import decode, nests_deeper
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
-from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
+from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
+from vv_exports.printable import one_line
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
-from vv_exports.sources.base import Page, Results, Stage
+from vv_exports.sources.base import Listing, Page, Results, Stage
 from vv_exports.sources.checking import check_indexes
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,
     SEGMENT_RESULT,
     VIDEO_RESULT,
+    Limits,
     Rule,
     as_object,
     check_page,
@@ -32,6 +36,8 @@ from vv_exports.sources.documents import (
 )
 
 _NAMED = 10
+_PAGE_ROWS = 4_000
+_DEEPEST_RECORD = 200  # it is written again at depths of the stack that differ, and Python's limit is for both
 _COUNTERS = (
     "total_segments",
     "completed_segments",
@@ -43,72 +49,85 @@ _COUNTERS = (
 class LocalArchive:
     """The archive below a folder: a path, or any fsspec URL.
 
-    Nothing is read before it is asked for, and nothing is remembered between two calls. Raises RequestError
-    where fsspec cannot open such a URL here.
+    Nothing is read before it is asked for, and nothing is remembered between two calls, except that a record which
+    reads as it did is the same value while that is in use: a large one is in memory once. Raises RequestError where
+    fsspec cannot open such a URL here.
     """
 
     readings_at_once = 1
 
-    def __init__(self, path: str) -> None:
-        self._files = ArchiveFiles(path)
+    def __init__(
+        self,
+        path: str,
+        *,
+        max_document_bytes: int = Limits.max_document_bytes,
+        max_record_bytes: int = Limits.max_record_bytes,
+        follow_links: bool = False,
+    ) -> None:
+        limits = Limits(max_document_bytes, max_record_bytes)
+        self._files = ArchiveFiles(path, limits, follow_links=follow_links)
+        self._in_use: WeakValueDictionary[bytes, PromptRun] = WeakValueDictionary()
 
     def indexes(self) -> list[Index]:
         """All indexes, by id. A folder without ``index.json`` is not an index yet."""
         found = self._folders("indexes", "index.json")
         if found is None:
             raise self._no_archive()
-        return sorted((self._index(folder, data) for folder, data in found), key=lambda index: index.index_id)
+        return sorted((self._index(folder, _had(data)) for folder, data in found), key=lambda index: index.index_id)
 
     def index(self, index_id: str) -> Index:
         """One index. Raises NotFoundError with the indexes that there are."""
         folder = _folder_name(index_id)
-        data = self._files.read(f"indexes/{folder}/index.json")
+        data = self._files.document(f"indexes/{folder}/index.json")
         if data is not None:
             return self._index(folder, data)
         found = self._folders("indexes", "index.json")
         if found is None:
             raise self._no_archive()
         wanted = self._files.show(f"indexes/{folder}/index.json")
+        known = first_few(sorted(folder for folder, _ in found), _NAMED)
         raise NotFoundError(
             f"There is no index {index_id!r}: {wanted} does not exist (a folder's name is its id, percent-encoded). "
-            f"The archive has the folders {_first_few(sorted(folder for folder, _ in found), ', ') or '(none)'}."
+            f"The archive has the folders {', '.join(known) or '(none)'}."
         )
 
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
-        """All runs of an index, in the order (executed_at, run_id).
-
-        A folder without ``prompt_run.json`` is not a run yet. A broken ``prompt_run.json`` makes the listing
-        fail, naming all broken ones: left out, its run would be missing from every export unnoticed. The
-        other runs can still be read one by one.
-        """
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index. A folder without ``prompt_run.json`` is not a run yet."""
         self.index(index_id)
         runs: list[PromptRun] = []
-        broken: list[str] = []
+        broken: dict[str, SourceDataError] = {}
         for folder, data in self._folders(_runs_of(index_id), "prompt_run.json") or ():
             try:
-                runs.append(self._run(index_id, folder, data))
+                runs.append(self._run(index_id, folder, _had(data)))
             except SourceDataError as error:
-                broken.append(str(error))
-        if broken:
-            raise SourceDataError(_first_few(broken, "\n"))
-        return sorted(runs, key=lambda run: (run.executed_at, run.run_id))
+                broken[_stands_for(folder)] = error
+        return Listing(sorted(runs, key=lambda run: (run.executed_at, run.run_id)), broken)
+
+    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+        """All runs of an index, in the order (executed_at, run_id). A broken ``prompt_run.json`` is an error that names
+        all broken ones."""
+        return self.listing(index_id).complete()
 
     def prompt_run(self, index_id: str, run_id: str) -> PromptRun:
         """One run, read now. Raises NotFoundError."""
         folder = _folder_name(run_id)
         path = f"{_runs_of(index_id)}/{folder}/prompt_run.json"
-        data = self._files.read(path)
+        data = self._files.document(path)
         if data is None:
             self.index(index_id)
             raise NotFoundError(
                 f"Index {index_id!r} has no prompt run {run_id!r}: {self._files.show(path)} does not exist. "
-                f"`vv-exports runs list {index_id}` shows the runs that there are."
+                f"`vv-exports runs list {one_line(index_id)}` shows the runs that there are."
             )
         return self._run(index_id, folder, data)
 
     def change_hint(self, run: PromptRun) -> JsonValue:
-        """Size and version (or time of the last change) of every file in the run's folder, by name."""
-        return self._files.versions(_run_path(run))
+        """Size and version (or time of the last change) of every file in the run's folder, by name; why they cannot be
+        had, where that is so."""
+        try:
+            return self._files.versions(_run_path(run))
+        except SourceDataError as error:
+            return str(error)
 
     @contextmanager
     def results(self, run: PromptRun, stage: Stage) -> Iterator[Results]:
@@ -131,20 +150,22 @@ class LocalArchive:
         except VVExportsError as error:
             yield Finding("archive", "failed", str(error), error)
             return
-        yield Finding("archive", "ok", f"{self._files.show('')} holds {len(known)} indexes: {_first_few(known, ', ')}")
+        yield Finding(
+            "archive", "ok", f"{self._files.show('')} holds {len(known)} indexes: {', '.join(first_few(known, _NAMED))}"
+        )
         yield from check_indexes(self, index_ids)
 
     def prompt(self, run: PromptRun) -> Prompt:
         """The prompt in the run's folder."""
         path = f"{_run_path(run)}/prompt.json"
         where = self._files.show(path)
-        data = self._files.read(path)
+        data = self._files.document(path)
         if data is None:
             raise SourceDataError(f"{where} does not exist: every run folder holds the prompt as it was")
         record = _object(data, where)
         if record.get("prompt_id") != run.prompt_id:
             found = found_in(record, "prompt_id")
-            raise SourceDataError(f"{where}: expected the run's prompt_id {run.prompt_id!r}, found {found}")
+            raise SourceDataError(f"{where}: expected the run's prompt_id {short(run.prompt_id)}, found {found}")
         video_level = record.get("video_level")
         return Prompt(
             prompt_id=run.prompt_id,
@@ -205,9 +226,11 @@ class LocalArchive:
             )
 
     def _manifest(self, path: str, run: PromptRun) -> Iterator[Page]:
-        """The documents of ``failed_segments.json``, in one page."""
+        """The documents of ``failed_segments.json``."""
         where = self._files.show(path)
-        yield failed_segments(_object(self._files.read(path) or b"", where), run, where)
+        whole = failed_segments(_object(self._files.document(path) or b"", where), run, where)
+        for start in range(0, len(whole.documents), _PAGE_ROWS):
+            yield Page(whole.documents[start : start + _PAGE_ROWS], partial(_located, whole, start))
 
     def _results(self, run: PromptRun, stem: str, *others: str) -> str | None:
         """The one file of the run with this stem, None where there is none."""
@@ -233,13 +256,14 @@ class LocalArchive:
             "Check source.path in the configuration, or run `vv-exports demo` for an archive to try."
         )
 
-    def _folders(self, parent: str, record: str) -> list[tuple[str, bytes]] | None:
-        """The folders that hold the record, with its text. None where the parent does not exist."""
+    def _folders(self, parent: str, record: str) -> Iterator[tuple[str, bytes | SourceDataError]] | None:
+        """The folders that hold the record, each with its text or why that cannot be had. None where the parent does
+        not exist."""
         names = self._files.names(parent)
         if names is None:
             return None
-        texts = self._files.read_all([f"{parent}/{name}/{record}" for name in names])
-        return [(name, text) for name, text in zip(names, texts, strict=True) if text is not None]
+        texts = self._files.documents([f"{parent}/{name}/{record}" for name in names])
+        return ((name, text) for name, text in zip(names, texts, strict=True) if text is not None)
 
     def _index(self, folder: str, data: bytes) -> Index:
         where = self._files.show(f"indexes/{folder}/index.json")
@@ -250,14 +274,24 @@ class LocalArchive:
         return Index(_own_id(record, "index_id", folder, where), text_of(record, "name", where), description)
 
     def _run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
+        digest = hashlib.sha256(f"{index_id}\0{folder}\0".encode(errors="surrogatepass"))
+        digest.update(data)
+        run = self._in_use.get(digest.digest()) or self._decoded_run(index_id, folder, data)
+        self._in_use[digest.digest()] = run
+        return run
+
+    def _decoded_run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
         where = self._files.show(f"{_runs_of(index_id)}/{folder}/prompt_run.json")
         record = _object(data, where)
+        if nests_deeper(record, _DEEPEST_RECORD):
+            raise SourceDataError(f"{where}: arrays or objects are nested deeper than {_DEEPEST_RECORD} levels")
+        run_id = _own_id(record, "run_id", folder, where)
         for counter in _COUNTERS:
             value = record.get(counter, 0)
             if value is not None and (type(value) is not int or value < 0):
                 raise SourceDataError(f"{where}: expected {counter} to be a count, found {short(value)}")
         return PromptRun(
-            run_id=_own_id(record, "run_id", folder, where),
+            run_id=run_id,
             index_id=index_id,
             prompt_id=text_of(record, "prompt_id", where),
             prompt_name=text_of(record, "prompt_name", where),
@@ -267,11 +301,23 @@ class LocalArchive:
         )
 
 
+def _located(page: Page, start: int, i: int) -> str:
+    return page.locate(start + i)
+
+
+def _had(data: bytes | SourceDataError) -> bytes:
+    if isinstance(data, SourceDataError):
+        raise data
+    return data
+
+
 def _object(data: bytes, where: str) -> JsonObject:
     try:
-        value = decode(data.removeprefix(BOM))
+        value, reason = decode(data.removeprefix(BOM)), None
     except ValueError as error:
-        raise SourceDataError(f"{where}: expected one JSON document: {error}") from error
+        value, reason = None, str(error)
+    if reason is not None:  # not from the error: it may hold on to the text
+        raise SourceDataError(f"{where}: expected one JSON document: {reason}")
     return as_object(value, where)
 
 
@@ -280,8 +326,12 @@ def _own_id(record: JsonObject, field: str, folder: str, where: str) -> str:
     value = text_of(record, field, where)
     if _folder_name(value) != folder:
         raise SourceDataError(
-            f"{where}: the folder {folder!r} stands for {unquote(folder)!r}, but {field} is {value!r}: "
-            f"rename the folder to {_folder_name(value)!r} or mend the {field}"
+            f"{where}: the folder {folder!r} stands for {unquote(folder)!r}, but {field} is {short(value)}: "
+            f"rename the folder to {short(_folder_name(value))} or mend the {field}"
+        )
+    if "%ED%A" in folder or "%ED%B" in folder:
+        raise SourceDataError(
+            f"{where}: {field} {short(value)} holds half of a surrogate pair, which no storage can name"
         )
     return value
 
@@ -291,14 +341,14 @@ def _folder_name(an_id: str) -> str:
     return name.replace(".", "%2E") if name in {".", ".."} else name
 
 
+def _stands_for(folder: str) -> str:
+    """The id of a folder, as far as its name is text."""
+    return unquote(folder.encode(errors="surrogateescape").decode(errors="replace"))
+
+
 def _runs_of(index_id: str) -> str:
     return f"indexes/{_folder_name(index_id)}/prompt_runs"
 
 
 def _run_path(run: PromptRun) -> str:
     return f"{_runs_of(run.index_id)}/{_folder_name(run.run_id)}"
-
-
-def _first_few(items: list[str], separator: str) -> str:
-    more = [f"and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
-    return separator.join(items[:_NAMED] + more)

@@ -16,7 +16,8 @@ from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
-from vv_exports.sources.base import Results, Stage, UpstreamAutomation
+from vv_exports.printable import one_line
+from vv_exports.sources.base import Listing, Results, Stage, UpstreamAutomation
 from vv_exports.sources.checking import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, found_in, short, text_of
 from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, VideoVectorApi
@@ -85,10 +86,14 @@ class VideoVector:
             raise SourceDataError(f"index {index_id!r} was asked for, and {found.index_id!r} was the answer")
         return found
 
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index. A finished run whose record is broken makes it fail: the list is one answer."""
+        return Listing(self.prompt_runs(index_id))
+
     def prompt_runs(self, index_id: str) -> list[PromptRun]:
         """All runs of an index, in the order (executed_at, run_id)."""
         self._forget_media()
-        where = f"prompt runs of index {index_id}"
+        where = f"prompt runs of index {one_line(index_id)}"
         runs: dict[str, PromptRun] = {}
 
         async def read() -> None:
@@ -104,13 +109,13 @@ class VideoVector:
     def prompt_run(self, index_id: str, run_id: str) -> PromptRun:
         """One run, read now. Raises NotFoundError, also where the run is one of another index."""
         self._forget_media()
-        where = f"prompt run {run_id}"
+        where = f"prompt run {one_line(run_id)}"
         try:
             record = _with("run_id", self.api.run(self.api.get("prompt-runs", run_id)), where)
         except NotFoundError as error:
             raise NotFoundError(
-                f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {index_id}` shows those that "
-                f"there are. ({error})"
+                f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {one_line(index_id)}` shows "
+                f"those that there are. ({error})"
             ) from None
         run = run_of(record, index_id, where)
         if run.run_id != run_id:
@@ -241,7 +246,7 @@ def _with(field: str, answer: Any, where: str) -> JsonObject:
 
 async def _list_media(api: VideoVectorApi, index_id: str) -> _MediaList:
     media = _MediaList({}, [])
-    where = f"media of index {index_id}"
+    where = f"media of index {one_line(index_id)}"
     async for page in api.pages("indexes", index_id, "videos"):
         for document in page:
             video_id = text_of(document, "video_id", where)
@@ -250,6 +255,8 @@ async def _list_media(api: VideoVectorApi, index_id: str) -> _MediaList:
                 media.unsaid.append(video_id)
                 continue
             for status in statuses:
-                run_id = text_of(as_object(status, where), "run_id", f"{where}, {video_id}, processing_status")
+                run_id = text_of(
+                    as_object(status, where), "run_id", f"{where}, {one_line(video_id)}, processing_status"
+                )
                 media.touched.setdefault(run_id, {})[video_id] = touched_of(status)
     return media

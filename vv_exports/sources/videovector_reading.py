@@ -23,6 +23,7 @@ import pyarrow as pa
 from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
+from vv_exports.printable import one_line
 from vv_exports.sources.answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.base import Page, Stage
 from vv_exports.sources.documents import (
@@ -153,7 +154,7 @@ class Reading:
         return _row(self._results_of(video_id), i - begin)
 
     def _results_of(self, video_id: str) -> str:
-        return f"results of media item {video_id} in prompt run {self.run.run_id}"
+        return f"results of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
 
     def _difference(self, found: int, what: str, counters: str, stated: int) -> str:
         return (
@@ -167,7 +168,7 @@ class Reading:
         requests, waited = self._spent
         spent = self.api.budget.spent
         return (
-            f"{self.run.run_id}: {self._media_done} of {len(self.members)} media, {self._rows:,} segments, "
+            f"{one_line(self.run.run_id)}: {self._media_done} of {len(self.members)} media, {self._rows:,} segments, "
             f"{spent.requests - requests:,} requests, {spent.waited - waited:.1f} s waited, "
             f"{time.monotonic() - self._began:.1f} s"
         )
@@ -242,7 +243,7 @@ class Reading:
         raise AssertionError("the last reading returns or raises")
 
     async def _segment_rows(self, video_id: str) -> list[bytes]:
-        where = f"segments of media item {video_id} in prompt run {self.run.run_id}"
+        where = f"segments of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
         rows: dict[str, tuple[Any, bytes]] = {}
         size = 0
         total = max(self.run.count("total_segments") or 0, self.run.count("completed_segments") or 0) or math.inf
@@ -278,7 +279,7 @@ class Reading:
     async def _video_row(self, video_id: str) -> bytes:
         if not await asyncio.wrap_future(self._videos_wanted):
             return b""
-        where = f"video result of media item {video_id} in prompt run {self.run.run_id}"
+        where = f"video result of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
         try:
             document = await self.api.get("prompt-runs", self.run.run_id, "videos", video_id, "video-result")
         except NotFoundError:
@@ -300,7 +301,7 @@ class Reading:
                 raise SourceDataError(f"{where}: a result is one of media item {document['video_id']!r}")
 
     async def _fetch_failures(self) -> None:
-        where = f"failed segments of prompt run {self.run.run_id}"
+        where = f"failed segments of prompt run {one_line(self.run.run_id)}"
         manifest = as_object(await self.api.get("prompt-runs", self.run.run_id, "failed-segments"), where)
         page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
@@ -318,9 +319,9 @@ class Reading:
         stated = self.run.record.get("video_level_enabled")
         try:
             record = await self.api.get("prompts", self.run.prompt_id)
-            prompt = prompt_of(as_object(record, f"prompt {self.run.prompt_id}"), self.run)
+            prompt = prompt_of(as_object(record, f"prompt {one_line(self.run.prompt_id)}"), self.run)
         except NotFoundError:
-            _LOG.warning("prompt %s is gone; its schema is taken from the results", self.run.prompt_id)
+            _LOG.warning("prompt %s is gone; its schema is taken from the results", one_line(self.run.prompt_id))
             prompt = Prompt(self.run.prompt_id, self.run.prompt_name, "", await self._schema_used())
         if stated is True and prompt.video_level_schema is None:
             prompt = Prompt(prompt.prompt_id, prompt.name, prompt.prompt_text, prompt.json_schema, {})

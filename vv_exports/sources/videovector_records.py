@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from vv_exports.domain.json_text import decode, encode_sorted
 from vv_exports.domain.prompt_runs import DELIVERABLE, VOLATILE, Index, JsonObject, Prompt, PromptRun, RunStatus
 from vv_exports.errors import SourceDataError
+from vv_exports.printable import one_line
 from vv_exports.sources.documents import as_object, found_in, short, status_of, text_of, time_of
 from vv_exports.sources.redaction import holds_link, without_link_secrets
 from vv_exports.sources.videovector_api import RESULT_FIELDS, RUN_FIELDS
@@ -107,7 +108,7 @@ def listed_run(record: JsonObject, index_id: str, where: str) -> PromptRun | Non
 def run_of(record: JsonObject, index_id: str, where: str) -> PromptRun:
     """A prompt run, with the fields that the SDK knows: others may change with every request."""
     run_id = text_of(record, "run_id", where)
-    where = f"prompt run {run_id}"
+    where = f"prompt run {one_line(run_id)}"
     known = {name: value for name, value in record.items() if name in RUN_FIELDS}
     for counter in _COUNTERS:
         value = known.get(counter)
@@ -129,14 +130,15 @@ def run_of(record: JsonObject, index_id: str, where: str) -> PromptRun:
 def _status(record: JsonObject, where: str) -> RunStatus:
     status = text_of(record, "status", where).lower()
     if status not in set(RunStatus) - {RunStatus.UNKNOWN}:
-        _LOG.warning("%s has the status %s, which this version does not know: not taken for finished", where, status)
+        shown = one_line(status)
+        _LOG.warning("%s has the status %s, which this version does not know: not taken for finished", where, shown)
         return RunStatus.UNKNOWN
     return status_of({"status": status}, where)
 
 
 def prompt_of(record: JsonObject, run: PromptRun) -> Prompt:
     """The prompt of a run, as it stands now: VideoVector keeps no earlier ones."""
-    where = f"prompt {run.prompt_id}"
+    where = f"prompt {one_line(run.prompt_id)}"
     if record.get("prompt_id") != run.prompt_id:
         raise SourceDataError(f"{where} was asked for, and {found_in(record, 'prompt_id')} was the answer")
     video_level = record.get("video_level")

@@ -107,6 +107,10 @@ def test_broken_records_fail_the_listing_and_are_all_named_while_other_runs_stay
         (write_run(tmp_path, run_id=run_id) / "prompt_run.json").write_text('{"run_id": ')
     with pytest.raises(SourceDataError, match=r"(?s)bad_1/prompt_run.json.*bad_2/prompt_run.json"):
         source(tmp_path).prompt_runs("idx_1")
+    listing = source(tmp_path).listing("idx_1")
+    assert [run.run_id for run in listing.runs] == ["run_1"]
+    assert listing.problems.keys() == {"bad_1", "bad_2"}
+    assert listing.run_ids == {"run_1", "bad_1", "bad_2"}
     assert source(tmp_path).prompt_run("idx_1", "run_1").run_id == "run_1"
 
 

@@ -1,0 +1,183 @@
+"""An archive's files in a folder of this machine. No link leads out of it, and what is no file is not opened.
+
+It knows nothing of what the files hold.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from vv_exports.domain.prompt_runs import JsonValue
+from vv_exports.errors import SourceDataError, TransientError
+from vv_exports.printable import one_line
+from vv_exports.sources.documents import too_large
+
+Read = Callable[[int], bytes]
+
+_OF_THE_FILE = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EINVAL,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENODEV,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENXIO,
+        errno.EOVERFLOW,
+    }
+)
+"""What the system says of one file, while others can be read."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class ArchiveFolder:
+    """The files below a folder; paths are relative to it. The folder itself may be a link.
+
+    Raises SourceDataError for what is wrong with one file, TransientError for what may be wrong with all.
+    """
+
+    def __init__(self, root: str, *, follow_links: bool) -> None:
+        self._root = root
+        self._follow_links = follow_links
+
+    def show(self, path: str) -> str:
+        """The full address, for messages."""
+        return one_line(self._full(path))
+
+    def names(self, folder: str) -> list[str] | None:
+        """What a folder holds, sorted; None where there is no such folder."""
+        with self._translated(folder):
+            real = self._real(folder)
+            return None if real is None else sorted(path.name for path in Path(real).iterdir())
+
+    def versions(self, folder: str) -> dict[str, JsonValue]:
+        """Of every file in a folder, by name: its size and the time of its last change. A link that leads nowhere is
+        told by where it leads."""
+        found: dict[str, JsonValue] = {}
+        with self._translated(folder):
+            real = self._real(folder)
+            for entry in sorted(os.scandir(real), key=lambda entry: entry.name) if real is not None else ():
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    found[entry.name] = [os.strerror(error.errno or 0), _target(Path(entry.path))]
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    found[entry.name] = [status.st_size, str(status.st_mtime)]
+        return found
+
+    def read(self, paths: Sequence[str], most: int) -> Iterator[bytes | SourceDataError | None]:
+        """The content of each file, None where there is none, the error where it cannot be had or is over ``most``
+        bytes. Of such a one nothing is read, or ``most`` + 1 bytes where its size was not known."""
+        for path in paths:
+            try:
+                yield self._content(path, most)
+            except SourceDataError as error:
+                yield error
+
+    @contextmanager
+    def reader(self, path: str) -> Iterator[Read]:
+        """What reads the next bytes of a file that was listed, empty at its end."""
+        file = self._opened(path)
+        if file is None:
+            raise SourceDataError(f"{self.show(path)} was there a moment ago, and is not any more: write it again")
+
+        def read(size: int) -> bytes:
+            with self._translated(path):
+                return file.read(size)
+
+        with file:
+            yield read
+
+    def _content(self, path: str, most: int) -> bytes | None:
+        file = self._opened(path)
+        if file is None:
+            return None
+        with file, self._translated(path):
+            size = os.fstat(file.fileno()).st_size
+            data = b"" if size > most else file.read(most + 1)
+        if max(size, len(data)) > most:
+            raise too_large(self.show(path), most, size if size > most else None)
+        return data
+
+    def _opened(self, path: str) -> BinaryIO | None:
+        with self._translated(path):
+            real = self._real(path)
+            if real is None:
+                return None
+            self._check_kind(path, Path(real).stat().st_mode)  # opening a device can be an act
+            # A FIFO that took its place meanwhile is not waited for.
+            descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+            file = os.fdopen(descriptor, "rb")
+            try:
+                self._check_kind(path, os.fstat(descriptor).st_mode)
+            except SourceDataError:
+                file.close()
+                raise
+            return file
+
+    def _check_kind(self, path: str, mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+            raise SourceDataError(f"{self.show(path)} is {kind}, and must be a file: put the file itself there")
+
+    def _real(self, path: str) -> str | None:
+        """Where a path leads, every link followed; None where there is nothing. Raises SourceDataError for a link that
+        leads nowhere, or out of the archive."""
+        try:
+            real = os.path.realpath(self._full(path), strict=True)
+        except (FileNotFoundError, NotADirectoryError):
+            self._check_links(path)
+            return None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # so nothing can be there
+                return None
+            raise
+        root = os.path.realpath(self._root)
+        if not self._follow_links and real != root and not real.startswith(f"{root.rstrip('/')}/"):
+            raise SourceDataError(
+                f"{self.show(path)} leads out of the archive, to {one_line(real)}: put there what it stands for, or "
+                "set `follow_links: true` under source where links out are meant"
+            )
+        return real
+
+    def _check_links(self, path: str) -> None:
+        place = Path(self._root)
+        for name in path.split("/"):
+            place /= name
+            if place.is_symlink() and not place.exists():
+                raise SourceDataError(
+                    f"{one_line(str(place))} is a link to {_target(place)}, which does not exist: fetch what it stands "
+                    "for (as with `git annex get` or `dvc pull`), or put the file itself there"
+                )
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    @contextmanager
+    def _translated(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where, reason = self.show(path), os.strerror(error.errno or 0)
+            if error.errno in _OF_THE_FILE:
+                raise SourceDataError(f"{where} cannot be read: {reason}. Mend it, or its permissions.") from error
+            raise TransientError(f"{where} could not be read: {reason}. Try again later.") from error
+
+
+def _target(link: Path) -> str:
+    return one_line(str(link.readlink())) if link.is_symlink() else "nothing"
