@@ -15,6 +15,7 @@ VVExportsError
 ├── TransientError               try again later; nothing is committed
 │   ├── DeliveryConflictError    another delivery committed the same runs meanwhile
 │   └── SourceChangedError       a prompt run kept changing while it was read
+├── InstanceError                Dagster's disk or database refuses: mend that, then the same again; commits stay
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
@@ -89,6 +90,10 @@ class DeliveryConflictError(TransientError):
 
 class SourceChangedError(TransientError):
     """A prompt run changed each time while it was read, so no reading of it is of one piece."""
+
+
+class InstanceError(VVExportsError):
+    """Dagster's instance cannot be read or written. Deliveries do not depend on it: what was committed stays."""
 
 
 class OutcomeUnknownError(VVExportsError):
