@@ -45,8 +45,8 @@ _BROKEN = (
 _ADVICE = {
     "readonly database": "may not be written to. Mend the rights of its files and of their folder, or how its disk is "
     "mounted",
-    "unable to open database file": "cannot be opened. Mend the rights of its files and of their folder, and see that "
-    "no folder is in a file's place",
+    "unable to open database file": "cannot be opened. Mend the rights of its files and of their folder, or how its "
+    "disk is mounted, and see that no folder is in a file's place",
     "database is locked": "is kept busy by another process. Try again later; if it stays so, look which one that is",
     "disk I/O error": "cannot be read or written: its disk, or a quota or limit on it, refuses. Look at that",
     "file is not a database": _BROKEN,
@@ -183,7 +183,9 @@ def _database_said(error: DBAPIError | sqlite3.Error, home: Path, folders: list[
             f"Dagster's database, which {home / _SETTINGS.name} names, does not answer or refuses: {said}. Start it, "
             f"or mend `storage` there, and do the same again. {_STAYS}"
         )
-    fullest = min(folders, key=_free_bytes)
+    # Each disk is looked at once: what others write meanwhile decides nothing among folders of one disk.
+    free = {disk: _free_bytes(place) for place in reversed(folders) for disk in [_existing(place).stat().st_dev]}
+    fullest = min(folders, key=lambda place: free[_existing(place).stat().st_dev])
     if said == _FULL or (said.startswith(_MAY_BE_FULL) and _is_full(fullest)):
         return _no_room(fullest)
     advice = next((advice for phrase, advice in _ADVICE.items() if phrase in said), "cannot be used")

@@ -13,13 +13,12 @@ import dagster as dg
 import pytest
 
 import vv_exports
-from vv_exports.defs.instance import open_instance
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import partitions_name, sync_partitions
 from vv_exports.domain.exports import ExportStatus
-from vv_exports.errors import RequestError, RunFailedError
+from vv_exports.errors import RunFailedError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import client_of, written_files
 
@@ -181,12 +180,6 @@ def test_waiting_looks_at_least_once_and_no_longer_than_asked(client):
     client.instance.report_run_failed(run, "somebody stopped it")
     with pytest.raises(RunFailedError, match="somebody stopped it"):
         client.exports.wait_for_completion(export.export_id, timeout=0)
-
-
-@pytest.mark.parametrize("home", ["relative", "/not/there"])
-def test_a_dagster_home_that_is_no_folder_is_explained(tmp_path, home):
-    with pytest.raises(RequestError, match=r"DAGSTER_HOME is .* not the absolute path of a folder"):
-        open_instance({"DAGSTER_HOME": home}, tmp_path)
 
 
 OPEN = """

@@ -80,7 +80,7 @@ def test_a_run_that_was_being_started_when_everything_was_killed_is_closed(insta
     refused = launched(instance, server={"host": "127.0.0.1", "port": port}, **HERE)
     assert {nowhere, left, refused} <= set(close_abandoned(instance, datetime.now(UTC)))
     assert not {nowhere, left, refused} & set(close_abandoned(instance, datetime.now(UTC)))
-    assert {status(instance, one) for one in (nowhere, left, refused)} == {"FAILURE"}
+    assert {instance.get_run_by_id(one).status.value for one in (nowhere, left, refused)} == {"FAILURE"}
 
 
 def test_a_run_that_is_slow_to_start_is_left_alone_however_long_it_takes(instance, tmp_path, code_server):
@@ -90,7 +90,8 @@ def test_a_run_that_is_slow_to_start_is_left_alone_however_long_it_takes(instanc
     process_started(instance, loading, os.getpid())
     stopping = launched(instance, "PIPELINE_CANCELING", server=at(tmp_path / "s"), **HERE)
     for seconds in (0, 40, 600):
-        found = [status(instance, one, timedelta(seconds=seconds)) for one in (asked, loading, stopping)]
+        close_abandoned(instance, datetime.now(UTC) + timedelta(seconds=seconds))
+        found = [instance.get_run_by_id(one).status.value for one in (asked, loading, stopping)]
         assert found == ["STARTING", "STARTING", "CANCELING"]
 
 
