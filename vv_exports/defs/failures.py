@@ -11,7 +11,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 
 from vv_exports.defs.instance import instance_errors
 from vv_exports.defs.launches import launched_here, note_worker
-from vv_exports.errors import InstanceError, OutcomeUnknownError, TransientError, VVExportsError
+from vv_exports.errors import OutcomeUnknownError, TransientError, VVExportsError
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Waits of 10, 30 and 70 s, each up to 10 s shorter or longer. What a second mends, the source and the connectors have
@@ -39,8 +39,6 @@ def step_failures(context: dg.AssetExecutionContext | dg.OutputContext) -> Itera
             if isinstance(context, dg.AssetExecutionContext):
                 note_worker(instance, context.run)
             yield
-    except InstanceError:
-        raise  # with nothing noted at the run: there is no room to note it
     # OutcomeUnknownError too: a delivery begins with reading the log, as that error demands, and writes its entry only
     # if there is none of that number. A write that landed is found; one that lands late loses, or is seen to be this
     # very delivery, or is a conflict, which is tried again. Claims and snapshots are written in the same way.

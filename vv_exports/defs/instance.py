@@ -37,11 +37,13 @@ _STAYS = "Whatever was committed to a destination stays committed."
 _FULL_BELOW_BYTES = 128 * 1024
 """SQLite needs a few pages, and 32 KiB for the index of its write-ahead log, to read as much as to write."""
 _FEW_FILES = 100
+_LONGEST_PROBLEM = 400
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BROKEN = (
     "is broken. Restore it from a backup; or move it away, with the files beside it whose names begin alike: it is "
     "made anew, and no delivery depends on it"
 )
+_UNUSABLE = {*_NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS}
 _ADVICE = {
     "readonly database": "may not be written to. Mend the rights of its files and of their folder, or how its disk is "
     "mounted",
@@ -142,12 +144,14 @@ def _one_at_a_time(home: Path) -> Iterator[None]:
 
 
 def _problems(error: Exception) -> list[str]:
-    """Without Dagster's stack, and without values: a password may be one."""
+    """Without Dagster's stack, without all that is allowed instead, and without values: one may be a password."""
     said = [one.message for one in error.errors] if isinstance(error, dg.DagsterInvalidConfigError) else []
-    return [
-        re.sub(r'Value ".*?" of', "A value of", one.split("\n\nStack Trace")[0]).removeprefix("Failure condition: ")
-        for one in said or [str(error)]
-    ]
+    problems = []
+    for one in said or [str(error)]:
+        problem = one.split("\n\nStack Trace")[0].removeprefix("Failure condition: ")
+        problem = re.sub(r'Value ".*?" of', "A value of", problem)
+        problems.append(f"{problem[:_LONGEST_PROBLEM]}…" if len(problem) > _LONGEST_PROBLEM else problem)
+    return problems
 
 
 def _with_tables(instance: dg.DagsterInstance) -> dg.DagsterInstance:
@@ -160,10 +164,12 @@ def _with_tables(instance: dg.DagsterInstance) -> dg.DagsterInstance:
 def _told(error: Exception, home: Path, folders: list[Path]) -> InstanceError | None:
     if isinstance(error, DBAPIError | sqlite3.Error):
         return InstanceError(_database_said(error, home, folders))
-    named = Path(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else None
-    # What an error names that is not the instance's is somebody else's to explain.
-    if isinstance(error, OSError) and named is not None and any(named.is_relative_to(one) for one in folders):
-        return InstanceError(_refused(named, error))
+    # What an error names that is not the instance's is somebody else's to explain. ``home`` may be the folder of the
+    # whole deployment: what lies in it is not all of the instance.
+    if isinstance(error, OSError) and error.errno in _UNUSABLE and isinstance(error.filename, str):
+        named = Path(error.filename).absolute()
+        if any(named.is_relative_to(one) for one in folders if one != home):
+            return InstanceError(_refused(named, error))
     return None
 
 

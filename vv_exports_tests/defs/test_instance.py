@@ -1,5 +1,6 @@
 """What keeps Dagster's history from being kept is said in words that help: which place, what came back, what to do."""
 
+import errno
 import json
 import os
 import shutil
@@ -175,8 +176,20 @@ def test_a_database_server_that_is_out_of_reach_is_named_without_its_address(tmp
 
 
 def test_what_is_not_the_instances_is_somebody_elses_to_explain(tmp_path, made):
+    """With a dagster.yaml beside the configuration, the instance's folder is the deployment's."""
     shutil.copytree(made, tmp_path / ".dagster")
+    (tmp_path / "dagster.yaml").write_text("storage: {sqlite: {base_dir: %s}}" % (tmp_path / ".dagster"))
     with open_instance({}, tmp_path) as instance:
+        no_room = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "archive/prompt.json"))
+        with pytest.raises(OSError, match="archive") as told, instance_errors(lambda: instance):
+            raise no_room
+        assert told.value is no_room
+        no_room = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "storage/run/compute_logs/step.out"))
+        with (
+            pytest.raises(InstanceError, match=r"compute_logs/step\.out cannot grow"),
+            instance_errors(lambda: instance),
+        ):
+            raise no_room
         with pytest.raises(FileNotFoundError), instance_errors(lambda: instance):
             (tmp_path / "elsewhere").read_text()
         with pytest.raises(ValueError, match="a bug"), instance_errors(lambda: instance):
