@@ -18,7 +18,7 @@ import dagster as dg
 import yaml
 from dagster._core.instance.ref import InstanceRef
 from dagster_shared.check import CheckError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 
@@ -162,6 +162,8 @@ def _with_tables(instance: dg.DagsterInstance) -> dg.DagsterInstance:
 
 
 def _told(error: Exception, home: Path, folders: list[Path]) -> InstanceError | None:
+    if isinstance(error, IntegrityError | sqlite3.IntegrityError):
+        return None  # a bug, or a race that Dagster decides: nothing to mend
     if isinstance(error, DBAPIError | sqlite3.Error):
         return InstanceError(_database_said(error, home, folders))
     # What an error names that is not the instance's is somebody else's to explain. ``home`` may be the folder of the
