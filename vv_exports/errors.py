@@ -17,6 +17,7 @@ VVExportsError
 │   ├── DeliveryConflictError    another delivery committed the same runs meanwhile
 │   │   └── StorageSetBackError  a destination holds newer snapshots than the pipeline's storage, which was restored
 │   └── SourceChangedError       a prompt run kept changing while it was read
+├── InstanceError                Dagster's disk or database refuses: mend that, then the same again; commits stay
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
@@ -120,6 +121,10 @@ class StorageSetBackError(DeliveryConflictError):
 
 class SourceChangedError(TransientError):
     """A prompt run changed each time while it was read, so no reading of it is of one piece."""
+
+
+class InstanceError(VVExportsError):
+    """Dagster's instance cannot be read or written. Deliveries do not depend on it: what was committed stays."""
 
 
 class OutcomeUnknownError(VVExportsError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from vv_exports.client.deployment import Deployment, naming_unreadable
+from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key, delivery_sensor_name
 from vv_exports.defs.partitions import sync_partitions
@@ -112,6 +112,7 @@ Only = Literal["missing", "changed"]
 _LOG = logging.getLogger(__name__)
 
 
+@tells_of_the_instance
 class Automations:
     """Export automations."""
 

@@ -1,10 +1,12 @@
 """A deployment opened for work: its pipeline, its Dagster instance, and launches in it. It knows no request."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, wraps
+from inspect import isfunction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -12,10 +14,32 @@ from vv_exports.config import Config, load_config
 from vv_exports.defs.assets import PARTITIONS_PER_RUN
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
-from vv_exports.defs.launches import close_abandoned, error_of, launch, open_instance
+from vv_exports.defs.instance import instance_errors, open_instance
+from vv_exports.defs.launches import error_of, launch
+from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import stretches
 from vv_exports.errors import PartlyFailedError, RunFailedError
 from vv_exports.pipeline import Pipeline, Progress
+
+_Part = TypeVar("_Part", bound=type)
+
+
+def tells_of_the_instance(part: _Part) -> _Part:
+    """Of a part of the client: its public methods raise InstanceError where Dagster's database or its disk refuse."""
+    for name, method in list(vars(part).items()):
+        if isfunction(method) and not name.startswith("_"):
+            setattr(part, name, _telling(method))
+    return part
+
+
+def _telling(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def told(self: Any, *args: Any, **arguments: Any) -> Any:
+        deployment: Deployment = self._deployment
+        with instance_errors(lambda: deployment.opened_instance):
+            return method(self, *args, **arguments)
+
+    return told
 
 
 @contextmanager
@@ -53,8 +77,14 @@ class Deployment:
     def instance(self) -> dg.DagsterInstance:
         """The Dagster instance, opened when first needed."""
         instance = self._given_instance or open_instance(os.environ, Path.cwd())
-        close_abandoned(instance)
+        with instance_errors(lambda: instance):
+            close_abandoned(instance, self.pipeline.clock())
         return instance
+
+    @property
+    def opened_instance(self) -> dg.DagsterInstance | None:
+        """The Dagster instance, if it was needed yet."""
+        return vars(self).get("instance")
 
     @cached_property
     def definitions(self) -> dg.Definitions:

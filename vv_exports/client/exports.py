@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vv_exports.client.deployment import Deployment
+from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.defs.assets import destination_config
 from vv_exports.defs.export_runs import (
     export_asset,
@@ -19,7 +19,8 @@ from vv_exports.defs.export_runs import (
     newest_run,
     newest_runs,
 )
-from vv_exports.defs.launches import close_abandoned, launch, new_run_id
+from vv_exports.defs.launches import launch, new_run_id
+from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import dagster_name, partition_key
@@ -39,6 +40,7 @@ class Download:
     written: bool
 
 
+@tells_of_the_instance
 class Exports:
     """Exports on demand."""
 
@@ -147,7 +149,7 @@ class Exports:
                 raise TimeoutError(f"export {export.export_id} is still {export.status} after {timeout} s")
             left = poll_interval if deadline is None else deadline - time.monotonic()
             time.sleep(max(0, min(poll_interval, left)))
-            close_abandoned(self._deployment.instance)
+            close_abandoned(self._deployment.instance, self._deployment.pipeline.clock())
             export = self.retrieve(export.export_id)
         return export
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vv_exports.client.deployment import Deployment, naming_unreadable
+from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import known_run_ids, partitions_name, sync_partitions
 from vv_exports.domain.names import partition_key
@@ -43,6 +43,7 @@ class Prune:
     files: int
 
 
+@tells_of_the_instance
 class PromptRuns:
     """The prompt runs of an index."""
 

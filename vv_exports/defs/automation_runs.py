@@ -6,11 +6,14 @@ what is still to be done.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import takewhile
 
 import dagster as dg
 
 from vv_exports.defs.failures import PARTLY_FAILED
-from vv_exports.defs.launches import SENSORS_TAG, error_of
+from vv_exports.defs.launches import error_of
+from vv_exports.defs.lost_runs import SENSORS_TAG, never_started
+from vv_exports.defs.processes import this_machine
 from vv_exports.domain.failures import wait_for_a_whole_one
 
 _LOOKED_AT = 12
@@ -36,7 +39,7 @@ def requests_of(asset: dg.AssetKey, ranges: list[tuple[str, str]], tags: Mapping
             tags={
                 **tags,
                 **_NO_RETRY,
-                SENSORS_TAG: "true",
+                SENSORS_TAG: this_machine(),
                 "dagster/asset_partition_range_start": first,
                 "dagster/asset_partition_range_end": last,
             },
@@ -52,19 +55,17 @@ def reason_to_wait(instance: dg.DagsterInstance, tags: Mapping[str, str], now: d
     if under_way:
         run = under_way[-1].dagster_run
         return f"Dagster run {run.run_id} is under way ({run.status.value})."
-    failures = 0
-    for record in records:
-        if (
-            record.dagster_run.status == dg.DagsterRunStatus.SUCCESS
-            or PARTLY_FAILED.keys() <= record.dagster_run.tags.keys()
-        ):
-            break
-        failures += 1
-    if failures:
-        last = records[0]
+    failed = list(takewhile(lambda record: _failed_as_a_whole(record.dagster_run), records))
+    # One that never started says nothing against the next; if that comes to nothing too, something is wrong.
+    if failed and not (len(failed) == 1 and never_started(failed[0].dagster_run)):
+        last = failed[0]
         ended = datetime.fromtimestamp(last.end_time or last.update_timestamp.timestamp(), UTC)
-        again = ended + wait_for_a_whole_one(failures)
+        again = ended + wait_for_a_whole_one(len(failed))
         if now < again:
             error = error_of(instance, last.dagster_run.run_id) or last.dagster_run.status.value
-            return f"{failures} failed in a row; the next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {error}"
+            return f"{len(failed)} failed in a row; the next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {error}"
     return None
+
+
+def _failed_as_a_whole(run: dg.DagsterRun) -> bool:
+    return run.status != dg.DagsterRunStatus.SUCCESS and not PARTLY_FAILED.keys() <= run.tags.keys()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 
+from vv_exports.defs.instance import instance_errors
 from vv_exports.defs.launches import launched_here, note_worker
 from vv_exports.errors import OutcomeUnknownError, TransientError, VVExportsError
 
@@ -32,10 +33,12 @@ def step_failures(context: dg.AssetExecutionContext | dg.OutputContext) -> Itera
     Failure(allow_retries=False) says nothing to the daemon that retries runs. What is not ours passes unchanged,
     interrupts included.
     """
-    if isinstance(context, dg.AssetExecutionContext):
-        note_worker(context.instance, context.run)
+    instance = _step_of(context).instance
     try:
-        yield
+        with instance_errors(lambda: instance):
+            if isinstance(context, dg.AssetExecutionContext):
+                note_worker(instance, context.run)
+            yield
     # OutcomeUnknownError too: a delivery begins with reading the log, as that error demands, and writes its entry only
     # if there is none of that number. A write that landed is found; one that lands late loses, or is seen to be this
     # very delivery, or is a conflict, which is tried again. Claims and snapshots are written in the same way.

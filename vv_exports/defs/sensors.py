@@ -13,7 +13,7 @@ from vv_exports.automations.records import AutomationRecord, Pause
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
 from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
-from vv_exports.defs.launches import close_abandoned
+from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
 from vv_exports.domain.failures import wait_for_a_whole_one
@@ -44,7 +44,7 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
         minimum_interval_seconds=pipeline.config.index(index_id).discovery_interval_seconds,
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        close_abandoned(context.instance)
+        close_abandoned(context.instance, pipeline.clock())
         listing = pipeline.listing(index_id)
         runs = listing.runs
         new = sync_partitions(context.instance, index_id, runs)
@@ -107,6 +107,7 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
     )
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
+        close_abandoned(context.instance, now)
         waits = _reason_to_wait(pipeline, context.instance, index_id, name, now)
         if waits is not None:
             return dg.SkipReason(waits)

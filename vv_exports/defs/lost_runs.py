@@ -1,0 +1,129 @@
+"""Runs that are under way for Dagster and for nobody else: a crash took their process, or they never got one.
+
+Dagster finds out by itself where a worker alone is killed. Of a machine, or a container, that crashed it does not: such
+a run would hold its place in the queue, and its destination, until ``run_monitoring`` in ``dagster.yaml`` ends it.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+from dagster._core.launcher import DefaultRunLauncher
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from vv_exports.defs.launches import NO_RUN_RETRY
+from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, is_gone, process_of, this_machine, was_alive
+
+SENSORS_TAG = "vv_exports/sensor"
+"""On runs that a sensor of ours asked for: the machine of the code server that it ran in, which starts them as well."""
+_NEVER_STARTED_TAG = "vv_exports/never_started"
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_HANDED_OVER_SECONDS = 15.0
+"""The daemon marks a run as starting, notes the code server and asks it, all within a moment. One that is closed too
+early does no harm: its process finds it closed, and ends."""
+_CONNECT_SECONDS = 2.0
+_STARTED_PROCESS = re.compile(r"Started process for run \(pid: (\d+)\)")
+
+
+@dataclass(frozen=True)
+class _Lost:
+    why: str
+    never_started: bool = False
+
+
+def close_abandoned(instance: dg.DagsterInstance, now: datetime) -> list[str]:
+    """Report runs as failed, or canceled, that have no process on this machine any more, so that they are tried again.
+
+    Returns their ids. A run whose process, or whose code server, is there is never touched, however long it takes.
+    """
+    abandoned = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
+        lost = _lost(instance, record.dagster_run, now.timestamp())
+        # Read again: a process that is gone may have ended well since the first look.
+        run = instance.get_run_by_id(record.dagster_run.run_id) if lost is not None else None
+        if run is not None and lost is not None and run.status in _UNFINISHED:
+            _close(instance, run, lost)
+            abandoned.append(run.run_id)
+    return abandoned
+
+
+def never_started(run: dg.DagsterRun) -> bool:
+    """Whether a run was closed before anything of it was done: nothing speaks against asking for it again at once."""
+    return run.tags.get(_NEVER_STARTED_TAG) == run.run_id
+
+
+def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, lost: _Lost) -> None:
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, lost.why)
+        return
+    if lost.never_started and SENSORS_TAG in run.tags:
+        # The sensor asks again by itself, at once: beside it, the daemon's retry would be a second one.
+        instance.add_run_tags(run.run_id, {_NEVER_STARTED_TAG: run.run_id, **NO_RUN_RETRY})
+    instance.report_run_failed(run, lost.why)
+
+
+def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> _Lost | None:
+    process = process_of(run, PROCESS_TAG) or process_of(run, WORKER_TAG)
+    if process is not None:
+        return _Lost(f"The process that ran this ({process}) is gone.") if is_gone(process) else None
+    # Of those that are not started the daemon goes on with the tick, or the backfill, that they were created in.
+    server = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
+    if run.status == dg.DagsterRunStatus.NOT_STARTED or not _is_of_this_machine(instance, run, server):
+        return None
+    if worker := _worker(instance, run):
+        pid, noted_at = worker
+        gone = not was_alive(pid, noted_at)
+        return _Lost(f"The process that was started for this (pid {pid}) is gone.") if gone else None
+    if server is None:
+        launched_at = instance.get_run_stats(run.run_id).launch_time
+        lost = launched_at is not None and now - launched_at > _HANDED_OVER_SECONDS
+        why = "The daemon that launched this was gone before it asked a code server to start it."
+    else:
+        lost, why = not _answers(server), "The code server that was to start this is gone, and no process was started."
+    return _Lost(why, never_started=True) if lost else None
+
+
+def _is_of_this_machine(instance: dg.DagsterInstance, run: dg.DagsterRun, server: Mapping[str, Any] | None) -> bool:
+    """Whether a run's process is, or was to be, one of this machine. A launcher of another kind notes no server, and
+    Dagster asks it itself how its workers are."""
+    sensors = run.tags.get(SENSORS_TAG)
+    if server is None:
+        return sensors == this_machine() and isinstance(instance.run_launcher, DefaultRunLauncher)
+    # A local code server has a socket; an instance in SQLite is that of one machine.
+    local = "socket" in server and isinstance(instance.run_storage, SqliteRunStorage)
+    return sensors == this_machine() if sensors is not None else local
+
+
+def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
+    """The pid of the process that was started for a run, and when it said so."""
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        if found := _STARTED_PROCESS.match(entry.message):
+            return int(found[1]), entry.timestamp
+    return None
+
+
+def _answers(server: Mapping[str, Any]) -> bool:
+    """Whether somebody listens where a code server was. One that is too busy to answer is there."""
+    try:
+        if "socket" in server:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(_CONNECT_SECONDS)
+                connection.connect(server["socket"])
+        else:
+            socket.create_connection((server["host"], server["port"]), _CONNECT_SECONDS).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        return True
+    return True

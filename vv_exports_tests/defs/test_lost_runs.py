@@ -1,0 +1,192 @@
+"""A crash leaves runs behind that never started, or have no process any more: they are closed, and no other is."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from vv_exports.defs.lost_runs import SENSORS_TAG, close_abandoned
+from vv_exports.defs.processes import was_alive
+from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
+
+HERE = {SENSORS_TAG: socket.gethostname()}
+LATER = timedelta(seconds=16)
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    """One for all, since its tables take long to make: each test looks at its own runs."""
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+        yield instance
+
+
+@pytest.fixture
+def code_server(tmp_path):
+    """Somebody who listens where the run's code server does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def dead_pid():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def launched(instance, *events, server=None, **tags) -> str:
+    """A run as the daemon leaves it once it has launched it: STARTING, its code server noted."""
+    run = dg.DagsterRun(job_name="__ASSET_JOB", tags={name.replace("__", "/"): value for name, value in tags.items()})
+    instance.add_run(run)
+    for event in ("PIPELINE_STARTING", *events):
+        instance.report_dagster_event(dg.DagsterEvent(event, "__ASSET_JOB"), run.run_id)
+    if server is not None:
+        instance.add_run_tags(run.run_id, {GRPC_INFO_TAG: json.dumps(server)})
+    return run.run_id
+
+
+def at(path) -> dict[str, str]:
+    return {"host": "localhost", "socket": str(path)}
+
+
+def process_started(instance, run_id, pid):
+    """What a run's process says before it loads any code."""
+    instance.report_engine_event(f"Started process for run (pid: {pid}).", instance.get_run_by_id(run_id))
+
+
+def status(instance, run_id, after=timedelta(0)) -> str:
+    """A run's status once the lost ones are closed, a while from now."""
+    close_abandoned(instance, datetime.now(UTC) + after)
+    return instance.get_run_by_id(run_id).status.value
+
+
+def test_a_run_that_was_being_started_when_everything_was_killed_is_closed(instance, tmp_path):
+    nowhere = launched(instance, server=at(tmp_path / "gone"), **HERE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / "left"))
+    left = launched(instance, server=at(tmp_path / "left"), **HERE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    refused = launched(instance, server={"host": "127.0.0.1", "port": port}, **HERE)
+    assert {nowhere, left, refused} <= set(close_abandoned(instance, datetime.now(UTC)))
+    assert not {nowhere, left, refused} & set(close_abandoned(instance, datetime.now(UTC)))
+    assert {instance.get_run_by_id(one).status.value for one in (nowhere, left, refused)} == {"FAILURE"}
+
+
+def test_a_run_that_is_slow_to_start_is_left_alone_however_long_it_takes(instance, tmp_path, code_server):
+    """A code location that takes 40 s to load, on a machine that is busy with four of them."""
+    asked = launched(instance, server=at(tmp_path / "s"), **HERE)
+    loading = launched(instance, server=at(tmp_path / "gone"), **HERE)
+    process_started(instance, loading, os.getpid())
+    stopping = launched(instance, "PIPELINE_CANCELING", server=at(tmp_path / "s"), **HERE)
+    for seconds in (0, 40, 600):
+        close_abandoned(instance, datetime.now(UTC) + timedelta(seconds=seconds))
+        found = [instance.get_run_by_id(one).status.value for one in (asked, loading, stopping)]
+        assert found == ["STARTING", "STARTING", "CANCELING"]
+
+
+def test_a_run_between_two_writes_of_a_killed_daemon_is_closed_after_a_moment(instance):
+    """It is marked as starting, and no code server is noted yet."""
+    run_id = launched(instance, **HERE)
+    assert status(instance, run_id) == "STARTING"
+    assert status(instance, run_id, LATER) == "FAILURE"
+
+
+def test_a_run_whose_process_died_before_its_first_step_is_closed_and_the_daemon_tries_it_again(
+    instance, tmp_path, code_server, dead_pid
+):
+    """Its code server, or one that has come to the same place since, answers."""
+    starting, started = (
+        launched(instance, *events, server=at(tmp_path / "s"), **HERE) for events in ([], ["PIPELINE_START"])
+    )
+    for run_id in (starting, started):
+        process_started(instance, run_id, dead_pid)
+        assert status(instance, run_id) == "FAILURE"
+        assert "dagster/max_retries" not in instance.get_run_by_id(run_id).tags
+
+
+def test_a_pid_that_another_process_got_since_is_no_sign_of_life(dead_pid):
+    assert was_alive(os.getpid(), time.time())
+    assert not was_alive(os.getpid(), time.time() - 7 * 86400)
+    assert not was_alive(dead_pid, time.time())
+
+
+def test_what_is_known_of_this_machine_says_nothing_of_others(instance, tmp_path):
+    elsewhere = {SENSORS_TAG: "another-host"}
+    left_alone = [
+        launched(instance, server=at(tmp_path / "gone"), **elsewhere),
+        launched(instance, **elsewhere),
+        launched(instance),  # by a launcher that notes no server: it knows its workers itself
+        launched(instance, server={"host": "127.0.0.1", "port": 1}),  # by somebody, at a server of its own
+    ]
+    assert {status(instance, run_id, timedelta(days=1)) for run_id in left_alone} == {"STARTING"}
+
+
+def test_a_run_that_somebody_launched_in_the_ui_is_closed_too(instance, tmp_path):
+    """It holds its place in the queue, and its destination, as one of a sensor does. The daemon tries it again."""
+    run_id = launched(instance, server=at(tmp_path / "gone"))
+    assert status(instance, run_id) == "FAILURE"
+    assert "dagster/max_retries" not in instance.get_run_by_id(run_id).tags
+
+
+def test_one_that_is_only_created_is_left_to_the_tick_that_created_it(instance):
+    run = dg.DagsterRun(job_name="__ASSET_JOB", tags=HERE)
+    instance.add_run(run)
+    assert status(instance, run.run_id, timedelta(hours=1)) == "NOT_STARTED"
+
+
+@pytest.mark.parametrize("tag", ["vv_exports/process", "vv_exports/worker"])
+@pytest.mark.parametrize("state", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+def test_a_run_whose_noted_process_was_killed_is_closed_in_every_state(instance, dead_pid, tag, state):
+    run = dg.DagsterRun(job_name="__ASSET_JOB", status=dg.DagsterRunStatus(state))
+    instance.add_run(run)
+    instance.add_run_tags(run.run_id, {tag: f"{run.run_id} {socket.gethostname()} {dead_pid} 12345"})
+    assert status(instance, run.run_id) == ("CANCELED" if state == "CANCELING" else "FAILURE")
+
+
+def test_what_was_being_cancelled_when_everything_was_killed_is_canceled(instance, tmp_path):
+    run_id = launched(instance, "PIPELINE_CANCELING", server=at(tmp_path / "gone"), **HERE)
+    assert status(instance, run_id) == "CANCELED"
+
+
+@pytest.mark.parametrize("sensor", [DISCOVERY, TEAM])
+def test_after_the_crash_a_sensor_asks_again_in_its_first_tick_and_nobody_else_does(tmp_path, sensor):
+    """It stood still for four to five minutes."""
+    finish(tmp_path, 0)
+    daemon = Daemon(tmp_path)
+    daemon.deliver()
+    finish(tmp_path, 2)
+    if sensor == TEAM:
+        daemon.tick(DISCOVERY)
+    tags = {DISCOVERY: {"vv_exports/snapshots_of": "idx"}, TEAM: {"vv_exports/automation": "idx/team"}}[sensor]
+    lost = launched(daemon.instance, server=at(tmp_path / "gone"), **HERE, **tags)
+    assert not daemon.tick(sensor)
+    closed = daemon.instance.get_run_by_id(lost)
+    assert closed.status == dg.DagsterRunStatus.FAILURE
+    assert closed.tags["dagster/max_retries"] == "0"
+    daemon.deliver()
+    assert daemon.delivered() == {"run_2": 1}
+
+
+def test_where_runs_never_start_again_and_again_the_sensor_waits(tmp_path):
+    finish(tmp_path, 0)
+    daemon = Daemon(tmp_path)
+    daemon.deliver()
+    finish(tmp_path, 2)
+    daemon.tick(DISCOVERY)
+    for _ in range(2):
+        launched(daemon.instance, server=at(tmp_path / "gone"), **HERE, **{"vv_exports/automation": "idx/team"})
+        close_abandoned(daemon.instance, daemon.now)
+    assert "2 failed in a row; the next attempt is at" in daemon.tick(TEAM)
+    daemon.now += timedelta(minutes=3)
+    assert not daemon.tick(TEAM)
