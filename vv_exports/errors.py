@@ -17,6 +17,7 @@ VVExportsError
 │   └── SourceChangedError       a prompt run kept changing while it was read
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
+│   └── UnreadableRunsError      … since their records are broken: a SourceDataError too
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
 """
 
@@ -112,6 +113,10 @@ class PartlyFailedError(VVExportsError):
             f"{len(problems)} of {done + len(problems)} prompt runs could not be {what}; the other {done} were. They "
             "are tried again later.\n" + "\n".join(listed)
         )
+
+
+class UnreadableRunsError(PartlyFailedError, SourceDataError):
+    """The records of some prompt runs are broken: mend them where they were written. The other runs are done."""
 
 
 class RunFailedError(VVExportsError):

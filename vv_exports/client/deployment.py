@@ -14,14 +14,14 @@ from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.launches import close_abandoned, error_of, launch, open_instance
 from vv_exports.defs.partitions import stretches
-from vv_exports.errors import PartlyFailedError, RunFailedError
+from vv_exports.errors import RunFailedError, UnreadableRunsError
 from vv_exports.pipeline import Pipeline, Progress
 
 
 @contextmanager
 def naming_unreadable(what: str, others: int, problems: Mapping[str, Exception]) -> Iterator[None]:
     """Around work on the ``others`` of an index's runs: at its end, raise for those whose record cannot be read."""
-    unreadable = PartlyFailedError(what, others, problems) if problems else None
+    unreadable = UnreadableRunsError(what, others, problems) if problems else None
     try:
         yield
     except RunFailedError as error:
