@@ -20,6 +20,7 @@ VVExportsError
 ├── InstanceError                Dagster's disk or database refuses: mend that, then the same again; commits stay
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
+│   └── UnreadableRunsError      … since their records are broken: a SourceDataError too
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
 """
 
@@ -141,6 +142,10 @@ class PartlyFailedError(VVExportsError):
             f"{len(problems)} of {done + len(problems)} prompt runs could not be {what}; the other {done} were. They "
             "are tried again later.\n" + "\n".join(listed)
         )
+
+
+class UnreadableRunsError(PartlyFailedError, SourceDataError):
+    """The records of some prompt runs are broken: mend them where they were written. The other runs are done."""
 
 
 class RunFailedError(VVExportsError):

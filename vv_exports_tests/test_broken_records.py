@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vv_exports.errors import NotFoundError, PartlyFailedError, RunFailedError, SourceDataError
+from vv_exports.errors import NotFoundError, RunFailedError, SourceDataError, UnreadableRunsError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
 from vv_exports_tests.deployments import client_of, write_config, written_files
@@ -58,7 +58,7 @@ def test_an_automation_delivers_the_others_and_then_fails_naming_it(folder, how)
     BROKEN[how](folder / RECORD)
     client = client_of(folder)
     with pytest.raises(
-        PartlyFailedError, match=r"(?s)1 of 3 prompt runs could not be delivered; .*- run_1: .*run_1/pr"
+        UnreadableRunsError, match=r"(?s)1 of 3 prompt runs could not be delivered; .*- run_1: .*run_1/pr"
     ):
         client.automations.run("idx", "team")
     assert delivered(client) == {"run_0", "run_2"}
@@ -85,13 +85,13 @@ def test_chosen_runs_that_are_fine_are_delivered_without_an_error(folder, broken
 
 def test_a_backfill_and_a_sync_do_the_others_and_then_name_it(folder, broken):
     client = client_of(folder)
-    with pytest.raises(PartlyFailedError, match=r"could not be read; the other 2 were.*(?s:.*)run_1"):
+    with pytest.raises(UnreadableRunsError, match=r"could not be read; the other 2 were.*(?s:.*)run_1"):
         client.prompt_runs.sync("idx")
     assert client.pipeline.store.current("idx", "run_2") is not None
     plan = client.automations.plan_backfill("idx", "team")
     assert [one.run_id for one in plan.prompt_runs] == ["run_0", "run_2"]
     assert "run_1/prompt_run.json" in plan.problems["run_1"]
-    with pytest.raises(PartlyFailedError, match=r"run_1/prompt_run\.json"):
+    with pytest.raises(UnreadableRunsError, match=r"run_1/prompt_run\.json"):
         client.automations.backfill("idx", "team")
     assert delivered(client) == {"run_0", "run_2"}
 
@@ -116,7 +116,7 @@ def test_a_broken_record_is_not_gone_and_is_not_forgotten(folder):
     truncate(folder / RECORD)
     assert client.prompt_runs.prune("idx", dry_run=True).prompt_runs == ()
     daemon = Daemon(folder)
-    with pytest.raises(PartlyFailedError):
+    with pytest.raises(UnreadableRunsError):
         daemon.tick(DISCOVERY)
     assert daemon.client.pipeline.catalogs.read("idx").gone == {}
 
@@ -133,7 +133,7 @@ def test_discovery_has_the_others_delivered_then_fails_and_delivers_it_when_it_i
         pass
     assert daemon.delivered() == {"run_2": 1}
     for _ in range(2):
-        with pytest.raises(PartlyFailedError, match=r"run_1/prompt_run\.json"):
+        with pytest.raises(UnreadableRunsError, match=r"run_1/prompt_run\.json"):
             daemon.tick(DISCOVERY)
     assert daemon.client.pipeline.catalogs.read("idx").problems["run_1"].attempts == 1
     state = daemon.client.automations.retrieve("idx", "team")

@@ -255,8 +255,9 @@ def test_a_sync_takes_snapshots_of_new_and_changed_runs_only(client, folder):
     }
 
 
-def test_a_broken_archive_stops_a_sync_with_file_and_line(client, folder):
+def test_a_broken_record_fails_a_sync_with_its_file_once_the_other_runs_are_read(client, folder):
     record = folder / "archive/indexes/idx/prompt_runs/run_124/prompt_run.json"
     record.write_text("{")
     with pytest.raises(SourceDataError, match=r"run_124/prompt_run\.json"):
         client.prompt_runs.sync("idx")
+    assert {one.run_id for one in client.prompt_runs.list("idx") if one.snapshot} == {"run_123", "run_125"}

@@ -162,7 +162,7 @@ class Automations:
         """Deliver now what the collection lacks: of all finished runs, or of those named, held ones included.
 
         A paused automation runs, since this is asked for; a disabled one raises SelectionError. Where some of
-        all cannot be delivered, or their record cannot be read, raises RunFailedError or PartlyFailedError at the end.
+        all cannot be delivered, or their record not be read, raises RunFailedError or UnreadableRunsError at the end.
         """
         pipeline = self._deployment.pipeline
         pipeline.check_enabled(index_id, automation)

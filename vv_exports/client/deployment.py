@@ -18,7 +18,7 @@ from vv_exports.defs.instance import instance_errors, open_instance
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import stretches
-from vv_exports.errors import PartlyFailedError, RunFailedError
+from vv_exports.errors import RunFailedError, UnreadableRunsError
 from vv_exports.pipeline import Pipeline, Progress
 
 _Part = TypeVar("_Part", bound=type)
@@ -45,7 +45,7 @@ def _telling(method: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def naming_unreadable(what: str, others: int, problems: Mapping[str, Exception]) -> Iterator[None]:
     """Around work on the ``others`` of an index's runs: at its end, raise for those whose record cannot be read."""
-    unreadable = PartlyFailedError(what, others, problems) if problems else None
+    unreadable = UnreadableRunsError(what, others, problems) if problems else None
     try:
         yield
     except RunFailedError as error:

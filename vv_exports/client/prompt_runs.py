@@ -83,7 +83,7 @@ class PromptRuns:
     def sync(self, index_id: str) -> Sync:
         """Discover runs, and take snapshots of those that are new or changed.
 
-        Raises PartlyFailedError at the end where the record of some cannot be read.
+        Raises UnreadableRunsError at the end where the record of some cannot be read.
         """
         client, pipeline = self._deployment, self._deployment.pipeline
         listing = pipeline.listing(index_id)

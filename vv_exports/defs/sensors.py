@@ -18,7 +18,7 @@ from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
 from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
-from vv_exports.errors import PartlyFailedError, VVExportsError
+from vv_exports.errors import UnreadableRunsError, VVExportsError
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing
@@ -70,8 +70,8 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
             said += f" The record of {len(listing.problems)} cannot be read: {_few(list(listing.problems))}."
             # A tick that fails asks for nothing, so what there is to do is done first.
             if not requests and not lost:
-                raise PartlyFailedError("listed", len(runs), listing.problems)
-            context.log.error("%s", PartlyFailedError("listed", len(runs), listing.problems))
+                raise UnreadableRunsError("listed", len(runs), listing.problems)
+            context.log.error("%s", UnreadableRunsError("listed", len(runs), listing.problems))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else dg.SkipReason(said),
