@@ -89,7 +89,7 @@ class DeliveredDataError(VVExportsError):
 class SnapshotDamagedError(DeliveredDataError):
     """A file of a snapshot is not there, or not what was written. ``key`` is its place in the pipeline's storage."""
 
-    def __init__(self, key: str, message: str) -> None:
+    def __init__(self, message: str, key: str = "") -> None:
         self.key = key
         super().__init__(message)
 
@@ -110,14 +110,9 @@ class StorageSetBackError(DeliveryConflictError):
     """A destination holds revisions of prompt runs that are above all that the pipeline's storage has. ``revisions``
     are those at the destination, by run id."""
 
-    def __init__(self, uri: str, revisions: Mapping[str, int]) -> None:
-        self.revisions = dict(revisions)
-        named = ", ".join(f"{run_id} (revision {revision})" for run_id, revision in list(revisions.items())[:_LISTED])
-        more = f" and {len(revisions) - _LISTED} more" if len(revisions) > _LISTED else ""
-        super().__init__(
-            f"{uri} holds newer snapshots than the pipeline's `storage` of the prompt runs {named}{more}: a backup of "
-            "`storage` was restored. They have to be read again."
-        )
+    def __init__(self, message: str, revisions: Mapping[str, int] | None = None) -> None:
+        self.revisions = dict(revisions or {})
+        super().__init__(message)
 
 
 class SourceChangedError(TransientError):

@@ -249,7 +249,12 @@ class _Attempt:
             if current is None or current.revision < revision:
                 set_back[run_id] = revision
         if set_back:
-            raise StorageSetBackError(self.request.uri, set_back)
+            named = ", ".join(f"{run_id} (revision {revision})" for run_id, revision in set_back.items())
+            raise StorageSetBackError(
+                f"{self.request.uri} holds newer snapshots than the pipeline's `storage` of the prompt runs {named}: a "
+                "backup of `storage` was restored. They have to be read again.",
+                set_back,
+            )
         for run_id, (snapshot, revision) in newer.items():
             raise DeliveryConflictError(
                 f"{self.request.uri} holds revision {revision} of prompt run {run_id!r}, newer than revision "

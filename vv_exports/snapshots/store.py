@@ -311,7 +311,7 @@ class SnapshotStore:
     def _damaged(self, part: Part, what: str) -> SnapshotDamagedError:
         revisions = self._storage.uri(f"{part.key.rsplit('/', 2)[0]}/revisions")
         return SnapshotDamagedError(
-            part.key, f"{what}. Delete the newest file in {revisions}, and the run is read again."
+            f"{what}. Delete the newest file in {revisions}, and the run is read again.", part.key
         )
 
     def _record(self, snapshot: Snapshot, above: int) -> Snapshot:
