@@ -1,4 +1,4 @@
-"""The files of a connector on disk as a pyarrow file system for reading, so that datasets keep to its boundary as deliveries do."""
+"""A connector's files on disk as a pyarrow file system for reading: datasets keep to the boundary as deliveries do."""
 
 from collections.abc import Sequence
 from typing import NoReturn
