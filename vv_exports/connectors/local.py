@@ -326,7 +326,12 @@ class LocalConnector:
             try:
                 return descend(stack, root, names, make=make)[-1]
             except SymbolicLinkError:
-                real = Path(os.path.realpath(self._base))
+                try:
+                    real = Path(os.path.realpath(self._base))
+                except OSError as error:
+                    if error.errno == errno.EINVAL:  # a link at the first look of realpath, and none at the second
+                        continue
+                    raise
                 real_root = os.path.realpath(self._root)
                 if not real.is_relative_to(real_root):
                     break
