@@ -199,7 +199,7 @@ class VideoVectorApi:
 
     async def _ask(self, path: tuple[str, ...], params: Mapping[str, Any], where: str, seconds: float) -> Any:
         exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds))
-        _EXCHANGE.set(exchange)
+        token = _EXCHANGE.set(exchange)
         client = await self._ready_client()
         try:
             async with exchange.deadline:
@@ -210,6 +210,9 @@ class VideoVectorApi:
             exchange.problem = f"no complete answer within {seconds:g} s"
         except videovector.VideoVectorError as error:
             exchange.error = error
+        finally:
+            # The deadline refers to the task, whose context would refer to it: what a task read goes when it is over.
+            _EXCHANGE.reset(token)
         # Out of the handlers: what an exception of httpx holds on to, the key among it, is not for tracebacks.
         raise self._failure(exchange, where)
 
