@@ -87,24 +87,35 @@ class VideoVector:
         return found
 
     def listing(self, index_id: str) -> Listing:
-        """All runs of an index. A finished run whose record is broken makes it fail: the list is one answer."""
-        return Listing(self.prompt_runs(index_id))
-
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
-        """All runs of an index, in the order (executed_at, run_id)."""
+        """All runs of an index. A record that does not even say its run's id makes the listing fail: nobody could be
+        told which one is left out."""
         self._forget_media()
         where = f"prompt runs of index {one_line(index_id)}"
         runs: dict[str, PromptRun] = {}
+        problems: dict[str, SourceDataError] = {}
 
         async def read() -> None:
             async for page in self.api.pages("indexes", index_id, "prompt-runs"):
                 for record in page:
+                    try:
+                        run = listed_run(record, index_id, where)
+                    except SourceDataError as error:
+                        run_id = record.get("run_id")
+                        if not isinstance(run_id, str) or not run_id:
+                            raise
+                        problems[run_id] = error
+                        continue
                     # A run that is listed twice is one that others pushed to the next page meanwhile.
-                    if (run := listed_run(record, index_id, where)) is not None:
+                    if run is not None:
                         runs[run.run_id] = run
 
         self.api.run(read())
-        return sorted(runs.values(), key=lambda run: (run.executed_at, run.run_id))
+        unread = {run_id: error for run_id, error in problems.items() if run_id not in runs}
+        return Listing(sorted(runs.values(), key=lambda run: (run.executed_at, run.run_id)), unread)
+
+    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+        """All runs of an index, in the order (executed_at, run_id). Raises SourceDataError where one is broken."""
+        return self.listing(index_id).complete()
 
     def prompt_run(self, index_id: str, run_id: str) -> PromptRun:
         """One run, read now. Raises NotFoundError, also where the run is one of another index."""

@@ -189,6 +189,17 @@ def test_an_unfinished_run_that_is_not_in_order_yet_does_not_hold_up_the_others(
         here.source.prompt_runs(INDEX)
 
 
+def test_a_finished_run_whose_record_is_broken_is_named_beside_the_others(here: Account, platform):
+    platform.runs["run_001"].record["executed_at"] = "some day"
+    listing = here.source.listing(INDEX)
+    assert [run.run_id for run in listing.runs] == [RUN]
+    assert list(listing.problems) == ["run_001"]
+    assert "prompt run run_001: expected executed_at to be an ISO 8601 time" in str(listing.problems["run_001"])
+    del platform.runs["run_001"].record["run_id"]
+    with pytest.raises(SourceDataError, match=f"prompt runs of index {INDEX}: expected run_id"):
+        here.source.listing(INDEX)
+
+
 def test_a_run_of_another_index_is_not_one_of_this(here: Account, platform):
     platform.runs[RUN].record["run_context"] = {"type": "index", "index_id": "another"}
     with pytest.raises(NotFoundError, match="it is one of index 'another'"):
