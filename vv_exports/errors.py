@@ -11,6 +11,7 @@ VVExportsError
 │   └── IdempotencyError         the key was used before, for another request
 ├── SourceDataError              the data is wrong: mend it where it was written, nothing was exported
 ├── DeliveredDataError           a destination does not hold what its log says: deliver again
+│   ├── UnusableEntryError       one entry of its log: restore it, or move it and those behind it out of the folder
 │   └── SnapshotDamagedError     a file of the pipeline's own copy of a run is gone or altered: read the run again
 ├── QuotaError                   an account's quota is used up: wait until it is reset, or have it raised
 ├── TransientError               try again later; nothing is committed
@@ -84,6 +85,14 @@ class SourceDataError(VVExportsError):
 
 class DeliveredDataError(VVExportsError):
     """What a destination holds is not what its log says."""
+
+
+class UnusableEntryError(DeliveredDataError):
+    """One entry of a delivery log cannot be used. ``is_newer`` where a later version of the package wrote it."""
+
+    def __init__(self, problem: str, *, is_newer: bool = False) -> None:
+        self.is_newer = is_newer
+        super().__init__(problem)
 
 
 class SnapshotDamagedError(DeliveredDataError):

@@ -533,8 +533,6 @@ class Pipeline:
         Kept in the pipeline's storage, written if there is none, so that two callers at once agree, and that losing
         Dagster's database loses no key. Raises IdempotencyError where the key was used for another request.
         """
-        if not key.strip():
-            raise IdempotencyError("an idempotency key may not be blank")
         asked = request_hash(request)
         path = f"idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
         self.storage.create(path, msgspec.json.encode({"run_id": run_id, "request": asked}))

@@ -10,10 +10,10 @@ from vv_exports.automations.backlog import Backlog, backlog, history_of, in_scop
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
-from vv_exports.delivery.log import LogState, UnusableEntryError, read_entry, read_log
+from vv_exports.delivery.log import LogState, read_entry, read_log
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
-from vv_exports.errors import VVExportsError
+from vv_exports.errors import UnusableEntryError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import Catalogs, IndexCatalog
 from vv_exports.snapshots.store import fingerprint_of

@@ -25,7 +25,7 @@ from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import NotFoundError, RequestError, RunFailedError
+from vv_exports.errors import IdempotencyError, NotFoundError, RequestError, RunFailedError
 
 _OVER = {ExportStatus.COMPLETED, ExportStatus.FAILED}
 
@@ -87,6 +87,8 @@ class Exports:
         runs = pipeline.check_export(request)  # first: a wrong request leaves nothing behind, no database either
         root = new_run_id()
         if idempotency_key is not None:
+            if not idempotency_key.strip():
+                raise IdempotencyError("an idempotency key may not be blank")
             # The storage knows the key. Where a backup of it was restored that does not, Dagster may know it still.
             root = launch_with_key(self._deployment.instance, idempotency_key, request) or root
             root = pipeline.remembered_launch(idempotency_key, request, root)

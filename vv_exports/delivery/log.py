@@ -15,7 +15,13 @@ import msgspec
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.lease import Lease
 from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
-from vv_exports.errors import DeliveredDataError, DeliveryConflictError, OutcomeUnknownError, VVExportsError
+from vv_exports.errors import (
+    DeliveredDataError,
+    DeliveryConflictError,
+    OutcomeUnknownError,
+    UnusableEntryError,
+    VVExportsError,
+)
 from vv_exports.formats.catalog import FORMATS
 
 FORMAT_VERSION = 1
@@ -186,14 +192,6 @@ class LogFault:
     newer: bool = False
 
 
-class UnusableEntryError(DeliveredDataError):
-    """One entry of a log cannot be used."""
-
-    def __init__(self, sequence: int, problem: str, *, newer: bool = False) -> None:
-        super().__init__(problem)
-        self.fault = LogFault(sequence, problem, newer)
-
-
 def read_log(connector: Connector, subpath: str, state: LogState | None = None) -> LogState:
     """Replay the log of a destination, from the start or on from an earlier state.
 
@@ -269,7 +267,7 @@ def _entry_or_fault(connector: Connector, subpath: str, sequence: int) -> LogEnt
     try:
         entry = read_entry(connector, subpath, sequence)
     except UnusableEntryError as error:
-        return error.fault
+        return LogFault(sequence, str(error), error.is_newer)
     return entry or LogFault(sequence, f"{_missing(connector, subpath, sequence)}, and was there a moment ago")
 
 
@@ -289,13 +287,13 @@ def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | 
         version = msgspec.json.decode(data, type=_Version).format_version
         if version > FORMAT_VERSION:
             problem = f"{connector.uri(key)} has format_version {version}; this version reads up to {FORMAT_VERSION}"
-            raise UnusableEntryError(sequence, problem, newer=True)
+            raise UnusableEntryError(problem, is_newer=True)
         entry = msgspec.json.decode(data, type=LogEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UnusableEntryError(sequence, f"{connector.uri(key)} is not a delivery log entry: {error}") from error
+        raise UnusableEntryError(f"{connector.uri(key)} is not a delivery log entry: {error}") from error
     if entry.sequence != sequence:
         problem = f"{connector.uri(key)} says that it is entry {entry.sequence}: somebody copied or renamed it"
-        raise UnusableEntryError(sequence, problem)
+        raise UnusableEntryError(problem)
     return entry
 
 

@@ -44,7 +44,7 @@ def _all_errors(of: type[errors.VVExportsError] = errors.VVExportsError) -> list
 
 
 PASSING = [one for one in _all_errors() if issubclass(one, errors.TransientError | errors.OutcomeUnknownError)]
-PERMANENT = [one for one in _all_errors() if one not in {*PASSING, errors.PartlyFailedError}]
+PERMANENT = [one for one in dict.fromkeys(_all_errors()) if not issubclass(one, (*PASSING, errors.PartlyFailedError))]
 
 
 @pytest.fixture
@@ -209,13 +209,29 @@ def test_what_cannot_get_better_is_tried_once(client, folder, faults, place, err
     assert _entries(folder) == []
 
 
-def test_a_bug_is_tried_once_and_shown_as_one(client, faults):
+def test_whatever_goes_wrong_in_reading_a_run_is_its_own_fault_and_tried_once(client, faults):
     faults.add("run_0", "RuntimeError", "RuntimeError")
     run = _run(client)
-    assert (run.status, _marked(run)) == (dg.DagsterRunStatus.FAILURE, False)
+    assert (run.status, _marked(run)) == (dg.DagsterRunStatus.FAILURE, True)
     assert (_count(client.instance, run, AGAIN), faults.left("run_0")) == (0, 1)
     shown = _step_error(client.instance, run)
-    assert (shown.error.cls_name, shown.error.cause.cls_name) == ("DagsterExecutionStepExecutionError", "RuntimeError")
+    assert "prompt run 'run_0' of index 'idx' could not be read: RuntimeError: run_0: it broke" in shown.error.message
+    assert (shown.error.cause.cls_name, shown.error.cause.cause.cls_name) == ("SourceDataError", "RuntimeError")
+
+
+def test_a_bug_elsewhere_is_tried_once_and_shown_as_one(client, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("it broke")
+
+    monkeypatch.setattr(SnapshotStore, "head", broken)
+    run = _run(client, asset_key("idx", "prompt_runs"))
+    assert (run.status, _marked(run)) == (dg.DagsterRunStatus.FAILURE, False)
+    assert _count(client.instance, run, AGAIN) == 0
+    (record,) = client.instance.get_records_for_run(run.run_id, of_type=FAILED).records
+    error = record.event_log_entry.dagster_event.step_failure_data.error
+    while error.cause is not None:
+        error = error.cause
+    assert error.cls_name == "RuntimeError"
 
 
 def test_an_interrupt_is_no_failure_to_try_again(client, faults):
@@ -399,12 +415,12 @@ def test_a_permanent_failure_stays_one_where_failed_steps_run_again(start, folde
         daemon.launch("run_1")
         daemon.launch("run_2")
         daemon.work()
-        (permanent,) = daemon.runs("run_1")
-        assert permanent.status == dg.DagsterRunStatus.FAILURE
-        assert permanent.tags["dagster/will_retry"] == "false"
-        for failed, again in (daemon.runs("run_0"), daemon.runs("run_2")):
-            assert (failed.status, again.status) == (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS)
-            assert _count(daemon.instance, failed, AGAIN) == 0
+        for (permanent,) in (daemon.runs("run_1"), daemon.runs("run_2")):
+            assert permanent.status == dg.DagsterRunStatus.FAILURE
+            assert permanent.tags["dagster/will_retry"] == "false"
+        failed, again = daemon.runs("run_0")
+        assert (failed.status, again.status) == (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS)
+        assert _count(daemon.instance, failed, AGAIN) == 0
         # Where the launchpad disables retries, Dagster puts words of its own before the error.
         assert error_of(daemon.instance, daemon.runs("run_0")[0].run_id) == "run_0: it broke"
-    assert _delivered(folder) == ["run_0", "run_2"]
+    assert _delivered(folder) == ["run_0"]

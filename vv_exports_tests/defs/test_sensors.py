@@ -419,12 +419,14 @@ def test_a_run_that_cannot_be_delivered_does_not_stand_in_the_others_way(daemon,
     snapshot = daemon.client.pipeline.store.current("idx", "run_3")
     part = tmp_path / "storage" / snapshot.tables["segments"][0].key
     part.write_bytes(b"damaged")
+    results = tmp_path / "archive/indexes/idx/prompt_runs/run_3/segment_results.jsonl"
+    results.write_bytes(results.read_bytes()[:-5])  # so that it cannot be read again
     assert not daemon.tick(TEAM)
     assert daemon.delivered() == {"run_2": 1, "run_4": 1}
     shown = daemon.instance.get_materialized_partitions(asset_key("idx", "exports", "team"))
     assert shown == {"run_2", "run_4"}
     assert "failing. run_3" in daemon.tick(TEAM)
-    assert "was damaged" in daemon.client.automations.retrieve("idx", "team").problems["run_3"]
+    assert "segment_results.jsonl, line" in daemon.client.automations.retrieve("idx", "team").problems["run_3"]
     assert not any("run_3" in path for path in written_files(tmp_path))
 
 
@@ -482,7 +484,7 @@ def test_a_listing_that_fails_is_not_an_empty_one(daemon, tmp_path, monkeypatch)
         raise TransientError(f"{index_id}: out of reach")
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemon.client.pipeline.source, "prompt_runs", fails)
+        patch.setattr(daemon.client.pipeline.source, "listing", fails)
         with pytest.raises(TransientError):
             daemon.tick(DISCOVERY)
     assert daemon.client.pipeline.catalogs.read("idx").gone == {}

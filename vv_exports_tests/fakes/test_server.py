@@ -223,6 +223,7 @@ def test_a_change_happens_when_the_request_arrives(server):
 
 def test_every_fault_is_tried_here():
     tried = {*SHAPED, *ELSEWHERE, K.CUT_BODY, K.CONNECTION_RESET, K.HANGS, K.SLOW_BODY, K.CHANGES_WHILE_READ}
+    tried |= {K.ANSWERED_WITH, K.OTHER_SERVICE, K.ENDLESS_BODY}  # in sources/test_videovector_answers.py
     answers = next(
         mark.args[1] for mark in test_another_answer_in_place_of_the_right_one.pytestmark if mark.name == "parametrize"
     )
