@@ -154,7 +154,7 @@ def test_a_writer_whose_entry_was_replaced_after_its_turn_was_over_does_not_say_
 def test_a_vacuum_whose_turn_was_taken_over_removes_nothing(deployment, clock):
     store = store_of(deployment)
     deliver(deployment.request(deployment.snapshot(), connector=store), deployment.store, clock)
-    stray = f"{TEAM}/segments/prompt_id=prm/prompt_run_id=run_9/part-00000-0123456789abcdef.parquet"
+    stray = f"{TEAM}/segments/prompt_id=prm/prompt_run_id=run_9/part-00000-fbc62d3b511368ee.parquet"
     store.write(stray, b"PAR1")
 
     class TakenOverWhileItLooks(CarelessFolder):
