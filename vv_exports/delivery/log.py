@@ -15,7 +15,13 @@ import msgspec
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.lease import Lease
 from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
-from vv_exports.errors import DeliveredDataError, DeliveryConflictError, OutcomeUnknownError, VVExportsError
+from vv_exports.errors import (
+    DeliveredDataError,
+    DeliveryConflictError,
+    DestinationError,
+    OutcomeUnknownError,
+    VVExportsError,
+)
 from vv_exports.formats.catalog import FORMATS
 
 FORMAT_VERSION = 1
@@ -282,7 +288,11 @@ class _Version(msgspec.Struct, frozen=True):
 def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | None:
     """One entry, or None where the log ends before it. Raises UnusableEntryError."""
     key = f"{subpath}/{log_entry_name(sequence)}"
-    data = connector.read(key)
+    try:
+        data = connector.read(key)
+    except (DestinationError, DeliveredDataError) as error:
+        problem = f"{connector.uri(key)} is not a delivery log entry, but a link, a folder or a device"
+        raise UnusableEntryError(sequence, problem) from error
     if data is None:
         return None
     try:

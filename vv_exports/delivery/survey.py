@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import DeliveredFile, LogState, broken_log, named_hash, scan_log
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
-from vv_exports.errors import DeliveredDataError, DestinationError
+from vv_exports.errors import DeliveredDataError, DestinationError, RequestError
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,13 @@ def survey(connector: Connector, subpath: str, state: LogState | None = None) ->
     problem = None
     if state is None:
         # The log first: what is listed after it and committed later is new, and never missing.
-        state, faults = scan_log(connector, subpath)
-        problem = str(broken_log(connector, subpath, state, faults)) if faults else None
+        try:
+            state, faults = scan_log(connector, subpath)
+            problem = str(broken_log(connector, subpath, state, faults)) if faults else None
+        except DestinationError as error:  # a link is in the place of its folder
+            state, problem = LogState(), str(error)
     there = {file.key.removeprefix(f"{subpath}/"): file.size for file in connector.files(subpath)}
-    if LOG_FOLDER in there:
+    if LOG_FOLDER in there and problem is None:
         problem = str(no_log_folder(connector, subpath))
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
     return Survey(state, problem, there, damaged, sort_out(connector, subpath, state, there))
@@ -94,7 +97,7 @@ def _carries_its_hash(connector: Connector, subpath: str, path: str) -> bool:
         return False
     try:
         return sha256_of(connector, f"{subpath}/{path}")[1].startswith(named)
-    except DestinationError:
-        return False  # it is a link, which no delivery makes
+    except RequestError:
+        return False  # it is a link, which no delivery makes, or may not be read: nothing is proved
     except DeliveredDataError:
         return False  # it has gone meanwhile, so there is nothing to be removed, or is no file
