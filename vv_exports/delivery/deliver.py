@@ -24,6 +24,7 @@ from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
+    TABLES,
     CommittedRun,
     DeliveredFile,
     DeliveredRun,
@@ -53,7 +54,6 @@ from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
 
-_TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _ATTEMPTS = 5
 _FILES_IN_A_PAGE = 1000
 _NAMED = 10
@@ -282,7 +282,7 @@ class _Attempt:
         parts = [
             (snapshot, table, number, part)
             for snapshot in self.pending
-            for table in _TABLES
+            for table in TABLES
             for number, part in enumerate(snapshot.tables.get(table, ()))
         ]
         files = []
@@ -404,10 +404,10 @@ class _Attempt:
 
     def _folders(self) -> dict[str, str]:
         """Every folder of the requested runs, with its run."""
-        return {
+        return self.state.folders_of(snapshot.run_id for snapshot in self.request.snapshots) | {
             table_folder(table, snapshot.prompt_id, snapshot.run_id): snapshot.run_id
             for snapshot in self.request.snapshots
-            for table in _TABLES
+            for table in TABLES
         }
 
     def _listed(self) -> list[StoredFile]:

@@ -4,7 +4,7 @@ Writing an entry is the commit. The state of a destination is the replay of its 
 last entry wins. The JSON Schema of an entry ships beside this module as ``log_entry.schema.json``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,8 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.lease import Lease
-from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
+from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence, table_folder
+from vv_exports.domain.names import path_segment
 from vv_exports.errors import (
     DeliveredDataError,
     DeliveryConflictError,
@@ -23,8 +24,10 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.formats.catalog import FORMATS
+from vv_exports.snapshots.tables import TableName
 
 FORMAT_VERSION = 1
+TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
 _READ_AT_ONCE = 8
 
@@ -155,6 +158,22 @@ class LogState:
         """When an automation began, as its first entry that knows says; None where no entry does."""
         of_export = (entry.export for entry in self.entries if entry.export.id == export_id)
         return next((export.began_at for export in of_export if export.began_at is not None), None)
+
+    def folders_of(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """The folders in which files of these runs are, or were, with the run: where its prompt changed, that was
+        another."""
+        names = {f"prompt_run_id={path_segment(run_id)}": run_id for run_id in run_ids}
+        folders = {
+            table_folder(table, self.runs[run_id].run.prompt_id, run_id): run_id
+            for run_id in names.values()
+            if run_id in self.runs
+            for table in TABLES
+        }
+        for path in self.given_up:
+            folder = path.rpartition("/")[0]
+            if (run_id := names.get(folder.rpartition("/")[2])) is not None:
+                folders[folder] = run_id
+        return folders
 
     def copy(self) -> "LogState":
         """The same state, to move on from while others still use this one."""

@@ -130,6 +130,29 @@ def test_only_what_carries_the_hash_of_its_content_is_a_file_that_a_dead_deliver
     assert (run.reason, run.abandoned) == ("mended", [name]), "and recorded"
 
 
+@pytest.mark.parametrize("folder", ["prompt_id=prm backup", "prompt_id=prm\udcff", "prompt_id=prm\n"])
+def test_a_folder_that_no_delivery_makes_holds_no_files_of_ours(deployment, folder):
+    """In the log they could not even be named: half of a surrogate pair stands for a byte that is no text."""
+    _deliver(deployment, deployment.snapshot())
+    (segments,) = _top(deployment).glob("segments")
+    shutil.copytree(segments / "prompt_id=prm", segments / folder)
+    (copy,) = (segments / folder).rglob("*.parquet")
+    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == set()
+    assert vacuum(deployment.connector, TEAM, lambda: NOW).left_alone == (
+        copy.relative_to(_top(deployment)).as_posix(),
+    )
+    assert copy.exists()
+    assert "is not the pipeline's" in verify(deployment.connector, TEAM).problems[0]
+
+
+def test_a_copy_of_a_prompts_folder_makes_no_run_due_for_ever(deployment):
+    _deliver(deployment, deployment.snapshot())
+    (segments,) = _top(deployment).glob("segments")
+    shutil.copytree(segments / "prompt_id=prm", segments / "prompt_id=backup")
+    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == set()
+    assert len(verify(deployment.connector, TEAM).problems) == 1
+
+
 def test_an_entry_says_for_each_run_why_it_was_delivered(deployment):
     _deliver(deployment, deployment.snapshot("run_1"))
     _deliver(deployment, deployment.snapshot("run_1", segments=4), deployment.snapshot("run_2"))
