@@ -66,8 +66,8 @@ class AutomationRecord:
             except NOT_PACKED as error:
                 raise DeliveredDataError(
                     f"{self._storage.uri(self._beginning_key)} does not say where an automation began: {error}. "
-                    "Restore it, or remove it: the automation then begins anew, and the log of its collection says when it "
-                    "began before."
+                    "Restore it, or remove it: the automation then begins anew, and the log of its collection says "
+                    "when it began before."
                 ) from error
         return self._beginning
 
