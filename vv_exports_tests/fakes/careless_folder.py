@@ -45,6 +45,6 @@ class CarelessFolder(LocalConnector):
 
     def write(self, key: str, data: bytes) -> None:
         """Write what is there or not."""
-        path = self._locate(key)
+        path = Path(self.uri(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
