@@ -102,6 +102,13 @@ class ExportOutcome:
     artifact: Artifact | None
 
 
+class _Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What an idempotency key stands for: a Dagster run, and the hash of the request that it was launched for."""
+
+    run_id: str
+    request: str
+
+
 class Pipeline:
     """Built once from a configuration, without touching storage or network."""
 
@@ -535,17 +542,24 @@ class Pipeline:
         """
         asked = request_hash(request)
         path = f"idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
-        self.storage.create(path, msgspec.json.encode({"run_id": run_id, "request": asked}))
+        self.storage.create(path, msgspec.json.encode(_Launch(run_id=run_id, request=asked)))
         data = self.storage.read(path)
         if data is None:
             raise TransientError(f"{self.storage.uri(path)} was written and cannot be read back; try again")
-        remembered = msgspec.json.decode(data)
-        if remembered["request"] != asked:
+        try:
+            remembered = msgspec.json.decode(data, type=_Launch)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DeliveredDataError(
+                f"{self.storage.uri(path)} does not say which export the idempotency key {key!r} stands for: {error}. "
+                "Restore it; or remove it and ask again, which makes the export anew where Dagster does not know the "
+                "key any more."
+            ) from error
+        if remembered.request != asked:
             raise IdempotencyError(
                 f"the idempotency key {key!r} was used before, for another request; use a new key, or repeat that "
                 "request"
             )
-        return str(remembered["run_id"])
+        return remembered.run_id
 
     def destination_connector(self, connector_id: str) -> Connector:
         """A connector that exports may go to. Raises NotFoundError, or DestinationError where its scopes forbid it."""

@@ -9,7 +9,7 @@ import pytest
 
 from vv_exports.client import VVExports
 from vv_exports.delivery.log import LogState
-from vv_exports.domain.exports import ExportStatus
+from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError, IdempotencyError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of, written_files
@@ -161,6 +161,18 @@ def test_an_idempotency_key_that_the_backup_does_not_have_gives_the_earlier_expo
     assert written_files(tmp_path) == before
     with pytest.raises(IdempotencyError):
         client.exports.create_index_export("idx", None, "conn_export", "elsewhere", idempotency_key="k")
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "{}"])
+def test_a_damaged_idempotency_key_is_named_and_the_way_out_works(client, tmp_path, content):
+    pipeline, request = client.pipeline, ExportRequest("index", "idx", None, None, None, "parquet")
+    assert pipeline.remembered_launch("k", request, "run") == "run"
+    (key,) = (tmp_path / "storage/idempotency").iterdir()
+    key.write_text(content)
+    with pytest.raises(DeliveredDataError, match=rf"{key.name} does not say which export .*'k'.*or remove it"):
+        pipeline.remembered_launch("k", request, "another")
+    key.unlink()
+    assert pipeline.remembered_launch("k", request, "run") == "run"
 
 
 def test_a_download_that_the_backup_does_not_have_is_made_again_by_the_same_key(client, tmp_path):

@@ -15,9 +15,10 @@ from typing import Literal
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.versions import VersionedDocument, packed, unpacked
+from vv_exports.connectors.versions import NOT_PACKED, VersionedDocument, packed, unpacked
 from vv_exports.domain.failures import Problem, problem_of
 from vv_exports.domain.names import path_segment
+from vv_exports.errors import DeliveredDataError
 
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +61,14 @@ class AutomationRecord:
         """Where it began; None where it did not begin yet."""
         if self._beginning is None:
             data = self._storage.read(self._beginning_key)
-            if data is not None:
-                self._beginning = unpacked(data, Beginning)
+            try:
+                self._beginning = unpacked(data, Beginning) if data is not None else None
+            except NOT_PACKED as error:
+                raise DeliveredDataError(
+                    f"{self._storage.uri(self._beginning_key)} does not say where an automation began: {error}. "
+                    "Restore it, or remove it: the automation then begins anew, and the log of its collection says "
+                    "when it began before."
+                ) from error
         return self._beginning
 
     def begin(self, start: Literal["now", "beginning"], finished: Iterable[str], now: datetime) -> Beginning:

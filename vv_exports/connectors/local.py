@@ -159,6 +159,8 @@ class LocalConnector:
 
         def replace(temporary: _Temporary, folder: int) -> bool:
             self._check_no_link(folder, name, key)  # put there later, it is replaced and not followed
+            if (mode := mode_of(folder, name)) is not None and stat.S_ISDIR(mode):
+                raise NotAFileError(key, mode)
             os.rename(temporary.name, name, src_dir_fd=temporary.folder, dst_dir_fd=folder)
             sync(folder)
             return True

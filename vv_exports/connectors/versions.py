@@ -21,6 +21,8 @@ _KEPT = 3  # a reader that has just listed the folder still finds what it saw
 _LONGEST_WAIT_SECONDS = 0.2
 _VERSION = re.compile(r"([0-9]{10,})\.json\.zst")
 _T = TypeVar("_T")
+NOT_PACKED = (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowException)
+"""What ``unpacked`` raises for anything else."""
 
 
 def packed(document: object) -> bytes:
@@ -66,7 +68,7 @@ class VersionedDocument(Generic[_T]):
                     self._newest = there, after
                     if len(there) > _KEPT:
                         self._newest = there[-_KEPT:], after
-                        self._storage.delete([file.key for file in there[:-_KEPT]])
+                        self._storage.delete([file.key for file in there[:-_KEPT] if not file.is_link])
                     return after
             time.sleep(random.uniform(0, _LONGEST_WAIT_SECONDS))  # noqa: S311
         raise TransientError(
@@ -90,7 +92,7 @@ class VersionedDocument(Generic[_T]):
     def _unpacked(self, key: str, data: bytes) -> _T:
         try:
             return unpacked(data, self._kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowException) as error:
+        except NOT_PACKED as error:
             raise DeliveredDataError(
                 f"{self._storage.uri(key)} is no version of this document: {error}. Remove it: the "
                 "version before it then holds, where there is one."

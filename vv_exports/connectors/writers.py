@@ -57,9 +57,12 @@ def refuses_taken_names(
 
 
 def remembered(storage: Connector, address: str) -> Trial | None:
-    """The last trial of a store; None where it was never tried."""
+    """The last trial of a store; None where it was never tried, or what came of it is damaged."""
     data = storage.read(_key(address))
-    return None if data is None else msgspec.json.decode(data, type=Trial)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Trial)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def remember(storage: Connector, address: str, *, refuses: bool) -> None:

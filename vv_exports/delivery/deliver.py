@@ -11,8 +11,9 @@ delivery left is known by its name, which carries the hash of its content; any o
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,6 +25,7 @@ from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
+    TABLES,
     CommittedRun,
     DeliveredFile,
     DeliveredRun,
@@ -43,7 +45,9 @@ from vv_exports.delivery.survey import Beside, no_log_folder, sort_out
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.errors import (
+    DeliveredDataError,
     DeliveryConflictError,
+    DestinationError,
     OutcomeUnknownError,
     SelectionError,
     StorageSetBackError,
@@ -53,7 +57,6 @@ from vv_exports.formats.base import Format
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
 
-_TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _ATTEMPTS = 5
 _FILES_IN_A_PAGE = 1000
 _NAMED = 10
@@ -214,6 +217,7 @@ class _Attempt:
         self.state = state
         check_log(request.connector, request.subpath, state, request.owner)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
+        self.links: set[str] = set()
         self.there = self._by_run(self._listed() if there is None else there)
         self.beside = {run_id: self._sorted_out(files) for run_id, files in self.there.items()}
         self.pending = [
@@ -282,7 +286,7 @@ class _Attempt:
         parts = [
             (snapshot, table, number, part)
             for snapshot in self.pending
-            for table in _TABLES
+            for table in TABLES
             for number, part in enumerate(snapshot.tables.get(table, ()))
         ]
         files = []
@@ -316,7 +320,8 @@ class _Attempt:
                 sha256=sha256,
             )
             if file not in self._committed(snapshot.run_id) or file.path in self._missing(snapshot.run_id):
-                request.connector.put(path, f"{request.subpath}/{file.path}", sha256=sha256)
+                with _of_one_run():
+                    request.connector.put(path, f"{request.subpath}/{file.path}", sha256=sha256)
         return file
 
     def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str) -> str:
@@ -382,7 +387,7 @@ class _Attempt:
         """Remove what the log has given up, and say what. Anyone may repeat it, so a delivery that is committed does
         not fail for it: credentials may deliver and not delete, and the store may be away by now."""
         there = {path for paths in self.there.values() for path in paths}
-        over = tuple(sorted(there & state.given_up))
+        over = tuple(sorted((there - self.links) & state.given_up))
         try:
             self._delete(over)
             left = [path for path in over if any(path in beside.strays for beside in self.beside.values())]
@@ -404,10 +409,10 @@ class _Attempt:
 
     def _folders(self) -> dict[str, str]:
         """Every folder of the requested runs, with its run."""
-        return {
+        return self.state.folders_of(snapshot.run_id for snapshot in self.request.snapshots) | {
             table_folder(table, snapshot.prompt_id, snapshot.run_id): snapshot.run_id
             for snapshot in self.request.snapshots
-            for table in _TABLES
+            for table in TABLES
         }
 
     def _listed(self) -> list[StoredFile]:
@@ -415,7 +420,8 @@ class _Attempt:
         connector, subpath, folders = self.request.connector, self.request.subpath, self._folders()
         if 1 + len(self.state.files) // _FILES_IN_A_PAGE <= len(folders):
             return connector.files(subpath)
-        return [file for folder in folders for file in connector.files(f"{subpath}/{folder}")]
+        with _of_one_run():
+            return [file for folder in folders for file in connector.files(f"{subpath}/{folder}")]
 
     def _by_run(self, files: Iterable[StoredFile]) -> dict[str, dict[str, int]]:
         """Every file that is there for a run, committed or not, with its size."""
@@ -428,10 +434,12 @@ class _Attempt:
             run_id = folders.get(path.rpartition("/")[0])
             if run_id is not None and path not in self.request.damaged:
                 found[run_id][path] = file.size
+                if file.is_link:
+                    self.links.add(path)
         return found
 
     def _sorted_out(self, there: dict[str, int]) -> Beside:
-        return sort_out(self.request.connector, self.request.subpath, self.state, there)
+        return sort_out(self.request.connector, self.request.subpath, self.state, there, self.links)
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
@@ -499,6 +507,15 @@ class _Attempt:
             abandoned=self._abandoned(snapshot.run_id, files),
             reason=self._reason(snapshot),
         )
+
+
+@contextmanager
+def _of_one_run() -> Iterator[None]:
+    """Around what is done in the folder of a run: a link or a folder in its way is not in the way of other runs."""
+    try:
+        yield
+    except DestinationError as error:
+        raise DeliveredDataError(str(error)) from error
 
 
 def delivery_id(uri: str, format_name: str, snapshots: Sequence[Snapshot]) -> str:

@@ -4,7 +4,7 @@ Writing an entry is the commit. The state of a destination is the replay of its 
 last entry wins. The JSON Schema of an entry ships beside this module as ``log_entry.schema.json``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,17 +14,21 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.lease import Lease
-from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
+from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence, table_folder
+from vv_exports.domain.names import path_segment
 from vv_exports.errors import (
     DeliveredDataError,
     DeliveryConflictError,
+    DestinationError,
     OutcomeUnknownError,
     UnusableEntryError,
     VVExportsError,
 )
 from vv_exports.formats.catalog import FORMATS
+from vv_exports.snapshots.tables import TableName
 
 FORMAT_VERSION = 1
+TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
 _READ_AT_ONCE = 8
 
@@ -156,6 +160,22 @@ class LogState:
         of_export = (entry.export for entry in self.entries if entry.export.id == export_id)
         return next((export.began_at for export in of_export if export.began_at is not None), None)
 
+    def folders_of(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """The folders in which files of these runs are, or were, with the run: where its prompt changed, that was
+        another."""
+        names = {f"prompt_run_id={path_segment(run_id)}": run_id for run_id in run_ids}
+        folders = {
+            table_folder(table, self.runs[run_id].run.prompt_id, run_id): run_id
+            for run_id in names.values()
+            if run_id in self.runs
+            for table in TABLES
+        }
+        for path in self.given_up:
+            folder = path.rpartition("/")[0]
+            if (run_id := names.get(folder.rpartition("/")[2])) is not None:
+                folders[folder] = run_id
+        return folders
+
     def copy(self) -> "LogState":
         """The same state, to move on from while others still use this one."""
         return LogState(self.next_sequence, dict(self.runs), list(self.entries), set(self.given_up))
@@ -280,7 +300,11 @@ class _Version(msgspec.Struct, frozen=True):
 def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | None:
     """One entry, or None where the log ends before it. Raises UnusableEntryError."""
     key = f"{subpath}/{log_entry_name(sequence)}"
-    data = connector.read(key)
+    try:
+        data = connector.read(key)
+    except (DestinationError, DeliveredDataError) as error:
+        problem = f"{connector.uri(key)} is not a delivery log entry, but a link, a folder or a device"
+        raise UnusableEntryError(problem) from error
     if data is None:
         return None
     try:

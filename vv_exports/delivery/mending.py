@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import LogState
 from vv_exports.delivery.survey import survey
-from vv_exports.domain.names import path_segment
 
 
 def runs_to_mend(connector: Connector, subpath: str, state: LogState, run_ids: Iterable[str]) -> set[str]:
@@ -13,9 +12,10 @@ def runs_to_mend(connector: Connector, subpath: str, state: LogState, run_ids: I
     run mends it, also where there is nothing new. Of committed files it looks at names and sizes only: ``verify`` reads
     them. Files that are not the pipeline's make no run due.
     """
-    folders = {f"prompt_run_id={path_segment(run_id)}": run_id for run_id in run_ids}
+    wanted = set(run_ids)
+    folders = state.folders_of(wanted)
     found = survey(connector, subpath, state)
     damaged = {file.prompt_run_id for file in found.damaged}
     left = (*found.beside.superseded, *found.beside.strays)
-    untidy = {path.rpartition("/")[0].rpartition("/")[2] for path in left}
-    return (damaged & set(folders.values())) | {folders[folder] for folder in untidy & folders.keys()}
+    untidy = {path.rpartition("/")[0] for path in left}
+    return (damaged & wanted) | {folders[folder] for folder in untidy & folders.keys()}

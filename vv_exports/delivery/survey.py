@@ -6,13 +6,13 @@ is always whole. Everything else is somebody's, and stays.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import DeliveredFile, LogState, broken_log, named_hash, scan_log
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
-from vv_exports.errors import DeliveredDataError, DestinationError
+from vv_exports.errors import DeliveredDataError, DestinationError, RequestError
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,33 @@ def survey(connector: Connector, subpath: str, state: LogState | None = None) ->
     problem = None
     if state is None:
         # The log first: what is listed after it and committed later is new, and never missing.
-        state, faults = scan_log(connector, subpath)
-        problem = str(broken_log(connector, subpath, state, faults)) if faults else None
-    there = {file.key.removeprefix(f"{subpath}/"): file.size for file in connector.files(subpath)}
-    if LOG_FOLDER in there:
+        try:
+            state, faults = scan_log(connector, subpath)
+            problem = str(broken_log(connector, subpath, state, faults)) if faults else None
+        except DestinationError as error:  # a link is in the place of its folder
+            state, problem = LogState(), str(error)
+    files = {file.key.removeprefix(f"{subpath}/"): file for file in connector.files(subpath)}
+    there = {path: file.size for path, file in files.items()}
+    links = {path for path, file in files.items() if file.is_link}
+    if LOG_FOLDER in there and problem is None:
         problem = str(no_log_folder(connector, subpath))
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
-    return Survey(state, problem, there, damaged, sort_out(connector, subpath, state, there))
+    return Survey(state, problem, there, damaged, sort_out(connector, subpath, state, there, links))
 
 
-def sort_out(connector: Connector, subpath: str, state: LogState, there: Mapping[str, int]) -> Beside:
-    """Whose the files are that the log does not hold."""
+def sort_out(
+    connector: Connector, subpath: str, state: LogState, there: Mapping[str, int], links: Collection[str]
+) -> Beside:
+    """Whose the files are that the log does not hold. ``links`` are those of them that are symbolic links, which no
+    delivery makes."""
     committed = {file.path for file in state.files}
     beside = Beside({}, {}, {})
     for path, size in there.items():
         if path in committed or path == OWNER or log_sequence(path) is not None:
             continue
-        if path in state.given_up:
+        if path in links:
+            beside.foreign[path] = size
+        elif path in state.given_up:
             beside.superseded[path] = size
         elif _carries_its_hash(connector, subpath, path):
             beside.strays[path] = size
@@ -94,7 +104,7 @@ def _carries_its_hash(connector: Connector, subpath: str, path: str) -> bool:
         return False
     try:
         return sha256_of(connector, f"{subpath}/{path}")[1].startswith(named)
-    except DestinationError:
-        return False  # it is a link, which no delivery makes
+    except RequestError:
+        return False  # it is a link, which no delivery makes, or may not be read: nothing is proved
     except DeliveredDataError:
         return False  # it has gone meanwhile, so there is nothing to be removed, or is no file

@@ -53,7 +53,7 @@ def verify(connector: Connector, subpath: str) -> Verification:
         )
         left = []
     else:
-        left = _left(connector, subpath, found.beside)
+        left = _left(connector, subpath, found.beside, log_problem)
     foreign = [
         f"{connector.uri(f'{subpath}/{path}')} is not the pipeline's, and a glob of the table's folder takes it"
         for path in sorted(filter(is_in_table, found.beside.foreign))
@@ -99,7 +99,7 @@ def _owner(connector: Connector, subpath: str, state: LogState) -> tuple[Owner |
     back = f"Its log says {by_log}: {_putting_back(connector, subpath, by_log)}." if by_log is not None else ""
     try:
         owner = owner_of(connector, subpath)
-    except DeliveredDataError as error:
+    except (DestinationError, DeliveredDataError) as error:
         return by_log, f"{error} {back}".strip()
     if owner is None and by_log is not None:
         return by_log, (
@@ -125,10 +125,15 @@ def _copied_in(connector: Connector, subpath: str, state: LogState, owner: Owner
     return None
 
 
-def _left(connector: Connector, subpath: str, beside: Beside) -> list[str]:
+def _left(connector: Connector, subpath: str, beside: Beside, log_problem: str | None) -> list[str]:
     """What the pipeline left in the folders of the tables."""
     said = dict.fromkeys(beside.superseded, "was superseded or given up, and is still there")
-    said |= dict.fromkeys(beside.strays, "is not committed: a delivery is under way, or one has died")
+    uncommitted = (
+        "is not committed: a delivery is under way, or one has died"
+        if log_problem is None
+        else "is not committed by any entry that can be read"
+    )
+    said |= dict.fromkeys(beside.strays, uncommitted)
     return [f"{connector.uri(f'{subpath}/{path}')} {what}" for path, what in sorted(said.items())]
 
 

@@ -131,7 +131,9 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
 
 
 _DATA_FILE = re.compile(
-    r"(segments|videos|failures)/prompt_id=[^/]+/prompt_run_id=[^/]+/part-[0-9]{5,}-(?P<hash>[0-9a-f]{16})(?P<suffix>\..+)"
+    r"(segments|videos|failures)/prompt_id=[\w.~%-]+/prompt_run_id=[\w.~%-]+"
+    r"/part-[0-9]{5,}-(?P<hash>[0-9a-f]{16})(?P<suffix>\..+)",
+    re.ASCII,
 )
 
 

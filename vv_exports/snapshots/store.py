@@ -10,12 +10,14 @@ Layout in the pipeline's storage::
 """
 
 import hashlib
+import logging
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -29,6 +31,7 @@ from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
 from vv_exports.errors import (
     DeliveredDataError,
+    DestinationError,
     SelectionError,
     SnapshotDamagedError,
     SourceChangedError,
@@ -47,8 +50,10 @@ _KEPT = re.compile(
     rf"|staging/{STAGED.pattern}"
 )
 """What this module, and staging, write of a run, relative to its folder."""
+_NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError)
 _ATTEMPTS = 20
 _READINGS = 3
+_LOG = logging.getLogger(__name__)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +127,18 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
 
+class _StoreId(msgspec.Struct, frozen=True):
+    store_id: str
+
+
+@dataclass(frozen=True)
+class _Revisions:
+    """The newest revision of a run, None where there is none or it cannot be used; and its number, 0 where none is."""
+
+    current: Snapshot | None
+    newest: int
+
+
 class SnapshotStore:
     """Snapshots in the pipeline's storage. Safe with several writers: a revision is written if there is none."""
 
@@ -137,25 +154,36 @@ class SnapshotStore:
             data = self._storage.read(key)
         if data is None:
             raise TransientError(f"{self._storage.uri(key)} was written and cannot be read back; try again")
-        return str(msgspec.json.decode(data)["store_id"])
+        try:
+            return msgspec.json.decode(data, type=_StoreId).store_id
+        except _NO_JSON as error:
+            raise DeliveredDataError(
+                f"{self._storage.uri(key)} does not hold the store's id: {error}. Restore it, or remove it: the store "
+                "then gets another id, and what differs from it at a destination is delivered."
+            ) from error
 
     def current(self, index_id: str, run_id: str) -> Snapshot | None:
-        """The newest snapshot of a run, or None where none was taken."""
+        """The newest snapshot of a run, or None where none was taken, or it is damaged: then the run is read again."""
+        return self._revisions(index_id, run_id).current
+
+    def _revisions(self, index_id: str, run_id: str) -> "_Revisions":
         top = f"{_folder(index_id, run_id)}/"
         there = self._storage.files(f"{top}revisions")
-        revisions = sorted(file.key for file in there if _REVISION.fullmatch(file.key.removeprefix(top)))
-        if not revisions:
-            return None
-        data = self._storage.read(revisions[-1])
-        if data is None:
-            raise TransientError(f"{self._storage.uri(revisions[-1])} vanished while it was read; try again")
+        keys = sorted(file.key for file in there if _REVISION.fullmatch(file.key.removeprefix(top)))
+        return _Revisions(self._revision(keys[-1]), int(PurePosixPath(keys[-1]).stem)) if keys else _Revisions(None, 0)
+
+    def _revision(self, key: str) -> Snapshot | None:
+        """One revision; None where it is damaged, or not the pipeline's: then the run has to be read again."""
         try:
-            return msgspec.json.decode(data, type=Snapshot)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DeliveredDataError(
-                f"{self._storage.uri(revisions[-1])} is no revision of a snapshot: {error}. Remove it, and the run is "
-                "read again."
-            ) from error
+            data = self._storage.read(key)
+            if data is not None:
+                return msgspec.json.decode(data, type=Snapshot)
+        except (*_NO_JSON, DestinationError, DeliveredDataError) as error:
+            _LOG.warning(
+                "%s is no revision of a snapshot, so that the run is read again: %s", self._storage.uri(key), error
+            )
+            return None
+        raise TransientError(f"{self._storage.uri(key)} vanished while it was read; try again")
 
     def ensure(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
         """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now.
@@ -166,20 +194,24 @@ class SnapshotStore:
 
     def unchanged(self, source: Source, run: PromptRun) -> Snapshot | None:
         """The current snapshot while the run looks as it did when that was taken; None: it is time to look again."""
-        data = self._storage.read(f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
-        if data is None:
-            return None
-        note = msgspec.json.decode(data, type=_Note)
-        if note.fingerprint != fingerprint_of(source, run):
+        note = self._note(run.index_id, run.run_id)
+        if note is None or note.fingerprint != fingerprint_of(source, run):
             return None
         current = self.current(run.index_id, run.run_id)
         return current if current is not None and current.revision == note.revision else None
 
     def fingerprint(self, snapshot: Snapshot) -> str | None:
         """What the run looked like when this snapshot was last found to be its content; None where that is unknown."""
-        data = self._storage.read(f"{_folder(snapshot.index_id, snapshot.run_id)}/fingerprint.json")
-        note = msgspec.json.decode(data, type=_Note) if data is not None else None
+        note = self._note(snapshot.index_id, snapshot.run_id)
         return note.fingerprint if note is not None and note.revision == snapshot.revision else None
+
+    def _note(self, index_id: str, run_id: str) -> _Note | None:
+        """A hint: one that is damaged is as good as none."""
+        data = self._storage.read(f"{_folder(index_id, run_id)}/fingerprint.json")
+        try:
+            return msgspec.json.decode(data, type=_Note) if data is not None else None
+        except _NO_JSON:
+            return None
 
     def take(self, source: Source, run: PromptRun, now: datetime, above: int = 0) -> Snapshot:
         """Read a run and keep it. The same content as the current snapshot gives the current snapshot, where its
@@ -217,9 +249,9 @@ class SnapshotStore:
     ) -> Snapshot:
         """Record what was read, unless it is what the current snapshot holds."""
         folder = _folder(run.index_id, run.run_id)
-        current = self.current(run.index_id, run.run_id)
-        newest = 0 if current is None else current.revision
-        if current is None or newest <= above or not _same(current, reading.data_version, run):
+        there = self._revisions(run.index_id, run.run_id)
+        current = there.current
+        if current is None or current.revision <= above or not _same(current, reading.data_version, run):
             tables: dict[str, list[Part]] = {}
             for name, files in reading.files.items():
                 for file in files:
@@ -235,7 +267,7 @@ class SnapshotStore:
                     prompt_name=run.prompt_name,
                     status=run.status,
                     executed_at=run.executed_at,
-                    revision=max(newest, above) + 1,
+                    revision=max(there.newest, above) + 1,
                     data_version=reading.data_version,
                     taken_at=now,
                     run=_stated(run),
@@ -321,14 +353,15 @@ class SnapshotStore:
             key = f"{folder}/revisions/{snapshot.revision:08}.json"
             if self._storage.create(key, msgspec.json.format(msgspec.json.encode(snapshot), indent=1)):
                 return snapshot
-            other = self.current(snapshot.index_id, snapshot.run_id)
+            there = self._revisions(snapshot.index_id, snapshot.run_id)
+            other = there.current
             if (
                 other is not None
                 and other.revision > above
                 and _same(other, snapshot.data_version, snapshot.prompt_run)
             ):
                 return other
-            revision = snapshot.revision if other is None else max(other.revision, above)
+            revision = max(snapshot.revision, there.newest, above)
             snapshot = msgspec.structs.replace(snapshot, revision=revision + 1)
         raise TransientError(f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again")
 

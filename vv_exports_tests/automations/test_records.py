@@ -1,12 +1,14 @@
 """What is remembered of an automation outlives the process and Dagster's database."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.errors import CredentialsError, SourceDataError, TransientError
+from vv_exports.connectors.versions import packed
+from vv_exports.errors import CredentialsError, DeliveredDataError, SourceDataError, TransientError
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -26,6 +28,17 @@ def test_an_automation_begins_once_with_what_was_there_then(storage):
     assert begun.history == {"a", "b"}
     assert record(storage).begin("beginning", ["a", "b", "c"], NOW + timedelta(days=1)) == begun
     assert record(storage, "other").begin("beginning", ["a"], NOW).history == frozenset()
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x28\xb5\x2f\xfd", packed([1, 2])])
+def test_a_damaged_beginning_is_named_and_the_way_out_works(storage, content):
+    record(storage).begin("now", ["a"], NOW)
+    (path,) = Path(storage.uri("")).rglob("begin.json.zst")
+    path.write_bytes(content)
+    with pytest.raises(DeliveredDataError, match=r"begin\.json\.zst does not say where.*or remove it"):
+        record(storage).beginning()
+    path.unlink()
+    assert record(storage).begin("now", ["a"], NOW).history == {"a"}
 
 
 def test_a_pause_keeps_its_first_reason_until_it_is_lifted(storage):

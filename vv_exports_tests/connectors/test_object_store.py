@@ -194,6 +194,17 @@ def test_a_trial_anew_replaces_what_was_remembered(tmp_path):
     assert again.decides_among_writers()
 
 
+@pytest.mark.parametrize("content", ["", "{", "null", "{}"])
+def test_a_store_is_tried_again_where_what_was_remembered_is_damaged(tmp_path, content):
+    storage = LocalConnector("storage", tmp_path, make_root=True)
+    for _ in range(2):
+        connector = MemoryStore(Memory(refuses_taken_names=False), endpoint_url="http://a")
+        connector.remember_in(storage)
+        assert not connector.decides_among_writers()
+        (remembered,) = (tmp_path / "stores").iterdir()
+        remembered.write_text(content)
+
+
 def test_the_provider_itself_is_not_tried(connector, memory):
     assert connector.decides_among_writers()
     assert memory.requests == []

@@ -94,6 +94,15 @@ def test_what_lies_beside_the_versions_is_left_alone(storage):
     assert changed(put) == []
 
 
+def test_a_link_among_old_versions_stays_and_fails_nothing(storage):
+    document(storage).update(with_name("first"))
+    link = Path(storage.uri("there/0000000000.json.zst"))
+    link.symlink_to("elsewhere")
+    for number in range(5):
+        document(storage).update(with_name(f"{number}"))
+    assert link.is_symlink()
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", b"\x28\xb5\x2f\xfd", packed([1, 2])])
 def test_a_version_that_is_none_is_named(storage, content):
     document(storage).update(with_name("first"))

@@ -1,5 +1,6 @@
 """A delivery log of which an entry is lost, damaged or somebody else's: what is said, and the way out that it names."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -89,7 +90,17 @@ def _an_exports(log, number):
     _entry(log, number).write_text(text.replace('"type": "automation"', '"type": "prompt_run"'))
 
 
-BREAKS = [_lost, _emptied, _cut, _no_text, _a_list, _another_entrys, _another_indexs, _an_exports]
+def _a_link(log, number):
+    _entry(log, number).rename(log.parent / "elsewhere.json")
+    _entry(log, number).symlink_to(log.parent / "elsewhere.json")
+
+
+def _a_fifo(log, number):
+    _entry(log, number).unlink()
+    os.mkfifo(_entry(log, number))
+
+
+BREAKS = [_a_link, _a_fifo, _lost, _emptied, _cut, _no_text, _a_list, _another_entrys, _another_indexs, _an_exports]
 CASES = [(one, number) for one in BREAKS for number in (0, 1, 2) if (one, number) != (_lost, 2)]
 
 
@@ -146,7 +157,7 @@ def test_what_is_known_from_the_good_entries_is_verified(team, tmp_path):
     assert (said.prompt_runs, said.files) == (2, 2)
     assert "is missing, while entry 2 is there" in said.problems[0]
     assert str(altered) in said.problems[1]
-    assert "is not committed" in said.problems[2], "what the lost entry held"
+    assert "is not committed by any entry that can be read" in said.problems[2], "what the lost entry held"
 
 
 def test_several_broken_entries_are_one_message(team, tmp_path):
@@ -213,6 +224,14 @@ def test_a_log_folder_that_became_a_file_is_said_before_anything_is_written(team
     (team / "_vv/log").rename(tmp_path / "aside")
     assert len(client.automations.run("idx", "team").delivered) == 3
     assert verify(connector, TEAM).problems == ()
+
+
+@pytest.mark.parametrize("place", ["_vv", "_vv/log", "_vv/owner.json"])
+def test_a_link_in_the_place_of_what_is_the_pipelines_is_a_problem_of_that_destination(team, tmp_path, place):
+    (team / place).rename(tmp_path / "elsewhere")
+    (team / place).symlink_to(tmp_path / "elsewhere")
+    said = verify(client_of(tmp_path).pipeline.connectors["conn_export"], TEAM)
+    assert f"{team / place} is a symbolic link" in said.problems[0]
 
 
 def test_an_export_on_demand_whose_entry_is_broken_is_made_again(deployment):

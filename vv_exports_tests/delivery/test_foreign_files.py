@@ -9,10 +9,12 @@ from random import Random
 import pytest
 
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
+from vv_exports.errors import ForbiddenError
 from vv_exports.formats.catalog import format_named
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.delivery.conftest import NOW, Deployment
@@ -128,6 +130,67 @@ def test_only_what_carries_the_hash_of_its_content_is_a_file_that_a_dead_deliver
     assert name in caplog.text, "a removal is said"
     (run,) = _state(deployment).entries[1].prompt_runs
     assert (run.reason, run.abandoned) == ("mended", [name]), "and recorded"
+
+
+def test_a_link_in_the_place_of_a_superseded_file_stays_and_keeps_nothing_else(deployment):
+    """It is no file that a delivery made, whatever its name is."""
+    one, two = deployment.snapshot("run_1"), deployment.snapshot("run_2")
+    _deliver(deployment, one, two)
+    link, other = sorted(_top(deployment) / path for path in _committed(deployment))
+    link.rename(deployment.folder / "elsewhere")
+    link.symlink_to(deployment.folder / "elsewhere")
+    _deliver(deployment, deployment.snapshot("run_1", segments=5), deployment.snapshot("run_2", segments=5))
+    assert (link.is_symlink(), other.exists()) == (True, False)
+    removed = vacuum(deployment.connector, TEAM, lambda: NOW)
+    assert (removed.superseded, removed.left_alone) == ((), (str(link.relative_to(_top(deployment))),))
+
+
+def test_a_file_of_our_form_that_may_not_be_read_is_not_proved_to_be_ours(deployment):
+    def may_not(perform):
+        raise ForbiddenError("conn: permission denied")
+
+    _deliver(deployment, deployment.snapshot())
+    (committed,) = _committed(deployment)
+    theirs = (_top(deployment) / committed).parent / _stray_name(b"x")
+    theirs.write_bytes(b"x")
+    connector = FaultyConnector(deployment.connector, {0: may_not}, only=frozenset({"open"}))
+    assert _deliver(deployment, deployment.snapshot(), connector=connector).committed is False
+    assert theirs.exists()
+
+
+@pytest.mark.parametrize("kind", ["a symbolic link", "a folder"])
+def test_what_is_in_the_way_of_one_run_is_not_in_the_way_of_others(deployment, kind):
+    _deliver(deployment, deployment.snapshot("run_1"))
+    (path,) = (_top(deployment) / path for path in _committed(deployment))
+    path.rename(deployment.folder / "elsewhere")
+    path.mkdir() if kind == "a folder" else path.symlink_to(deployment.folder / "elsewhere")
+    request = deployment.request(deployment.snapshot("run_1"), deployment.snapshot("run_2"))
+    _, problems = deliver_isolated(request, lambda one: deliver(one, deployment.store, lambda: NOW))
+    assert (list(problems), set(_state(deployment).runs)) == (["run_1"], {"run_1", "run_2"})
+    assert kind in str(problems["run_1"])
+
+
+@pytest.mark.parametrize("folder", ["prompt_id=prm backup", "prompt_id=prm\udcff", "prompt_id=prm\n"])
+def test_a_folder_that_no_delivery_makes_holds_no_files_of_ours(deployment, folder):
+    """In the log they could not even be named: half of a surrogate pair stands for a byte that is no text."""
+    _deliver(deployment, deployment.snapshot())
+    (segments,) = _top(deployment).glob("segments")
+    shutil.copytree(segments / "prompt_id=prm", segments / folder)
+    (copy,) = (segments / folder).rglob("*.parquet")
+    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == set()
+    assert vacuum(deployment.connector, TEAM, lambda: NOW).left_alone == (
+        copy.relative_to(_top(deployment)).as_posix(),
+    )
+    assert copy.exists()
+    assert "is not the pipeline's" in verify(deployment.connector, TEAM).problems[0]
+
+
+def test_a_copy_of_a_prompts_folder_makes_no_run_due_for_ever(deployment):
+    _deliver(deployment, deployment.snapshot())
+    (segments,) = _top(deployment).glob("segments")
+    shutil.copytree(segments / "prompt_id=prm", segments / "prompt_id=backup")
+    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == set()
+    assert len(verify(deployment.connector, TEAM).problems) == 1
 
 
 def test_an_entry_says_for_each_run_why_it_was_delivered(deployment):

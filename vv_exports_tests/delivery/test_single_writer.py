@@ -1,5 +1,6 @@
 """Deliveries to a store that does not decide among writers: one at a time; whoever loses his turn tells the truth."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from vv_exports.connectors.versions import VersionedDocument
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.log import encode_entry, log_entry_name, read_entry, read_log
 from vv_exports.delivery.vacuum import vacuum
+from vv_exports.domain.destinations import part_name
 from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, TransientError
 from vv_exports_tests.fakes.careless_folder import CarelessFolder
 
@@ -154,7 +156,8 @@ def test_a_writer_whose_entry_was_replaced_after_its_turn_was_over_does_not_say_
 def test_a_vacuum_whose_turn_was_taken_over_removes_nothing(deployment, clock):
     store = store_of(deployment)
     deliver(deployment.request(deployment.snapshot(), connector=store), deployment.store, clock)
-    stray = f"{TEAM}/segments/prompt_id=prm/prompt_run_id=run_9/part-00000-fbc62d3b511368ee.parquet"
+    name = part_name(0, hashlib.sha256(b"PAR1").hexdigest(), ".parquet")
+    stray = f"{TEAM}/segments/prompt_id=prm/prompt_run_id=run_9/{name}"
     store.write(stray, b"PAR1")
 
     class TakenOverWhileItLooks(CarelessFolder):

@@ -10,6 +10,7 @@ import pytest
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.log import read_log
+from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError
 from vv_exports.formats.catalog import format_named
@@ -190,3 +191,20 @@ def test_a_live_delivery_that_was_taken_for_dead_conflicts_and_succeeds_when_it_
     _deliver(deployment, new)
     assert _held_rows(deployment) == [4]
     assert _strays(deployment) == set()
+
+
+def test_files_of_a_run_whose_prompt_changed_go_from_the_folder_of_the_old_one(deployment):
+    """A plain glob would count them beside the new ones."""
+    _deliver(deployment, deployment.snapshot(segments=3))
+    (old,) = (path for path in deployment.files() if path.startswith("segments/"))
+    content = (deployment.folder / "deliveries/exports/team" / old).read_bytes()
+    _deliver(deployment, deployment.snapshot(segments=4, prompt_id="other"))
+    assert [path for path in deployment.files() if path.startswith("segments/prompt_id=prm/")] == []
+    # The same where the delivery died after its commit.
+    left = deployment.folder / "deliveries/exports/team" / old
+    left.parent.mkdir(parents=True)
+    left.write_bytes(content)
+    state = read_log(deployment.connector, "exports/team")
+    assert runs_to_mend(deployment.connector, "exports/team", state, ["run_1"]) == {"run_1"}
+    _deliver(deployment, deployment.snapshot(segments=4, prompt_id="other"))
+    assert not left.exists()

@@ -1,6 +1,7 @@
 """Snapshots are written once, found again by content, and survive whoever takes them at the same time."""
 
 import multiprocessing
+import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -203,14 +204,43 @@ def test_files_that_are_not_the_stores_break_nothing_and_outlive_it(deployment):
     assert changed(put) == []
 
 
-def test_a_revision_that_is_none_is_named(deployment):
-    deployment.ensure()
-    stranger = deployment.folder / "storage/snapshots/idx/run_1/revisions/00000002.json"
-    stranger.write_text("{")
-    with pytest.raises(DeliveredDataError, match=r"00000002\.json is no revision of a snapshot.*Remove it"):
-        deployment.ensure()
-    stranger.unlink()
-    assert deployment.ensure().revision == 1
+@pytest.mark.parametrize("number", [1, 2], ids=["the only one", "one behind it"])
+@pytest.mark.parametrize("content", ["", "{", "null", "a FIFO"])
+def test_a_run_whose_newest_revision_cannot_be_used_is_read_again_and_gets_a_higher_one(
+    deployment, content, number, caplog
+):
+    """A backup that was copied while the pipeline worked cuts files short, for one."""
+    first = deployment.ensure()
+    broken = deployment.folder / f"storage/snapshots/idx/run_1/revisions/0000000{number}.json"
+    broken.unlink(missing_ok=True)
+    os.mkfifo(broken) if content == "a FIFO" else broken.write_text(content)
+    assert deployment.store.current("idx", "run_1") is None
+    assert str(broken) in caplog.text
+    again = deployment.ensure(LATER)
+    assert (again.revision, again.data_version) == (number + 1, first.data_version)
+    assert deployment.ensure(LATER) == deployment.store.current("idx", "run_1") == again
+    assert broken.exists(), "it may be somebody's"
+
+
+@pytest.mark.parametrize("content", ["", "{", "null"])
+def test_a_damaged_fingerprint_is_as_good_as_a_lost_one(deployment, content):
+    first = deployment.ensure()
+    (note,) = (deployment.folder / "storage").rglob("fingerprint.json")
+    note.write_text(content)
+    assert deployment.store.unchanged(deployment.source, deployment.run) is None
+    assert deployment.ensure(LATER) == first
+    assert deployment.store.unchanged(deployment.source, deployment.run) == first
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "{}"])
+def test_a_damaged_id_of_a_store_is_named_and_the_way_out_works(deployment, content):
+    before = deployment.store.store_id
+    path = deployment.folder / "storage/snapshots/store.json"
+    path.write_text(content)
+    with pytest.raises(DeliveredDataError, match=r"store\.json does not hold the store's id.*or remove it"):
+        _ = deployment.store.store_id
+    path.unlink()
+    assert deployment.store.store_id != before
 
 
 def test_a_part_that_is_gone_is_an_error_that_names_it(deployment):
