@@ -126,12 +126,19 @@ def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path
         (b'["' + b",[{" * 99 + b'"]', 0),
         (b'["' + b'\\",' * 99 + b'"]', 0),
         (b"[{" + b'"a":1,' * 39 + b'"a":1}]', 122),
-        (b'["' + b"," * 300, 302),  # cut short, so no string
+        (b"[" * 200 + b'"' + b"," * 300, 201),  # cut short
+        (b"[" * 200 + b'",\\', 201),
     ],
 )
 def test_values_are_counted_outside_of_strings(text, values):
     assert count_values(text, 99) == values
     assert count_values(text, len(text)) == 0
+
+
+def test_a_string_without_an_end_is_looked_at_once(tmp_path):
+    write_run(tmp_path, {"segment_results.jsonl": b"[" * 2_000_000 + b'"' + b'\\",' * 1_000_000})
+    with pytest.raises(SourceDataError, match="line 1: expected one JSON document"):
+        segments_of(tmp_path)
 
 
 @pytest.mark.parametrize(
