@@ -3,11 +3,13 @@
 import gzip
 import json
 import logging
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import fsspec
 import pytest
 import zstandard
 
@@ -116,6 +118,23 @@ def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path
     write_run(tmp_path, {"segment_results.jsonl.zst": COMPRESSED[".jsonl.zst"](lines(segment()) + bomb)})
     with pytest.raises(SourceDataError, match=r"line 2: found 2,200,0\d\d values .*limit is 2,097,152.*max_record_byt"):
         segments_of(tmp_path)
+
+
+def test_of_a_large_document_in_a_store_only_its_beginning_is_fetched(tmp_path, monkeypatch):
+    write_run(tmp_path, padding="x" * 200_000)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path), "/large", recursive=True)
+    fetched = []
+
+    def cat_file(self, path, start=None, end=None, **options):
+        fetched.append(self.store[self._strip_protocol(path)].getvalue()[start:end])
+        return fetched[-1]
+
+    monkeypatch.setattr(type(memory), "cat_file", cat_file)
+    here = LocalArchive("memory://large", max_document_bytes=100_000)
+    problem = here.listing("idx_1").problems["run_1"]
+    assert re.search(r"prompt_run\.json: found 200,\d{3} bytes, and the limit is 100,000", str(problem))
+    assert max(map(len, fetched)) == (64 << 10) + 1
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,7 @@ def test_a_file_of_a_store_that_may_not_be_read_is_a_matter_of_permissions(tmp_p
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "_open", refused)
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", refused)
     with pytest.raises(RequestError, match=r"segment_results\.jsonl may not be read.*permissions"):
         list(here.segment_results(run))
     with pytest.raises(RequestError, match=r"prompt_run\.json may not be read"):
