@@ -17,6 +17,7 @@ from vv_exports.connectors.lease import Lease
 from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError, OutcomeUnknownError, VVExportsError
 from vv_exports.formats.catalog import FORMATS
+from vv_exports.printable import one_line
 
 FORMAT_VERSION = 1
 _SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
@@ -252,7 +253,7 @@ def _again(state: LogState) -> str:
     if export is None:
         return "deliver there again (`vv-exports automations run`; of an export on demand, make a new one)"
     if export.automation is not None:
-        return f"run `vv-exports automations run {export.index_id} {export.automation}`"
+        return f"run `vv-exports automations run {one_line(export.index_id)} {one_line(export.automation)}`"
     return "make a new export in place of this one"
 
 

@@ -107,7 +107,7 @@ class ArchiveStore:
         """Around one call of the store: each has its own exceptions, and many are no OSError."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised as one of ours
             said = quoted(f"{type(error).__name__}: {error}")
             # From None: some stores repeat the headers of a request, which are not for tracebacks.
             if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
