@@ -120,6 +120,16 @@ def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path
         segments_of(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["folder", "memory"])
+@pytest.mark.parametrize("limit", [1 << 40, 1 << 63, 10**30])
+def test_a_limit_beyond_all_memory_is_no_limit(tmp_path, place, limit):
+    write_run(tmp_path, {"segment_results.jsonl": lines(segment())}, padding="x" * 100_000)
+    if place == "memory":
+        fsspec.filesystem("memory").put(str(tmp_path), f"/limit_{limit}", recursive=True)
+    archive = tmp_path if place == "folder" else f"memory://limit_{limit}"
+    assert len(segments_of(archive, max_document_bytes=limit, max_record_bytes=limit)) == 1
+
+
 def test_of_a_large_document_in_a_store_only_its_beginning_is_fetched(tmp_path, monkeypatch):
     write_run(tmp_path, padding="x" * 200_000)
     memory = fsspec.filesystem("memory")
