@@ -228,8 +228,8 @@ def runs_sync(console: Console, index: str) -> None:
     if console.as_json:
         console.document(sync)
     console.line(
-        f"{index}: {sync.finished} finished of {sync.prompt_runs} prompt runs; {len(sync.new_partitions)} new, "
-        f"{len(sync.snapshots_taken)} snapshots taken."
+        f"{one_line(index)}: {sync.finished} finished of {sync.prompt_runs} prompt runs; "
+        f"{len(sync.new_partitions)} new, {len(sync.snapshots_taken)} snapshots taken."
     )
 
 
@@ -254,7 +254,7 @@ def runs_list(console: Console, index: str) -> int:
         )
     broken = any(row["problem"] for row in rows)
     names = tuple(name for name in rows[0] if broken or name != "problem") if rows else None
-    _listing(console, rows, names, empty=f"index {index} has no prompt runs")
+    _listing(console, rows, names, empty=f"index {one_line(index)} has no prompt runs")
     return _FAILED if broken else _DONE
 
 
@@ -406,8 +406,8 @@ def runs_prune(console: Console, index: str, dry_run: bool) -> None:
     verb = "would forget" if dry_run else "forgot"
     listed = "".join(f"\n  {one_line(run_id)}" for run_id in pruned.prompt_runs)
     console.line(
-        f"{verb} {len(pruned.prompt_runs)} prompt runs of {index} that are gone from the source, and {pruned.files} "
-        f"files of the pipeline's own; what was delivered stays{listed}"
+        f"{verb} {len(pruned.prompt_runs)} prompt runs of {one_line(index)} that are gone from the source, and "
+        f"{pruned.files} files of the pipeline's own; what was delivered stays{listed}"
     )
 
 
@@ -459,7 +459,9 @@ def connectors_test(console: Console, connector_id: str) -> int:
         for purpose, policy in policies.items():
             console.line(f"\nThe least that {_PURPOSES[purpose]}:\n{json.dumps(policy, indent=2)}")
     if failed is not None:
-        console.line(f"\nConnector {connector_id} cannot be used yet: the step {failed.step!r} failed, see above.")
+        console.line(
+            f"\nConnector {one_line(connector_id)} cannot be used yet: the step {failed.step!r} failed, see above."
+        )
     return code
 
 
@@ -506,7 +508,7 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         for advice in one.advice:
             console.line(f"  {one_line(advice)}")
     if not found:
-        console.line(f"nothing was delivered to connector {connector_id} yet")
+        console.line(f"nothing was delivered to connector {one_line(connector_id)} yet")
     return _FAILED if any(one.problems for one in found) else _DONE
 
 
@@ -603,14 +605,14 @@ def _delivered(console: Console, outcome: Any) -> None:
     elif outcome.delivered:
         mended = f"; of {len(outcome.mended)} files were put right, and no row changed" if outcome.mended else ""
         console.line(
-            f"{outcome.index_id}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
+            f"{one_line(outcome.index_id)}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
             f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
             f"{len(outcome.already_delivered)} were there already{mended}"
         )
     else:
         console.line(
-            f"{outcome.index_id}/{outcome.automation}: nothing new, nothing written; {outcome.destination_uri} holds "
-            f"all {len(outcome.already_delivered)} prompt runs already"
+            f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "
+            f"{outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already"
         )
 
 
@@ -637,7 +639,10 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
         console.document(state)
         return
     why = f" by {state.paused_by} ({state.pause_reason})" if state.paused else ""
-    console.line(f"{index}/{name} is {done}{why}; {state.waiting} prompt runs wait, {state.delivered} are delivered")
+    console.line(
+        f"{one_line(index)}/{name} is {done}{one_line(why)}; {state.waiting} prompt runs wait, {state.delivered} are "
+        "delivered"
+    )
 
 
 def _downloaded(console: Console, download: Any) -> None:
@@ -699,4 +704,4 @@ def _record(console: Console, record: dict[str, Any]) -> None:
     if console.as_json:
         console.document(record)
     for name, value in record.items():
-        console.line(f"{name}: {'-' if value is None else value}")
+        console.line(f"{name}: {'-' if value is None else one_line(str(value))}")

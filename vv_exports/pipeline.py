@@ -448,7 +448,7 @@ class Pipeline:
                 above = {one.run_id: one.revision for one in request.snapshots if one.has_file(error.key)}
             if not above or not read_again.isdisjoint(above):
                 raise problem
-            _LOG.warning("prompt runs are read again (%s), since: %s", ", ".join(above), problem)
+            _LOG.warning("prompt runs are read again (%s), since: %s", ", ".join(map(one_line, above)), problem)
             read_again.update(above)
             snapshots = [
                 self._read_again(one, above[one.run_id]) if one.run_id in above else one for one in request.snapshots

@@ -281,6 +281,12 @@ class TestYaml:
         found = problems(HEAD.replace("storage: storage", "storage: !env HOME"))
         assert found == ["storage: the YAML tag '!env' is not supported; remove it"]
 
+    @pytest.mark.parametrize(
+        "indexes", ["!!set {a}", "!!python/object:os.x {a: }", "{!!binary a: }", "{a: {automations: !!omap {}}}"]
+    )
+    def test_a_tag_of_a_key_a_mapping_or_a_list_is_refused(self, indexes):
+        assert "the YAML tag" in only_problem(f"{HEAD}indexes: {indexes}")
+
     def test_a_key_that_is_no_text_is_refused(self):
         assert "indexes: the key in line 7 must be text" in problems(f"{HEAD}indexes: {{[a, b]: {{}}}}")
 

@@ -10,7 +10,7 @@ from vv_exports.defs.sensors import _few
 from vv_exports.errors import PartlyFailedError
 from vv_exports.printable import one_line, printable
 from vv_exports_tests.archives import write_run
-from vv_exports_tests.deployments import write_config
+from vv_exports_tests.deployments import CONFIG, write_config
 from vv_exports_tests.test_cli import run
 
 EVIL = {
@@ -80,3 +80,28 @@ def test_every_command_that_names_a_run_keeps_it_on_its_line(tmp_path):
         assert not re.search(r"^(Error: )?(Error: (all|forged|such)|b$)", one.text, re.MULTILINE)
     assert "snapshot of a\\nError: all is lost: 3 segments" in said[2].err
     assert said[0].out.count("\n") == len(EVIL) + 2
+
+
+def test_every_command_that_names_an_index_keeps_it_on_its_line(tmp_path):
+    evil = "an\nError: all is lost\x1b[2J"
+    write_config(tmp_path, CONFIG | {"indexes": {evil: CONFIG["indexes"]["idx"]}})
+    write_run(tmp_path / "archive", index_id=evil)
+    said = [
+        run(tmp_path, "source", "check"),
+        run(tmp_path, "runs", "sync", evil),
+        run(tmp_path, "runs", "list", evil),
+        run(tmp_path, "runs", "prune", evil, "--dry-run"),
+        run(tmp_path, "automations", "list"),
+        run(tmp_path, "automations", "show", evil, "team"),
+        run(tmp_path, "automations", "run", evil, "team"),
+        run(tmp_path, "automations", "pause", evil, "team", "--reason", evil),
+        run(tmp_path, "backfill", evil, "team", "--dry-run"),
+        run(tmp_path, "backfill", evil, "off"),
+        run(tmp_path, "export", "index", evil),
+        run(tmp_path, "exports", "list"),
+        run(tmp_path, "verify", "conn_export"),
+        run(tmp_path, "runs", "list", "no\nError: all is lost"),
+    ]
+    for one in said:
+        assert "\nError: all" not in one.text, one
+        assert "\x1b" not in one.text

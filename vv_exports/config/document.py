@@ -20,8 +20,8 @@ class Document:
 
     _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     _TAG = "tag:yaml.org,2002:"
-    _TEXT_TAGS = frozenset({"str", "int", "float", "timestamp", "value"})
     _MERGE = f"{_TAG}merge"
+    _PLAIN = frozenset({"str", "int", "float", "timestamp", "value", "null", "bool", "merge", "map", "seq"})
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -45,15 +45,20 @@ class Document:
         return data
 
     def _value(self, node: yaml.Node | None, at: Location) -> Any:
+        self._check_tag(node, at)
         match node:
             case yaml.MappingNode():
                 return self._mapping(node, at)
             case yaml.SequenceNode():
                 return [self._value(item, (*at, place)) for place, item in enumerate(node.value)]
             case yaml.ScalarNode():
-                return self._scalar(node, at)
+                return self._scalar(node)
             case _:
                 return None
+
+    def _check_tag(self, node: yaml.Node | None, at: Location) -> None:
+        if node is not None and node.tag.removeprefix(self._TAG) not in self._PLAIN:
+            self.problems.append(f"{dotted(at)}: the YAML tag {node.tag!r} is not supported; remove it")
 
     def _mapping(self, node: yaml.MappingNode, at: Location) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -68,6 +73,7 @@ class Document:
                 self.problems.append(f"{dotted((*at, key))}: is there twice, in {where}; keep one")
             else:
                 lines[key] = line
+                self._check_tag(key_node, (*at, key))
                 if key_node.tag == self._MERGE:
                     merged = self._merged(value_node, at, line)
                 else:
@@ -83,12 +89,10 @@ class Document:
             return {}
         return {key: value for mapping in reversed(mappings) for key, value in mapping.items()}
 
-    def _scalar(self, node: yaml.ScalarNode, at: Location) -> Any:
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
         match node.tag.removeprefix(self._TAG):
             case "null":
                 return None
             case "bool":
                 return yaml.SafeLoader.bool_values.get(node.value.lower(), node.value)
-            case tag if tag not in self._TEXT_TAGS:
-                self.problems.append(f"{dotted(at)}: the YAML tag {node.tag!r} is not supported; remove it")
         return node.value

@@ -45,9 +45,9 @@ from vv_exports.connectors.object_store import (
     UploadLostError,
 )
 from vv_exports.connectors.policies import azure_policies
-from vv_exports.connectors.redaction import quoted
 from vv_exports.domain.endpoints import same_endpoint
 from vv_exports.domain.prompt_runs import JsonObject
+from vv_exports.domain.redaction import quoted
 from vv_exports.errors import CredentialsError, TransientError
 
 _MOST_BLOCKS = 50_000

@@ -40,8 +40,8 @@ from vv_exports.connectors.object_store import (
     read_at,
 )
 from vv_exports.connectors.policies import gcs_policies
-from vv_exports.connectors.redaction import quoted
 from vv_exports.domain.prompt_runs import JsonObject
+from vv_exports.domain.redaction import quoted
 from vv_exports.errors import CredentialsError, TransientError
 
 _CHUNK = 16 * 2**20  # a multiple of 256 KiB, as the store demands of all but the last

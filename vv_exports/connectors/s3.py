@@ -33,8 +33,8 @@ from vv_exports.connectors.object_store import (
     UploadLostError,
 )
 from vv_exports.connectors.policies import s3_policies
-from vv_exports.connectors.redaction import quoted
 from vv_exports.domain.prompt_runs import JsonObject
+from vv_exports.domain.redaction import quoted
 from vv_exports.errors import TransientError
 
 _LOG = logging.getLogger(__name__)

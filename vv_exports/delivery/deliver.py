@@ -54,6 +54,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.formats.base import Format
+from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
 
@@ -253,7 +254,7 @@ class _Attempt:
             if current is None or current.revision < revision:
                 set_back[run_id] = revision
         if set_back:
-            named = ", ".join(f"{run_id} (revision {revision})" for run_id, revision in set_back.items())
+            named = ", ".join(f"{one_line(run_id)} (revision {revision})" for run_id, revision in set_back.items())
             raise StorageSetBackError(
                 f"{self.request.uri} holds newer snapshots than the pipeline's `storage` of the prompt runs {named}: a "
                 "backup of `storage` was restored. They have to be read again.",

@@ -25,6 +25,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.formats.catalog import FORMATS
+from vv_exports.printable import one_line
 from vv_exports.snapshots.tables import TableName
 
 FORMAT_VERSION = 1
@@ -270,7 +271,7 @@ def _again(state: LogState) -> str:
     if export is None:
         return "deliver there again (`vv-exports automations run`; of an export on demand, make a new one)"
     if export.automation is not None:
-        return f"run `vv-exports automations run {export.index_id} {export.automation}`"
+        return f"run `vv-exports automations run {one_line(export.index_id)} {one_line(export.automation)}`"
     return "make a new export in place of this one"
 
 

@@ -9,6 +9,7 @@ from vv_exports.delivery.ownership import Owner, check_log, owned_folders, owner
 from vv_exports.delivery.survey import Beside, sha256_of, survey
 from vv_exports.domain.destinations import OWNER, is_in_table
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
+from vv_exports.printable import one_line
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _owner(connector: Connector, subpath: str, state: LogState) -> tuple[Owner |
 def _putting_back(connector: Connector, subpath: str, owner: Owner) -> str:
     vacuum = f"`vv-exports vacuum {connector.connector_id} --subpath {subpath}`"
     if owner.type == "automation":
-        return f"`vv-exports automations run {owner.index_id} {owner.automation}`, or {vacuum}, writes the file anew"
+        automation = one_line(f"{owner.index_id} {owner.automation}")
+        return f"`vv-exports automations run {automation}`, or {vacuum}, writes the file anew"
     return f"{vacuum} writes the file anew"
 
 

@@ -191,7 +191,8 @@ def _encode_escaped(value: Any, in_order: bool) -> str:
 
 _BEFORE_A_VALUE = (b",", b"[", b"{")
 _EMPTY = (b"[]", b"{}")
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# One without an end goes to the end of the text: it is not looked for again at each quote in it.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _DIGITS_OF_A_DOUBLE = 15
 _DECODER = msgspec.json.Decoder(float_hook=_exact_number)
 _STANDARD_DECODER = json.JSONDecoder(

@@ -5,12 +5,13 @@ Sources mostly deliver in order, and then nothing is sorted or kept. Otherwise t
 
 import heapq
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from itertools import count, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import JsonObject
@@ -19,13 +20,22 @@ from vv_exports.sources.base import Page
 from vv_exports.sources.documents import short
 
 _PAGE_ROWS = 4_000
+_PAGE_BYTES = 4 << 20
 _OPEN_FILES = 64  # stretches merged at a time: the usual limit of a process is 1024 open files, on macOS 256
 
 SortKey = tuple[tuple[int, Any], ...]
 
 _NULL, _NUMBER, _TEXT, _OTHER = range(4)
-_Row = tuple[SortKey, JsonObject, str]  # the last says where it was read
 _KEY = itemgetter(0)
+
+
+class _Row(NamedTuple):
+    """A row on its way through a stretch. ``content`` gives the pickled document, once and before the next row."""
+
+    key: SortKey
+    where: str
+    size: int
+    content: Callable[[], bytes]
 
 
 class OutOfOrderError(Exception):
@@ -78,7 +88,7 @@ def in_order(pages: Iterable[Page], names: Sequence[str]) -> Iterator[Page]:
 def externally_sorted(pages: Iterable[Page], names: Sequence[str], spool: Path) -> Iterator[Page]:
     """All rows in order. Each page becomes a sorted stretch below ``spool``, and the stretches are merged.
 
-    Memory holds one page, then a row of each of the stretches that are merged at a time.
+    Memory holds one page, and the key of a row of each of the stretches that are merged at a time.
     """
     stretches = [_write_stretch(_sorted(page, names), spool / f"0-{n:06}") for n, page in enumerate(pages)]
     for turn in count(1):
@@ -88,21 +98,25 @@ def externally_sorted(pages: Iterable[Page], names: Sequence[str], spool: Path) 
         stretches = [_merge_stretches(group, spool / f"{turn}-{n:06}") for n, group in enumerate(groups)]
     last: SortKey | None = None
     documents: list[JsonObject] = []
-    for key, document, where in _merged(stretches):
-        if key == last:
-            raise _twice(key, names, where)
-        last = key
-        documents.append(document)
-        if len(documents) == _PAGE_ROWS:
+    held = 0
+    for row in _merged(stretches):
+        if row.key == last:
+            raise _twice(row.key, names, row.where)
+        last = row.key
+        documents.append(pickle.loads(row.content()))  # noqa: S301 - see _read_stretch
+        held += row.size
+        if len(documents) == _PAGE_ROWS or held >= _PAGE_BYTES:
             yield Page(documents, _nowhere)
-            documents = []
+            documents, held = [], 0
     if documents:
         yield Page(documents, _nowhere)
 
 
-def _sorted(page: Page, names: Sequence[str]) -> list[_Row]:
-    places = map(page.locate, range(len(page.documents)))
-    return sorted(zip(sort_keys(page.documents, names), page.documents, places, strict=True), key=_KEY)
+def _sorted(page: Page, names: Sequence[str]) -> Iterator[_Row]:
+    keys = sort_keys(page.documents, names)
+    for i in sorted(range(len(keys)), key=keys.__getitem__):
+        pickled = pickle.dumps(page.documents[i], pickle.HIGHEST_PROTOCOL)
+        yield _Row(keys[i], page.locate(i), len(pickled), partial(bytes, pickled))
 
 
 def _merge_stretches(stretches: list[Path], path: Path) -> Path:
@@ -113,13 +127,15 @@ def _merge_stretches(stretches: list[Path], path: Path) -> Path:
 
 
 def _merged(stretches: Iterable[Path]) -> Iterator[_Row]:
+    # It goes on in a stretch only when the next row is asked for, and so after the content of this one was.
     return heapq.merge(*map(_read_stretch, stretches), key=_KEY)
 
 
 def _write_stretch(rows: Iterable[_Row], path: Path) -> Path:
     with path.open("wb") as file:
         for row in rows:
-            pickle.dump(row, file, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((row.key, row.where, row.size), file, pickle.HIGHEST_PROTOCOL)
+            file.write(row.content())
     return path
 
 
@@ -128,9 +144,10 @@ def _read_stretch(path: Path) -> Iterator[_Row]:
     with path.open("rb") as file:
         while True:
             try:
-                yield pickle.load(file)  # noqa: S301
+                key, where, size = pickle.load(file)  # noqa: S301
             except EOFError:
                 return
+            yield _Row(key, where, size, partial(file.read, size))
 
 
 def _twice(key: SortKey, names: Sequence[str], where: str) -> SourceDataError:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,9 +18,16 @@ from vv_exports.sources.documents import too_large
 
 Read = Callable[[int], bytes]
 
+# O_PATH, where there is such: passing through a folder needs no right to list it.
+_PASS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW  # a FIFO that took a file's place meanwhile is not waited for
+_AT_A_TIME = 1 << 20
+
 _OF_THE_FILE = frozenset(
     {
         errno.EACCES,
+        errno.EAGAIN,
         errno.EPERM,
         errno.EINVAL,
         errno.EIO,
@@ -62,7 +69,10 @@ class ArchiveFolder:
         """What a folder holds, sorted; None where there is no such folder."""
         with self._translated(folder):
             real = self._real(folder)
-            return None if real is None else sorted(path.name for path in Path(real).iterdir())
+            if real is None:
+                return None
+            with _opened(real, _LIST) as descriptor:
+                return sorted(os.listdir(descriptor))  # noqa: PTH208 - a path would be looked up anew
 
     def versions(self, folder: str) -> dict[str, JsonValue]:
         """Of every file in a folder, by name: its size and the time of its last change. A link that leads nowhere is
@@ -70,14 +80,17 @@ class ArchiveFolder:
         found: dict[str, JsonValue] = {}
         with self._translated(folder):
             real = self._real(folder)
-            for entry in sorted(os.scandir(real), key=lambda entry: entry.name) if real is not None else ():
-                try:
-                    status = entry.stat()
-                except OSError as error:
-                    found[entry.name] = [os.strerror(error.errno or 0), _target(Path(entry.path))]
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    found[entry.name] = [status.st_size, str(status.st_mtime)]
+            if real is None:
+                return found
+            with _opened(real, _LIST) as descriptor, os.scandir(descriptor) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    try:
+                        status = entry.stat()
+                    except OSError as error:
+                        found[entry.name] = [os.strerror(error.errno or 0), _target(Path(real, entry.name))]
+                        continue
+                    if stat.S_ISREG(status.st_mode):
+                        found[entry.name] = [status.st_size, str(status.st_mtime)]
         return found
 
     def read(self, paths: Sequence[str], most: int) -> Iterator[bytes | SourceDataError | None]:
@@ -92,43 +105,42 @@ class ArchiveFolder:
     @contextmanager
     def reader(self, path: str) -> Iterator[Read]:
         """What reads the next bytes of a file that was listed, empty at its end."""
-        file = self._opened(path)
+        file = self._file(path)
         if file is None:
             raise SourceDataError(f"{self.show(path)} was there a moment ago, and is not any more: write it again")
 
         def read(size: int) -> bytes:
             with self._translated(path):
-                return file.read(size)
+                return _read(file, size)
 
         with file:
             yield read
 
     def _content(self, path: str, most: int) -> bytes | None:
-        file = self._opened(path)
+        file = self._file(path)
         if file is None:
             return None
         with file, self._translated(path):
             size = os.fstat(file.fileno()).st_size
-            data = b"" if size > most else file.read(most + 1)
-        if max(size, len(data)) > most:
+            parts: list[bytes] = []
+            held = 0
+            # Not in one piece: that would take the memory of the limit, whatever there is.
+            while max(size, held) <= most and (data := _read(file, min(_AT_A_TIME, most + 1 - held))):
+                parts.append(data)
+                held += len(data)
+        if max(size, held) > most:
             raise too_large(self.show(path), most, size if size > most else None)
-        return data
+        return b"".join(parts)
 
-    def _opened(self, path: str) -> BinaryIO | None:
+    def _file(self, path: str) -> BinaryIO | None:
         with self._translated(path):
             real = self._real(path)
             if real is None:
                 return None
             self._check_kind(path, Path(real).stat().st_mode)  # opening a device can be an act
-            # A FIFO that took its place meanwhile is not waited for.
-            descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-            file = os.fdopen(descriptor, "rb")
-            try:
+            with _opened(real, _READ) as descriptor:
                 self._check_kind(path, os.fstat(descriptor).st_mode)
-            except SourceDataError:
-                file.close()
-                raise
-            return file
+                return os.fdopen(os.dup(descriptor), "rb")
 
     def _check_kind(self, path: str, mode: int) -> None:
         if not stat.S_ISREG(mode):
@@ -140,13 +152,11 @@ class ArchiveFolder:
         leads nowhere, or out of the archive."""
         try:
             real = os.path.realpath(self._full(path), strict=True)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:  # of a longer name is nothing
+                raise
             self._check_links(path)
             return None
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:  # so nothing can be there
-                return None
-            raise
         root = os.path.realpath(self._root)
         if not self._follow_links and real != root and not real.startswith(f"{root.rstrip('/')}/"):
             raise SourceDataError(
@@ -156,13 +166,14 @@ class ArchiveFolder:
         return real
 
     def _check_links(self, path: str) -> None:
-        place = Path(self._root)
+        place = self._root
         for name in path.split("/"):
-            place /= name
-            if place.is_symlink() and not place.exists():
+            place = f"{place}/{name}"
+            # Not of pathlib, which raises where a name is too long.
+            if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114
                 raise SourceDataError(
-                    f"{one_line(str(place))} is a link to {_target(place)}, which does not exist: fetch what it stands "
-                    "for (as with `git annex get` or `dvc pull`), or put the file itself there"
+                    f"{one_line(place)} is a link to {_target(Path(place))}, which does not exist: fetch what it "
+                    "stands for (as with `git annex get` or `dvc pull`), or put the file itself there"
                 )
 
     def _full(self, path: str) -> str:
@@ -177,6 +188,29 @@ class ArchiveFolder:
             if error.errno in _OF_THE_FILE:
                 raise SourceDataError(f"{where} cannot be read: {reason}. Mend it, or its permissions.") from error
             raise TransientError(f"{where} could not be read: {reason}. Try again later.") from error
+
+
+@contextmanager
+def _opened(real: str, flags: int) -> Iterator[int]:
+    """Open a path that has no links, one name at a time: a folder on it that was swapped for a link meanwhile, which
+    may lead out of the archive, is an error."""
+    *folders, name = real.strip("/").split("/")
+    with ExitStack() as stack:
+        at = os.open("/", _PASS)
+        stack.callback(os.close, at)
+        for folder in folders:
+            at = os.open(folder, _PASS, dir_fd=at)
+            stack.callback(os.close, at)
+        descriptor = os.open(name or ".", flags, dir_fd=at)
+        stack.callback(os.close, descriptor)
+        yield descriptor
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    data: bytes | None = file.read(size)
+    if data is None:  # of what is a file to the system, and would be waited for
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return data
 
 
 def _target(link: Path) -> str:

@@ -7,6 +7,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from vv_exports.domain.prompt_runs import JsonValue
+from vv_exports.domain.redaction import quoted
 from vv_exports.errors import RequestError, SourceDataError, TransientError
 from vv_exports.printable import one_line
 from vv_exports.sources.archive_folder import ArchiveFolder, Read
@@ -52,7 +53,7 @@ class ArchiveStore:
 
     def read(self, paths: Sequence[str], most: int) -> Iterator[bytes | SourceDataError | None]:
         """The content of each file, None where there is none, the error where it cannot be had or is over ``most``
-        bytes. Never more than ``most`` + 1 bytes of one are fetched; small ones at the same time."""
+        bytes. Of such a one no more than 64 KiB are fetched where its size is known; small ones at the same time."""
         first = min(_SMALL, most) + 1
         for start in range(0, len(paths), _AT_ONCE):
             group = paths[start : start + _AT_ONCE]
@@ -89,10 +90,13 @@ class ArchiveStore:
                 if isinstance(data, PermissionError) or self._fs.info(self._full(path))["size"]:
                     raise data
                 return b""
-            if len(data) == first <= most:
+            if len(data) < first:
+                return data
+            size = self._fs.info(self._full(path))["size"] or 0  # None: a store that does not know
+            if first <= most and size <= most:
                 data = bytes(self._fs.cat_file(self._full(path), 0, most + 1))
-        if len(data) > most:
-            raise too_large(self.show(path), most)
+        if max(size, len(data)) > most:
+            raise too_large(self.show(path), most, size if size > most else None)
         return data
 
     def _full(self, path: str) -> str:
@@ -103,14 +107,18 @@ class ArchiveStore:
         """Around one call of the store: each has its own exceptions, and many are no OSError."""
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise SourceDataError(f"{self.show(path)} is no file, or not any more: {error}. Write it again.") from error
-        except PermissionError as error:
-            raise RequestError(
-                f"{self.show(path)} may not be read: {error}. Mend the permissions or the credentials."
-            ) from error
-        except Exception as error:
-            raise TransientError(f"{self.show(path)} could not be read: {error!r}. Try again later.") from error
+        except Exception as error:  # noqa: BLE001 - raised as one of ours
+            said = quoted(f"{type(error).__name__}: {error}")
+            # From None: some stores repeat the headers of a request, which are not for tracebacks.
+            if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+                raise SourceDataError(
+                    f"{self.show(path)} is no file, or not any more: {said}. Write it again."
+                ) from None
+            if isinstance(error, PermissionError):
+                raise RequestError(
+                    f"{self.show(path)} may not be read: {said}. Mend the permissions or the credentials."
+                ) from None
+            raise TransientError(f"{self.show(path)} could not be read: {said}. Try again later.") from None
 
 
 def place_of(path_or_url: str, *, follow_links: bool) -> ArchiveFolder | ArchiveStore:

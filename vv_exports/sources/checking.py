@@ -27,9 +27,9 @@ def check_indexes(source: Source, index_ids: Sequence[str]) -> Iterator[Finding]
 
 def both_deliver(index_id: str, automation: UpstreamAutomation) -> str:
     """What to say where the platform delivers an index that this pipeline delivers too."""
-    subpath = f", {automation.destination_subpath}" if automation.destination_subpath else ""
+    subpath = f", {one_line(str(automation.destination_subpath))}" if automation.destination_subpath else ""
     return (
         f"VideoVector's own export automation of index {index_id!r} is active (to connector "
-        f"{automation.destination_connector_id}{subpath}), so both it and this pipeline deliver. Pause it there, "
-        "unless that is meant."
+        f"{one_line(str(automation.destination_connector_id))}{subpath}), so both it and this pipeline "
+        "deliver. Pause it there, unless that is meant."
     )

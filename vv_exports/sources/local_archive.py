@@ -88,7 +88,7 @@ class LocalArchive:
         known = first_few(sorted(folder for folder, _ in found), _NAMED)
         raise NotFoundError(
             f"There is no index {index_id!r}: {wanted} does not exist (a folder's name is its id, percent-encoded). "
-            f"The archive has the folders {', '.join(known) or '(none)'}."
+            f"The archive has the folders {', '.join(map(one_line, known)) or '(none)'}."
         )
 
     def listing(self, index_id: str) -> Listing:
@@ -151,7 +151,9 @@ class LocalArchive:
             yield Finding("archive", "failed", str(error), error)
             return
         yield Finding(
-            "archive", "ok", f"{self._files.show('')} holds {len(known)} indexes: {', '.join(first_few(known, _NAMED))}"
+            "archive",
+            "ok",
+            f"{self._files.show('')} holds {len(known)} indexes: {', '.join(map(one_line, first_few(known, _NAMED)))}",
         )
         yield from check_indexes(self, index_ids)
 

@@ -4,7 +4,8 @@ import re
 
 _SHOWN = 400
 _KEY = re.compile(r"\bsk_[a-z]+_[A-Za-z0-9]{8,}")
-_LINK = re.compile(r"""(\bhttps?://[^\s"'<>?#]*)[?#][^\s"'<>]*""", re.IGNORECASE)
+# Links without a query match too: otherwise each of many in a row would be looked through to the end of all.
+_LINK = re.compile(r"""(\bhttps?://[^\s"'<>?#]*)([?#][^\s"'<>]*)?""", re.IGNORECASE)
 _USER = re.compile(r"""(\bhttps?://)[^\s/"'<>?#@]*@""", re.IGNORECASE)
 _WEB = re.compile("https?://", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer|token|key)([ =:]+)[A-Za-z0-9._~+/-]{16,}=*", re.IGNORECASE)
@@ -23,7 +24,7 @@ def without_link_secrets(text: str) -> str:
     """The text with every web link cut where its query begins: signatures and tokens stand there."""
     if _WEB.search(text) is None:
         return text
-    return _LINK.sub(r"\1?***", _USER.sub(r"\1***@", text))
+    return _LINK.sub(lambda link: f"{link[1]}?***" if link[2] else link[1], _USER.sub(r"\1***@", text))
 
 
 def holds_link(value: object) -> bool:

@@ -77,10 +77,10 @@ class VideoVector:
     def index(self, index_id: str) -> Index:
         """One index. Raises NotFoundError with the indexes that there are."""
         try:
-            where = f"GET /indexes/{index_id}"
+            where = f"GET /indexes/{one_line(index_id)}"
             found = index_of(_with("index_id", self.api.run(self.api.get("indexes", index_id)), where), where)
         except NotFoundError as error:
-            known = ", ".join(index.index_id for index in self.indexes()) or "(none)"
+            known = ", ".join(one_line(index.index_id) for index in self.indexes()) or "(none)"
             raise NotFoundError(f"There is no index {index_id!r}. The account has: {known}. ({error})") from None
         if found.index_id != index_id:
             raise SourceDataError(f"index {index_id!r} was asked for, and {found.index_id!r} was the answer")
@@ -172,7 +172,7 @@ class VideoVector:
 
         Asked for once: nothing that is exported depends on it.
         """
-        where = f"GET /indexes/{index_id}/automations/export"
+        where = f"GET /indexes/{one_line(index_id)}/automations/export"
         try:
             record = as_object(self.api.run(self.api.glance("indexes", index_id, "automations", "export")), where)
         except NotFoundError:
@@ -189,7 +189,7 @@ class VideoVector:
         )
 
     def _check_upstream_automation(self, index_id: str) -> Iterator[Finding]:
-        step = f"index {index_id}, VideoVector's own export automation"
+        step = f"index {one_line(index_id)}, VideoVector's own export automation"
         try:
             automation = self.upstream_automation(index_id)
         except VVExportsError as error:

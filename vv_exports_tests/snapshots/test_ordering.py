@@ -132,6 +132,16 @@ def test_documents_come_out_of_the_sorting_with_every_value_and_name_in_its_plac
     assert repr(found) == repr(document)
 
 
+def test_sorting_holds_a_page_of_large_rows_and_the_keys_of_others(tmp_path):
+    contents = [[row(start=number, text=f"{number:02}" * 500_000)] for number in reversed(range(40))]
+    tracemalloc.start()
+    rows_of_pages = [len(page.documents) for page in externally_sorted(pages(*contents), NAMES, tmp_path)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows_of_pages == [5] * 8
+    assert peak < 20e6
+
+
 @contextmanager
 def few_open_files(more):
     """A process that may open only so many more files than it has open."""

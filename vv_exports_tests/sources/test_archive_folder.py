@@ -36,6 +36,10 @@ def a_socket(path):
 
 NO_FILES = {
     "dangling": (dangling, r"is a link to \.\./.*SHA256E-s48--d2c0, which does not exist: fetch"),
+    "dangling to a long name": (
+        lambda path: path.symlink_to("x" * 300),
+        "is a link to x+, which does not exist: fetch",
+    ),
     "loop": (looping, "cannot be read: Too many levels of symbolic links"),
     "folder": (Path.mkdir, "is a folder, and must be a file"),
     "fifo": (os.mkfifo, "is a FIFO, and must be a file"),
@@ -216,6 +220,34 @@ def test_a_link_within_the_archive_is_followed(tmp_path, link, place):
     write_run(tmp_path, {"segment_results.jsonl": lines(segment())})
     link(tmp_path / "pool" / place, tmp_path / PLACES[place])
     everything(LocalArchive(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda here: here.reader("run/secret.json").__enter__(),
+        lambda here: here.names("run"),
+        lambda here: here.versions("run"),
+    ],
+    ids=["reader", "names", "versions"],
+)
+def test_a_folder_that_is_swapped_for_a_link_out_is_not_followed(tmp_path, monkeypatch, look):
+    for folder in ("archive/run", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "secret.json").write_text(folder)
+    real_of = os.path.realpath
+
+    def realpath(path, **options):
+        found = real_of(path, **options)
+        if str(path).startswith(f"{tmp_path}/archive/run") and not (tmp_path / "archive/run").is_symlink():
+            (tmp_path / "archive/run").rename(tmp_path / "moved")
+            (tmp_path / "archive/run").symlink_to("../outside")
+        return found
+
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    here = ArchiveFolder(str(tmp_path / "archive"), follow_links=False)
+    with pytest.raises(SourceDataError, match=r"archive/run.* (cannot be read|leads out)"):
+        look(here)
 
 
 def test_the_archives_own_folder_may_be_a_link(tmp_path):

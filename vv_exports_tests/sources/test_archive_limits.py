@@ -3,11 +3,13 @@
 import gzip
 import json
 import logging
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import fsspec
 import pytest
 import zstandard
 
@@ -118,6 +120,33 @@ def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path
         segments_of(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["folder", "memory"])
+@pytest.mark.parametrize("limit", [1 << 40, 1 << 63, 10**30])
+def test_a_limit_beyond_all_memory_is_no_limit(tmp_path, place, limit):
+    write_run(tmp_path, {"segment_results.jsonl": lines(segment())}, padding="x" * 100_000)
+    if place == "memory":
+        fsspec.filesystem("memory").put(str(tmp_path), f"/limit_{limit}", recursive=True)
+    archive = tmp_path if place == "folder" else f"memory://limit_{limit}"
+    assert len(segments_of(archive, max_document_bytes=limit, max_record_bytes=limit)) == 1
+
+
+def test_of_a_large_document_in_a_store_only_its_beginning_is_fetched(tmp_path, monkeypatch):
+    write_run(tmp_path, padding="x" * 200_000)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path), "/large", recursive=True)
+    fetched = []
+
+    def cat_file(self, path, start=None, end=None, **options):
+        fetched.append(self.store[self._strip_protocol(path)].getvalue()[start:end])
+        return fetched[-1]
+
+    monkeypatch.setattr(type(memory), "cat_file", cat_file)
+    here = LocalArchive("memory://large", max_document_bytes=100_000)
+    problem = here.listing("idx_1").problems["run_1"]
+    assert re.search(r"prompt_run\.json: found 200,\d{3} bytes, and the limit is 100,000", str(problem))
+    assert max(map(len, fetched)) == (64 << 10) + 1
+
+
 @pytest.mark.parametrize(
     ("text", "values"),
     [
@@ -126,12 +155,19 @@ def test_a_line_that_takes_many_times_its_text_is_refused_with_its_line(tmp_path
         (b'["' + b",[{" * 99 + b'"]', 0),
         (b'["' + b'\\",' * 99 + b'"]', 0),
         (b"[{" + b'"a":1,' * 39 + b'"a":1}]', 122),
-        (b'["' + b"," * 300, 302),  # cut short, so no string
+        (b"[" * 200 + b'"' + b"," * 300, 201),  # cut short
+        (b"[" * 200 + b'",\\', 201),
     ],
 )
 def test_values_are_counted_outside_of_strings(text, values):
     assert count_values(text, 99) == values
     assert count_values(text, len(text)) == 0
+
+
+def test_a_string_without_an_end_is_looked_at_once(tmp_path):
+    write_run(tmp_path, {"segment_results.jsonl": b"[" * 2_000_000 + b'"' + b'\\",' * 1_000_000})
+    with pytest.raises(SourceDataError, match="line 1: expected one JSON document"):
+        segments_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Nothing that a store says gives a secret away, or is long, or moves the cursor."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vv_exports.connectors.redaction import quoted
+from vv_exports.domain.redaction import quoted
 
 TOLD = "c2VjcmV0/9+x=="
 
@@ -43,6 +45,9 @@ TOLD = "c2VjcmV0/9+x=="
         f"x-goog-signature: {TOLD}",
         f"password={TOLD}",
         f"a header of {TOLD[:11] * 10}",
+        f"X-Amz-Security-Token: {TOLD}\r\n {TOLD}\r\n\t{TOLD}",
+        f"&lt;X-Amz-Security-Token&gt;{TOLD}&lt;/X-Amz-Security-Token&gt;",
+        f"&quot;X-Amz-Security-Token&quot;: &quot;{TOLD}&quot;",
     ],
 )
 def test_what_looks_like_a_secret_is_not_shown(text):
@@ -78,6 +83,35 @@ def test_it_is_short_in_one_line_and_without_the_secret(text, secret):
 def test_a_known_secret_is_not_shown_wherever_it_stands_and_however_much_of_it(secret):
     for told in (secret, secret[: max(10, len(secret) // 2)], secret.replace("/", "%2F")):
         assert quoted(f"odd({told})", [secret]) in {"odd(***)", "odd(***"}
+
+
+SESSION = "FwoGZXIvYXdzE/+" + "BQ+/c3/9xY=" * 40
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "\r\n".join(SESSION[start : start + 60] for start in range(0, len(SESSION), 60)),
+        "\\n    ".join(SESSION[start : start + 7] for start in range(0, len(SESSION), 7)),
+        quote(SESSION),
+        quote(SESSION, safe="").lower().replace("fwogzxivyxdze", "FwoGZXIvYXdzE"),
+        quote(quote(SESSION, safe="")),
+        "".join(f"&#{ord(one)};" for one in SESSION),
+        "".join(f"&#x{ord(one):X};" for one in SESSION),
+        SESSION.replace("+", "&#43;").replace("/", "&#x2F;"),
+        SESSION.replace("/", "\\/"),
+        SESSION.replace("+", "\\u002B").replace("=", "\\u003d"),
+    ],
+)
+def test_a_known_secret_is_not_shown_in_lines_or_encoded(told):
+    said = quoted(f"odd header {told}", [SESSION])
+    assert said.startswith("odd header ***")
+    assert not any(part in said for part in ("BQ", "c3", "9xY"))
+
+
+@pytest.mark.parametrize("unit", ["x-", "x-a", "http://", "signature", '"\\"', "&#", "A", "\n "])
+def test_a_page_of_megabytes_is_looked_at_in_no_time(unit):
+    assert len(quoted(unit * 1_000_000, ["AAAAAAAAAAAAAAAAA"])) <= 300
 
 
 def test_control_characters_are_shown_and_do_nothing():

@@ -3,17 +3,20 @@
 Some repeat the headers of the request that they refuse, with its signature and the session token in them.
 """
 
+import html
 import re
 from collections.abc import Iterable
-from urllib.parse import quote
+from functools import lru_cache
 
 _LONGEST = 300
+_LOOKED_AT = 20_000
+"""Characters of a text that are looked at: a page of megabytes would take minutes."""
 _SHORTEST_SECRET = 6
 _KNOWN_BY = 12
 """Characters of a secret by which it is known, since some quote the beginning of a header alone."""
 
 _NAMES = "|".join((
-    r"x-[a-z0-9-]*(?:token|signature|credential|secret|key|authorization)[a-z0-9-]*",
+    r"x-[a-z0-9-]{0,60}(?:token|signature|credential|secret|key|authorization)[a-z0-9-]{0,60}",
     r"(?:access|refresh|id|session|security)_?token|client_?secret|secret(?:_?access)?_?key|account_?key",
     r"shared_?access_?signature|signature|sig|assertion|password|upload_id|string_?to_?sign|credential",
 ))  # fmt: skip
@@ -24,7 +27,8 @@ _MASKED: tuple[tuple[str, str], ...] = (
     # These hold spaces and commas.
     (rf"""(\b(?:proxy-)?authorization|\b(?:set-)?cookie)({_BETWEEN})[^\r\n"'<>]+""", r"\1\2***"),
     (r"""\b(AWS4-[A-Z0-9-]+)\s[^\r\n"'<>]+""", r"\1 ***"),
-    (rf"""(?<![a-z0-9])({_NAMES})({_BETWEEN})[^\s&;,"'<>]+""", r"\1\2***"),
+    # Long headers are folded: they go on in a line that begins with a blank.
+    (rf"""(?<![a-z0-9])({_NAMES})({_BETWEEN})[^\s&;,"'<>]+(?:\r?\n[ \t]+[^\s&;,:"'<>]+(?=\s|$))*""", r"\1\2***"),
     (r"""\b(bearer|sharedkey(?:lite)?|AWS(?= [A-Z0-9]{16,}:))\s+[^\s"'<>,;]{6,}""", r"\1 ***"),
     (r"\b(?:ya29\.|sk_[a-z]+_|eyJ[\w-]+\.)[\w.+/=-]+", "***"),
     # Nothing that is for people has no gap for so long.
@@ -35,14 +39,43 @@ _MASKED: tuple[tuple[str, str], ...] = (
 def quoted(text: str, secrets: Iterable[str] = (), *, longest: int = _LONGEST) -> str:
     """What a store said, for an error or a log line: no more than ``longest`` characters, without control characters
     and anything that is, or looks like, a secret."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        for written in dict.fromkeys((secret, quote(secret, safe=""))):
-            if len(written) >= _SHORTEST_SECRET:
-                text = text.replace(written, "***")
-            if len(written) > _KNOWN_BY:
-                text = re.sub(re.escape(written[:_KNOWN_BY]) + r"[A-Za-z0-9+/=_%.-]*", "***", text)
+    text = html.unescape(text[:_LOOKED_AT])
+    known = {spelled for secret in secrets for spelled in (secret, html.unescape(secret))}
+    for secret in sorted(known, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = _without(text, secret)
     for pattern, instead in _MASKED:
         text = re.sub(pattern, instead, text, flags=re.IGNORECASE)
     text = " ".join(text.split())
     text = "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _without(text: str, secret: str) -> str:
+    """The text without a secret, and without any beginning of it that is long enough to be known by; also where it is
+    cut into lines or percent-encoded."""
+    beginning = re.compile(_GAP.join(map(_written, secret[:_KNOWN_BY])))
+    kept, end = [], 0
+    while (found := beginning.search(text, end)) is not None:
+        kept += [text[end : found.start()], "***"]
+        end = found.end()
+        for character in secret[_KNOWN_BY:]:
+            following = re.compile(_GAP + _written(character)).match(text, end)
+            if following is None:
+                break
+            end = following.end()
+        if len(secret) > _KNOWN_BY:
+            rest = _REST.match(text, end)
+            end = rest.end() if rest else end
+    return "".join([*kept, text[end:]])
+
+
+_GAP = r"(?:\s|\\[nrt])*"
+_REST = re.compile(r"[A-Za-z0-9+/=_%.-]*")
+
+
+@lru_cache(maxsize=256)
+def _written(character: str) -> str:
+    """A pattern for the ways to write a character in a URL, in JSON, and as it is."""
+    encoded = "".join(f"%(?:25)*{byte:02x}" for byte in character.encode(errors="surrogatepass"))
+    return rf"\\?(?:{re.escape(character)}|(?i:{encoded}|u{ord(character):04x}))"
