@@ -690,7 +690,9 @@ def _client(progress: Any = None) -> Any:
 
     from vv_exports.client import VVExports
 
-    return VVExports(loaded, progress=progress)
+    client = VVExports(loaded, progress=progress)
+    click.get_current_context().find_root().call_on_close(client.close)
+    return client
 
 
 def _listing(console: Console, rows: list[dict[str, Any]], names: tuple[str, ...] | None = None, *, empty: str) -> None:

@@ -43,10 +43,11 @@ class Said:
         return self.out + self.err
 
 
-def run(folder: Path, *arguments: str) -> Said:
+def run(folder: Path, *arguments: str, **environment: str) -> Said:
     """The command in this process; an exception that it let through fails the test."""
     with contextlib.chdir(folder):
-        result = CliRunner(env={"VV_EXPORTS_CONFIG": None, "DAGSTER_HOME": None}).invoke(main, arguments)
+        runner = CliRunner(env={"VV_EXPORTS_CONFIG": None, "DAGSTER_HOME": None, **environment})
+        result = runner.invoke(main, arguments)
     if not isinstance(result.exception, SystemExit | None):
         raise result.exception
     return Said(result.exit_code, result.stdout, result.stderr)

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +17,7 @@ from vv_exports_tests.deployments import write_config
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import make_platform
 from vv_exports_tests.fakes.server import FakeVideoVector
+from vv_exports_tests.test_cli import Said, run, spawn
 
 REPOSITORY = Path(vv_exports.__file__).parents[1]
 AUTOMATION = {"enabled": True, "paused": False, "destination_connector_id": "mine", "destination_subpath": "theirs"}
@@ -44,21 +42,18 @@ class Deployment:
         write_config(folder, config)
         (folder / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """A command in a process of its own, with the key in its environment."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VV_", "DAGSTER_"))}
-        inherited |= {"VIDEO_VECTOR_API_KEY": self.server.api_key, "NO_PROXY": "127.0.0.1"}
-        done = subprocess.run(
-            [sys.executable, "-m", "vv_exports", *arguments],
-            cwd=self.folder,
-            env={**inherited, "PYTHONPATH": str(REPOSITORY), **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        self.said += [done.stdout, done.stderr]
-        return done
+    def run(self, *arguments: str, **environment: str) -> Said:
+        """A command in this process, with the key in its environment."""
+        return self._noted(run(self.folder, *arguments, **{"VIDEO_VECTOR_API_KEY": self.server.api_key, **environment}))
+
+    def spawn(self, *arguments: str) -> Said:
+        """A command in a process of its own."""
+        environment = {"VIDEO_VECTOR_API_KEY": self.server.api_key, "NO_PROXY": "127.0.0.1"}
+        return self._noted(spawn(self.folder, *arguments, **environment))
+
+    def _noted(self, said: Said) -> Said:
+        self.said += [said.out, said.err]
+        return said
 
 
 @pytest.fixture
@@ -70,36 +65,36 @@ def here(tmp_path):
 
 def test_a_key_and_an_index_id_are_all_that_is_needed(here: Deployment):
     here.server.platform.runs["run_001"].record["status"] = "processing"
-    done = here.run("automations", "run", "idx_1", "team", "--json")
-    assert done.returncode == 0, done.stderr
+    done = here.spawn("automations", "run", "idx_1", "team", "--json")
+    assert done.code == 0, done.err
     platform = here.server.platform
     expected = sum(len(platform.segment_results(run_id)) for run_id in ("run_000", "run_002"))
-    assert sorted(json.loads(done.stdout)["delivered"]) == ["run_000", "run_002"]
+    assert sorted(json.loads(done.out)["delivered"]) == ["run_000", "run_002"]
     files = str(here.folder / "deliveries/idx_1/segments/**/*.parquet")
     assert duckdb.sql(f"select count(*), count(distinct segment_id) from '{files}'").fetchall() == [
         (expected, expected)
     ]
-    assert "run_000: 12 of 12 media" in done.stderr, "how far it is, is said"
+    assert "run_000: 12 of 12 media" in done.err, "how far it is, is said"
     here.server.clear()
     again = here.run("automations", "run", "idx_1", "team")
-    assert "nothing new, nothing written" in again.stdout
+    assert "nothing new, nothing written" in again.out
     assert here.server.count("/results|video-result") == 0
     platform.retry_segment("run_000")
     changed = here.run("automations", "run", "idx_1", "team", "--json")
-    assert json.loads(changed.stdout)["delivered"] == ["run_000"]
+    assert json.loads(changed.out)["delivered"] == ["run_000"]
     assert duckdb.sql(f"select count(*) from '{files}'").fetchall() == [(expected + 1,)]
     assert here.server.writes == []
 
 
 def test_the_source_can_be_checked(here: Deployment):
     done = here.run("source", "check")
-    assert done.returncode == 0, done.stdout
-    assert f"ok      credentials: {here.server.base_url} accepts the API key in VIDEO_VECTOR_API_KEY" in done.stdout
-    assert "ok      index idx_1: 'Archive': 3 prompt runs, 3 of them finished" in done.stdout
-    assert "595 of 600 requests left this minute" in done.stdout
-    assert "requests/s" in done.stdout
+    assert done.code == 0, done.out
+    assert f"ok      credentials: {here.server.base_url} accepts the API key in VIDEO_VECTOR_API_KEY" in done.out
+    assert "ok      index idx_1: 'Archive': 3 prompt runs, 3 of them finished" in done.out
+    assert "595 of 600 requests left this minute" in done.out
+    assert "requests/s" in done.out
     assert here.server.writes == []
-    findings = json.loads(here.run("source", "check", "--json").stdout)
+    findings = json.loads(here.run("source", "check", "--json").out)
     assert {finding["outcome"] for finding in findings} == {"ok"}
 
 
@@ -116,33 +111,33 @@ def test_the_source_can_be_checked(here: Deployment):
 )
 def test_a_check_says_what_is_wrong(here: Deployment, break_it, code, said):
     done = here.run("source", "check", **(break_it(here) or {}))
-    assert done.returncode == code
-    assert said in done.stdout
-    assert "Traceback" not in done.stderr
-    assert here.server.api_key not in done.stdout + done.stderr
+    assert done.code == code
+    assert said in done.out
+    assert "Traceback" not in done.err
+    assert here.server.api_key not in done.out + done.err
 
 
 def test_what_is_registered_upstream_can_be_listed(here: Deployment):
-    (connector,) = json.loads(here.run("connectors", "list", "--upstream", "--json").stdout)
+    (connector,) = json.loads(here.run("connectors", "list", "--upstream", "--json").out)
     assert (connector["connector_id"], connector["provider"], connector["bucket"]) == (
         "conn_up",
         "s3",
         "customer-bucket",
     )
-    assert "conn_up" in here.run("connectors", "list", "--upstream").stdout
-    assert "conn_up" not in here.run("connectors", "list").stdout
+    assert "conn_up" in here.run("connectors", "list", "--upstream").out
+    assert "conn_up" not in here.run("connectors", "list").out
 
 
 def test_an_automation_that_is_active_upstream_is_warned_of(here: Deployment):
     warning = "VideoVector's own export automation of index 'idx_1' is active"
     here.server.platform.export_automations["idx_1"] = AUTOMATION
-    assert warning in here.run("source", "check").stdout
+    assert warning in here.run("source", "check").out
     delivered = here.run("automations", "run", "idx_1", "team")
-    assert delivered.returncode == 0
-    assert f"Warning: {warning}" in delivered.stderr
+    assert delivered.code == 0
+    assert f"Warning: {warning}" in delivered.err
     here.server.platform.export_automations["idx_1"] = {**AUTOMATION, "paused": True}
-    assert warning not in "".join(here.run("source", "check").stdout)
-    assert "Warning" not in here.run("automations", "run", "idx_1", "team").stderr
+    assert warning not in "".join(here.run("source", "check").out)
+    assert "Warning" not in here.run("automations", "run", "idx_1", "team").err
 
 
 def test_an_archive_can_be_checked_too_and_has_nothing_upstream(tmp_path, here: Deployment):
@@ -150,10 +145,10 @@ def test_an_archive_can_be_checked_too_and_has_nothing_upstream(tmp_path, here: 
     elsewhere = Deployment(tmp_path / "demo", here.server)
     (elsewhere.folder / "vv_exports.yaml").unlink()
     elsewhere.run("demo")
-    assert "prompt runs" in elsewhere.run("source", "check").stdout
+    assert "prompt runs" in elsewhere.run("source", "check").out
     refused = elsewhere.run("connectors", "list", "--upstream")
-    assert refused.returncode == 2
-    assert "leave out --upstream" in refused.stderr
+    assert refused.code == 2
+    assert "leave out --upstream" in refused.err
 
 
 def test_no_token_and_no_key_is_written_anywhere(here: Deployment):
@@ -164,22 +159,22 @@ def test_no_token_and_no_key_is_written_anywhere(here: Deployment):
         row["processing_warning"] = f"could not fetch https://media.test/{number}?token={server.TOKEN_MARKER}w"
         row["marker"] = {"note": f"see https://media.test/?token={server.TOKEN_MARKER}m"}
     server.faults.append(Fault(FaultKind.UNKNOWN_FIELDS, "", times=None))
-    assert here.run("runs", "sync", "idx_1", "--debug").returncode == 0
-    assert here.run("automations", "run", "idx_1", "team", "--debug").returncode == 0
+    assert here.run("runs", "sync", "idx_1", "--debug").code == 0
+    assert here.run("automations", "run", "idx_1", "team", "--debug").code == 0
     for format_name in ("parquet", "jsonl", "csv", "json"):
-        assert here.run("export", "index", "idx_1", "--format", format_name).returncode == 0
-    assert here.run("source", "check", "--json").returncode == 0
+        assert here.run("export", "index", "idx_1", "--format", format_name).code == 0
+    assert here.run("source", "check", "--json").code == 0
     for kind in (FaultKind.UNAUTHORIZED_AND_SAYS_THE_KEY, FaultKind.REDIRECT, FaultKind.HTML_NOT_FOUND):
         server.platform.change_result("run_000")
         server.faults[:] = [Fault(kind, "/results", times=None)]
-        assert here.run("automations", "run", "idx_1", "team", "--debug").returncode == 1
+        assert here.run("automations", "run", "idx_1", "team", "--debug").code == 1
     server.platform.change_result("run_000")
     server.faults[:] = [
         Fault(FaultKind.UNKNOWN_FIELDS, "/results", times=9),
         Fault(FaultKind.SERVER_ERROR, "/results", times=2),
         Fault(FaultKind.FORBIDDEN, "/results", times=None),
     ]
-    assert here.run("runs", "sync", "idx_1", "--debug").returncode == 1
+    assert here.run("runs", "sync", "idx_1", "--debug").code == 1
 
     texts = {f"what was said, {number}": text.encode() for number, text in enumerate(here.said)}
     texts |= {str(path): data for path, data in everything_below(here.folder)}

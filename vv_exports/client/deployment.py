@@ -86,6 +86,10 @@ class Deployment:
         """The Dagster instance, if it was needed yet."""
         return vars(self).get("instance")
 
+    def close(self) -> None:
+        """Give up readings of the source that are under way, and close its connections; they open again when needed."""
+        self.pipeline.source.close()
+
     @cached_property
     def definitions(self) -> dg.Definitions:
         """The same definitions as the code location's."""
