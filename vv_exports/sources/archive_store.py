@@ -126,8 +126,9 @@ def place_of(path_or_url: str, *, follow_links: bool) -> ArchiveFolder | Archive
     try:
         # A listing that fsspec remembered would hide the runs that were written since.
         filesystem, root = url_to_fs(path_or_url, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise RequestError(f"The archive {path_or_url!r} cannot be opened: {error}. Check source.path.") from error
+    except Exception as error:  # noqa: BLE001 - some look at what is there already, each with its own exceptions
+        said = quoted(f"{type(error).__name__}: {error}")
+        raise RequestError(f"The archive {path_or_url!r} cannot be opened: {said}. Check source.path.") from None
     if "file" in filesystem.protocol:
         return ArchiveFolder(root.rstrip("/"), follow_links=follow_links)
     return ArchiveStore(filesystem, root)
