@@ -94,7 +94,7 @@ class ArchiveStore:
                 return data
             size = self._fs.info(self._full(path))["size"] or 0  # None: a store that does not know
             if first <= most and size <= most:
-                data = bytes(self._fs.cat_file(self._full(path), 0, most + 1))
+                data = bytes(self._fs.cat_file(self._full(path), start=0, end=most + 1))
         if max(size, len(data)) > most:
             raise too_large(self.show(path), most, size if size > most else None)
         return data
