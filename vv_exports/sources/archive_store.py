@@ -16,6 +16,7 @@ from vv_exports.sources.documents import too_large
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 _SMALL = 64 << 10
 _AT_ONCE = 256
+_PUT_AWAY = "InvalidObjectState"  # S3's word for one object in Glacier; s3fs says that nothing may be read
 
 
 class ArchiveStore:
@@ -113,6 +114,11 @@ class ArchiveStore:
             if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
                 raise SourceDataError(
                     f"{self.show(path)} is no file, or not any more: {said}. Write it again."
+                ) from None
+            answer = getattr(error.__cause__, "response", {})
+            if answer.get("Error", {}).get("Code") == _PUT_AWAY:
+                raise SourceDataError(
+                    f"{self.show(path)} cannot be read: {said}. Restore it from its storage class."
                 ) from None
             if isinstance(error, PermissionError):
                 raise RequestError(

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import s3fs
 
-from vv_exports.errors import TransientError
+from vv_exports.errors import SourceDataError, TransientError
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.servers.s3 import moto
 from vv_exports_tests.sources.archives import RUN, lines, segment, write_run
@@ -75,6 +75,15 @@ def test_documents_of_any_size_are_read_from_s3(tmp_path, monkeypatch):
         here = LocalArchive("s3://bucket/archive", max_document_bytes=5 * KIB64)
         assert [run.run_id for run in here.prompt_runs("idx_1")] == [f"{size:06}" for size in sizes]
         assert [len(list(here.segment_results(run))) for run in here.prompt_runs("idx_1")] == [1] * len(sizes)
+        put_away = {"Bucket": "bucket", "StorageClass": "GLACIER", "Body": b"{}"}
+        run = f"archive/indexes/idx_1/prompt_runs/{KIB64:06}"
+        files.call_s3("put_object", Key=f"{run}/segment_results.jsonl", **put_away)
+        with pytest.raises(SourceDataError, match=r"segment_results\.jsonl cannot be read: .*Restore it"):
+            list(here.segment_results(here.prompt_run("idx_1", f"{KIB64:06}")))
+        files.call_s3("put_object", Key=f"{run}/prompt_run.json", **put_away)
+        assert "Restore it" in str(here.listing("idx_1").problems[f"{KIB64:06}"])
+        files.rm(f"bucket/{run}", recursive=True)
+        sizes.remove(KIB64)
         less = LocalArchive("s3://bucket/archive", max_document_bytes=5 * KIB64 - 1).listing("idx_1")
         assert [run.run_id for run in less.runs] == [f"{size:06}" for size in sizes[:-1]]
         assert "found 327,680 bytes, and the limit is 327,679" in str(less.problems[f"{sizes[-1]:06}"])
