@@ -125,6 +125,20 @@ class TestPlaces:
     def test_paths_become_absolute(self, written, loaded):
         assert parsed(HEAD.replace("storage: storage", f"storage: {written}")).storage == loaded
 
+    @pytest.mark.parametrize("url", ["file://localhost/srv/x", "file://x", "FILE:///srv/x"])
+    def test_a_file_url_is_of_this_machine(self, url):
+        wrong = [
+            HEAD.replace("storage: storage", f"storage: {url}"),
+            HEAD.replace("path: archive", f"path: {url}"),
+            HEAD.replace("root: .", f"root: {url}"),
+        ]
+        assert all("must be a path, or begin with file:///" in only_problem(body) for body in wrong)
+
+    def test_the_root_of_a_folder_is_no_store(self):
+        assert "connectors.conn_export.root: 's3://b': must be a folder" in only_problem(
+            HEAD.replace("root: .", "root: s3://b")
+        )
+
     @pytest.mark.parametrize(
         ("written", "provider", "boundary"),
         [

@@ -30,6 +30,7 @@ from vv_exports.config.values import (
     container_name,
     gcs_bucket_name,
     null_is_root,
+    of_this_machine,
     storage_account_name,
     store_url,
     told_apart_by,
@@ -48,7 +49,9 @@ class LocalConnectorConfig(Model):
     """A folder of this machine, or one that is mounted."""
 
     provider: Literal["local"] = Field(description="Storage is a folder.")
-    root: Place = Field(description="The folder; a relative one is relative to this file's folder.")
+    root: Annotated[Place, AfterValidator(of_this_machine)] = Field(
+        description="The folder; a relative one is relative to this file's folder."
+    )
     export_base_path: Annotated[str, BeforeValidator(null_is_root), AfterValidator(base_path)] = Field(
         default="", description="Boundary inside the root that no export leaves. Empty: the root itself."
     )

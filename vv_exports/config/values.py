@@ -25,10 +25,19 @@ def absolute(value: str, info: ValidationInfo) -> str:
     """A path, made absolute from the folder of the file; a URL stays."""
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
         raise ValueError("holds a control character")
+    if value.lower().startswith("file://") and not value.startswith("file:///"):
+        raise ValueError("must be a path, or begin with file:///, and name no machine")
     if "://" in value:
         return value
     folder = (info.context or {}).get("folder") or Path.cwd()
     return os.path.normpath(Path(folder, os.path.expanduser(value)))  # noqa: PTH111 - leaves ~unknown alone
+
+
+def of_this_machine(value: str) -> str:
+    """A folder, and no URL of a store."""
+    if "://" in value and not value.startswith("file:///"):
+        raise ValueError("must be a folder; a store is a connector of its own provider")
+    return value
 
 
 def base_path(value: str, info: ValidationInfo) -> str:

@@ -16,6 +16,7 @@ from vv_exports.sources.documents import too_large
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 _SMALL = 64 << 10
 _AT_ONCE = 256
+_PUT_AWAY = "InvalidObjectState"  # S3's word for one object in Glacier; s3fs says that nothing may be read
 
 
 class ArchiveStore:
@@ -94,7 +95,7 @@ class ArchiveStore:
                 return data
             size = self._fs.info(self._full(path))["size"] or 0  # None: a store that does not know
             if first <= most and size <= most:
-                data = bytes(self._fs.cat_file(self._full(path), 0, most + 1))
+                data = bytes(self._fs.cat_file(self._full(path), start=0, end=most + 1))
         if max(size, len(data)) > most:
             raise too_large(self.show(path), most, size if size > most else None)
         return data
@@ -114,6 +115,11 @@ class ArchiveStore:
                 raise SourceDataError(
                     f"{self.show(path)} is no file, or not any more: {said}. Write it again."
                 ) from None
+            answer = getattr(error.__cause__, "response", {})
+            if answer.get("Error", {}).get("Code") == _PUT_AWAY:
+                raise SourceDataError(
+                    f"{self.show(path)} cannot be read: {said}. Restore it from its storage class."
+                ) from None
             if isinstance(error, PermissionError):
                 raise RequestError(
                     f"{self.show(path)} may not be read: {said}. Mend the permissions or the credentials."
@@ -126,8 +132,9 @@ def place_of(path_or_url: str, *, follow_links: bool) -> ArchiveFolder | Archive
     try:
         # A listing that fsspec remembered would hide the runs that were written since.
         filesystem, root = url_to_fs(path_or_url, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise RequestError(f"The archive {path_or_url!r} cannot be opened: {error}. Check source.path.") from error
+    except Exception as error:  # noqa: BLE001 - some look at what is there already, each with its own exceptions
+        said = quoted(f"{type(error).__name__}: {error}")
+        raise RequestError(f"The archive {path_or_url!r} cannot be opened: {said}. Check source.path.") from None
     if "file" in filesystem.protocol:
         return ArchiveFolder(root.rstrip("/"), follow_links=follow_links)
     return ArchiveStore(filesystem, root)

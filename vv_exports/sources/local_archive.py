@@ -344,8 +344,9 @@ def _folder_name(an_id: str) -> str:
 
 
 def _stands_for(folder: str) -> str:
-    """The id of a folder, as far as its name is text."""
-    return unquote(folder.encode(errors="surrogateescape").decode(errors="replace"))
+    """The id of a folder. One whose name no id has stands for its name, and so never for another folder's run."""
+    named = folder.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return an_id if _folder_name(an_id := unquote(named)) == folder else named
 
 
 def _runs_of(index_id: str) -> str:

@@ -410,8 +410,7 @@ def test_a_sweep_goes_on_where_the_uploads_of_one_folder_cannot_be_listed(connec
     assert len(proxy.requests) == 1
 
 
-STRAY = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-2d711642b726b044.parquet"
-"""With the hash of ``x``."""
+STRAY = "segments/prompt_id=prm/prompt_run_id=run_1/part-00000-2d711642b726b044.parquet"  # as of b"x"
 ODD_ANSWERS = {
     "501": {"answer": refusal("NotImplemented"), "status": "501 Not Implemented"},
     "501 without a word": {"answer": b"", "status": "501 Not Implemented"},

@@ -282,6 +282,17 @@ def test_a_change_behind_a_link_is_seen(tmp_path):
     assert len({str(before), str(without), str(after)}) == 3
 
 
+def test_a_broken_folder_is_told_apart_from_all_others(tmp_path):
+    runs = write_run(tmp_path).parent
+    for name in (b"\xff", b"\xfe", b"run%5F1", b"a b"):
+        folder = os.path.join(os.fsencode(runs), name)  # noqa: PTH118 - pathlib takes no bytes
+        os.mkdir(folder)  # noqa: PTH102
+        Path(os.fsdecode(folder), "prompt_run.json").write_text('{"run_id": "run_1"}')
+    listing = LocalArchive(str(tmp_path)).listing("idx_1")
+    assert [run.run_id for run in listing.runs] == ["run_1"]
+    assert set(listing.problems) == {"\\xff", "\\xfe", "run%5F1", "a b"}
+
+
 def test_an_id_that_no_storage_can_name_is_its_runs_error(tmp_path):
     write_run(tmp_path, run_id="fine")
     write_run(tmp_path, run_id="half \ud800", folder="half%20%ED%A0%80")

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
+from fsspec.implementations.memory import MemoryFileSystem
+from s3fs.errors import translate_boto_error
 
 import vv_exports
 from vv_exports.errors import SourceDataError
@@ -92,6 +95,20 @@ def vanished_from_a_store(folder):
         pass
 
 
+class Glacier(MemoryFileSystem):
+    """Answers as s3fs does where S3 has put an object away."""
+
+    cachable = False
+
+    def _open(self, path, *args, **options):
+        raise translate_boto_error(ClientError({"Error": {"Code": "InvalidObjectState"}}, "GetObject"))
+
+
+def put_away(folder):
+    with ArchiveStore(Glacier(), "/nothing").reader("away.jsonl"):
+        pass
+
+
 def too_odd(folder):
     with faults_of_run("idx", "run"):
         raise MemoryError
@@ -130,7 +147,7 @@ CASES = {
     "a link that leads nowhere": [of_files(replaced("segment_results.jsonl", lambda path: path.symlink_to("gone")))],
     "a link out of the archive": [of_files(linked_out)],
     "no file in a file's place": [of_files(replaced("prompt.json", os.mkfifo))],
-    "a file that may not be read": [of_files(unreadable)],
+    "a file that may not be read": [of_files(unreadable), put_away],
     "a file that vanishes": [vanished, vanished_from_a_store],
     "a compressed file that is cut short or damaged": [of_files(files={"segment_results.jsonl.gz": b"\x1f\x8b"})],
     "a compressed file of no bytes": [of_files(files={"segment_results.jsonl.zst": b""})],

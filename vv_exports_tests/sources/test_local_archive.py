@@ -239,9 +239,10 @@ def test_an_archive_can_be_anywhere_that_fsspec_reads(tmp_path):
         memory.rm("/elsewhere", recursive=True)
 
 
-def test_a_url_that_fsspec_does_not_know_is_a_wrong_request():
-    with pytest.raises(RequestError, match=r"'gopher://x' cannot be opened: .*source\.path"):
-        LocalArchive("gopher://x")
+@pytest.mark.parametrize("url", ["gopher://x", "zip://a::file:///nowhere.zip", "ftp://127.0.0.1:1/x", "reference://x"])
+def test_a_url_that_fsspec_cannot_open_is_a_wrong_request(url):
+    with pytest.raises(RequestError, match=rf"'{url}' cannot be opened: .*source\.path"):
+        LocalArchive(url)
 
 
 def test_the_catalog_has_the_archive():
