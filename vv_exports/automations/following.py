@@ -13,7 +13,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import LogState, read_entry, read_log
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
-from vv_exports.errors import UnusableEntryError, VVExportsError
+from vv_exports.errors import DeliveredDataError, UnusableEntryError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import Catalogs, IndexCatalog
 from vv_exports.snapshots.store import fingerprint_of
@@ -77,10 +77,16 @@ class Following:
         begun = []
         for name, config in self._enabled(index_id):
             record = self.record(index_id, name)
-            if record.beginning() is None:
+            try:
+                if record.beginning() is not None:
+                    continue
                 record.begin(config.start, (run.run_id for run in runs if run.deliverable), now)
-                begun.append(name)
-                self._say_if_it_began_before(index_id, name)
+            except DeliveredDataError as error:
+                # Its own sensor fails, and says so. The index's other automations must not wait for it.
+                _LOG.warning("automation %s of index %s does not begin: %s", name, one_line(index_id), error)
+                continue
+            begun.append(name)
+            self._say_if_it_began_before(index_id, name)
         return begun
 
     def _say_if_it_began_before(self, index_id: str, automation: str) -> None:
@@ -111,9 +117,9 @@ class Following:
         followers = []
         executed_at = {run.run_id: run.executed_at for run in runs}
         for name, config in self._enabled(index_id):
-            if self.record(index_id, name).beginning() is None:
-                continue
             try:
+                if self.record(index_id, name).beginning() is None:
+                    continue
                 state = self.collection(index_id, name)
             except VVExportsError as error:
                 # Its own sensor fails, and says so. The index's other automations must not wait for it.

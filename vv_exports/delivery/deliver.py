@@ -190,10 +190,11 @@ def claim_again(connector: Connector, subpath: str, owner: Owner, state: LogStat
 
     Raises DestinationError where the subpath is somebody else's, DeliveredDataError where the log is partly so.
     """
-    check_log(connector, subpath, state, owner)
     if not is_owner(connector, subpath, owner):
         with only_writer(connector, subpath):
             claim(connector, subpath, owner)
+    # Only now: the entries of a folder that is somebody else's were not copied there.
+    check_log(connector, subpath, state, owner)
 
 
 class _Attempt:

@@ -173,8 +173,9 @@ def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list
         by_file = _owner_or_nobody(connector, folder) if f"{folder}/{OWNER}" in keys else None
         other = by_file or owner_by_either(connector, folder)
         if other is not None and (other != owner or folder != subpath):
+            renamed = (other.type, other.index_id) == (owner.type, owner.index_id) and owner.type == "automation"
             only_by_log = by_file is None and folder == subpath
-            raise _taken(connector, subpath, folder, other, wanted_by=owner if only_by_log else None)
+            raise _taken(connector, subpath, folder, other, wanted_by=owner if only_by_log and renamed else None)
         ours = ours or by_file is not None
     return ours
 
@@ -205,11 +206,11 @@ def _document(owner: Owner) -> bytes:
 def _taken(
     connector: Connector, subpath: str, folder: str, other: Owner, *, wanted_by: Owner | None = None
 ) -> DestinationError:
-    """``wanted_by`` is set where only the log of the subpath names the other one."""
+    """``wanted_by`` is set where only the log of the subpath names the other one, which may be its earlier name."""
     where = "belongs" if folder == subpath else f"overlaps {connector.uri(folder)}, which belongs"
     renamed = (
-        f" Its owner file is missing, and its log says so: if it is to belong to {wanted_by} from now on, write "
-        f"{msgspec.json.encode(wanted_by).decode()} into {connector.uri(_owner_key(subpath))}."
+        f" Its owner file is missing or names nobody, and its log says so: if it is to belong to {wanted_by} from now "
+        f"on, write {msgspec.json.encode(wanted_by).decode()} into {connector.uri(_owner_key(subpath))}."
         if wanted_by is not None
         else ""
     )

@@ -45,5 +45,5 @@ class StoredStage:
 
     def _staged(self) -> list[str]:
         top = f"{self._all}/"
-        keys = [file.key for file in self._storage.files(self._all)]
+        keys = [file.key for file in self._storage.files(self._all) if not file.is_link]
         return [key for key in keys if STAGED.fullmatch(key.removeprefix(top))]

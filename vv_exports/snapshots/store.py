@@ -297,7 +297,7 @@ class SnapshotStore:
 
     def _kept(self, index_id: str, run_id: str) -> list[str]:
         top = f"{_folder(index_id, run_id)}/"
-        keys = [file.key for file in self._storage.files(top.removesuffix("/"))]
+        keys = [file.key for file in self._storage.files(top.removesuffix("/")) if not file.is_link]
         return [key for key in keys if _KEPT.fullmatch(key.removeprefix(top))]
 
     def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:

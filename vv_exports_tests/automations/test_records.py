@@ -9,6 +9,8 @@ from vv_exports.automations.records import AutomationRecord
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.versions import packed
 from vv_exports.errors import CredentialsError, DeliveredDataError, SourceDataError, TransientError
+from vv_exports_tests.archives import write_run
+from vv_exports_tests.deployments import client_of
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -84,3 +86,18 @@ def test_a_delivery_forgets_the_failures_and_notes_the_runs_that_were_left_out(s
     assert here.state().problems["b"].message == "broken"
     here.succeeded(["b"], {}, NOW)
     assert here.state().problems == {}
+
+
+def test_a_damaged_beginning_holds_up_no_other_automation_of_the_index(tmp_path, caplog):
+    write_run(tmp_path / "archive", run_id="history")
+    pipeline = client_of(tmp_path).pipeline
+    assert pipeline.following.begin("idx", pipeline.prompt_runs("idx"), NOW) == ["team", "held"]
+    (tmp_path / "storage/automations/idx/team/begin.json.zst").write_bytes(b"junk")
+    write_run(tmp_path / "archive", run_id="new")
+    pipeline = client_of(tmp_path).pipeline
+    runs = pipeline.prompt_runs("idx")
+    assert pipeline.following.begin("idx", runs, NOW) == []
+    assert pipeline.following.wanted("idx", runs, pipeline.source, NOW).due == ("new",)
+    assert "automation team of index idx does not begin: " in caplog.text
+    with pytest.raises(DeliveredDataError, match="does not say where"):
+        pipeline.following.backlog("idx", "team", NOW)

@@ -11,6 +11,7 @@ from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, DestinationError
 from vv_exports_tests.archives import write_run
+from vv_exports_tests.delivery.conftest import NOW
 from vv_exports_tests.deployments import client_of
 
 
@@ -173,6 +174,35 @@ def test_an_automation_that_has_nothing_new_says_that_its_folder_is_somebody_els
     path.write_text(path.read_text().replace('"team"', '"other"'))
     with pytest.raises(DestinationError, match="belongs to automation 'other'"):
         client.automations.run("idx", "team")
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["owner file there", "owner file lost"])
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        Owner(type="export", index_id="idx", export_id="exp_1"),
+        Owner(type="automation", index_id="other", automation="team"),
+    ],
+    ids=["an export", "of another index"],
+)
+def test_an_automation_whose_folder_is_somebody_elses_is_not_told_to_move_that_ones_log(
+    deployment, tmp_path, stranger, is_lost
+):
+    export = ExportReference(
+        id="exp_1",
+        type=stranger.type.replace("export", "index"),
+        index_id=stranger.index_id,
+        automation=stranger.automation,
+    )
+    theirs = deployment.request(deployment.snapshot(), owner=stranger, export=export)
+    deliver(theirs, deployment.store, lambda: NOW)
+    if is_lost:
+        _owner_path(deployment).unlink()
+    before = deployment.connector.files("")
+    with pytest.raises(DestinationError, match=f"belongs to {stranger}") as raised:
+        client_of(tmp_path).automations.run("idx", "team")
+    assert not any(word in str(raised.value) for word in ("copied", "move", "write"))
+    assert deployment.connector.files("") == before
 
 
 @pytest.mark.parametrize("folder", ["segments", "_vv", "_vv/log"])

@@ -204,6 +204,19 @@ def test_files_that_are_not_the_stores_break_nothing_and_outlive_it(deployment):
     assert changed(put) == []
 
 
+def test_links_of_the_stores_own_names_stay_and_keep_nothing_from_being_read_or_forgotten(deployment):
+    deployment.ensure()
+    run = deployment.folder / "storage/snapshots/idx/run_1"
+    links = [run / f"staging/{'0' * 16}/{'0' * 32}.jsonl.zst", run / f"{'0' * 64}/segments-00000.parquet"]
+    for link in links:
+        link.parent.mkdir(parents=True)
+        link.symlink_to(deployment.folder / "elsewhere")
+    deployment.write(segments=5)
+    assert deployment.ensure(LATER).revision == 2
+    deployment.store.forget("idx", "run_1")
+    assert {path for path in run.rglob("*") if not path.is_dir()} == set(links)
+
+
 @pytest.mark.parametrize("number", [1, 2], ids=["the only one", "one behind it"])
 @pytest.mark.parametrize("content", ["", "{", "null", "a FIFO"])
 def test_a_run_whose_newest_revision_cannot_be_used_is_read_again_and_gets_a_higher_one(
