@@ -15,7 +15,7 @@ import pytest
 
 import vv_exports
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.defs import launches
+from vv_exports.defs import processes
 from vv_exports.errors import RequestError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import client_of, write_config, written_files
@@ -168,8 +168,8 @@ def test_two_processes_with_one_idempotency_key_make_one_export(tmp_path, monkey
 def test_a_killed_process_is_gone_though_nobody_asked_about_it():
     """In a container without an init process it stays in the process table for ever, and its runs stayed started."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        alive = f"{socket.gethostname()} {process.pid} {launches._started(process.pid)}"
-        assert not launches._gone(alive)
+        alive = f"{socket.gethostname()} {process.pid} {processes._started(process.pid)}"
+        assert not processes.is_gone(alive)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert launches._gone(alive)
+        assert processes.is_gone(alive)
