@@ -31,7 +31,7 @@ _RENEWALS = 3  # in a time to live
 _LOOKS = 30  # in a time to live, of one who waits
 _FIRST_PAUSE_SECONDS = 0.05
 _SAID_AGAIN_SECONDS = 60.0
-_FORGOTTEN_AFTER = timedelta(days=1)
+_FORGOTTEN_AFTER = timedelta(days=30)
 _LOG = logging.getLogger(__name__)
 
 

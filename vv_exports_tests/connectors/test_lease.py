@@ -242,7 +242,7 @@ def test_a_lease_that_its_storage_forgot_is_lost(store):
 
 
 def test_whoever_was_killed_where_nobody_comes_back_is_not_remembered_for_ever(store):
-    old = another(alive_at=datetime.now(UTC) - timedelta(days=2))
+    old = another(alive_at=datetime.now(UTC) - timedelta(days=31))
     document(store).update(lambda _: Holders(by_destination={"elsewhere": old, "there": another()}))
     with only_writer(store, TEAM):
         assert document(store).read().by_destination.keys() == {"there", f"{store.address}/{TEAM}"}
