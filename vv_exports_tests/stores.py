@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -97,11 +98,23 @@ STORES = {
 }
 
 
+@dataclass(frozen=True)
+class Store:
+    """One of STORES, which is up."""
+
+    name: str
+    connect: Connect
+
+    def __call__(self, base: str) -> Connector:
+        """A connector with this export_base_path."""
+        return self.connect(base)
+
+
 @pytest.fixture(scope="module", params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """One store after another, for a whole test module."""
     with STORES[request.param](tmp_path_factory.mktemp(request.param)) as connect:
-        yield connect
+        yield Store(request.param, connect)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from vv_exports_tests.fakes.faulty_connector import (
     loses_the_request,
 )
 from vv_exports_tests.fakes.memory_store import Memory, MemoryStore
-from vv_exports_tests.stores import Connect, store  # noqa: F401 - a fixture
+from vv_exports_tests.stores import Store, store  # noqa: F401 - a fixture
 
 SEED = int(os.environ.get("VV_EXPORTS_TESTS_SEED", "20261125"))
 SCHEDULES = int(os.environ.get("VV_EXPORTS_TESTS_SCHEDULES", "0"))
@@ -99,7 +99,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(request: pytest.FixtureRequest, store: Connect, tmp_path_factory: pytest.TempPathFactory) -> Stage:  # noqa: F811
+def stage(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Stage:  # noqa: F811
     deployment = Deployment(tmp_path_factory.mktemp("deployment"))
     memory = MemoryStore(Memory())
     connectors = [store("schedules") for _ in range(WRITERS)]
@@ -109,7 +109,7 @@ def stage(request: pytest.FixtureRequest, store: Connect, tmp_path_factory: pyte
         run_id: [deployment.snapshot(run_id, segments=number + version + 1) for version in range(VERSIONS)]
         for number, run_id in enumerate(RUNS)
     }
-    schedules = SCHEDULES or IN_TIME.get(request.node.callspec.params["store"], 100)
+    schedules = SCHEDULES or IN_TIME.get(store.name, 100)
     return Stage(deployment, connectors, contents, connectors[0].decides_among_writers(), schedules)
 
 
