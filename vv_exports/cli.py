@@ -311,6 +311,7 @@ def automations_list(console: Console) -> None:
         "destination_uri",
         "delivered",
         "waiting",
+        "failing",
         "held",
         "last_delivery_at",
         "last_error",
@@ -603,7 +604,11 @@ def _delivered(console: Console, outcome: Any) -> None:
     if console.as_json:
         console.document(outcome)
     elif outcome.delivered:
-        mended = f"; of {len(outcome.mended)} files were put right, and no row changed" if outcome.mended else ""
+        mended = (
+            f"; of those delivered, {len(outcome.mended)} had files put right, and no row changed"
+            if outcome.mended
+            else ""
+        )
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
             f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
@@ -705,5 +710,5 @@ def _listing(console: Console, rows: list[dict[str, Any]], names: tuple[str, ...
 def _record(console: Console, record: dict[str, Any]) -> None:
     if console.as_json:
         console.document(record)
-    for name, value in record.items():
-        console.line(f"{name}: {'-' if value is None else one_line(str(value))}")
+    else:
+        console.record(record)

@@ -50,10 +50,21 @@ class Console:
         """A line on stderr."""
         _say(self._err, printable(text))
 
+    def record(self, record: dict[str, Any]) -> None:
+        """One thing for people: a line for each of its fields, and below that one for each item of a mapping."""
+        for name, value in record.items():
+            if isinstance(value, dict) and value:
+                self.line(f"{name}:")
+                for key, item in value.items():
+                    self.line(f"  {_cell(key)}: {_cell(item)}")
+            else:
+                self.line(f"{name}: {_cell(value)}")
+
     def table(self, rows: Sequence[dict[str, Any]], *, empty: str) -> None:
         """Rows for people: a table on a terminal, tab-separated lines in a pipe."""
         if self.as_json or not rows:
-            self.line(empty)
+            if empty:
+                self.line(empty)
             return
         if not self._out.is_terminal:
             self.line("\t".join(rows[0]))
@@ -147,7 +158,7 @@ def _say(terminal: Terminal, text: str) -> None:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value in ((), [], {}):
         return "-"
     text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     return one_line(text)  # a row stays a line, a cell a cell

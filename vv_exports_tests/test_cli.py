@@ -368,9 +368,9 @@ def test_a_backfill_says_what_it_would_deliver_and_delivers_that(tmp_path):
     assert "run_123" in said.out
     plan = run(tmp_path, "backfill", "idx", "team", "--run", "run_124", "--dry-run", "--json").document
     assert [(one["run_id"], one["change"]) for one in plan["prompt_runs"]] == [("run_124", "missing")]
-    assert run(tmp_path, "backfill", "idx", "team", "--until", "2020-01-01", "--dry-run").out.startswith(
-        "would deliver 0"
-    )
+    nothing = run(tmp_path, "backfill", "idx", "team", "--until", "2020-01-01", "--dry-run").out
+    assert nothing.startswith("would deliver 0")
+    assert nothing.count("\n") == 1, "no empty line follows"
     assert tree(tmp_path) == before
     outcome = run(tmp_path, "backfill", "idx", "team", "--run", "run_124", "--json").document
     assert outcome["delivered"] == ["run_124"]
@@ -649,6 +649,18 @@ def test_verify_finds_a_changed_and_a_missing_file(tmp_path):
     assert f"{missing} is missing" in said.out
     (found,) = run(tmp_path, "verify", "conn_export", "--json").document
     assert (found["subpath"], found["prompt_runs"], len(found["problems"])) == ("exports/team", 2, 2)
+    mended = run(tmp_path, "automations", "run", "idx", "team").out
+    assert mended.endswith("; 1 were there already; of those delivered, 1 had files put right, and no row changed\n")
+
+
+def test_the_list_of_automations_counts_runs_that_fail_although_none_waits(tmp_path):
+    write_deployment(tmp_path)
+    assert run(tmp_path, "automations", "run", "idx", "team").code == 0
+    (tmp_path / "archive/indexes/idx/prompt_runs/run_124/prompt_run.json").write_text("{")
+    assert run(tmp_path, "automations", "run", "idx", "team").code == 1
+    names, *rows = (line.split("\t") for line in run(tmp_path, "automations", "list").out.splitlines())
+    team = next(cells for row in rows if (cells := dict(zip(names, row, strict=True)))["automation"] == "team")
+    assert (team["delivered"], team["waiting"], team["failing"]) == ("2", "0", "1")
 
 
 # --- in a process of its own ------------------------------------------------------------------------------

@@ -280,7 +280,8 @@ class TestYaml:
             ("a: 1\n---\nb: 2", "is not YAML, line 2"),
             ("a: *b", "undefined alias"),
             ("a: \x01", "is not YAML"),
-            ("", "holds None; it must be a mapping with"),
+            ("", "is empty; it must be a mapping with"),
+            ("# only a comment", "is empty; it must be a mapping with"),
             ("- a", "holds ['a']; it must be a mapping with"),
             ("hello", "holds 'hello'; it must be a mapping with"),
             ("a: &x [*x]", "is nested without end"),
@@ -457,7 +458,11 @@ class TestProblems:
             ("on_status: []", "on_status: []: must not be empty"),
             ("on_status: completed", "on_status: 'completed': must be a list"),
             ("enabled: maybe", "enabled: 'maybe': must be true or false"),
-            ("schedule: daily", "schedule: 'daily': must be a mapping"),
+            ("schedule: daily", "schedule: 'daily': must be a mapping with cron, timezone"),
+            (
+                "schedule: 0 3 * * *",
+                "schedule: '0 3 * * *': must be a mapping with cron, timezone",
+            ),
             ("schedule: {}", "schedule.cron: is missing. Five fields, as in crontab(5)."),
             (
                 "schedule: {cron: 1 2 3}",

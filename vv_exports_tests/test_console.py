@@ -55,6 +55,16 @@ def _in_a_pipe(capsys, show) -> tuple[str, str]:
     return captured.out, captured.err
 
 
+def test_a_record_is_a_line_for_each_field_without_marks_of_python(capsys):
+    record = {"paused": False, "held_runs": (), "waiting_runs": ("r1", "r2"), "problems": {}, "last_error": None}
+    out, _ = _in_a_pipe(capsys, lambda console: console.record(record))
+    assert out == "paused: False\nheld_runs: -\nwaiting_runs: r1, r2\nproblems: -\nlast_error: -\n"
+    problems = {"problems": {"r\n1": "a.json: no JSON", "r2": "is a\x1b[31m link"}}
+    out, _ = _in_a_pipe(capsys, lambda console: console.record(problems))
+    assert [line.partition(": ")[0] for line in out.splitlines()] == ["problems:", "  r\\n1", "  r2"]
+    assert "\x1b" not in out
+
+
 def test_in_a_pipe_every_row_is_a_line_and_every_id_as_it_is(capsys):
     out, _ = _in_a_pipe(capsys, lambda console: console.table(_ROWS, empty=""))
     assert out.splitlines() == [

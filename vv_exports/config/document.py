@@ -41,7 +41,8 @@ class Document:
             raise ConfigurationError(where, [str(error)]) from None
         if not isinstance(data, dict):
             keys = ", ".join(Config.model_fields)
-            raise ConfigurationError(where, [f"holds {shown(data)}; it must be a mapping with {keys}"])
+            holds = "is empty" if data is None else f"holds {shown(data)}"
+            raise ConfigurationError(where, [f"{holds}; it must be a mapping with {keys}"])
         return data
 
     def _value(self, node: yaml.Node | None, at: Location) -> Any:

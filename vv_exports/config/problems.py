@@ -62,7 +62,8 @@ def problem(error: ErrorDetails) -> str:
         case kind:
             words, limit = _BOUNDS.get(kind, ("", ""))
             bound = f"must be {words} {error['ctx'][limit]:g}" if words else error["msg"]
-            return f"{at}: {value}: {_EXPECTED.get(kind, bound)}"
+            fields = f" with {', '.join(_model_at(location).model_fields)}" if kind == "model_type" else ""
+            return f"{at}: {value}: {_EXPECTED.get(kind, bound)}{fields}"
 
 
 def _kind_problem(at: str, location: Location, data: Any) -> str:

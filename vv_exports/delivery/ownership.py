@@ -148,6 +148,8 @@ def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = 
             if is_owner(connector, subpath, owner):
                 connector.delete([f"{subpath}/{OWNER}"])
             raise
+        if any(log_sequence(file.key.removeprefix(f"{subpath}/")) is not None for file in there):
+            _LOG.warning("%s was missing, and the log names us: it is written anew", connector.uri(_owner_key(subpath)))
         return there
     other = owner_of(connector, subpath)
     if other is None:

@@ -90,6 +90,23 @@ def test_a_delivery_that_finds_its_own_log_writes_the_owner_file_anew(deployment
     assert verify(deployment.connector, "exports/team").problems == ()
 
 
+@pytest.mark.parametrize("by", ["delivery", "vacuum"])
+def test_whoever_writes_a_lost_owner_file_anew_says_so_once(deployment, clock, lost, by, caplog):
+    for _ in range(2):
+        if by == "delivery":
+            deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+        else:
+            vacuum(deployment.connector, "exports/team", clock)
+    (said,) = [record.getMessage() for record in caplog.records if "owner.json" in record.getMessage()]
+    assert said.startswith(str(_owner_path(deployment)))
+    assert said.endswith("and the log names us: it is written anew")
+
+
+def test_a_first_delivery_speaks_of_no_lost_owner_file(deployment, clock, caplog):
+    deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
+    assert caplog.messages == []
+
+
 def test_verify_names_it_and_the_vacuum_that_it_advises_writes_it_anew(deployment, clock, lost):
     (problem,) = verify(deployment.connector, "exports/team").problems
     assert str(_owner_path(deployment)) in problem
