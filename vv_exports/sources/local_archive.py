@@ -133,8 +133,11 @@ class LocalArchive:
     def results(self, run: PromptRun, stage: Stage) -> Iterator[Results]:
         """The files in the run's folder. Nothing needs to be staged: they can be read at any time."""
         del stage
+        prompt = self.prompt(run)
+        if prompt.video_level_schema is None:  # then nobody asks for video results
+            next(self.video_results(run), None)
         yield Results(
-            self.prompt(run),
+            prompt,
             segments=partial(self.segment_results, run),
             videos=partial(self.video_results, run),
             failures=partial(self.failed_segments, run),

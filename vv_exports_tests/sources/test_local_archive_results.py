@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import sentinel
 
 import fsspec
 import pytest
@@ -215,6 +216,13 @@ def test_video_results_of_a_prompt_without_a_video_level_are_refused(tmp_path):
     write_run(tmp_path, {"video_results.jsonl": lines(video())})
     with pytest.raises(SourceDataError, match=r"video_results\.jsonl .*no video_level"):
         read(tmp_path, "video_results")
+    source = LocalArchive(str(tmp_path))
+    # Whoever reads all results of such a run asks for no video results.
+    with (
+        pytest.raises(SourceDataError, match=r"video_results\.jsonl .*no video_level"),
+        source.results(source.prompt_run("idx_1", "run_1"), sentinel.stage),
+    ):
+        pass
 
 
 def manifest(**fields):
