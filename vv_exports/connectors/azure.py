@@ -61,6 +61,7 @@ def _send_once(request: Any) -> None:
 
 _ONE_REQUEST: Mapping[str, Any] = {
     "retry_total": 0,
+    "permit_redirects": False,
     "connection_timeout": CONNECT_SECONDS,
     "read_timeout": READ_SECONDS,
     "raw_request_hook": _send_once,

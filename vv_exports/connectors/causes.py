@@ -13,13 +13,15 @@ class Cause(Enum):
     NO_OBJECT = "there is no such place: mend its name or endpoint_url in the connector's configuration"
     TAKEN = "look who else writes there"
     THROTTLED = "the store is busy: try again later"
+    SKEWED = "the clock of this machine and the store's differ: set it right, and try again"
+    ELSEWHERE = "the store sends us elsewhere, which is not followed: mend endpoint_url or region in the configuration"
     UNREACHABLE = "the store is out of reach: look at endpoint_url and the network, or try again later"
     INTERRUPTED = "the connection or the store failed: try again later"
     TIMEOUT = "the store did not answer in time: try again later"
     REFUSED = "mend the connector's configuration or its policy"
 
 
-PASSING = frozenset({Cause.THROTTLED, Cause.UNREACHABLE, Cause.INTERRUPTED, Cause.TIMEOUT})
+PASSING = frozenset({Cause.THROTTLED, Cause.SKEWED, Cause.UNREACHABLE, Cause.INTERRUPTED, Cause.TIMEOUT})
 MAY_HAVE_LANDED = frozenset({Cause.INTERRUPTED, Cause.TIMEOUT})
 
 

@@ -391,7 +391,8 @@ class GcsConnector(ObjectStoreConnector):
             auto_decompress=unpack,
         ) as response:
             answer = _Answer(response.status, response.headers, await response.read())
-            if answer.status >= _FIRST_REDIRECT and answer.status != _RESUME:
+            # In an upload in chunks 308 asks for the next; anywhere else it is a redirect.
+            if answer.status >= _FIRST_REDIRECT and not (answer.status == _RESUME and "Content-Range" in sent):
                 raise _refused(answer, str(response.reason), absent)
         return answer
 

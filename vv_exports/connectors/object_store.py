@@ -342,7 +342,14 @@ class ObjectStoreConnector(ABC):
     def files(self, prefix: str) -> list[StoredFile]:
         """List the objects below a folder."""
         top = f"{self._name(prefix)}/" if prefix else self.prefix
-        found = self._run("list", prefix, partial(self.listed, top), seconds=float("inf"), again=False)
+
+        async def below() -> list[tuple[str, int]]:
+            found = [one for one in await self.listed(top) if one[0].startswith(top)]
+            if any(size < 0 for _, size in found):
+                raise OddAnswerError("it lists an object of less than no bytes")
+            return found
+
+        found = self._run("list", prefix, below, seconds=float("inf"), again=False)
         keys = ((name.removeprefix(self.prefix), size) for name, size in found)
         return sorted((StoredFile(key, size) for key, size in keys), key=lambda file: file.key)
 

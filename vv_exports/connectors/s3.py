@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import botocore.exceptions
@@ -33,6 +33,7 @@ from vv_exports.connectors.object_store import (
     UploadLostError,
 )
 from vv_exports.connectors.policies import s3_policies
+from vv_exports.domain.endpoints import is_amazon
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.domain.redaction import quoted
 from vv_exports.errors import TransientError
@@ -40,6 +41,7 @@ from vv_exports.errors import TransientError
 _LOG = logging.getLogger(__name__)
 _MOST_PARTS = 10_000
 _DELETED_AT_ONCE = 1000
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FIRST_SERVER_ERROR = 500
 _NOT_IMPLEMENTED = 501
 
@@ -57,9 +59,10 @@ _CODES: Mapping[Cause, frozenset[str]] = {
     Cause.THROTTLED: frozenset(
         {
             *("SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "503", "429"),
-            *("RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "409", "RequestTimeTooSkewed"),
+            *("RequestLimitExceeded", "ConditionalRequestConflict", "OperationAborted", "409"),
         }
     ),
+    Cause.SKEWED: frozenset({"RequestTimeTooSkewed"}),
     Cause.INTERRUPTED: frozenset(
         {
             *("InternalError", "RequestTimeout", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "500"),
@@ -71,6 +74,7 @@ _CODES: Mapping[Cause, frozenset[str]] = {
 # The store does not have the upload, or not those parts of it that it said to have: asking again is of no use.
 _LOST = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 _DIGESTS = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
+_TRUNCATED = re.compile(rb"(?i)(<(?:\w+:)?IsTruncated>)\s*(?:true|1)\s*(?=<)")
 _CAUSE_OF_CODE = {code: cause for cause, codes in _CODES.items() for code in codes}
 
 _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
@@ -151,7 +155,7 @@ class S3Connector(ObjectStoreConnector):
         if self.endpoint_url is None:
             file_system = self.file_system()
             endpoint = str(sync(file_system.loop, file_system.set_session).meta.endpoint_url)
-            if not re.fullmatch(r".+\.amazonaws\.com(\.cn)?", urlsplit(endpoint).hostname or ""):
+            if not is_amazon(endpoint):
                 self.endpoint_url, self._refuses_taken_names = endpoint, None
         return super().decides_among_writers()
 
@@ -170,19 +174,23 @@ class S3Connector(ObjectStoreConnector):
 
         class SendsOnce(AIOHTTPSession):  # type: ignore[misc]
             """aiohttp by itself sends a PUT again whose kept connection turns out to be cut. Then nobody could say
-            whether a creation has reached the store. It has no public switch for that."""
+            whether a creation has reached the store. It has no public switch for that. And it follows redirects, with
+            the session token and what is written, to wherever they lead, and for any key."""
 
             async def _get_session(self, proxy_url: str | None) -> Any:
                 session = await super()._get_session(proxy_url)
                 session._retry_connection = False  # noqa: SLF001
-                return session
+                return SimpleNamespace(request=partial(session.request, allow_redirects=False))
 
         for name in ("botocore", "aiobotocore"):  # at DEBUG they write session tokens and signatures down
             if logging.getLogger(name).level == logging.NOTSET:
                 logging.getLogger(name).setLevel(logging.INFO)
         session = AioSession()
-        # Last, since others change the body.
-        session.get_component("event_emitter").register_last("before-call.s3.DeleteObjects", _add_content_md5)
+        events = session.get_component("event_emitter")
+        events.register_last("before-call.s3.DeleteObjects", _add_content_md5)  # last, since others change the body
+        events.register("before-parse.s3.ListObjectsV2", _spell_truncated)
+        events.register("before-parse.s3.ListMultipartUploads", _spell_truncated)
+        events.register("before-parse.s3.HeadBucket", _refuse_redirect)
         key, secret, token = self._variables
         return s3fs.S3FileSystem(
             key=self.variable(key),
@@ -335,6 +343,7 @@ class S3Connector(ObjectStoreConnector):
             if self.diagnosed(error).cause is Cause.FORBIDDEN:
                 return True
             raise
+        _found(page, "IsTruncated")
         return any(_found(one, "Key") == name for one in page.get("Contents", ()))
 
     async def listed(self, prefix: str) -> list[tuple[str, int]]:
@@ -442,8 +451,24 @@ def _add_content_md5(params: dict[str, Any], **_: Any) -> None:
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
 
 
+def _spell_truncated(response_dict: dict[str, Any], **_: Any) -> None:
+    """The SDK takes every spelling but one for the end of a listing."""
+    response_dict["body"] = _TRUNCATED.sub(rb"\1true", response_dict["body"])
+
+
+def _refuse_redirect(response_dict: dict[str, Any], **_: Any) -> None:
+    """Sent elsewhere by an answer without a region, the SDK asks for the bucket's region, for ever where that answer is
+    the same."""
+    status = response_dict["status_code"]
+    if status in _REDIRECTS and "x-amz-bucket-region" not in response_dict["headers"]:
+        known = {"HTTPStatusCode": status, "HTTPHeaders": {}}
+        raise botocore.exceptions.ClientError({"Error": {"Code": str(status)}, "ResponseMetadata": known}, "HeadBucket")
+
+
 def _cause_of_status(status: int) -> Cause:
     """Of a gateway before the store, which knows none of its codes."""
+    if status in _REDIRECTS:
+        return Cause.ELSEWHERE
     passes = status in {408, 425} or (status >= _FIRST_SERVER_ERROR and status != _NOT_IMPLEMENTED)
     return Cause.INTERRUPTED if passes else Cause.REFUSED
 

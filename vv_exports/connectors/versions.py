@@ -4,6 +4,7 @@ A change is made to the newest version and tried again where another process was
 document says nothing of who may change it, or what it means.
 """
 
+import logging
 import random
 import re
 import time
@@ -14,13 +15,14 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.connectors.base import Connector, StoredFile
-from vv_exports.errors import DeliveredDataError, TransientError
+from vv_exports.errors import DeliveredDataError, TransientError, VVExportsError
 
 _ATTEMPTS = 30
 _KEPT = 3  # a reader that has just listed the folder still finds what it saw
 _LONGEST_WAIT_SECONDS = 0.2
 _VERSION = re.compile(r"([0-9]{10,})\.json\.zst")
 _T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
 NOT_PACKED = (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowException)
 """What ``unpacked`` raises for anything else."""
 
@@ -68,12 +70,19 @@ class VersionedDocument(Generic[_T]):
                     self._newest = there, after
                     if len(there) > _KEPT:
                         self._newest = there[-_KEPT:], after
-                        self._storage.delete([file.key for file in there[:-_KEPT] if not file.is_link])
+                        self._tidy([file.key for file in there[:-_KEPT] if not file.is_link])
                     return after
             time.sleep(random.uniform(0, _LONGEST_WAIT_SECONDS))  # noqa: S311
         raise TransientError(
             f"{self._storage.uri(self._folder)}: {_ATTEMPTS} other changes were made meanwhile; try again"
         )
+
+    def _tidy(self, keys: list[str]) -> None:
+        """Remove old versions. The change is made, whether that succeeds or not; whoever makes the next tries again."""
+        try:
+            self._storage.delete(keys)
+        except VVExportsError as error:
+            _LOG.warning("%d old versions in %s stay: %s", len(keys), self._storage.uri(self._folder), error)
 
     def _read(self) -> tuple[int, _T]:
         for _ in range(_ATTEMPTS):

@@ -7,7 +7,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.delivery.log import DeliveredFile, LogState
 from vv_exports.delivery.ownership import Owner, check_log, owned_folders, owner_by_log, owner_of
 from vv_exports.delivery.survey import Beside, sha256_of, survey
-from vv_exports.domain.destinations import OWNER, is_in_table
+from vv_exports.domain.destinations import OWNER, check_subpath, is_in_table
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
 from vv_exports.printable import one_line
 
@@ -86,7 +86,15 @@ def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredF
 
 def destinations(connector: Connector, below: str = "") -> list[str]:
     """The subpaths of a connector that somebody owns or delivered to, at and below a folder."""
-    return owned_folders(connector.files(below))
+    return [folder for folder in owned_folders(connector.files(below)) if _may_be_delivered_to(folder)]
+
+
+def _may_be_delivered_to(folder: str) -> bool:
+    """Stores take names such as ``a//b``, at which no delivery can be."""
+    try:
+        return check_subpath(folder, boundary="") == folder
+    except DestinationError:
+        return False
 
 
 def _in_tables(beside: Beside) -> list[str]:

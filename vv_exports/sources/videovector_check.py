@@ -8,6 +8,7 @@ from typing import Any
 
 from vv_exports.domain.findings import Finding
 from vv_exports.errors import CredentialsError, NotFoundError, SourceDataError, VVExportsError
+from vv_exports.printable import one_line
 from vv_exports.sources.documents import short
 from vv_exports.sources.videovector_api import CHECK_BASE_URL, VideoVectorApi
 
@@ -62,13 +63,15 @@ async def _rate_limits(api: VideoVectorApi) -> str:
     except (NotFoundError, CredentialsError):
         return "the server does not state any"
     categories = status.get("categories") if isinstance(status, dict) else None
-    stated = [_limit(name, one) for name, one in (categories or {}).items() if isinstance(one, dict)]
+    if not isinstance(categories, dict):
+        return "the server does not state any"
+    stated = [_limit(name, one) for name, one in categories.items() if isinstance(one, dict)]
     return "; ".join(stated) or "the server does not state any"
 
 
 def _limit(name: str, category: dict[str, Any]) -> str:
     left, limit = category.get("minute_remaining"), category.get("minute_limit")
-    return f"{name}: {left} of {limit} requests left this minute"
+    return f"{one_line(name)}: {short(left)} of {short(limit)} requests left this minute"
 
 
 async def _speed(api: VideoVectorApi) -> str:

@@ -26,6 +26,7 @@ from vv_exports.connectors.gcs import GcsConnector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.ownership import Owner, claim
 from vv_exports.delivery.vacuum import vacuum
+from vv_exports.delivery.verify import destinations
 from vv_exports.errors import ForbiddenError, RequestError, TransientError, VVExportsError
 from vv_exports_tests.fakes.tcp_proxy import TcpProxy
 from vv_exports_tests.servers.azure import azurite
@@ -451,10 +452,86 @@ def test_a_vacuum_does_the_rest_where_uploads_cannot_be_aborted(connector, claim
     assert claimed.unfinished("team") == []
 
 
+def test_a_name_at_which_no_delivery_can_be_is_no_destination(connector, proxy, base):
+    there = [entry(f"{base}/{folder}/_vv/owner.json") for folder in ("team", "/team", "team//a", "../team")]
+    proxy.fault("busy", LISTING, answer=objects(*there, IsTruncated="false"), status="200 OK")
+    assert destinations(connector) == ["team"]
+
+
 def test_a_key_that_cannot_be_sent_is_refused_before_anything_is_asked(connector, proxy):
     with pytest.raises(RequestError, match="is not a path below"):
         connector.read("a\ud800")
     assert proxy.requests == []
+
+
+@pytest.mark.parametrize("spelled", ["True", "TRUE", "1", " true\n"])
+def test_a_listing_that_spells_otherwise_that_there_is_more_is_not_at_its_end(connector, proxy, base, spelled):
+    more = {"IsTruncated": spelled, "NextContinuationToken": "t"}
+    proxy.fault("busy", LISTING, answer=objects(entry(f"{base}/a"), **more), status="200 OK")
+    proxy.fault("busy", LISTING, answer=objects(entry(f"{base}/b"), IsTruncated="False"), status="200 OK")
+    assert [one.key for one in connector.files("")] == ["a", "b"]
+    first = uploads(begun(Key=f"{base}/a"), IsTruncated=spelled, NextKeyMarker=f"{base}/a")
+    proxy.fault("busy", UPLOADS, answer=first, status="200 OK")
+    proxy.fault("busy", UPLOADS, answer=uploads(begun(Key=f"{base}/b"), IsTruncated="0"), status="200 OK")
+    assert [one.key for one in connector.unfinished("")] == ["a", "b"]
+
+
+def test_what_a_listing_names_outside_the_folder_that_was_asked_for_is_none_of_it(connector, proxy, base):
+    named = [entry(f"{base}/{key}") for key in ("a/x", "ab/x", "b")]
+    answer = objects(*named, entry("other/a/x"), entry("a/x"), entry(""), IsTruncated="false")
+    proxy.fault("busy", LISTING, answer=answer, status="200 OK")
+    assert [one.key for one in connector.files("a")] == ["a/x"]
+
+
+def test_an_object_of_less_than_no_bytes_makes_no_sense(connector, proxy, base):
+    answer = objects(entry(f"{base}/a", Size=-1), IsTruncated="false")
+    proxy.fault("busy", LISTING, answer=answer, status="200 OK")
+    with pytest.raises(TransientError, match="less than no bytes"):
+        connector.files("")
+
+
+def test_a_page_in_place_of_a_listing_does_not_say_that_there_is_no_object(connector, direct, proxy):
+    direct.create("a", b"x")
+    proxy.fault("busy", "^GET .*/a", times=ALWAYS, answer=b"", status="403 Forbidden")
+    proxy.fault("busy", LISTING, times=ALWAYS, answer=b"<html>log in</html>", status="200 OK")
+    with pytest.raises(TransientError, match="what answers is not the store"):
+        connector.read("a")
+
+
+def test_clocks_that_differ_are_told(connector, proxy):
+    proxy.fault("busy", times=ALWAYS, answer=refusal("RequestTimeTooSkewed"), status="403 Forbidden")
+    with pytest.raises(TransientError, match="The clock of this machine and the store's differ"):
+        connector.read("a")
+
+
+# Redirects
+
+
+@pytest.fixture
+def elsewhere():
+    with TcpProxy("http://127.0.0.1:9") as other:
+        other.fault("busy", times=ALWAYS, answer=b"", status='200 OK\r\nETag: "x"')
+        yield other
+
+
+REDIRECTS = ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
+
+
+def test_a_store_that_sends_us_elsewhere_and_does_not_say_where_is_not_asked_for_ever(connector, proxy):
+    proxy.fault("busy", times=ALWAYS, answer=b"", status="301 Moved Permanently")
+    assert [one.outcome for one in check_connector(connector)][1:] == ["failed"]
+    with pytest.raises(RequestError, match="The store sends us elsewhere"):
+        connector.files("")
+    assert len(proxy.struck) < 5
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+def test_nothing_follows_a_store_that_sends_us_elsewhere(connector, proxy, elsewhere, tmp_path, status):
+    proxy.fault("busy", times=ALWAYS, answer=b"", status=f"{status}\r\nLocation: {elsewhere.url}/bucket/b")
+    for ask in ASKED.values():
+        with pytest.raises(RequestError, match=r"The store sends us elsewhere, which is not followed"):
+            ask(connector, file_of(tmp_path, 100))
+    assert elsewhere.connections == 0
 
 
 # Google's and Azure's listings, alike
@@ -554,6 +631,19 @@ def test_what_a_store_does_not_implement_is_told_at_once(request, store):
     with pytest.raises(RequestError, match="501"):
         connector.files("")
     assert len(proxy.struck) == 1
+
+
+@pytest.mark.parametrize("status", REDIRECTS)
+@pytest.mark.parametrize("store", ODD)
+def test_nothing_follows_another_store_that_sends_us_elsewhere(request, elsewhere, store, tmp_path, status):
+    proxy, connector, _ = request.getfixturevalue(store)
+    proxy.clear()
+    connector._refuses_taken_names = True
+    proxy.fault("busy", times=ALWAYS, answer=b"", status=f"{status}\r\nLocation: {elsewhere.url}/bucket/b")
+    for name in ("list", "write", "create", "read", "delete"):
+        with pytest.raises(VVExportsError, match="could not"):
+            ASKED[name](connector, file_of(tmp_path, 100))
+    assert elsewhere.connections == 0
 
 
 @pytest.mark.parametrize("code", ["InvalidBlockList", "InvalidBlockId", "InvalidBlobOrBlock"])

@@ -8,7 +8,7 @@ import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.versions import VersionedDocument, packed
-from vv_exports.errors import DeliveredDataError, TransientError
+from vv_exports.errors import DeliveredDataError, ForbiddenError, TransientError
 from vv_exports_tests.foreign_files import changed, put_foreign_files
 
 
@@ -70,6 +70,22 @@ def test_a_writer_so_slow_that_its_number_was_taken_and_tidied_away_changes_the_
 
     slow.update(slowly)
     assert document(storage).read().names == ["first", *(f"meanwhile {number}" for number in range(8)), "slow"]
+
+
+class KeepsEverything(LocalConnector):
+    def delete(self, keys):
+        raise ForbiddenError(f"{keys[0]} may not be deleted")
+
+
+def test_a_change_that_was_made_does_not_fail_where_old_versions_cannot_be_removed(tmp_path, caplog):
+    storage = KeepsEverything("storage", tmp_path, make_root=True)
+    for number in range(5):
+        document(storage).update(with_name(str(number)))
+    assert document(storage).read().names == list("01234")
+    assert "2 old versions in" in caplog.text
+    assert "may not be deleted" in caplog.text
+    document(LocalConnector("storage", tmp_path)).update(with_name("5"))
+    assert len(storage.files("there")) == 3
 
 
 def test_a_writer_that_never_gets_its_turn_gives_up(storage, monkeypatch):

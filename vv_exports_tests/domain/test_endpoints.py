@@ -15,6 +15,14 @@ OTHERS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("https://straße.example", "https://strasse.example"), ("https://ας.example", "https://ασ.example")],
+)
+def test_names_that_are_one_to_old_software_alone_are_two(one, other):
+    assert same_endpoint("s3", one, "b") != same_endpoint("s3", other, "b")
+
+
 @pytest.mark.parametrize("url", ONE)
 def test_spellings_of_one_address_are_one_store(url):
     assert same_endpoint("s3", url, "bucket") == "https://minio.example"
@@ -32,6 +40,8 @@ def test_other_addresses_are_other_stores(url):
         ("http://127.1:9000", "http://127.0.0.1:9000"),
         ("http://[::1]:9000", "http://[0:0:0:0:0:0:0:1]:9000"),
         ("https://münchen.example", "https://xn--mnchen-3ya.example"),
+        ("https://straße.example", "https://xn--strae-oqa.example"),
+        ("https://münchen。example", "https://xn--mnchen-3ya.example"),
         ("https://MÜNCHEN.example", "https://m%C3%BCnchen.example"),
         ("https://h/a%20b/", "https://h/a b"),
         ("https://h//a", "https://h/a"),
@@ -53,6 +63,10 @@ def test_names_that_only_lead_to_one_machine_are_not_looked_up():
         ("s3", "https://S3.dualstack.us-east-1.amazonaws.com"),
         ("s3", "https://bucket.s3.us-east-1.amazonaws.com"),
         ("s3", "https://s3.cn-north-1.amazonaws.com.cn"),
+        ("s3", "https://s3-us-west-2.amazonaws.com"),
+        ("s3", "https://s3-accelerate.dualstack.amazonaws.com"),
+        ("s3", "https://s3-fips.us-gov-west-1.amazonaws.com"),
+        ("s3", "https://bucket.vpce-1a2b-5e6f.s3.us-east-1.vpce.amazonaws.com"),
         ("gcs", "https://storage.googleapis.com"),
         ("gcs", "https://www.googleapis.com/"),
         ("gcs", "https://storage.europe-west3.rep.googleapis.com"),
@@ -71,6 +85,9 @@ def test_the_providers_own_addresses_are_as_if_there_were_none(provider, url):
     [
         ("s3", "https://amazonaws.com.example"),
         ("s3", "https://notamazonaws.com"),
+        ("s3", "https://minio-123.us-east-1.elb.amazonaws.com"),
+        ("s3", "https://s3-123.us-east-1.elb.amazonaws.com"),
+        ("s3", "http://ec2-1-2-3-4.compute-1.amazonaws.com:9000"),
         ("gcs", "https://googleapis.com.example"),
         ("azure", "https://another.blob.core.windows.net"),
         ("azure", "https://account.blob.core.chinacloudapi.cn"),

@@ -41,6 +41,16 @@ ENCODED = {
 }
 
 
+@pytest.mark.parametrize(
+    "limits", [b'{"categories": [1]}', b'{"categories": {"a\\nb": {"minute_limit": ["x"]}}}', b"5"]
+)
+def test_limits_of_another_shape_do_not_stop_a_check(here: Account, limits):
+    here.server.faults.append(answered(limits, on="/rate-limit/status"))
+    found = next(one for one in here.source.check([INDEX]) if one.step == "rate limits")
+    assert found.outcome == "ok"
+    assert found.detail.isprintable()
+
+
 @pytest.fixture(scope="module")
 def platform():
     return make_platform(media=4, runs=2, segments=(1, 120), failed_share=0.05)
