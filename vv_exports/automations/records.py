@@ -8,9 +8,9 @@ Layout::
     automations/<index>/<automation>/state/<version>.json.zst  pause and failures
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -18,16 +18,46 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versions import NOT_PACKED, VersionedDocument, packed, unpacked
 from vv_exports.domain.failures import Problem, problem_of
 from vv_exports.domain.names import path_segment
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.selection import takes
 from vv_exports.errors import DeliveredDataError
+
+
+class BeginningRules(Protocol):
+    """What the configuration says of where an automation begins."""
+
+    @property
+    def start(self) -> Literal["now", "beginning"]: ...
+    @property
+    def on_status(self) -> Collection[str]: ...
+    @property
+    def partial(self) -> str: ...
 
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     """Where an automation began. ``history`` are the runs that were finished then: delivering them is a backfill's
-    work. Empty where it began at the beginning."""
+    work. ``held`` are those of them that it would not have delivered, since they were not complete. Both are empty
+    where it began at the beginning."""
 
     began_at: datetime
     start: Literal["now", "beginning"]
     history: frozenset[str]
+    held: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, rules: "BeginningRules", runs: Iterable[PromptRun], now: datetime) -> "Beginning":
+        """How an automation begins now, beside these runs of its index."""
+        finished = [run for run in runs if run.deliverable] if rules.start == "now" else []
+        return cls(
+            began_at=now,
+            start=rules.start,
+            history=frozenset(run.run_id for run in finished),
+            held=frozenset(
+                run.run_id
+                for run in finished
+                if not takes(run.status, on_status=rules.on_status, partial=rules.partial, delivered=False)
+            ),
+        )
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +101,11 @@ class AutomationRecord:
                 ) from error
         return self._beginning
 
-    def begin(self, start: Literal["now", "beginning"], finished: Iterable[str], now: datetime) -> Beginning:
-        """Begin, unless it began before. ``finished`` are the runs that are there already."""
+    def begin(self, beginning: Beginning) -> Beginning:
+        """Begin like this, unless it began before. Returns how it began."""
         found = self.beginning()
         if found is None:
-            history = frozenset(finished) if start == "now" else frozenset()
-            self._storage.create(self._beginning_key, packed(Beginning(began_at=now, start=start, history=history)))
+            self._storage.create(self._beginning_key, packed(beginning))
             found = self.beginning()
         if found is None:
             raise RuntimeError(f"{self._storage.uri(self._beginning_key)} was written and is not there")

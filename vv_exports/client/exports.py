@@ -94,7 +94,9 @@ class Exports:
             root = pipeline.remembered_launch(idempotency_key, request, root)
         earlier = self._find(export_id_of(root))
         if earlier is None or earlier.status == ExportStatus.FAILED or self._has_lost_its_download(earlier):
-            sync_partitions(self._deployment.instance, request.index_id, pipeline.listing(request.index_id).runs)
+            sync_partitions(
+                self._deployment.instance, request.index_id, pipeline.indexes.listing(request.index_id).runs
+            )
             self._launch(request, runs, root, idempotency_key, retry=earlier is not None)
         return self._over(self.retrieve(export_id_of(root)))
 
@@ -192,7 +194,9 @@ class Exports:
 
     def _index_of(self, run_id: str) -> str:
         pipeline = self._deployment.pipeline
-        found = [index_id for index_id in pipeline.config.indexes if run_id in pipeline.listing(index_id).run_ids]
+        found = [
+            index_id for index_id in pipeline.config.indexes if run_id in pipeline.indexes.listing(index_id).run_ids
+        ]
         if len(found) != 1:
             reason = (
                 f"is in the indexes {', '.join(found)}; say which with index_id"

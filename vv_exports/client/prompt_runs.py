@@ -53,11 +53,14 @@ class PromptRuns:
     def list(self, index_id: str) -> Sequence[ListedRun]:
         """All runs, in the order (executed_at, run_id); last those whose record cannot be read."""
         pipeline = self._deployment.pipeline
-        listing = pipeline.listing(index_id)
-        there = [ListedRun(run.run_id, run, pipeline.store.current(index_id, run.run_id)) for run in listing.runs]
+        listing = pipeline.indexes.listing(index_id)
+        there = [
+            ListedRun(run.run_id, run, pipeline.snapshots.store.current(index_id, run.run_id)) for run in listing.runs
+        ]
         broken = sorted(listing.problems.items())
         return there + [
-            ListedRun(run_id, None, pipeline.store.current(index_id, run_id), str(error)) for run_id, error in broken
+            ListedRun(run_id, None, pipeline.snapshots.store.current(index_id, run_id), str(error))
+            for run_id, error in broken
         ]
 
     def prune(self, index_id: str, *, dry_run: bool = False) -> Prune:
@@ -66,15 +69,17 @@ class PromptRuns:
         What was delivered stays, at the destination and in its log.
         """
         pipeline = self._deployment.pipeline
-        there = pipeline.listing(index_id).run_ids  # first: a wrong index opens no database
+        there = pipeline.indexes.listing(index_id).run_ids  # first: a wrong index opens no database
         instance = self._deployment.instance
         partitions = known_run_ids(instance, index_id)
-        gone = sorted((partitions | pipeline.catalogs.read(index_id).runs.keys()) - there)
+        gone = sorted((partitions | pipeline.snapshots.catalogs.read(index_id).runs.keys()) - there)
         if dry_run:
-            return Prune(index_id, tuple(gone), sum(pipeline.store.count_files(index_id, run_id) for run_id in gone))
-        files = sum(pipeline.store.forget(index_id, run_id) for run_id in gone)
+            return Prune(
+                index_id, tuple(gone), sum(pipeline.snapshots.store.count_files(index_id, run_id) for run_id in gone)
+            )
+        files = sum(pipeline.snapshots.store.forget(index_id, run_id) for run_id in gone)
         if gone:
-            pipeline.catalogs.forget(index_id, gone)
+            pipeline.snapshots.catalogs.forget(index_id, gone)
         for run_id in gone:
             if run_id in partitions:
                 instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
@@ -86,7 +91,7 @@ class PromptRuns:
         Raises UnreadableRunsError at the end where the record of some cannot be read.
         """
         client, pipeline = self._deployment, self._deployment.pipeline
-        listing = pipeline.listing(index_id)
+        listing = pipeline.indexes.listing(index_id)
         runs = listing.runs
         new = sync_partitions(client.instance, index_id, runs)
         key = asset_key(index_id, "prompt_runs")
@@ -96,7 +101,8 @@ class PromptRuns:
             for run in runs
             if run.deliverable
             and (
-                pipeline.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized
+                pipeline.snapshots.store.unchanged(pipeline.source, run) is None
+                or partition_key(run.run_id) not in materialized
             )
         ]
         with naming_unreadable("read", len(runs), listing.problems):

@@ -9,6 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from vv_exports.automations.deliver import take_snapshots
+from vv_exports.automations.reconcile import reconcile
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.export_runs import export_tags, root_run_id
 from vv_exports.defs.failures import step_failures
@@ -79,7 +81,7 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
     )
     def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[SnapshotBatch]:
         with step_failures(context):
-            batch = pipeline.snapshot_batch(index_id, run_ids_of(context.partition_keys))
+            batch = pipeline.snapshots.of_ids(index_id, run_ids_of(context.partition_keys))
             version = dg.DataVersion(content_version(batch.snapshots))
             return dg.Output(SnapshotBatch(index_id, batch), data_version=version)
 
@@ -87,19 +89,20 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
 
 
 def _automation(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.AssetsDefinition:
-    connector = pipeline.connectors[config.destination_connector_id]
+    automation = pipeline.automations.get(index_id, name)
+    connector = automation.destination.connector
 
     @dg.multi_asset(
         name=f"{dagster_name(index_id)}__{dagster_name(name)}",
         outs={
             "collection": dg.AssetOut(
                 key=asset_key(index_id, "exports", name),
-                description=_automation_description(index_id, name, config, connector.uri(config.subpath)),
+                description=_automation_description(index_id, name, config, automation.destination.uri),
                 io_manager_key=connector_key(config.destination_connector_id),
                 metadata={
                     "vv_exports/index_id": index_id,
                     "vv_exports/automation": name,
-                    "destination_uri": connector.uri(config.subpath),
+                    "destination_uri": automation.destination.uri,
                 },
                 kinds={connector.provider, config.format},
             )
@@ -112,7 +115,7 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
     )
     def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
         with step_failures(context):
-            batch = pipeline.automation_batch(index_id, name, run_ids_of(context.partition_keys))
+            batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, batch.taken)
             version = dg.DataVersion(content_version(batch.snapshots))
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
@@ -122,6 +125,7 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
 
 def _reconciliation(pipeline: Pipeline, index_id: str, name: str) -> dg.AssetsDefinition:
     collection = asset_key(index_id, "exports", name)
+    automation = pipeline.automations.get(index_id, name)
 
     @dg.multi_asset(
         name=reconciliation_name(index_id, name),
@@ -142,12 +146,13 @@ def _reconciliation(pipeline: Pipeline, index_id: str, name: str) -> dg.AssetsDe
     )
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
         with step_failures(context):
-            sync_partitions(context.instance, index_id, pipeline.listing(index_id).runs)
-            found, snapshots, deliveries = pipeline.reconcile(index_id, name, context.run.run_id)
-            by_id = {snapshot.run_id: snapshot for snapshot in snapshots}
-            for delivery in deliveries:
+            listing = pipeline.indexes.listing(index_id)
+            sync_partitions(context.instance, index_id, listing.runs)
+            found = reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
+            by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
+            for delivery in found.deliveries:
                 for run in delivery.prompt_runs:
-                    metadata = delivered_run_metadata(run, delivery, by_id[run.run_id], pipeline.store)
+                    metadata = delivered_run_metadata(run, delivery, by_id[run.run_id], pipeline.snapshots.store)
                     partition = partition_key(run.run_id)
                     context.log_event(materialization(collection, partition, metadata, run.data_version))
             if found.problems:
@@ -184,7 +189,7 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
             request = _request("prompt_run", index_id, None, config)
             _tag(context, request, run_ids)
             pipeline.check_destination(request)
-            snapshots = _snapshots(context, pipeline, pipeline.runs_named(index_id, run_ids))
+            snapshots = _snapshots(context, pipeline, pipeline.indexes.finished(index_id, run_ids))
             ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
             jobs = [
                 ExportJob(ids[one.run_id], replace(request, prompt_run_ids=(one.run_id,)), [one]) for one in snapshots
@@ -288,7 +293,7 @@ def _request(
 
 def _snapshots(context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun]) -> list[Snapshot]:
     """Snapshots of the runs. Those that had to be taken show as materializations of ``prompt_runs`` too."""
-    taken = pipeline.snapshots(runs)
+    taken = pipeline.snapshots.of_runs(runs)
     _log_fresh(context, pipeline, taken)
     return [one.snapshot for one in taken]
 
@@ -298,7 +303,7 @@ def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, taken: Seq
         snapshot = one.snapshot
         if one.fresh:
             key = asset_key(snapshot.index_id, "prompt_runs")
-            metadata = snapshot_metadata(snapshot, pipeline.store)
+            metadata = snapshot_metadata(snapshot, pipeline.snapshots.store)
             partition = partition_key(snapshot.run_id)
             context.log_event(materialization(key, partition, metadata, snapshot.data_version))
 

@@ -17,12 +17,12 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
         assets=[asset for index_id in indexes for asset in index_assets(pipeline, index_id)],
         sensors=[
             *(discovery_sensor(pipeline, index_id) for index_id in indexes),
-            *(delivery_sensor(pipeline, *automation) for automation in pipeline.automations()),
+            *(delivery_sensor(pipeline, automation) for automation in pipeline.automations),
         ],
         schedules=[
             schedule
-            for automation in pipeline.automations()
-            if (schedule := reconciliation_schedule(pipeline, *automation)) is not None
+            for automation in pipeline.automations
+            if (schedule := reconciliation_schedule(automation)) is not None
         ],
         resources={
             SNAPSHOTS: SnapshotIOManager(pipeline),

@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from vv_exports.automations.deliver import deliver_batch
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.metadata import (
     Metadata,
@@ -17,6 +18,7 @@ from vv_exports.defs.metadata import (
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import run_ids_of
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import DeliveredFile, read_log
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
@@ -59,7 +61,7 @@ class SnapshotIOManager(dg.IOManager):
         """Report each snapshot on its partition, with its first rows as they are read back."""
         with step_failures(context):
             metadata = {
-                partition_key(snapshot.run_id): snapshot_metadata(snapshot, self._pipeline.store)
+                partition_key(snapshot.run_id): snapshot_metadata(snapshot, self._pipeline.snapshots.store)
                 for snapshot in obj.batch.snapshots
             }
             _report(context, metadata, "read", obj.batch.problems)
@@ -68,7 +70,7 @@ class SnapshotIOManager(dg.IOManager):
         """The current snapshots of the partitions that a downstream asset asks for."""
         index_id = _stated(context, "vv_exports/index_id")
         found = {
-            run_id: self._pipeline.store.current(index_id, run_id)
+            run_id: self._pipeline.snapshots.store.current(index_id, run_id)
             for run_id in run_ids_of(context.asset_partition_keys)
         }
         missing = [run_id for run_id, snapshot in found.items() if snapshot is None]
@@ -99,37 +101,39 @@ class ConnectorIOManager(dg.IOManager):
         Columns are those of the files; where prompts differ in schema, the dataset has the columns of all of them.
         Raises NotFoundError where nothing was delivered, DeliveredDataError where the files are no Parquet.
         """
-        config = self._pipeline.config.automation(
+        destination = self._pipeline.automations.get(
             _stated(context, "vv_exports/index_id"), _stated(context, "vv_exports/automation")
-        )
-        connector = self._pipeline.connectors[config.destination_connector_id]
-        state = read_log(connector, config.subpath)
+        ).destination
+        state = read_log(destination)
         # An unpartitioned asset downstream asks for all partitions, those that Dagster does not know yet included.
         keys = context.asset_partition_keys if context.has_asset_partitions else ()
         wanted = run_ids_of(keys) or list(state.runs)
         missing = [run_id for run_id in wanted if run_id not in state.runs]
         if missing or not wanted:
             what = f"prompt runs {missing}" if missing else "anything"
-            raise NotFoundError(f"{connector.uri(config.subpath)} holds no delivery of {what}")
+            raise NotFoundError(f"{destination.uri} holds no delivery of {what}")
         files = [file for run_id in wanted for file in state.runs[run_id].files if file.table == "segments"]
-        return self._dataset(config.destination_connector_id, config.subpath, files)
+        return _dataset(destination, files)
 
     def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
         pipeline = self._pipeline
-        deliveries, problems = pipeline.deliver_automation(obj.index_id, obj.automation, obj.batch, context.run_id)
+        automation = pipeline.automations.get(obj.index_id, obj.automation)
+        outcome = deliver_batch(automation, pipeline.deliveries, obj.batch, context.run_id)
         snapshots = {snapshot.run_id: snapshot for snapshot in obj.batch.snapshots}
         metadata = {
-            partition_key(run.run_id): delivered_run_metadata(run, delivery, snapshots[run.run_id], pipeline.store)
-            for delivery in deliveries
+            partition_key(run.run_id): delivered_run_metadata(
+                run, delivery, snapshots[run.run_id], pipeline.snapshots.store
+            )
+            for delivery in outcome.deliveries
             for run in delivery.prompt_runs
         }
-        _report(context, metadata, "delivered", {**obj.batch.problems, **problems})
+        _report(context, metadata, "delivered", {**obj.batch.problems, **outcome.problems})
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline
         for job in obj.jobs:
             outcome = pipeline.export(job, context.run_id)
-            metadata = export_metadata(outcome, job, pipeline.store)
+            metadata = export_metadata(outcome, job, pipeline.snapshots.store)
             segments = sum(run.rows("segments") for run in outcome.delivery.prompt_runs)
             if job.request.export_type == "index":
                 context.add_output_metadata({**metadata, "dagster/row_count": segments})
@@ -139,18 +143,19 @@ class ConnectorIOManager(dg.IOManager):
             partition = partition_key(snapshot.run_id)
             add_partition_metadata(context.step_context, context.asset_key, {partition: metadata})
 
-    def _dataset(self, connector_id: str, subpath: str, files: Sequence[DeliveredFile]) -> ds.Dataset:
-        filesystem, base = self._pipeline.connectors[connector_id].arrow_filesystem()
-        if any(not file.path.endswith(".parquet") for file in files):
-            raise DeliveredDataError(
-                f"{subpath!r} of connector {connector_id!r} is not delivered as parquet; read its files with the tool "
-                "of their format, or set `format: parquet` for the automation"
-            )
-        paths = [f"{base}/{subpath}/{file.path}" for file in files]
-        format_ = ds.ParquetFileFormat()
-        schemas = [format_.inspect(path, filesystem) for path in paths]
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-        return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
+
+def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> ds.Dataset:
+    filesystem, base = destination.connector.arrow_filesystem()
+    if any(not file.path.endswith(".parquet") for file in files):
+        raise DeliveredDataError(
+            f"{destination.subpath!r} of connector {destination.connector.connector_id!r} is not delivered as parquet; "
+            "read its files with the tool of their format, or set `format: parquet` for the automation"
+        )
+    paths = [f"{base}/{destination.key(file.path)}" for file in files]
+    format_ = ds.ParquetFileFormat()
+    schemas = [format_.inspect(path, filesystem) for path in paths]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
 
 
 def _report(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import StepExecutionContext
 
-from vv_exports.automations.reconciliation import Reconciliation
+from vv_exports.automations.reconcile import Reconciliation
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.errors import DeliveredDataError
 from vv_exports.pipeline import ExportJob, ExportOutcome

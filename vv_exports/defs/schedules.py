@@ -2,16 +2,14 @@
 
 import dagster as dg
 
-from vv_exports.config import AutomationConfig
+from vv_exports.automations.automation import Automation
 from vv_exports.defs.keys import asset_key, delivery_sensor_name, reconciliation_name
 from vv_exports.defs.switches import pause_in_force
-from vv_exports.pipeline import Pipeline
 
 
-def reconciliation_schedule(
-    pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig
-) -> dg.ScheduleDefinition | None:
+def reconciliation_schedule(automation: Automation) -> dg.ScheduleDefinition | None:
     """None where the configuration has none. Of ticks that were missed, Dagster makes up for the last one."""
+    index_id, name, config = automation.index_id, automation.name, automation.config
     if config.schedule is None:
         return None
     active = config.enabled and not config.paused
@@ -25,7 +23,7 @@ def reconciliation_schedule(
         default_status=dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED,
     )
     def reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        recorded = pipeline.following.record(index_id, name).state().pause
+        recorded = automation.record.state().pause
         pause = pause_in_force(config, recorded, context.instance, delivery_sensor_name(index_id, name))
         if not config.enabled:
             return dg.SkipReason("The automation is disabled in the configuration.")

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import dagster as dg
 
+from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import AutomationRecord, Pause
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
@@ -45,26 +46,26 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         close_abandoned(context.instance, pipeline.clock())
-        listing = pipeline.listing(index_id)
+        listing = pipeline.indexes.listing(index_id)
         runs = listing.runs
         new = sync_partitions(context.instance, index_id, runs)
         now = pipeline.clock()
-        pipeline.following.begin(index_id, runs, now)
-        pipeline.note_unreadable(listing, index_id)
+        pipeline.automations.begin(index_id, listing, now)
+        pipeline.snapshots.note_unreadable(index_id, listing)
         lost = _mark_gone(pipeline, context.instance, index_id, listing)
-        wanted = pipeline.following.wanted(index_id, runs, pipeline.source, now)
+        to_read = pipeline.automations.to_read(index_id, listing, now)
         said = f"{len(new)} new of {sum(run.deliverable for run in runs)} finished prompt runs; {len(runs)} in all."
-        if wanted.failing:
-            said += f" {len(wanted.failing)} could not be read and are tried again: {_few(wanted.failing)}."
+        if to_read.failing:
+            said += f" {len(to_read.failing)} could not be read and are tried again: {_few(to_read.failing)}."
         if lost:
             said += f" {len(lost)} are gone from the source: {_few(lost)}."
         requests: list[dg.RunRequest] = []
-        if wanted.due:
+        if to_read.due:
             tags = snapshot_tags(index_id)
             waits = reason_to_wait(context.instance, tags, now)
-            said += f" {len(wanted.due)} are to be read. {waits or ''}"
+            said += f" {len(to_read.due)} are to be read. {waits or ''}"
             if waits is None:
-                ranges = stretches(context.instance, index_id, wanted.due, SNAPSHOTS_PER_RUN)
+                ranges = stretches(context.instance, index_id, to_read.due, SNAPSHOTS_PER_RUN)
                 requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
         if listing.problems:
             said += f" The record of {len(listing.problems)} cannot be read: {_few(list(listing.problems))}."
@@ -88,8 +89,9 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
     return discovery
 
 
-def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.SensorDefinition:
-    """Delivers what an automation's collection lacks. Its switch is the automation's pause."""
+def delivery_sensor(pipeline: Pipeline, automation: Automation) -> dg.SensorDefinition:
+    """Delivers what an automation owes. Its switch is the automation's pause."""
+    index_id, name, config = automation.index_id, automation.name, automation.config
     key = asset_key(index_id, "exports", name)
     active = config.enabled and not config.paused
     state = "It is disabled in the configuration." if not config.enabled else "It is paused in the configuration."
@@ -108,37 +110,40 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
         close_abandoned(context.instance, now)
-        waits = _reason_to_wait(pipeline, context.instance, index_id, name, now)
+        waits = _reason_to_wait(automation, context.instance, now)
         if waits is not None:
             return dg.SkipReason(waits)
         try:
-            todo = pipeline.following.backlog(index_id, name, now)
+            owed = automation.standings(pipeline.snapshots.kept(index_id))
         except VVExportsError as error:
-            pipeline.following.failed(index_id, name, error, now)
+            automation.failed(error, now)
             raise
-        said = _said(len(todo.due), "to be delivered")
-        for what, run_ids in (("held", todo.held), ("failing", todo.failing), ("gone before delivery", todo.gone)):
+        due = owed.due(now)
+        failing = tuple(run_id for run_id in owed.of("failing") if run_id not in due)
+        said = _said(len(due), "to be delivered")
+        for what, run_ids in (
+            ("held", owed.of("held")),
+            ("failing", failing),
+            ("gone before delivery", owed.of("gone")),
+        ):
             if run_ids:
                 said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
-        waits = reason_to_wait(context.instance, {"vv_exports/automation": f"{index_id}/{name}"}, now)
-        if not todo.due or waits is not None:
+        waits = reason_to_wait(context.instance, {"vv_exports/automation": automation.id}, now)
+        if not due or waits is not None:
             return dg.SkipReason(f"{said} {waits or ''}".strip())
-        ranges = stretches(context.instance, index_id, todo.due, config.max_runs_per_delivery)
+        ranges = stretches(context.instance, index_id, due, config.max_runs_per_delivery)
         tags = delivery_tags(index_id, name, config.destination_connector_id)
         return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
 
     return delivery
 
 
-def _reason_to_wait(
-    pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, name: str, now: datetime
-) -> str | None:
+def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, now: datetime) -> str | None:
     """Why an automation delivers nothing now, whatever there is."""
-    config = pipeline.config.automation(index_id, name)
+    config, record = automation.config, automation.record
     if not config.enabled:
         return "Disabled in the configuration; set `enabled: true` to let it deliver."
-    record = pipeline.following.record(index_id, name)
-    pause = _pause(record, config, instance, delivery_sensor_name(index_id, name))
+    pause = _pause(record, config, instance, delivery_sensor_name(automation.index_id, automation.name))
     if pause is not None:
         return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
     if record.beginning() is None:
@@ -164,8 +169,9 @@ def _pause(
 
 def _mark_gone(pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, listing: Listing) -> list[str]:
     """Mark runs that we know and the source has no more. Nothing is deleted, here or at a destination."""
-    known = known_run_ids(instance, index_id) | pipeline.catalogs.read(index_id).runs.keys()
-    return pipeline.catalogs.mark_gone(index_id, known - listing.run_ids, pipeline.clock())
+    catalogs = pipeline.snapshots.catalogs
+    known = known_run_ids(instance, index_id) | catalogs.read(index_id).runs.keys()
+    return catalogs.mark_gone(index_id, known - listing.run_ids, pipeline.clock())
 
 
 def _said(count: int, what: str) -> str:

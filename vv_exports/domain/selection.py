@@ -42,16 +42,13 @@ def chosen_runs(runs: Iterable[PromptRun], wanted: Sequence[str] | None, *, inde
     return [run for run in by_id.values() if run.run_id in set(wanted)]
 
 
-def eligible_runs(
-    runs: Iterable[PromptRun], *, on_status: Collection[str], partial: str, delivered: Collection[str] = ()
-) -> list[PromptRun]:
-    """The runs that an automation delivers by itself. A run that is not finished is never delivered."""
-    return [
-        run
-        for run in runs
-        if run.deliverable
-        and takes(run.status, on_status=on_status, partial=partial, delivered=run.run_id in delivered)
-    ]
+def check_deliverable(run: PromptRun) -> None:
+    """Raise SelectionError for a run whose results are not to be used."""
+    if not run.deliverable:
+        raise SelectionError(
+            f"prompt run {run.run_id!r} of index {run.index_id!r} is {run.status}; only completed and "
+            "completed_with_failures runs can be exported. Leave it out, or wait if it is not over."
+        )
 
 
 def takes(status: str, *, on_status: Collection[str], partial: str, delivered: bool) -> bool:

@@ -5,7 +5,8 @@ An index over the snapshot store, which stays the truth: an entry that is missin
 Layout in the pipeline's storage: ``catalogs/<index>/<version>.json.zst``.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -33,6 +34,26 @@ class IndexCatalog(msgspec.Struct, frozen=True, kw_only=True):
     runs: dict[str, CatalogedRun] = {}
     problems: dict[str, Problem] = {}
     gone: dict[str, datetime] = {}
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run as the source has it now. ``data_version`` is that of its snapshot, None where there is none of it as it is
+    now: it has to be read."""
+
+    executed_at: datetime
+    status: str
+    data_version: str | None
+
+
+@dataclass(frozen=True)
+class KnownRuns:
+    """What is known of an index's runs, by run id: ``rows`` are all that there are or were; ``gone`` are those that the
+    source has no more; ``problems`` are readings that failed."""
+
+    rows: Mapping[str, KnownRun | CatalogedRun]
+    gone: Collection[str]
+    problems: Mapping[str, Problem]
 
 
 class Catalogs:

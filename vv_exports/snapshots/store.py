@@ -29,10 +29,10 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
+from vv_exports.domain.selection import check_deliverable
 from vv_exports.errors import (
     DeliveredDataError,
     DestinationError,
-    SelectionError,
     SnapshotDamagedError,
     SourceChangedError,
     SourceDataError,
@@ -364,15 +364,6 @@ class SnapshotStore:
             revision = max(snapshot.revision, there.newest, above)
             snapshot = msgspec.structs.replace(snapshot, revision=revision + 1)
         raise TransientError(f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again")
-
-
-def check_deliverable(run: PromptRun) -> None:
-    """Raise SelectionError for a run whose results are not to be used."""
-    if not run.deliverable:
-        raise SelectionError(
-            f"prompt run {run.run_id!r} of index {run.index_id!r} is {run.status}; only completed and "
-            "completed_with_failures runs can be exported. Leave it out, or wait if it is not over."
-        )
 
 
 def fingerprint_of(source: Source, run: PromptRun) -> str:

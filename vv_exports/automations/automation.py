@@ -1,0 +1,134 @@
+"""An export automation: what it delivers to where, what is remembered of it, and what each run's standing is."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from vv_exports.automations.records import AutomationRecord, Beginning
+from vv_exports.automations.standing import Standings, standings
+from vv_exports.config import Config, check_apart
+from vv_exports.connectors.base import Connector
+from vv_exports.delivery.content import Content
+from vv_exports.delivery.deliver import DeliveryRequest, claim_again
+from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.log import ExportReference, LogState, read_entry, read_log
+from vv_exports.errors import SelectionError, UnusableEntryError
+from vv_exports.snapshots.batch import Snapshots
+from vv_exports.snapshots.catalog import KnownRuns
+from vv_exports.snapshots.store import Snapshot
+
+
+class Automation:
+    """Built without touching storage. Usable from several threads."""
+
+    def __init__(
+        self,
+        index_id: str,
+        name: str,
+        config: Config,
+        connector: Connector,
+        snapshots: Snapshots,
+    ) -> None:
+        self.index_id = index_id
+        self.name = name
+        self.config = config.automation(index_id, name)
+        self.snapshots = snapshots
+        self.destination = Destination(
+            connector, self.config.subpath, Owner(type="automation", index_id=index_id, automation=name)
+        )
+        self.content = Content(self.config.format)
+        self.record = AutomationRecord(snapshots.storage, index_id, name)
+        self._deployment = config
+        self._state: LogState | None = None
+
+    @property
+    def id(self) -> str:
+        """How the log names it."""
+        return f"{self.index_id}/{self.name}"
+
+    def check_enabled(self) -> None:
+        """Raise SelectionError where the configuration disables it."""
+        if not self.config.enabled:
+            raise SelectionError(
+                f"automation {self.name!r} of index {self.index_id!r} is disabled in the configuration; set "
+                "`enabled: true` to run it"
+            )
+
+    def collection(self) -> LogState:
+        """What its destination holds. The log's replay is kept, so that only new entries are read."""
+        kept, destination = self._state, self.destination
+        # Somebody may have moved the folder away, and another one may have begun in its place.
+        if kept is not None and kept.entries:
+            last = kept.entries[-1]
+            try:
+                if read_entry(destination, last.sequence) != last:
+                    kept = None
+                elif read_entry(destination, kept.next_sequence) is None:
+                    return kept
+            except UnusableEntryError:
+                kept = None  # reading all of it says what is known from the other entries
+        self._state = read_log(destination, kept.copy() if kept is not None else None)
+        return self._state
+
+    def claim_again(self) -> None:
+        """Put the owner file of the collection back where it is lost and the log is the automation's.
+
+        Raises DestinationError where the folder is somebody else's.
+        """
+        if (state := self.collection()).entries:
+            claim_again(self.destination, state)
+
+    def standings(
+        self,
+        known: KnownRuns,
+        *,
+        state: LogState | None = None,
+        beginning: Beginning | None = None,
+        damaged: Collection[str] = (),
+        unfinished: Collection[str] = (),
+        named: Collection[str] = (),
+    ) -> Standings:
+        """The standing of each run of its index. ``state`` is what the collection holds, where that is known;
+        ``beginning`` is how the automation would begin, where it did not;
+        ``damaged`` and ``unfinished`` are what a survey of its destination found; ``named`` were asked for."""
+        state = self.collection() if state is None else state
+        return standings(
+            known.rows,
+            state,
+            self.config,
+            self.content,
+            beginning=self.record.beginning() or beginning,
+            began_at=state.began_at(self.id),
+            problems={**known.problems, **self.record.state().problems},
+            gone=known.gone,
+            damaged=damaged,
+            unfinished=unfinished,
+            named=named,
+        )
+
+    def failed(self, error: Exception, now: datetime) -> None:
+        """Remember that a delivery failed as a whole. It may pause itself."""
+        self.record.failed(error, self.config.pause_after_failures, now)
+
+    def delivery_of(
+        self, snapshots: Sequence[Snapshot], dagster_run_id: str | None, damaged: frozenset[str] = frozenset()
+    ) -> DeliveryRequest:
+        """The delivery of these snapshots; committed files in ``damaged`` are written again.
+
+        Raises DestinationError where links lead the destination elsewhere since the start.
+        """
+        check_apart(self._deployment, self.config.destination_connector_id, self.config.subpath)
+        beginning = self.record.beginning()
+        return DeliveryRequest(
+            destination=self.destination,
+            export=ExportReference(
+                id=self.id,
+                type="automation",
+                index_id=self.index_id,
+                automation=self.name,
+                began_at=None if beginning is None else beginning.began_at,
+            ),
+            content=self.content,
+            snapshots=snapshots,
+            dagster_run_id=dagster_run_id,
+            damaged=damaged,
+        )

@@ -1,0 +1,57 @@
+"""What the log says that an automation was given, by a call or by a backfill that somebody waited for."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vv_exports.automations.automation import Automation
+from vv_exports.automations.selection import Selection
+from vv_exports.delivery.log import LogState
+
+
+@dataclass(frozen=True)
+class AutomationRun:
+    """What one run of an automation did. ``delivered``, ``already_delivered`` and ``history`` are prompt run ids; rows,
+    files and bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row changed:
+    files of theirs were missing, damaged, or left over by a delivery that died. ``history`` was finished before the
+    automation began, and was left alone since nobody asked for it."""
+
+    index_id: str
+    automation: str
+    destination_uri: str
+    delivered: tuple[str, ...]
+    already_delivered: tuple[str, ...]
+    history: tuple[str, ...]
+    rows: int
+    files: int
+    bytes: int
+    dagster_run_ids: tuple[str, ...]
+    mended: tuple[str, ...] = ()
+
+
+def outcome_of(
+    automation: Automation, selection: Selection, before: LogState, launched: Collection[str] | None
+) -> AutomationRun:
+    """What was committed of a selection since ``before``; with ``launched`` by these Dagster runs, since others may be
+    at it."""
+    mine = {*selection.todo, *selection.there}
+    entries = [
+        entry
+        for entry in automation.collection().entries[len(before.entries) :]
+        if launched is None or entry.provenance.dagster_run_id in launched
+    ]
+    reasons = {run.run_id: run.reason for entry in entries for run in entry.prompt_runs if run.run_id in mine}
+    files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]
+    by_runs: Sequence[str] = [entry.provenance.dagster_run_id or "" for entry in entries]
+    return AutomationRun(
+        index_id=automation.index_id,
+        automation=automation.name,
+        destination_uri=automation.destination.uri,
+        delivered=tuple(reasons),
+        already_delivered=tuple(one for one in (*selection.there, *selection.todo) if one not in reasons),
+        history=selection.history,
+        rows=sum(file.rows for file in files),
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        dagster_run_ids=tuple(launched if launched is not None else dict.fromkeys(by_runs)),
+        mended=tuple(run_id for run_id, reason in reasons.items() if reason == "mended"),
+    )

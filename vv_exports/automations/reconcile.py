@@ -1,0 +1,76 @@
+"""Comparing a whole collection with its index by the clock, and putting it right."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vv_exports.automations.automation import Automation
+from vv_exports.automations.deliver import deliver_batch, take_snapshots
+from vv_exports.delivery.deliver import Delivery
+from vv_exports.delivery.deliveries import Deliveries
+from vv_exports.delivery.survey import survey
+from vv_exports.delivery.verify import damaged_files
+from vv_exports.snapshots.store import Snapshot
+from vv_exports.sources.base import Listing
+
+SAMPLE = 20
+"""Files that are read again and compared with their hash, at each reconciliation. ``verify`` reads all."""
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Prompt run ids. ``missing`` were not delivered, ``changed`` were delivered with another content, or in another
+    format, ``damaged`` have a file too few, too many, cut short, or of another content. ``delivered`` are those of them
+    that are put right now; ``problems`` says why others are not. ``verified`` files were read and compared with their
+    hash."""
+
+    prompt_runs: int
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    damaged: tuple[str, ...]
+    delivered: tuple[str, ...]
+    problems: dict[str, str]
+    verified: int
+    snapshots: Sequence[Snapshot]
+    deliveries: Sequence[Delivery]
+
+
+def reconcile(
+    automation: Automation, deliveries: Deliveries, listing: Listing, dagster_run_id: str | None
+) -> Reconciliation:
+    """Pay what the automation owes to its collection, what is failing included.
+
+    Looks at the names and sizes of all delivered files, and reads some of them.
+    """
+    automation.check_enabled()
+    automation.claim_again()
+    state = automation.collection()
+    found = survey(automation.destination, state)
+    sample = state.files if len(state.files) <= SAMPLE else random.sample(state.files, SAMPLE)
+    altered = {file.path: file.prompt_run_id for file in damaged_files(automation.destination, sample)}
+    damaged = {*found.runs_damaged, *altered.values()}
+    known = automation.snapshots.known(automation.index_id, listing, state.runs)
+    owed = automation.standings(known, damaged=damaged, unfinished=found.runs_unfinished)
+    todo = owed.of("due", "failing")
+    snapshots: list[Snapshot] = []
+    delivered: list[Delivery] = []
+    problems: dict[str, Exception] = dict(listing.problems)
+    size = automation.config.max_runs_per_delivery
+    for start in range(0, len(todo), size):
+        batch = take_snapshots(automation, todo[start : start + size], deliveries.clock())
+        outcome = deliver_batch(automation, deliveries, batch, dagster_run_id, frozenset(altered))
+        snapshots += batch.snapshots
+        delivered += outcome.deliveries
+        problems |= {**batch.problems, **outcome.problems}
+    whys = {run_id: owed.by_run[run_id].why for run_id in todo}
+    return Reconciliation(
+        prompt_runs=len(owed.of("delivered", "due", "failing")),
+        missing=tuple(run_id for run_id, why in whys.items() if why == "missing"),
+        changed=tuple(run_id for run_id, why in whys.items() if why in {"changed", "reformatted"}),
+        damaged=tuple(run_id for run_id in todo if run_id in damaged or run_id in found.runs_unfinished),
+        delivered=tuple(run.run_id for delivery in delivered for run in delivery.prompt_runs),
+        problems={run_id: str(error) for run_id, error in problems.items()},
+        verified=len(sample),
+        snapshots=snapshots,
+        deliveries=delivered,
+    )

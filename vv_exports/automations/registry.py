@@ -1,0 +1,102 @@
+"""The automations of a deployment: where each begins, and which prompt runs have to be read for them."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from vv_exports.automations.automation import Automation
+from vv_exports.automations.records import Beginning
+from vv_exports.config import Config
+from vv_exports.connectors.base import Connector
+from vv_exports.errors import DeliveredDataError, VVExportsError
+from vv_exports.printable import one_line
+from vv_exports.snapshots.batch import Snapshots
+from vv_exports.sources.base import Listing
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ToRead:
+    """Runs of which an automation needs a snapshot that there is not, in the order (executed_at, run id). ``failing``
+    could not be read and wait for their next attempt."""
+
+    due: tuple[str, ...]
+    failing: tuple[str, ...]
+
+
+class Automations:
+    """Built without touching storage. Usable from several threads."""
+
+    def __init__(self, config: Config, connectors: Mapping[str, Connector], snapshots: Snapshots) -> None:
+        self._config = config
+        self._snapshots = snapshots
+        self._all = {
+            (index_id, name): Automation(index_id, name, config, connectors[one.destination_connector_id], snapshots)
+            for index_id, index in config.indexes.items()
+            for name, one in index.automations.items()
+        }
+
+    def __iter__(self) -> Iterator[Automation]:
+        return iter(self._all.values())
+
+    def get(self, index_id: str, name: str) -> Automation:
+        """One automation. Raises NotFoundError."""
+        self._config.automation(index_id, name)
+        return self._all[index_id, name]
+
+    def begin(self, index_id: str, listing: Listing, now: datetime) -> list[str]:
+        """Let the enabled automations of an index begin that did not begin yet. Returns their names."""
+        return [one.name for one in self._enabled(index_id) if self._begins(one, listing, now)]
+
+    def to_read(self, index_id: str, listing: Listing, now: datetime) -> ToRead:
+        """The runs that must be read, since an automation owes them and they are new or look changed."""
+        due: set[str] = set()
+        failing: set[str] = set()
+        known = self._snapshots.known(index_id, listing)
+        for automation in self._enabled(index_id):
+            try:
+                found = automation.standings(known)
+            except VVExportsError as error:
+                # Its own sensor fails, and says so. The index's other automations must not wait for it.
+                _LOG.warning("index %s is read without automation %s: %s", one_line(index_id), automation.name, error)
+                continue
+            unread = {run_id for run_id in found.of("due", "failing") if known.rows[run_id].data_version is None}
+            due |= unread.intersection(found.due(now))
+            failing |= unread
+        in_order = [run.run_id for run in listing.runs]
+        return ToRead(
+            due=tuple(run_id for run_id in in_order if run_id in due),
+            failing=tuple(run_id for run_id in in_order if run_id in failing and run_id not in due),
+        )
+
+    def _begins(self, automation: Automation, listing: Listing, now: datetime) -> bool:
+        try:
+            if automation.record.beginning() is not None:
+                return False
+            automation.record.begin(Beginning.of(automation.config, listing.runs, now))
+        except DeliveredDataError as error:
+            # Its own sensor fails, and says so. The index's other automations must not wait for it.
+            _LOG.warning(
+                "automation %s of index %s does not begin: %s", automation.name, one_line(automation.index_id), error
+            )
+            return False
+        _say_if_it_began_before(automation)
+        return True
+
+    def _enabled(self, index_id: str) -> list[Automation]:
+        return [one for one in self if one.index_id == index_id and one.config.enabled]
+
+
+def _say_if_it_began_before(automation: Automation) -> None:
+    try:
+        earlier = automation.collection().began_at(automation.id)
+    except VVExportsError:  # what is wrong there is said when something is to be delivered
+        return
+    if earlier is not None:
+        _LOG.warning(
+            "where automation %s of index %s began was lost with the pipeline's storage: the log of its collection "
+            "says %s, so that prompt runs that were executed since then are delivered",
+            *(automation.name, automation.index_id, earlier.isoformat(timespec="seconds")),
+        )

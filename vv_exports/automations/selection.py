@@ -1,0 +1,52 @@
+"""What somebody who asks an automation to deliver gets, from the standings of its runs. Pure."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from vv_exports.automations.standing import Standings
+
+Only = Literal["missing", "changed"]
+"""Just runs that the collection lacks, or just those that it holds otherwise than they are now."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Prompt run ids in the order (executed_at, run id). ``todo`` are to be delivered; ``there`` are delivered already;
+    ``history`` is left alone, since nobody asked for it."""
+
+    todo: tuple[str, ...]
+    there: tuple[str, ...]
+    history: tuple[str, ...]
+
+
+def selected(
+    owed: Standings,
+    named: Collection[str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    only: Only | None = None,
+    *,
+    history: bool,
+) -> Selection:
+    """Of the runs ``named``, or of all: those executed in [``since``, ``until``), the history included where it
+    is asked for. What failed before is tried again now."""
+
+    def is_asked_for(run_id: str) -> bool:
+        executed_at = owed.rows[run_id].executed_at
+        return (
+            (named is None or run_id in named)
+            and (since is None or executed_at >= since)
+            and (until is None or executed_at < until)
+        )
+
+    def is_wanted(run_id: str) -> bool:
+        return only is None or (owed.by_run[run_id].why == "missing") == (only == "missing")
+
+    todo = owed.of("due", "failing", "history") if history else owed.of("due", "failing")
+    return Selection(
+        todo=tuple(run_id for run_id in todo if is_asked_for(run_id) and is_wanted(run_id)),
+        there=tuple(filter(is_asked_for, owed.of("delivered"))),
+        history=() if history else tuple(filter(is_asked_for, owed.of("history"))),
+    )

@@ -1,0 +1,184 @@
+"""What an automation owes: the standing of each prompt run of its index. Pure, and the one place that decides it.
+
+There is no cursor and no queue to lose. A run is due as long as the log does not hold its current content, whoever
+looks, however often, and whatever became of Dagster's database.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from vv_exports.automations.records import Beginning
+from vv_exports.delivery.content import Content
+from vv_exports.delivery.log import CommittedRun, LogState
+from vv_exports.domain.failures import Problem
+from vv_exports.domain.prompt_runs import RunStatus
+from vv_exports.domain.selection import takes
+
+State = Literal["delivered", "due", "failing", "held", "history", "gone"]
+"""``delivered``: the collection holds it, and nothing is to be done about it. ``due``: it is to be delivered now.
+``failing``: it is due, was tried, and is tried again at ``until``. ``held``: it waits until it is complete, or until
+somebody names it. ``history``: it was finished before the automation began; a backfill delivers it. ``gone``: it
+vanished from the source before it was delivered."""
+
+Why = Literal["missing", "changed", "reformatted", "damaged", "unfinished"]
+"""Why the collection does not hold a run as it should: it was never delivered; it has other content or another status
+by now; it was delivered in another format or layout; files are missing or not what was delivered; a delivery that died
+left files beside it."""
+
+
+class Row(Protocol):
+    """What is known of a run. ``data_version`` is that of its snapshot; None where there is none, or it is out of date:
+    the run has to be read before anybody knows."""
+
+    @property
+    def executed_at(self) -> datetime: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def data_version(self) -> str | None: ...
+
+
+class Rules(Protocol):
+    """What the configuration says of an automation. ``partial`` is ``deliver`` or ``hold``: what to do with runs that
+    are completed_with_failures."""
+
+    @property
+    def on_status(self) -> Collection[str]: ...
+    @property
+    def partial(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of one run. ``why`` is None for what is delivered; ``until`` is set for what is failing."""
+
+    state: State
+    why: Why | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Of the runs of an index, and of those that the collection holds. A run that the automation has nothing to do with
+    is not among them: it is not finished, or of a status that is not asked for. Lists are of runs in ``rows``, in the
+    order (executed_at, run id)."""
+
+    by_run: Mapping[str, Standing]
+    rows: Mapping[str, Row]
+
+    def of(self, *states: State) -> tuple[str, ...]:
+        """The runs in any of these states."""
+        return self._ordered(run_id for run_id, one in self.by_run.items() if one.state in states)
+
+    def due(self, now: datetime) -> tuple[str, ...]:
+        """The runs to deliver at this moment: those that are due, and those that failed and whose time has come."""
+        return self._ordered(
+            run_id
+            for run_id, one in self.by_run.items()
+            if one.state == "due" or (one.state == "failing" and one.until is not None and one.until <= now)
+        )
+
+    def whys(self, *states: State) -> dict[str, int]:
+        """How many runs in any of these states there are for each reason."""
+        return dict(Counter(one.why for one in self.by_run.values() if one.state in states and one.why is not None))
+
+    def _ordered(self, run_ids: Iterable[str]) -> tuple[str, ...]:
+        known = [(row.executed_at, run_id) for run_id in run_ids if (row := self.rows.get(run_id)) is not None]
+        return tuple(run_id for _, run_id in sorted(known))
+
+
+_DELIVERED = Standing("delivered")
+
+
+def standings(
+    rows: Mapping[str, Row],
+    state: LogState,
+    rules: Rules,
+    content: Content,
+    *,
+    beginning: Beginning | None,
+    began_at: datetime | None = None,
+    problems: Mapping[str, Problem],
+    gone: Collection[str] = (),
+    damaged: Collection[str] = (),
+    unfinished: Collection[str] = (),
+    named: Collection[str] = (),
+) -> Standings:
+    """The standing of every run that is in ``rows`` or in the collection, whose log ``state`` replays.
+
+    An automation without a ``beginning`` owes nothing but what it holds already. ``began_at`` is what the log says of
+    its beginning. ``problems`` are failed readings and deliveries; ``gone`` are runs that the source has no more;
+    ``damaged`` and ``unfinished`` is what a survey of the destination found, where one was made. Runs in ``named`` were
+    asked for: neither history nor their status keeps them back.
+    """
+    history = history_of(beginning, began_at, rows)
+    held_at_first: Collection[str] = () if beginning is None else beginning.held
+    found: dict[str, Standing] = {run_id: _DELIVERED for run_id in state.runs if run_id not in rows}
+    for run_id, row in rows.items():
+        held = state.runs.get(run_id)
+        why = _why(row, held, content)
+        if why is None and run_id in damaged:
+            why = "damaged"
+        elif why is None and run_id in unfinished:
+            why = "unfinished"
+        if why is None:
+            found[run_id] = _DELIVERED
+            continue
+        is_asked_for = run_id in named
+        takes_it = is_asked_for or takes(
+            row.status, on_status=rules.on_status, partial=rules.partial, delivered=held is not None
+        )
+        standing: Standing | None
+        if held is not None and (run_id in gone or not takes_it):
+            standing = _DELIVERED  # as it was: there is nothing to put in its place
+        elif held is not None or is_asked_for:
+            standing = _due(why, problems.get(run_id))
+        elif beginning is None or row.status not in rules.on_status:
+            standing = None
+        elif run_id in gone:
+            standing = None if run_id in history else Standing("gone", why)
+        elif not takes_it and (run_id not in history or run_id in held_at_first):
+            standing = Standing("held", why)
+        elif run_id in history:
+            standing = Standing("history", why)
+        else:
+            standing = _due(why, problems.get(run_id))
+        if standing is not None:
+            found[run_id] = standing
+    return Standings(found, rows)
+
+
+def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Mapping[str, Row]) -> Collection[str]:
+    """The runs that an automation leaves alone, since it would have delivered them when it began.
+
+    One that it did not take then, since it was not complete, is none any more once it is. Where the collection's log
+    says that the automation began earlier than its record does, that was lost and made anew: what was executed in
+    between is no history.
+    """
+    if beginning is None:
+        return frozenset()
+    earlier = began_at if began_at is not None and began_at < beginning.began_at else None
+    return frozenset(
+        run_id
+        for run_id in beginning.history
+        if (row := rows.get(run_id)) is None
+        or (
+            (earlier is None or row.executed_at < earlier)
+            and not (run_id in beginning.held and row.status == RunStatus.COMPLETED)
+        )
+    )
+
+
+def _why(row: Row, held: CommittedRun | None, content: Content) -> Why | None:
+    if held is None:
+        return "missing"
+    if (held.run.data_version, held.run.status) != (row.data_version, row.status):
+        return "changed"
+    return None if Content.of(held.entry.provenance) == content else "reformatted"
+
+
+def _due(why: Why, problem: Problem | None) -> Standing:
+    return Standing("due", why) if problem is None else Standing("failing", why, problem.again_at)

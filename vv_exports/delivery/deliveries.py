@@ -1,0 +1,59 @@
+"""Deliveries from the snapshots of a deployment, also where its storage was set back or damaged meanwhile."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, Progress, deliver
+from vv_exports.delivery.log import LogState
+from vv_exports.errors import SnapshotDamagedError, StorageSetBackError, VVExportsError
+from vv_exports.printable import one_line
+from vv_exports.snapshots.batch import Snapshots
+
+_LOG = logging.getLogger(__name__)
+
+
+class Deliveries:
+    """``progress`` is told (run id and table, rows) of each file."""
+
+    def __init__(self, snapshots: Snapshots, *, clock: Callable[[], datetime], progress: Progress) -> None:
+        self._snapshots = snapshots
+        self.clock = clock
+        self._progress = progress
+
+    def deliver(self, request: DeliveryRequest, state: LogState | None = None) -> Delivery:
+        """Carry out a delivery. ``state`` is what the destination's log said a moment ago.
+
+        A storage that was restored may be behind the destination, or lack files: then the runs are read again, and
+        delivered as they are.
+        """
+        self._snapshots.check_storage()
+        delivery = self._deliver(request, state)
+        try:
+            # The connector is swept by the delivery; snapshots and downloads can be killed too.
+            self._snapshots.storage.sweep()
+        except VVExportsError as error:  # what is delivered is delivered
+            _LOG.warning("what was left over in the pipeline's storage stays: %s", error)
+        return delivery
+
+    def _deliver(self, request: DeliveryRequest, state: LogState | None) -> Delivery:
+        read_again: set[str] = set()
+        while True:
+            try:
+                return deliver(request, self._snapshots.store, self.clock, self._progress, state)
+            except StorageSetBackError as error:
+                problem: VVExportsError = error
+                above = error.revisions
+            except SnapshotDamagedError as error:
+                problem = error
+                above = {one.run_id: one.revision for one in request.snapshots if one.has_file(error.key)}
+            if not above or not read_again.isdisjoint(above):
+                raise problem
+            _LOG.warning("prompt runs are read again (%s), since: %s", ", ".join(map(one_line, above)), problem)
+            read_again.update(above)
+            snapshots = [
+                self._snapshots.read_again(one, above[one.run_id]) if one.run_id in above else one
+                for one in request.snapshots
+            ]
+            request = replace(request, snapshots=snapshots)

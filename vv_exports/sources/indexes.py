@@ -1,0 +1,78 @@
+"""The prompt runs of the indexes that the configuration names, as the source has them now."""
+
+import logging
+from collections.abc import Collection, Sequence
+
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.selection import check_deliverable, missing_message
+from vv_exports.errors import CredentialsError, NotFoundError, RequestError, SelectionError, VVExportsError
+from vv_exports.printable import one_line
+from vv_exports.sources.base import Listing, Platform, Source
+from vv_exports.sources.checking import both_deliver
+
+_LOG = logging.getLogger(__name__)
+_AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"
+
+
+class Indexes:
+    """``configured`` are all index ids; ``delivered`` are those that this pipeline delivers by itself."""
+
+    def __init__(self, source: Source, configured: Collection[str], delivered: Collection[str]) -> None:
+        self._source = source
+        self._configured = configured
+        self._not_asked_yet = set(delivered)
+
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index, and those whose record cannot be read. Raises NotFoundError."""
+        self._check(index_id)
+        self._warn_of_upstream_automation(index_id)
+        return self._source.listing(index_id)
+
+    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+        """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
+        record of any cannot be read."""
+        return self.listing(index_id).complete()
+
+    def finished(self, index_id: str, run_ids: Sequence[str]) -> list[PromptRun]:
+        """These finished runs of an index, in the order (executed_at, run_id). Raises SelectionError, or what the only
+        one that cannot be exported raises."""
+        self._check(index_id)
+        runs, problems = [], []
+        for run_id in run_ids:
+            try:
+                run = self._source.prompt_run(index_id, run_id)
+                check_deliverable(run)
+                runs.append(run)
+            except RequestError as error:
+                problems.append(error)
+        if len(problems) > 1:
+            listed = "\n".join(f"  - {problem}" for problem in problems)
+            raise SelectionError(
+                f"{len(problems)} of {len(run_ids)} prompt runs of index {index_id!r} cannot be exported, and nothing "
+                f"was:\n{listed}"
+            )
+        if problems:
+            raise problems[0]
+        return sorted(runs, key=lambda run: (run.executed_at, run.run_id))
+
+    def _check(self, index_id: str) -> None:
+        if index_id not in self._configured:
+            message = missing_message("index", [index_id], self._configured, "the configuration")
+            raise NotFoundError(f"{message} Add it under `indexes` to export it.")
+
+    def _warn_of_upstream_automation(self, index_id: str) -> None:
+        """Once for each index that this pipeline delivers: it would be delivered twice."""
+        if index_id not in self._not_asked_yet:
+            return
+        self._not_asked_yet.discard(index_id)
+        if isinstance(self._source, Platform):
+            try:
+                automation = self._source.upstream_automation(index_id)
+            except CredentialsError as error:  # what exports need may be allowed nevertheless
+                _LOG.info(_AUTOMATION_UNKNOWN, one_line(index_id), error)
+                return
+            except VVExportsError as error:
+                _LOG.warning(_AUTOMATION_UNKNOWN, one_line(index_id), error)
+                return
+            if automation is not None and automation.active:
+                _LOG.warning("%s", both_deliver(index_id, automation))
