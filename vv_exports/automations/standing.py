@@ -114,8 +114,9 @@ def standings(
     ``damaged`` and ``unfinished`` is what a survey of the destination found, where one was made. Runs in ``named`` were
     asked for: neither history nor their status keeps them back.
     """
-    history = history_of(beginning, began_at, rows)
-    held_at_first: Collection[str] = () if beginning is None else beginning.held
+    decide = _Decision(
+        rules, beginning, history_of(beginning, began_at, rows), gone=gone, named=named, problems=problems
+    )
     found: dict[str, Standing] = {run_id: _DELIVERED for run_id in state.runs if run_id not in rows}
     for run_id, row in rows.items():
         held = state.runs.get(run_id)
@@ -124,31 +125,43 @@ def standings(
             why = "damaged"
         elif why is None and run_id in unfinished:
             why = "unfinished"
-        if why is None:
-            found[run_id] = _DELIVERED
-            continue
-        is_asked_for = run_id in named
-        takes_it = is_asked_for or takes(
-            row.status, on_status=rules.on_status, partial=rules.partial, delivered=held is not None
-        )
-        standing: Standing | None
-        if held is not None and (run_id in gone or not takes_it):
-            standing = _DELIVERED  # as it was: there is nothing to put in its place
-        elif held is not None or is_asked_for:
-            standing = _due(why, problems.get(run_id))
-        elif beginning is None or row.status not in rules.on_status:
-            standing = None
-        elif run_id in gone:
-            standing = None if run_id in history else Standing("gone", why)
-        elif not takes_it and (run_id not in history or run_id in held_at_first):
-            standing = Standing("held", why)
-        elif run_id in history:
-            standing = Standing("history", why)
-        else:
-            standing = _due(why, problems.get(run_id))
+        standing = _DELIVERED if why is None else decide.of(run_id, row, why, is_held=held is not None)
         if standing is not None:
             found[run_id] = standing
     return Standings(found, rows)
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """Of runs that the collection does not hold as it should."""
+
+    rules: Rules
+    beginning: Beginning | None
+    history: Collection[str]
+    gone: Collection[str]
+    named: Collection[str]
+    problems: Mapping[str, Problem]
+
+    def of(self, run_id: str, row: Row, why: Why, *, is_held: bool) -> Standing | None:
+        """None where the automation has nothing to do with it."""
+        is_taken = run_id in self.named or takes(
+            row.status, on_status=self.rules.on_status, partial=self.rules.partial, delivered=is_held
+        )
+        if is_held and (run_id in self.gone or not is_taken):
+            return _DELIVERED  # as it was: there is nothing to put in its place
+        if is_held or run_id in self.named:
+            return self._due(run_id, why)
+        if self.beginning is None or row.status not in self.rules.on_status:
+            return None
+        if run_id in self.gone:
+            return None if run_id in self.history else Standing("gone", why)
+        if not is_taken and (run_id not in self.history or run_id in self.beginning.held):
+            return Standing("held", why)
+        return Standing("history", why) if run_id in self.history else self._due(run_id, why)
+
+    def _due(self, run_id: str, why: Why) -> Standing:
+        problem = self.problems.get(run_id)
+        return Standing("due", why) if problem is None else Standing("failing", why, problem.again_at)
 
 
 def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Mapping[str, Row]) -> Collection[str]:
@@ -178,7 +191,3 @@ def _why(row: Row, held: CommittedRun | None, content: Content) -> Why | None:
     if (held.run.data_version, held.run.status) != (row.data_version, row.status):
         return "changed"
     return None if Content.of(held.entry.provenance) == content else "reformatted"
-
-
-def _due(why: Why, problem: Problem | None) -> Standing:
-    return Standing("due", why) if problem is None else Standing("failing", why, problem.again_at)

@@ -68,18 +68,16 @@ class PromptRuns:
 
         What was delivered stays, at the destination and in its log.
         """
-        pipeline = self._deployment.pipeline
+        pipeline, snapshots = self._deployment.pipeline, self._deployment.pipeline.snapshots
         there = pipeline.indexes.listing(index_id).run_ids  # first: a wrong index opens no database
         instance = self._deployment.instance
         partitions = known_run_ids(instance, index_id)
-        gone = sorted((partitions | pipeline.snapshots.catalogs.read(index_id).runs.keys()) - there)
+        gone = sorted((partitions | snapshots.catalogs.read(index_id).runs.keys()) - there)
         if dry_run:
-            return Prune(
-                index_id, tuple(gone), sum(pipeline.snapshots.store.count_files(index_id, run_id) for run_id in gone)
-            )
-        files = sum(pipeline.snapshots.store.forget(index_id, run_id) for run_id in gone)
+            return Prune(index_id, tuple(gone), sum(snapshots.store.count_files(index_id, run_id) for run_id in gone))
+        files = sum(snapshots.store.forget(index_id, run_id) for run_id in gone)
         if gone:
-            pipeline.snapshots.catalogs.forget(index_id, gone)
+            snapshots.catalogs.forget(index_id, gone)
         for run_id in gone:
             if run_id in partitions:
                 instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
@@ -90,7 +88,7 @@ class PromptRuns:
 
         Raises UnreadableRunsError at the end where the record of some cannot be read.
         """
-        client, pipeline = self._deployment, self._deployment.pipeline
+        client, pipeline, snapshots = self._deployment, self._deployment.pipeline, self._deployment.pipeline.snapshots
         listing = pipeline.indexes.listing(index_id)
         runs = listing.runs
         new = sync_partitions(client.instance, index_id, runs)
@@ -101,8 +99,7 @@ class PromptRuns:
             for run in runs
             if run.deliverable
             and (
-                pipeline.snapshots.store.unchanged(pipeline.source, run) is None
-                or partition_key(run.run_id) not in materialized
+                snapshots.store.unchanged(pipeline.source, run) is None or partition_key(run.run_id) not in materialized
             )
         ]
         with naming_unreadable("read", len(runs), listing.problems):
