@@ -28,18 +28,24 @@ CONFIG: dict[str, Any] = {
     "indexes": {
         "idx": {
             "automations": {
-                "team": {"destination_connector_id": "conn_export", "destination_subpath": "exports/team"},
+                "team": {
+                    "destination_connector_id": "conn_export",
+                    "destination_subpath": "exports/team",
+                    "start": "beginning",
+                },
                 "held": {
                     "destination_connector_id": "conn_export",
                     "destination_subpath": "exports/held",
                     "format": "csv",
                     "partial": "hold",
                     "paused": True,
+                    "start": "beginning",
                 },
                 "off": {
                     "destination_connector_id": "conn_export",
                     "destination_subpath": "exports/off",
                     "enabled": False,
+                    "start": "beginning",
                 },
             }
         }

@@ -1,5 +1,7 @@
 """Export automations: their state, pausing and resuming, and what they deliver when asked."""
 
+import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,8 +27,10 @@ class _Time(click.ParamType):  # type: ignore[type-arg]
 
 @command("list")
 def list_(console: Console) -> None:
-    """List automations: paused or not and by whom, what is delivered, what waits, the last error."""
+    """List automations: paused or not and by whom, what is delivered, what is due and why, the last error."""
     found = [vars(one) for one in open_client().automations.list()]
+    if not console.as_json:
+        found = [{**one, "due": _due(one)} for one in found]
     names = (
         "index_id",
         "automation",
@@ -35,9 +39,10 @@ def list_(console: Console) -> None:
         "paused_by",
         "destination_uri",
         "delivered",
-        "waiting",
+        "due",
         "failing",
         "held",
+        "history",
         "last_delivery_at",
         "last_error",
     )
@@ -71,11 +76,17 @@ def resume(console: Console, index: str, name: str) -> None:
     _paused(console, client, index, name, "resumed")
 
 
-@command("run", INDEX, click.argument("name"), RUNS)
-def run(console: Console, index: str, name: str, run_ids: tuple[str, ...]) -> None:
-    """Deliver now what the automation's collection lacks."""
+@command(
+    "run",
+    INDEX,
+    click.argument("name"),
+    RUNS,
+    click.option("--history", is_flag=True, help="Also what was finished before the automation began."),
+)
+def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, history: bool) -> None:
+    """Deliver now what is due: what the automation owes to its collection. History it leaves alone."""
     with console.progress() as progress:
-        outcome = open_client(progress).automations.run(index, name, run_ids or None)
+        outcome = open_client(progress).automations.run(index, name, run_ids or None, history=history)
     _delivered(console, outcome)
 
 
@@ -133,8 +144,21 @@ def _delivered(console: Console, outcome: Any) -> None:
     else:
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "
-            f"{outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already"
+            f"{outcome.destination_uri} holds {len(outcome.already_delivered)} prompt runs already"
         )
+    if outcome.history:
+        names = f"{shlex.quote(outcome.index_id)} {outcome.automation}"
+        console.line(
+            f"{len(outcome.history)} prompt runs are history, finished before the automation began, and are left alone: "
+            f"`vv-exports automations run {one_line(names)} --history` delivers them, or `vv-exports backfill`, which "
+            "can choose among them"
+        )
+
+
+def _due(state: Mapping[str, Any]) -> str:
+    """How many runs are due, and why those that are not new."""
+    whys = ", ".join(f"{count} {why}" for why, count in state["due_why"].items() if why != "missing")
+    return f"{state['due']} ({whys})" if whys else str(state["due"])
 
 
 def _planned(console: Console, plan: Any) -> int:
@@ -161,7 +185,7 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
         return
     why = f" by {state.paused_by} ({state.pause_reason})" if state.paused else ""
     console.line(
-        f"{one_line(index)}/{name} is {done}{one_line(why)}; {state.waiting} prompt runs wait, {state.delivered} are "
+        f"{one_line(index)}/{name} is {done}{one_line(why)}; {state.due} prompt runs are due, {state.delivered} are "
         "delivered"
     )
 
