@@ -22,11 +22,13 @@ from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver, holds, is_delivered
+from vv_exports.delivery.content import Content
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
-from vv_exports.delivery.ownership import Owner, check_unowned_above
+from vv_exports.delivery.ownership import check_unowned
 from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
@@ -285,6 +287,10 @@ class Pipeline:
                 "`enabled: true` to run it"
             )
 
+    def destination(self, index_id: str, automation: str) -> Destination:
+        """Where an automation delivers."""
+        return self.following.destination(index_id, automation)
+
     def collection(self, index_id: str, automation: str) -> LogState:
         """What an automation's destination holds."""
         return self.following.collection(index_id, automation)
@@ -295,26 +301,22 @@ class Pipeline:
             return False  # the usual case of a run that is not: the store need not be asked
         row = self.catalogs.read(run.index_id).runs.get(run.run_id)
         if row is not None and row.fingerprint == fingerprint_of(self.source, run):
-            return holds(state, run.run_id, row.data_version, row.status, automation.format)
+            return Content(automation.format).holds(state, run.run_id, row.data_version, row.status)
         snapshot = self.store.unchanged(self.source, run)
-        return snapshot is not None and is_delivered(state, snapshot, automation.format)
+        return snapshot is not None and Content(automation.format).is_delivered(state, snapshot)
 
     def unfinished(self, index_id: str, automation: str, runs: Sequence[PromptRun], state: LogState) -> set[str]:
         """The runs of which a collection lacks files, or holds some that a killed delivery left; delivering them again
         mends that."""
-        config = self.config.automation(index_id, automation)
-        connector = self.connectors[config.destination_connector_id]
-        return runs_to_mend(connector, config.subpath, state, [run.run_id for run in runs])
+        return runs_to_mend(self.destination(index_id, automation), state, [run.run_id for run in runs])
 
     def claim_again(self, index_id: str, automation: str, state: LogState) -> None:
         """Put the owner file of a collection back where it is lost and the log is the automation's. ``state`` is that.
 
         Raises DestinationError where the folder is somebody else's.
         """
-        config = self.config.automation(index_id, automation)
         if state.entries:
-            owner = Owner(type="automation", index_id=index_id, automation=automation)
-            claim_again(self.connectors[config.destination_connector_id], config.subpath, owner, state)
+            claim_again(self.destination(index_id, automation), state)
 
     def automation_delivery(
         self, index_id: str, automation: str, snapshots: Sequence[Snapshot], dagster_run_id: str | None
@@ -324,9 +326,7 @@ class Pipeline:
         check_apart(self.config, config.destination_connector_id, config.subpath)
         beginning = self.following.record(index_id, automation).beginning()
         return DeliveryRequest(
-            connector=self.connectors[config.destination_connector_id],
-            subpath=config.subpath,
-            owner=Owner(type="automation", index_id=index_id, automation=automation),
+            destination=self.destination(index_id, automation),
             export=ExportReference(
                 id=f"{index_id}/{automation}",
                 type="automation",
@@ -334,7 +334,7 @@ class Pipeline:
                 automation=automation,
                 began_at=None if beginning is None else beginning.began_at,
             ),
-            format=format_named(config.format),
+            content=Content(config.format),
             snapshots=snapshots,
             dagster_run_id=dagster_run_id,
         )
@@ -348,7 +348,6 @@ class Pipeline:
         """
         self.check_enabled(index_id, automation)
         config = self.config.automation(index_id, automation)
-        connector = self.connectors[config.destination_connector_id]
         listing = self.listing(index_id)
         listed = listing.runs
         state = self.collection(index_id, automation)
@@ -359,7 +358,7 @@ class Pipeline:
             history = frozenset(executed_at)
         eligible = self.eligible(index_id, automation, listed)
         runs = [run for run in eligible if run.run_id in state.runs or run.run_id not in history]
-        verified, damaged = sample_damage(connector, config.subpath, state, random.Random())  # noqa: S311
+        verified, damaged = sample_damage(self.destination(index_id, automation), state, random.Random())  # noqa: S311
         untidy = self.unfinished(index_id, automation, runs, state)
         untidy |= {file.prompt_run_id for file in verified if file.path in damaged}
         stale = [run.run_id for run in runs if not self.up_to_date(run, config, state)]
@@ -491,7 +490,7 @@ class Pipeline:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
             self._check_free_of_automations(connector, subpath)
         check_apart(self.config, request.destination_connector_id, subpath)
-        check_unowned_above(connector, subpath, asked=subpath)
+        check_unowned(Destination(connector, subpath))
 
     def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
         """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""
@@ -585,7 +584,7 @@ class Pipeline:
         """Remove superseded and stray files of one destination. Raises NotFoundError, DestinationError."""
         connector = self.destination_connector(connector_id)
         subpath = check_subpath(subpath, boundary=connector.uri(""))
-        return vacuum(connector, subpath, self.clock, dry_run=dry_run, without_log=without_log)
+        return vacuum(Destination(connector, subpath), self.clock, dry_run=dry_run, without_log=without_log)
 
     def automations(self) -> list[tuple[str, str, AutomationConfig]]:
         """(index id, name, configuration) of every automation."""
@@ -619,7 +618,7 @@ class Pipeline:
         with spool_folder() as spool:
             folder = LocalConnector("download", spool)
             request = _export_delivery(job, folder, job.export_id, dagster_run_id)
-            delivery = self.deliver(replace(request, destination_uri=self.storage.uri(key)))
+            delivery = self.deliver(replace(request, moves_on_to=self.storage.uri(key)))
             archive = spool / f"{job.export_id}.zip"
             _zip(spool / job.export_id, archive)
             # Made once: an export that is launched again, from another Dagster instance say, is what it was.
@@ -640,11 +639,9 @@ def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connec
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:
     index_id = job.request.index_id
     return DeliveryRequest(
-        connector=connector,
-        subpath=subpath,
-        owner=Owner(type="export", index_id=index_id, export_id=job.export_id),
+        destination=Destination(connector, subpath, Owner(type="export", index_id=index_id, export_id=job.export_id)),
         export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
-        format=format_named(job.request.format),
+        content=Content(job.request.format),
         snapshots=job.snapshots,
         dagster_run_id=dagster_run_id,
     )

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vv_exports.automations.records import Beginning
-from vv_exports.delivery.deliver import holds
+from vv_exports.delivery.content import Content
 from vv_exports.delivery.log import LogState
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.selection import takes
@@ -88,13 +88,14 @@ def backlog(
     now: datetime,
 ) -> Backlog:
     """What an automation has to do about the snapshots that there are."""
+    content = Content(rules.format)
     due: list[str] = []
     held: list[str] = []
     failing: list[str] = []
     lost: list[str] = []
     for run_id in in_scope(rows.keys(), state, history):
         row, delivered = rows[run_id], run_id in state.runs
-        if holds(state, run_id, row.data_version, row.status, rules.format):
+        if content.holds(state, run_id, row.data_version, row.status):
             continue
         if run_id in gone:
             if not delivered:

@@ -10,6 +10,7 @@ from vv_exports.automations.backlog import Backlog, backlog, history_of, in_scop
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import LogState, read_entry, read_log
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
@@ -53,22 +54,27 @@ class Following:
                 self._records[key] = AutomationRecord(self._storage, *key)
             return self._records[key]
 
+    def destination(self, index_id: str, automation: str) -> Destination:
+        """Where an automation delivers."""
+        config = self._config.automation(index_id, automation)
+        owner = Owner(type="automation", index_id=index_id, automation=automation)
+        return Destination(self._connectors[config.destination_connector_id], config.subpath, owner)
+
     def collection(self, index_id: str, automation: str) -> LogState:
         """What an automation's destination holds. The log's replay is kept, so that only new entries are read."""
-        config = self._config.automation(index_id, automation)
-        connector = self._connectors[config.destination_connector_id]
+        destination = self.destination(index_id, automation)
         kept = self._collections.get((index_id, automation))
         # Somebody may have moved the folder away, and another one may have begun in its place.
         if kept is not None and kept.entries:
             last = kept.entries[-1]
             try:
-                if read_entry(connector, config.subpath, last.sequence) != last:
+                if read_entry(destination, last.sequence) != last:
                     kept = None
-                elif read_entry(connector, config.subpath, kept.next_sequence) is None:
+                elif read_entry(destination, kept.next_sequence) is None:
                     return kept
             except UnusableEntryError:
                 kept = None  # reading all of it says what is known from the other entries
-        state = read_log(connector, config.subpath, kept.copy() if kept is not None else None)
+        state = read_log(destination, kept.copy() if kept is not None else None)
         self._collections[index_id, automation] = state
         return state
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vv_exports.connectors.base import Connector
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import DeliveredFile, LogState
 from vv_exports.delivery.verify import damaged_files
 
@@ -28,9 +28,9 @@ class Reconciliation:
 
 
 def sample_damage(
-    connector: Connector, subpath: str, state: LogState, chance: random.Random
+    destination: Destination, state: LogState, chance: random.Random
 ) -> tuple[Sequence[DeliveredFile], frozenset[str]]:
     """Some of the committed files, and the paths of those among them that are not what was delivered."""
     files = state.files
     chosen = files if len(files) <= SAMPLE else chance.sample(files, SAMPLE)
-    return chosen, frozenset(file.path for file in damaged_files(connector, subpath, chosen))
+    return chosen, frozenset(file.path for file in damaged_files(destination, chosen))

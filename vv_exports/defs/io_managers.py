@@ -17,6 +17,7 @@ from vv_exports.defs.metadata import (
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import run_ids_of
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import DeliveredFile, read_log
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
@@ -99,20 +100,19 @@ class ConnectorIOManager(dg.IOManager):
         Columns are those of the files; where prompts differ in schema, the dataset has the columns of all of them.
         Raises NotFoundError where nothing was delivered, DeliveredDataError where the files are no Parquet.
         """
-        config = self._pipeline.config.automation(
+        destination = self._pipeline.destination(
             _stated(context, "vv_exports/index_id"), _stated(context, "vv_exports/automation")
         )
-        connector = self._pipeline.connectors[config.destination_connector_id]
-        state = read_log(connector, config.subpath)
+        state = read_log(destination)
         # An unpartitioned asset downstream asks for all partitions, those that Dagster does not know yet included.
         keys = context.asset_partition_keys if context.has_asset_partitions else ()
         wanted = run_ids_of(keys) or list(state.runs)
         missing = [run_id for run_id in wanted if run_id not in state.runs]
         if missing or not wanted:
             what = f"prompt runs {missing}" if missing else "anything"
-            raise NotFoundError(f"{connector.uri(config.subpath)} holds no delivery of {what}")
+            raise NotFoundError(f"{destination.uri} holds no delivery of {what}")
         files = [file for run_id in wanted for file in state.runs[run_id].files if file.table == "segments"]
-        return self._dataset(config.destination_connector_id, config.subpath, files)
+        return _dataset(destination, files)
 
     def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
         pipeline = self._pipeline
@@ -139,19 +139,6 @@ class ConnectorIOManager(dg.IOManager):
             partition = partition_key(snapshot.run_id)
             add_partition_metadata(context.step_context, context.asset_key, {partition: metadata})
 
-    def _dataset(self, connector_id: str, subpath: str, files: Sequence[DeliveredFile]) -> ds.Dataset:
-        filesystem, base = self._pipeline.connectors[connector_id].arrow_filesystem()
-        if any(not file.path.endswith(".parquet") for file in files):
-            raise DeliveredDataError(
-                f"{subpath!r} of connector {connector_id!r} is not delivered as parquet; read its files with the tool "
-                "of their format, or set `format: parquet` for the automation"
-            )
-        paths = [f"{base}/{subpath}/{file.path}" for file in files]
-        format_ = ds.ParquetFileFormat()
-        schemas = [format_.inspect(path, filesystem) for path in paths]
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-        return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
-
 
 def _report(
     context: dg.OutputContext, metadata: Mapping[str, Metadata], what: str, problems: Mapping[str, Exception]
@@ -175,3 +162,17 @@ def _stated(context: dg.InputContext, name: str) -> str:
         raise NotFoundError("only the prompt runs and the automations of vv_exports can be loaded by this IO manager")
     value = definition[name]
     return str(value.value if isinstance(value, dg.MetadataValue) else value)
+
+
+def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> ds.Dataset:
+    filesystem, base = destination.connector.arrow_filesystem()
+    if any(not file.path.endswith(".parquet") for file in files):
+        raise DeliveredDataError(
+            f"{destination.uri} is not delivered as parquet; read its files with the tool of their format, or set "
+            "`format: parquet` for the automation"
+        )
+    paths = [f"{base}/{destination.key(file.path)}" for file in files]
+    format_ = ds.ParquetFileFormat()
+    schemas = [format_.inspect(path, filesystem) for path in paths]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
