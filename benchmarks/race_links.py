@@ -27,12 +27,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest, deliver
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference
-from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DestinationError, VVExportsError
-from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 
@@ -149,11 +149,11 @@ class Worker:
         """Deliver a run in a new version, as an automation does."""
         self.version += 1
         request = DeliveryRequest(
-            connector=self.connector,
-            subpath=COLLECTION,
-            owner=Owner(type="automation", index_id="idx", automation="team"),
+            destination=Destination(
+                self.connector, COLLECTION, Owner(type="automation", index_id="idx", automation="team")
+            ),
             export=ExportReference(id="idx/team", type="automation", index_id="idx", automation="team"),
-            format=format_named("parquet"),
+            content=Content("parquet"),
             snapshots=[self._snapshot()],
         )
         deliver(request, self.store, lambda: datetime.now(UTC))
@@ -228,7 +228,7 @@ def race(folder: Path, seconds: float, seed: int) -> bool:
     for outcome, count in sorted(worker.outcomes.items()):
         print(f"{count:8,} {outcome}")
     worker.deliver()
-    problems = verify(worker.connector, COLLECTION).problems
+    problems = verify(Destination(worker.connector, COLLECTION)).problems
     met = sum(count for outcome, count in worker.outcomes.items() if outcome.endswith("link refused"))
     print(
         f"{worker.outcomes.total() + worker.bare.total():,} actions, {met:,} met a link and were refused; "

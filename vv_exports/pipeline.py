@@ -19,10 +19,12 @@ from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest
 from vv_exports.delivery.deliveries import Deliveries
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference
-from vv_exports.delivery.ownership import Owner, check_unowned_above
+from vv_exports.delivery.ownership import check_unowned
 from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
@@ -180,7 +182,7 @@ class Pipeline:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
             self._check_free_of_automations(connector, subpath)
         check_apart(self.config, request.destination_connector_id, subpath)
-        check_unowned_above(connector, subpath, asked=subpath)
+        check_unowned(Destination(connector, subpath))
 
     def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
         """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""
@@ -274,7 +276,7 @@ class Pipeline:
         """Remove superseded and stray files of one destination. Raises NotFoundError, DestinationError."""
         connector = self.destination_connector(connector_id)
         subpath = check_subpath(subpath, boundary=connector.uri(""))
-        return vacuum(connector, subpath, self.clock, dry_run=dry_run, without_log=without_log)
+        return vacuum(Destination(connector, subpath), self.clock, dry_run=dry_run, without_log=without_log)
 
     def _check_free_of_automations(self, connector: Connector, subpath: str) -> None:
         wanted = f"{connector.address}/{subpath}"
@@ -283,7 +285,8 @@ class Pipeline:
             if overlaps(taken, wanted) and taken.count("/") <= wanted.count("/"):
                 raise DestinationError(
                     f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the "
-                    f"automation {automation.name!r} of index {automation.index_id!r}, whose readers would count rows twice; choose another"
+                    f"automation {automation.name!r} of index {automation.index_id!r}, whose "
+                    "readers would count rows twice; choose another"
                 )
 
     def _size_of(self, key: str) -> int | None:
@@ -295,7 +298,7 @@ class Pipeline:
         with spool_folder() as spool:
             folder = LocalConnector("download", spool)
             request = _export_delivery(job, folder, job.export_id, dagster_run_id)
-            delivery = self.deliveries.deliver(replace(request, destination_uri=self.storage.uri(key)))
+            delivery = self.deliveries.deliver(replace(request, moves_on_to=self.storage.uri(key)))
             archive = spool / f"{job.export_id}.zip"
             _zip(spool / job.export_id, archive)
             # Made once: an export that is launched again, from another Dagster instance say, is what it was.
@@ -316,11 +319,9 @@ def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connec
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:
     index_id = job.request.index_id
     return DeliveryRequest(
-        connector=connector,
-        subpath=subpath,
-        owner=Owner(type="export", index_id=index_id, export_id=job.export_id),
+        destination=Destination(connector, subpath, Owner(type="export", index_id=index_id, export_id=job.export_id)),
         export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
-        format=format_named(job.request.format),
+        content=Content(job.request.format),
         snapshots=job.snapshots,
         dagster_run_id=dagster_run_id,
     )

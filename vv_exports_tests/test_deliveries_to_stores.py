@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pyarrow.dataset as ds
 import pytest
 
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ConfigurationError
@@ -53,8 +54,8 @@ def test_an_automation_delivers_and_is_read_back(place, tmp_path):
     write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=5)
     assert client.automations.run("idx", "team").delivered == ("run_1",)
     connector = client.pipeline.connectors["conn_export"]
-    assert verify(connector, "exports/team").problems == ()
-    entries = read_log(connector, "exports/team").entries
+    assert verify(Destination(connector, "exports/team")).problems == ()
+    entries = read_log(Destination(connector, "exports/team")).entries
     commit = "put_if_absent" if decides else "single_writer"
     assert [entry.provenance.commit for entry in entries] == [commit] * 2
     outcomes = {finding.step: finding.outcome for finding in client.pipeline.check_connector("conn_export")}

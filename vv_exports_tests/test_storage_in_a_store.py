@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import RequestError
 from vv_exports_tests.archives import write_run
@@ -69,7 +70,7 @@ def test_another_machine_goes_on_where_the_first_one_was(tmp_path, config):
     again = second.exports.create_index_export("idx", idempotency_key="k", format="csv")
     assert (again.export_id, again.rows) == (made.export_id, made.rows)
     assert second.exports.download(again.export_id, tmp_path / "out.zip").written
-    assert verify(second.pipeline.connectors["conn_export"], "idx").problems == ()
+    assert verify(Destination(second.pipeline.connectors["conn_export"], "idx")).problems == ()
 
     write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=5)
     assert second.automations.run("idx", "team").delivered == ("run_1",)

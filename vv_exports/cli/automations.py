@@ -149,7 +149,7 @@ def _delivered(console: Console, outcome: Any) -> None:
     if outcome.history:
         names = f"{shlex.quote(outcome.index_id)} {outcome.automation}"
         console.line(
-            f"{len(outcome.history)} prompt runs are history, finished before the automation began, and are left alone: "
+            f"{len(outcome.history)} prompt runs are history, finished before the automation began, and left alone: "
             f"`vv-exports automations run {one_line(names)} --history` delivers them, or `vv-exports backfill`, which "
             "can choose among them"
         )

@@ -15,13 +15,14 @@ from vv_exports.printable import one_line
 def verify(console: Console, connector_id: str, subpath: str | None) -> int:
     """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
     beside it."""
+    from vv_exports.delivery.destination import Destination
     from vv_exports.delivery.verify import destinations
     from vv_exports.delivery.verify import verify as verify_destination
     from vv_exports.domain.destinations import check_subpath
 
     connector = open_client().pipeline.connector(connector_id)
     subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
-    found = [verify_destination(connector, one) for one in subpaths]
+    found = [verify_destination(Destination(connector, one)) for one in subpaths]
     if console.as_json:
         console.document(found)
     for one in found:

@@ -144,20 +144,6 @@ class ConnectorIOManager(dg.IOManager):
             add_partition_metadata(context.step_context, context.asset_key, {partition: metadata})
 
 
-def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> ds.Dataset:
-    filesystem, base = destination.connector.arrow_filesystem()
-    if any(not file.path.endswith(".parquet") for file in files):
-        raise DeliveredDataError(
-            f"{destination.subpath!r} of connector {destination.connector.connector_id!r} is not delivered as parquet; "
-            "read its files with the tool of their format, or set `format: parquet` for the automation"
-        )
-    paths = [f"{base}/{destination.key(file.path)}" for file in files]
-    format_ = ds.ParquetFileFormat()
-    schemas = [format_.inspect(path, filesystem) for path in paths]
-    schema = pa.unify_schemas(schemas, promote_options="permissive")
-    return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)
-
-
 def _report(
     context: dg.OutputContext, metadata: Mapping[str, Metadata], what: str, problems: Mapping[str, Exception]
 ) -> None:
@@ -180,3 +166,17 @@ def _stated(context: dg.InputContext, name: str) -> str:
         raise NotFoundError("only the prompt runs and the automations of vv_exports can be loaded by this IO manager")
     value = definition[name]
     return str(value.value if isinstance(value, dg.MetadataValue) else value)
+
+
+def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> ds.Dataset:
+    filesystem, base = destination.connector.arrow_filesystem()
+    if any(not file.path.endswith(".parquet") for file in files):
+        raise DeliveredDataError(
+            f"{destination.uri} is not delivered as parquet; read its files with the tool of their format, or set "
+            "`format: parquet` for the automation"
+        )
+    paths = [f"{base}/{destination.key(file.path)}" for file in files]
+    format_ = ds.ParquetFileFormat()
+    schemas = [format_.inspect(path, filesystem) for path in paths]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)

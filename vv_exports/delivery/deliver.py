@@ -11,7 +11,7 @@ delivery left is known by its name, which carries the hash of its content; any o
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +20,13 @@ from datetime import datetime
 import msgspec
 
 from vv_exports import __version__
-from vv_exports.connectors.base import Connector, StoredFile
+from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.content import Content
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
-    TABLES,
     CommittedRun,
     DeliveredFile,
     DeliveredRun,
@@ -40,10 +41,11 @@ from vv_exports.delivery.log import (
     read_log,
     write_entry,
 )
-from vv_exports.delivery.ownership import Owner, check_log, claim, is_owner
+from vv_exports.delivery.ownership import check_log, claim, is_ours
 from vv_exports.delivery.survey import Beside, no_log_folder, sort_out
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
+from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
     DeliveredDataError,
     DeliveryConflictError,
@@ -53,10 +55,9 @@ from vv_exports.errors import (
     StorageSetBackError,
     VVExportsError,
 )
-from vv_exports.formats.base import Format
+from vv_exports.formats.catalog import format_named
 from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
-from vv_exports.snapshots.tables import LAYOUT_VERSION, TableName
 
 _ATTEMPTS = 5
 _FILES_IN_A_PAGE = 1000
@@ -71,22 +72,23 @@ Progress = Callable[[str, int], None]
 class DeliveryRequest:
     """What to deliver, to where, for whom. ``dagster_run_id`` is recorded, and is no part of the delivery's id."""
 
-    connector: Connector
-    subpath: str
-    owner: Owner
+    destination: Destination
     export: ExportReference
-    format: Format
+    content: Content
     snapshots: Sequence[Snapshot]
     dagster_run_id: str | None = None
     damaged: frozenset[str] = frozenset()
     """Paths of committed files that were found to be of another content: they are written again."""
-    destination_uri: str | None = None
-    """Set where the files move on from the connector, as a download's do."""
+    moves_on_to: str | None = None
+    """The address to which the files move on from the destination, as a download's do."""
+
+    def __post_init__(self) -> None:
+        format_named(self.content.format)  # one that does not exist is refused before anything is written
 
     @property
     def uri(self) -> str:
-        """The destination's address."""
-        return self.destination_uri or self.connector.uri(self.subpath)
+        """Where the files are in the end."""
+        return self.moves_on_to or self.destination.uri
 
 
 @dataclass(frozen=True)
@@ -136,22 +138,6 @@ class Delivery:
         return sum(file.bytes for file in self.files)
 
 
-def is_delivered(state: LogState, snapshot: Snapshot, format_name: str) -> bool:
-    """Whether a destination holds a snapshot's content in this format already."""
-    return holds(state, snapshot.run_id, snapshot.data_version, snapshot.status, format_name)
-
-
-def holds(state: LogState, run_id: str, data_version: str, status: str, format_name: str) -> bool:
-    """Whether a destination holds this content of a run in this format already."""
-    held = state.runs.get(run_id)
-    return (
-        held is not None
-        and (held.run.data_version, held.run.status) == (data_version, status)
-        and held.entry.provenance.format == format_name
-        and held.entry.provenance.layout_version == LAYOUT_VERSION
-    )
-
-
 def deliver(
     request: DeliveryRequest,
     store: SnapshotStore,
@@ -171,30 +157,30 @@ def deliver(
     """
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
-    connector, subpath = request.connector, request.subpath
-    with only_writer(connector, subpath) as lease:
-        there = claim(connector, subpath, request.owner, expected=state is not None and bool(state.entries))
-        if there is not None and not any(file.key.startswith(f"{subpath}/{LOG_FOLDER}/") for file in there):
+    destination = request.destination
+    with only_writer(destination.connector, destination.subpath) as lease:
+        there = claim(destination, expected=state is not None and bool(state.entries))
+        if there is not None and not any(path.startswith(f"{LOG_FOLDER}/") for path in there):
             state = LogState()
-        known = state.copy() if state is not None else read_log(connector, subpath)
+        known = state.copy() if state is not None else read_log(destination)
         for _ in range(_ATTEMPTS):
             outcome = _Attempt(request, store, clock, progress or _silent, lease, state=known, there=there).run()
             if outcome is not None:
                 return outcome
-            known, there = read_log(connector, subpath), None
+            known, there = read_log(destination), None
     raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
 
 
-def claim_again(connector: Connector, subpath: str, owner: Owner, state: LogState) -> None:
+def claim_again(destination: Destination, state: LogState) -> None:
     """Put the owner file of our own collection back where it is missing or names nobody. ``state`` is its log.
 
     Raises DestinationError where the subpath is somebody else's, DeliveredDataError where the log is partly so.
     """
-    if not is_owner(connector, subpath, owner):
-        with only_writer(connector, subpath):
-            claim(connector, subpath, owner)
+    if not is_ours(destination):
+        with only_writer(destination.connector, destination.subpath):
+            claim(destination)
     # Only now: the entries of a folder that is somebody else's were not copied there.
-    check_log(connector, subpath, state, owner)
+    check_log(destination, state)
 
 
 class _Attempt:
@@ -209,15 +195,17 @@ class _Attempt:
         lease: Lease,
         *,
         state: LogState,
-        there: Sequence[StoredFile] | None,
+        there: Mapping[str, StoredFile] | None,
     ) -> None:
         self.request = request
+        self.destination = request.destination
+        self.format = format_named(request.content.format)
         self.store = store
         self.clock = clock
         self.progress = progress
         self.lease = lease
         self.state = state
-        check_log(request.connector, request.subpath, state, request.owner)
+        check_log(self.destination, state)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
         self.links: set[str] = set()
         self.there = self._by_run(self._listed() if there is None else there)
@@ -225,7 +213,7 @@ class _Attempt:
         self.pending = [
             snapshot
             for snapshot in request.snapshots
-            if not is_delivered(self.state, snapshot, request.format.name)
+            if not request.content.is_delivered(self.state, snapshot)
             or self.beside[snapshot.run_id].strays
             or self._missing(snapshot.run_id)
         ]
@@ -241,7 +229,7 @@ class _Attempt:
             if entry is None:
                 return None
         except DeliveryConflictError:
-            self._take_back(files)
+            self._delete_outdated(files)
             raise
         return self._finish(entry)
 
@@ -274,15 +262,15 @@ class _Attempt:
             return None
         return held if held.entry.provenance.snapshot_store == self.store.store_id else None
 
-    def _take_back(self, files: Sequence[DeliveredFile]) -> None:
+    def _delete_outdated(self, files: Sequence[DeliveredFile]) -> None:
         """Remove what was uploaded of content that is out of date. Newer content stays: a twin of ours may be about to
         commit the same files, and if none is, whoever delivers the run next removes them."""
-        state = read_log(self.request.connector, self.request.subpath)
+        state = read_log(self.destination)
         outdated = {snapshot.run_id for snapshot in self.pending if self._newer(state, snapshot)}
         committed = {file.path for file in state.files}
         ours = [file.path for file in files if file.prompt_run_id in outdated and file.path not in committed]
         self._delete(ours)
-        _LOG.info("%s: took back %s, whose content is out of date", self.request.uri, _listed(ours))
+        _LOG.info("%s: deleted %s, whose content is out of date", self.request.uri, _listed(ours))
 
     def _upload(self) -> list[DeliveredFile]:
         parts = [
@@ -292,7 +280,7 @@ class _Attempt:
             for number, part in enumerate(snapshot.tables.get(table, ()))
         ]
         files = []
-        with ThreadPoolExecutor(self.request.connector.uploads_at_once) as pool:
+        with ThreadPoolExecutor(self.destination.connector.uploads_at_once) as pool:
             for (snapshot, table, _, part), file in zip(parts, pool.map(self._upload_part, parts), strict=True):
                 files.append(file)
                 self.progress(f"{snapshot.run_id} {table}", part.rows)
@@ -300,14 +288,13 @@ class _Attempt:
 
     def _upload_part(self, of: tuple[Snapshot, TableName, int, Part]) -> DeliveredFile:
         snapshot, table, number, part = of
-        request = self.request
         with spool_folder() as spool:
-            path = spool / f"part{request.format.suffix}"
-            if request.format.name == "parquet":
+            path = spool / f"part{self.format.suffix}"
+            if self.format.name == "parquet":
                 # A snapshot's parts are written by the same format: its bytes are the delivery's.
                 self.store.copy(part, path)
             else:
-                with request.format.open(path, self.store.schema(snapshot, table)) as writer:
+                with self.format.open(path, self.store.schema(snapshot, table)) as writer:
                     for batch in self.store.read(part):
                         writer.write(batch)
             with path.open("rb") as content:
@@ -323,28 +310,27 @@ class _Attempt:
             )
             if file not in self._committed(snapshot.run_id) or file.path in self._missing(snapshot.run_id):
                 with _of_one_run():
-                    request.connector.put(path, f"{request.subpath}/{file.path}", sha256=sha256)
+                    self.destination.connector.put(path, self.destination.key(file.path), sha256=sha256)
         return file
 
     def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str) -> str:
         """Where a file goes. Content that returns gets the next free number: its old path may still be deleted. So does
         what would write over a file that is not ours."""
         folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
-        paths = (f"{folder}/{part_name(n, sha256, self.request.format.suffix)}" for n in itertools.count(number))
+        paths = (f"{folder}/{part_name(n, sha256, self.format.suffix)}" for n in itertools.count(number))
         foreign = self.beside[snapshot.run_id].foreign
         return next(path for path in paths if path not in self.state.given_up and path not in foreign)
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
         """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
         content; then it must be read again."""
-        connector, subpath = self.request.connector, self.request.subpath
         while True:
-            if write_entry(connector, subpath, entry, self.lease):
+            if write_entry(self.destination, entry, self.lease):
                 return entry
-            other = read_entry(connector, subpath, entry.sequence)
+            other = read_entry(self.destination, entry.sequence)
             if other is None:
                 raise OutcomeUnknownError(
-                    f"{connector.uri(subpath)}: log entry {entry.sequence} could neither be written nor read; "
+                    f"{self.destination.uri}: log entry {entry.sequence} could neither be written nor read; "
                     "read the log before trying again"
                 )
             if other.delivery_id == entry.delivery_id:
@@ -375,7 +361,7 @@ class _Attempt:
         if written is not None and written.sequence == state.next_sequence:
             state.apply(written)
         elif written is not None:
-            state = read_log(request.connector, request.subpath, state)
+            state = read_log(self.destination, state)
         removed = self._tidy(state)
         fresh = {snapshot.run_id for snapshot in self.pending}
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
@@ -397,7 +383,7 @@ class _Attempt:
                 _LOG.warning("%s: removed %s, left by a delivery that died", self.request.uri, _listed(left))
             if superseded := sorted(set(over).difference(left)):
                 _LOG.info("%s: removed %s, superseded", self.request.uri, _listed(superseded))
-            self.request.connector.sweep()
+            self.destination.connector.sweep()
         except VVExportsError as error:
             _LOG.warning(
                 "what was superseded stays until the next delivery or `vv-exports vacuum` removes it: %s", error
@@ -407,7 +393,7 @@ class _Attempt:
 
     def _delete(self, paths: Sequence[str]) -> None:
         if paths:
-            self.request.connector.delete([f"{self.request.subpath}/{path}" for path in paths])
+            self.destination.connector.delete([self.destination.key(path) for path in paths])
 
     def _folders(self) -> dict[str, str]:
         """Every folder of the requested runs, with its run."""
@@ -417,22 +403,21 @@ class _Attempt:
             for table in TABLES
         }
 
-    def _listed(self) -> list[StoredFile]:
+    def _listed(self) -> dict[str, StoredFile]:
         """The files that are there for the requested runs: from one listing of all where that takes fewer requests."""
-        connector, subpath, folders = self.request.connector, self.request.subpath, self._folders()
+        folders = self._folders()
         if 1 + len(self.state.files) // _FILES_IN_A_PAGE <= len(folders):
-            return connector.files(subpath)
+            return self.destination.files()
         with _of_one_run():
-            return [file for folder in folders for file in connector.files(f"{subpath}/{folder}")]
+            return {path: file for folder in folders for path, file in self.destination.files(folder).items()}
 
-    def _by_run(self, files: Iterable[StoredFile]) -> dict[str, dict[str, int]]:
+    def _by_run(self, files: Mapping[str, StoredFile]) -> dict[str, dict[str, int]]:
         """Every file that is there for a run, committed or not, with its size."""
+        if LOG_FOLDER in files:
+            raise no_log_folder(self.destination)
         folders = self._folders()
         found: dict[str, dict[str, int]] = {run_id: {} for run_id in folders.values()}
-        for file in files:
-            path = file.key.removeprefix(f"{self.request.subpath}/")
-            if path == LOG_FOLDER:
-                raise no_log_folder(self.request.connector, self.request.subpath)
+        for path, file in files.items():
             run_id = folders.get(path.rpartition("/")[0])
             if run_id is not None and path not in self.request.damaged:
                 found[run_id][path] = file.size
@@ -441,7 +426,7 @@ class _Attempt:
         return found
 
     def _sorted_out(self, there: dict[str, int]) -> Beside:
-        return sort_out(self.request.connector, self.request.subpath, self.state, there, self.links)
+        return sort_out(self.destination, self.state, there, self.links)
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
@@ -463,13 +448,13 @@ class _Attempt:
             return "new"
         if (held.run.data_version, held.run.status) != (snapshot.data_version, snapshot.status):
             return "changed"
-        return "mended" if is_delivered(self.state, snapshot, self.request.format.name) else "reformatted"
+        return "mended" if self.request.content.is_delivered(self.state, snapshot) else "reformatted"
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request = self.request
         return LogEntry(
             format_version=FORMAT_VERSION,
-            delivery_id=delivery_id(request.uri, request.format.name, self.pending),
+            delivery_id=delivery_id(request.uri, request.content, self.pending),
             sequence=self.state.next_sequence,
             committed_at=self.clock().isoformat().replace("+00:00", "Z"),
             export=request.export,
@@ -479,8 +464,8 @@ class _Attempt:
                 vv_exports_version=__version__,
                 dagster_run_id=request.dagster_run_id,
                 snapshot_store=self.store.store_id,
-                format=request.format.name,
-                layout_version=LAYOUT_VERSION,
+                format=request.content.format,
+                layout_version=request.content.layout_version,
                 prompt_runs=[_run_provenance(snapshot) for snapshot in self.pending],
                 json_schemas={
                     _hash(schema): schema
@@ -488,7 +473,7 @@ class _Attempt:
                     for schema in (snapshot.json_schema, snapshot.video_level_schema)
                     if schema is not None
                 },
-                commit="put_if_absent" if request.connector.decides_among_writers() else "single_writer",
+                commit="put_if_absent" if self.destination.connector.decides_among_writers() else "single_writer",
             ),
         )
 
@@ -520,10 +505,10 @@ def _of_one_run() -> Iterator[None]:
         raise DeliveredDataError(str(error)) from error
 
 
-def delivery_id(uri: str, format_name: str, snapshots: Sequence[Snapshot]) -> str:
+def delivery_id(uri: str, content: Content, snapshots: Sequence[Snapshot]) -> str:
     """A hash of what is delivered and to where, never of the clock: 32 hex characters."""
-    content = sorted((snapshot.run_id, snapshot.data_version, snapshot.status) for snapshot in snapshots)
-    return _hash([LAYOUT_VERSION, format_name, uri, content])[:32]
+    runs = sorted((snapshot.run_id, snapshot.data_version, snapshot.status) for snapshot in snapshots)
+    return _hash([content.id, uri, runs])[:32]
 
 
 def _run_provenance(snapshot: Snapshot) -> RunProvenance:

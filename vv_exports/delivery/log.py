@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from vv_exports.connectors.base import Connector
 from vv_exports.connectors.lease import Lease
+from vv_exports.delivery.destination import Destination
 from vv_exports.domain.destinations import LOG_FOLDER, hash_in_name, log_entry_name, log_sequence, table_folder
 from vv_exports.domain.names import path_segment
+from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
     DeliveredDataError,
     DeliveryConflictError,
@@ -26,10 +27,8 @@ from vv_exports.errors import (
 )
 from vv_exports.formats.catalog import FORMATS
 from vv_exports.printable import one_line
-from vv_exports.snapshots.tables import TableName
 
 FORMAT_VERSION = 1
-TABLES: tuple[TableName, ...] = ("segments", "videos", "failures")
 _SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
 _READ_AT_ONCE = 8
 
@@ -54,7 +53,7 @@ class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
     """One committed file. ``path`` is relative to the destination; ``sha256`` is of its bytes, in hex."""
 
     path: str
-    table: Literal["segments", "videos", "failures"]
+    table: TableName
     prompt_id: str
     prompt_run_id: str
     rows: int
@@ -213,31 +212,29 @@ class LogFault:
     newer: bool = False
 
 
-def read_log(connector: Connector, subpath: str, state: LogState | None = None) -> LogState:
+def read_log(destination: Destination, state: LogState | None = None) -> LogState:
     """Replay the log of a destination, from the start or on from an earlier state.
 
     Raises DeliveredDataError where an entry is missing, is not one of ours or was written by a newer layout.
     """
-    state, faults = scan_log(connector, subpath, state)
+    state, faults = scan_log(destination, state)
     if faults:
-        raise broken_log(connector, subpath, state, faults)
+        raise broken_log(destination, state, faults)
     return state
 
 
-def scan_log(connector: Connector, subpath: str, state: LogState | None = None) -> tuple[LogState, list[LogFault]]:
+def scan_log(destination: Destination, state: LogState | None = None) -> tuple[LogState, list[LogFault]]:
     """The same as far as it can be read: the replay of the entries that can be used, and what is wrong with others."""
     state = LogState() if state is None else state
-    behind = [number for number in _sequences(connector, subpath) if number >= state.next_sequence]
+    behind = [number for number in _sequences(destination) if number >= state.next_sequence]
     faults: list[LogFault] = []
     expected = state.next_sequence
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        for number, found in zip(
-            behind, pool.map(lambda n: _entry_or_fault(connector, subpath, n), behind), strict=True
-        ):
+        for number, found in zip(behind, pool.map(lambda n: _entry_or_fault(destination, n), behind), strict=True):
             if number != expected:
                 # An entry that took the free number would be overruled by the older ones behind it.
                 faults.append(
-                    LogFault(expected, f"{_missing(connector, subpath, expected)}, while entry {behind[-1]} is there")
+                    LogFault(expected, f"{_missing(destination, expected)}, while entry {behind[-1]} is there")
                 )
             expected = number + 1
             if isinstance(found, LogFault):
@@ -247,7 +244,7 @@ def scan_log(connector: Connector, subpath: str, state: LogState | None = None) 
     return state, faults
 
 
-def broken_log(connector: Connector, subpath: str, state: LogState, faults: Sequence[LogFault]) -> DeliveredDataError:
+def broken_log(destination: Destination, state: LogState, faults: Sequence[LogFault]) -> DeliveredDataError:
     """What is wrong with a log, what is known all the same, and the way out. ``state`` is of the entries that can be
     used."""
     first = faults[0]
@@ -261,7 +258,7 @@ def broken_log(connector: Connector, subpath: str, state: LogState, faults: Sequ
     return DeliveredDataError(
         f"{first.problem}.{more} {known} Nothing is delivered there until this is mended. Restore the entry from a "
         f"backup. Or, while nothing delivers there, move every entry from {log_entry_name(first.sequence)} on out of "
-        f"{connector.uri(subpath)}, and {_again(state)}: what they held is delivered again, files that are as they "
+        f"{destination.uri}, and {_again(state)}: what they held is delivered again, files that are as they "
         "should be are kept, and prompt runs that the source has no more are lost to the log."
     )
 
@@ -275,21 +272,21 @@ def _again(state: LogState) -> str:
     return "make a new export in place of this one"
 
 
-def _missing(connector: Connector, subpath: str, number: int) -> str:
-    return f"{connector.uri(f'{subpath}/{log_entry_name(number)}')} is missing"
+def _missing(destination: Destination, number: int) -> str:
+    return f"{destination.uri_of(log_entry_name(number))} is missing"
 
 
-def _sequences(connector: Connector, subpath: str) -> list[int]:
-    names = (file.key.removeprefix(f"{subpath}/") for file in connector.files(f"{subpath}/{LOG_FOLDER}"))
+def _sequences(destination: Destination) -> list[int]:
+    names = destination.files(LOG_FOLDER)
     return sorted(number for name in names if (number := log_sequence(name)) is not None)
 
 
-def _entry_or_fault(connector: Connector, subpath: str, sequence: int) -> LogEntry | LogFault:
+def _entry_or_fault(destination: Destination, sequence: int) -> LogEntry | LogFault:
     try:
-        entry = read_entry(connector, subpath, sequence)
+        entry = read_entry(destination, sequence)
     except UnusableEntryError as error:
         return LogFault(sequence, str(error), error.is_newer)
-    return entry or LogFault(sequence, f"{_missing(connector, subpath, sequence)}, and was there a moment ago")
+    return entry or LogFault(sequence, f"{_missing(destination, sequence)}, and was there a moment ago")
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -298,66 +295,68 @@ class _Version(msgspec.Struct, frozen=True):
     format_version: int
 
 
-def read_entry(connector: Connector, subpath: str, sequence: int) -> LogEntry | None:
+def read_entry(destination: Destination, sequence: int) -> LogEntry | None:
     """One entry, or None where the log ends before it. Raises UnusableEntryError."""
-    key = f"{subpath}/{log_entry_name(sequence)}"
+    path = log_entry_name(sequence)
+    uri = destination.uri_of(path)
     try:
-        data = connector.read(key)
+        data = destination.read(path)
     except (DestinationError, DeliveredDataError) as error:
-        problem = f"{connector.uri(key)} is not a delivery log entry, but a link, a folder or a device"
+        problem = f"{uri} is not a delivery log entry, but a link, a folder or a device"
         raise UnusableEntryError(problem) from error
     if data is None:
         return None
     try:
         version = msgspec.json.decode(data, type=_Version).format_version
         if version > FORMAT_VERSION:
-            problem = f"{connector.uri(key)} has format_version {version}; this version reads up to {FORMAT_VERSION}"
+            problem = f"{uri} has format_version {version}; this version reads up to {FORMAT_VERSION}"
             raise UnusableEntryError(problem, is_newer=True)
         entry = msgspec.json.decode(data, type=LogEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UnusableEntryError(f"{connector.uri(key)} is not a delivery log entry: {error}") from error
+        raise UnusableEntryError(f"{uri} is not a delivery log entry: {error}") from error
     if entry.sequence != sequence:
-        problem = f"{connector.uri(key)} says that it is entry {entry.sequence}: somebody copied or renamed it"
+        problem = f"{uri} says that it is entry {entry.sequence}: somebody copied or renamed it"
         raise UnusableEntryError(problem)
     return entry
 
 
-def write_entry(connector: Connector, subpath: str, entry: LogEntry, lease: Lease) -> bool:
+def write_entry(destination: Destination, entry: LogEntry, lease: Lease) -> bool:
     """Write an entry if there is none of its number. A reply that was lost is found out by reading.
 
     Raises OutcomeUnknownError where nothing tells whether it landed, or what it replaced; TransientError where the
     lease was lost before; DeliveryConflictError where another writer, which took the lease over, replaced it.
     """
-    key, data = f"{subpath}/{log_entry_name(entry.sequence)}", encode_entry(entry)
+    path, data = log_entry_name(entry.sequence), encode_entry(entry)
     lease.check()
     with lease.committing():
         try:
-            written = connector.create(key, data)
+            written = destination.connector.create(destination.key(path), data)
         except OutcomeUnknownError:
-            if connector.read(key) != data:
+            if destination.read(path) != data:
                 raise
             written = True
     if written and (loss := lease.loss()) is not None:
-        raise _written_without_lease(connector, key, data, loss)
+        raise _written_without_lease(destination, path, data, loss)
     return written
 
 
-def _written_without_lease(connector: Connector, key: str, data: bytes, loss: str) -> VVExportsError:
+def _written_without_lease(destination: Destination, path: str, data: bytes, loss: str) -> VVExportsError:
     """What to say of an entry at whose writing another writer may have been there."""
+    uri = destination.uri_of(path)
     try:
-        is_there = connector.read(key) == data
+        is_there = destination.read(path) == data
     except VVExportsError as error:
         return OutcomeUnknownError(
-            f"{connector.uri(key)} was written. But {loss}; and what is there now cannot be read: {error} Read the log "
+            f"{uri} was written. But {loss}; and what is there now cannot be read: {error} Read the log "
             "before trying again."
         )
     if not is_there:
         return DeliveryConflictError(
-            f"{connector.uri(key)} was written, and replaced by another writer's entry: {loss}. Nothing of this "
+            f"{uri} was written, and replaced by another writer's entry: {loss}. Nothing of this "
             "delivery is committed; start again."
         )
     return OutcomeUnknownError(
-        f"{connector.uri(key)} is committed. But {loss}. If that one wrote an entry of the same number, it is "
+        f"{uri} is committed. But {loss}. If that one wrote an entry of the same number, it is "
         "replaced, and what it delivered is in no entry: automations deliver it again by themselves, an export on "
         "demand has to be made again."
     )

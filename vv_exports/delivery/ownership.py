@@ -5,58 +5,47 @@ nobody else can.
 """
 
 import logging
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 
-from vv_exports.connectors.base import Connector, StoredFile
+from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference, LogFault, LogState, broken_log, read_log
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN, log_entry_name, log_sequence
+from vv_exports.domain.tables import TABLES
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
 
-_FOLDERS = frozenset({"segments", "videos", "failures", PIPELINES_OWN, LOG_FOLDER})
+_FOLDERS = frozenset({*TABLES, PIPELINES_OWN, LOG_FOLDER})
 """The folders of a collection that deliveries make."""
 _LOG = logging.getLogger(__name__)
 
 
-class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """Owner of a subpath: an automation of an index, or one on-demand export."""
-
-    type: Literal["automation", "export"]
-    index_id: str
-    automation: str | None = None
-    export_id: str | None = None
-
-    def __str__(self) -> str:
-        if self.type == "automation":
-            return f"automation {self.automation!r} of index {self.index_id!r}"
-        return f"export {self.export_id!r} of index {self.index_id!r}"
-
-
-def owner_of(connector: Connector, subpath: str) -> Owner | None:
+def owner_of(destination: Destination) -> Owner | None:
     """Who owns exactly this subpath by its owner file, or None. Raises DeliveredDataError where that names nobody."""
-    data = connector.read(_owner_key(subpath))
+    data = destination.read(OWNER)
     if data is None:
         return None
     try:
         return msgspec.json.decode(data, type=Owner)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DeliveredDataError(
-            f"{connector.uri(_owner_key(subpath))} does not name an owner: {error}. Restore it, or delete it if "
-            "nobody else delivers there."
+            f"{destination.uri_of(OWNER)} does not name an owner: {error}. Restore it, or delete it if nobody else "
+            "delivers there."
         ) from error
 
 
-def is_owner(connector: Connector, subpath: str, owner: Owner) -> bool:
-    """Whether the owner file names this owner. One that names nobody does not."""
-    return _owner_or_nobody(connector, subpath) == owner
+def is_ours(destination: Destination) -> bool:
+    """Whether the owner file names the destination's owner. One that names nobody does not."""
+    return _owner_or_nobody(destination) == destination.claimant
 
 
-def _owner_or_nobody(connector: Connector, subpath: str) -> Owner | None:
+def _owner_or_nobody(destination: Destination) -> Owner | None:
     try:
-        return owner_of(connector, subpath)
+        return owner_of(destination)
     except DeliveredDataError:
         return None
 
@@ -66,23 +55,23 @@ def owner_by_log(state: LogState) -> Owner | None:
     return _owner_in(state.entries[-1].export) if state.entries else None
 
 
-def owner_by_either(connector: Connector, subpath: str) -> Owner | None:
+def owner_by_either(destination: Destination) -> Owner | None:
     """Who owns exactly this subpath: by its owner file, or by its log where that is missing or names nobody."""
     try:
-        owner = owner_of(connector, subpath)
+        owner = owner_of(destination)
     except DeliveredDataError:
-        if (owner := owner_by_log(read_log(connector, subpath))) is None:
+        if (owner := owner_by_log(read_log(destination))) is None:
             raise
         return owner
-    return owner or owner_by_log(read_log(connector, subpath))
+    return owner or owner_by_log(read_log(destination))
 
 
-def check_log(connector: Connector, subpath: str, state: LogState, owner: Owner) -> None:
+def check_log(destination: Destination, state: LogState) -> None:
     """Raise DeliveredDataError where an entry of the owner's log was copied in from another index or export.
 
     One of another automation of the same index may be from before the automation was renamed.
     """
-    strangers = [entry for entry in state.entries if not _may_be_of(entry.export, owner)]
+    strangers = [entry for entry in state.entries if not _may_be_of(entry.export, destination.claimant)]
     if strangers:
         ours = LogState()
         for entry in state.entries:
@@ -91,12 +80,12 @@ def check_log(connector: Connector, subpath: str, state: LogState, owner: Owner)
         faults = [
             LogFault(
                 entry.sequence,
-                f"{connector.uri(f'{subpath}/{log_entry_name(entry.sequence)}')} is an entry of "
-                f"{_owner_in(entry.export)}, and the folder belongs to {owner}: somebody copied it there",
+                f"{destination.uri_of(log_entry_name(entry.sequence))} is an entry of {_owner_in(entry.export)}, and "
+                f"the folder belongs to {destination.claimant}: somebody copied it there",
             )
             for entry in strangers
         ]
-        raise broken_log(connector, subpath, ours, faults)
+        raise broken_log(destination, ours, faults)
 
 
 def _may_be_of(export: ExportReference, owner: Owner) -> bool:
@@ -110,74 +99,72 @@ def _owner_in(export: ExportReference) -> Owner:
     return Owner(type="export", index_id=export.index_id, export_id=export.id)
 
 
-def _owner_key(subpath: str) -> str:
-    return f"{subpath}/{OWNER}" if subpath else OWNER
+def check_unowned(destination: Destination, *, only_above: bool = False) -> None:
+    """Raise DestinationError where anybody owns the destination, or a folder above it."""
+    segments = destination.subpath.split("/") if destination.subpath else []
+    for depth in range(len(segments) + (0 if only_above else 1)):
+        folder = replace(destination, subpath="/".join(segments[:depth]))
+        if (other := owner_of(folder)) is not None:
+            raise _taken(destination, folder.subpath, other)
 
 
-def check_unowned_above(connector: Connector, subpath: str, *, asked: str) -> None:
-    """Raise DestinationError where anybody owns the subpath or a folder above it; ``asked`` is named in the error."""
-    segments = subpath.split("/") if subpath else []
-    for depth in range(len(segments) + 1):
-        folder = "/".join(segments[:depth])
-        if (other := owner_of(connector, folder)) is not None:
-            raise _taken(connector, asked, folder, other)
-
-
-def claim(connector: Connector, subpath: str, owner: Owner, *, expected: bool = False) -> list[StoredFile] | None:
-    """Make the subpath ours, or raise DestinationError before anything is written. Repeatable.
+def claim(destination: Destination, *, expected: bool = False) -> dict[str, StoredFile] | None:
+    """Make the destination its owner's, or raise DestinationError before anything is written. Repeatable.
 
     Nobody may own it, a folder above it or one below it: readers of either would count rows twice. ``expected`` says
     that it is ours as far as is known, which saves looking around. Where the owner file is missing or names nobody, and
     the log is ours, it is written anew. Returns the files that are there where it became ours now; None where it was
     ours.
     """
-    if expected and is_owner(connector, subpath, owner):
+    if expected and is_ours(destination):
         return None  # it was looked at above and below when it was claimed
-    there = connector.files(subpath)
-    if _looked_around(connector, subpath, owner, there):
+    there = destination.files()
+    if _looked_around(destination, there):
         return None
-    if any(file.key == f"{subpath}/{OWNER}" for file in there):
-        _write_anew(connector, subpath, owner)
+    if OWNER in there:
+        _write_anew(destination)
         return there
-    if connector.create(f"{subpath}/{OWNER}", _document(owner)):
+    connector, owner_key = destination.connector, destination.key(OWNER)
+    if connector.create(owner_key, _document(destination.claimant)):
         try:
             # Someone may have claimed a folder above or below meanwhile: of two, the later one sees the earlier.
-            there = connector.files(subpath)
-            _looked_around(connector, subpath, owner, [file for file in there if file.key != f"{subpath}/{OWNER}"])
+            there = destination.files()
+            _looked_around(destination, {path: file for path, file in there.items() if path != OWNER})
         except DestinationError:
-            if is_owner(connector, subpath, owner):
-                connector.delete([f"{subpath}/{OWNER}"])
+            if is_ours(destination):
+                connector.delete([owner_key])
             raise
-        if any(log_sequence(file.key.removeprefix(f"{subpath}/")) is not None for file in there):
-            _LOG.warning("%s was missing, and the log names us: it is written anew", connector.uri(_owner_key(subpath)))
+        if any(log_sequence(path) is not None for path in there):
+            _LOG.warning("%s was missing, and the log names us: it is written anew", destination.uri_of(OWNER))
         return there
-    other = owner_of(connector, subpath)
+    other = owner_of(destination)
     if other is None:
-        raise TransientError(f"{connector.uri(subpath)}: its owner file vanished while it was read; try again")
-    if other != owner:
-        raise _taken(connector, subpath, subpath, other)
+        raise TransientError(f"{destination.uri}: its owner file vanished while it was read; try again")
+    if other != destination.owner:
+        raise _taken(destination, destination.subpath, other)
     return None
 
 
-def _looked_around(connector: Connector, subpath: str, owner: Owner, there: list[StoredFile]) -> bool:
+def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) -> bool:
     """Whether the subpath is ours by its owner file. Raises DestinationError where someone else owns it, a folder above
     or one below."""
-    check_unowned_above(connector, subpath.rpartition("/")[0], asked=subpath)
-    keys = {file.key for file in there}
-    ours = False
-    for file in there:
-        if file.is_link and file.key.removeprefix(f"{subpath}/") in _FOLDERS:
+    owner, subpath = destination.claimant, destination.subpath
+    check_unowned(destination, only_above=True)
+    for path, file in there.items():
+        if file.is_link and path in _FOLDERS:
             raise DestinationError(
-                f"{connector.uri(file.key)} is a symbolic link, so that the collection would share its files with what "
-                "it leads to; remove the link or choose another destination_subpath"
+                f"{destination.uri_of(path)} is a symbolic link, so that the collection would share its files with "
+                "what it leads to; remove the link or choose another destination_subpath"
             )
-    for folder in owned_folders(there):
-        by_file = _owner_or_nobody(connector, folder) if f"{folder}/{OWNER}" in keys else None
-        other = by_file or owner_by_either(connector, folder)
-        if other is not None and (other != owner or folder != subpath):
+    ours = False
+    keys = {file.key for file in there.values()}
+    for folder in map(partial(Destination, destination.connector), owned_folders(there.values())):
+        by_file = _owner_or_nobody(folder) if folder.key(OWNER) in keys else None
+        other = by_file or owner_by_either(folder)
+        if other is not None and (other != owner or folder.subpath != subpath):
             renamed = (other.type, other.index_id) == (owner.type, owner.index_id) and owner.type == "automation"
-            only_by_log = by_file is None and folder == subpath
-            raise _taken(connector, subpath, folder, other, wanted_by=owner if only_by_log and renamed else None)
+            only_by_log = by_file is None and folder.subpath == subpath
+            raise _taken(destination, folder.subpath, other, wanted_by=owner if only_by_log and renamed else None)
         ours = ours or by_file is not None
     return ours
 
@@ -192,31 +179,29 @@ def owned_folders(there: Iterable[StoredFile]) -> list[str]:
     return sorted(found)
 
 
-def _write_anew(connector: Connector, subpath: str, owner: Owner) -> None:
+def _write_anew(destination: Destination) -> None:
     """Replace an owner file that names nobody, where the log has said that the subpath is ours."""
-    _LOG.warning("%s named nobody, and the log names us: it is written anew", connector.uri(_owner_key(subpath)))
+    _LOG.warning("%s named nobody, and the log names us: it is written anew", destination.uri_of(OWNER))
     with spool_folder() as spool:
         path = spool / "owner.json"
-        path.write_bytes(_document(owner))
-        connector.put(path, _owner_key(subpath))
+        path.write_bytes(_document(destination.claimant))
+        destination.connector.put(path, destination.key(OWNER))
 
 
 def _document(owner: Owner) -> bytes:
     return msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
 
 
-def _taken(
-    connector: Connector, subpath: str, folder: str, other: Owner, *, wanted_by: Owner | None = None
-) -> DestinationError:
+def _taken(asked: Destination, folder: str, other: Owner, *, wanted_by: Owner | None = None) -> DestinationError:
     """``wanted_by`` is set where only the log of the subpath names the other one, which may be its earlier name."""
-    where = "belongs" if folder == subpath else f"overlaps {connector.uri(folder)}, which belongs"
+    where = "belongs" if folder == asked.subpath else f"overlaps {asked.connector.uri(folder)}, which belongs"
     renamed = (
         f" Its owner file is missing or names nobody, and its log says so: if it is to belong to {wanted_by} from now "
-        f"on, write {msgspec.json.encode(wanted_by).decode()} into {connector.uri(_owner_key(subpath))}."
+        f"on, write {msgspec.json.encode(wanted_by).decode()} into {asked.uri_of(OWNER)}."
         if wanted_by is not None
         else ""
     )
     return DestinationError(
-        f"destination {subpath!r} of connector {connector.connector_id!r} {where} to {other}; its readers would count "
-        f"rows twice. Choose another destination_subpath.{renamed}"
+        f"destination {asked.subpath!r} of connector {asked.connector.connector_id!r} {where} to {other}; its readers "
+        f"would count rows twice. Choose another destination_subpath.{renamed}"
     )

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from vv_exports.connectors.base import Connector
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import DeliveredFile, LogState, broken_log, named_hash, scan_log
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
 from vv_exports.errors import DeliveredDataError, DestinationError, RequestError
@@ -38,8 +38,20 @@ class Survey:
     damaged: tuple[DeliveredFile, ...]
     beside: Beside
 
+    @property
+    def runs_damaged(self) -> frozenset[str]:
+        """The runs that are held, of which files are missing or of another size."""
+        return frozenset(file.prompt_run_id for file in self.damaged)
 
-def survey(connector: Connector, subpath: str, state: LogState | None = None) -> Survey:
+    @property
+    def runs_unfinished(self) -> frozenset[str]:
+        """The runs that are held, beside whose files deliveries left some. Delivering such a run removes them."""
+        folders = self.state.folders_of(self.state.runs)
+        left = {path.rpartition("/")[0] for path in (*self.beside.superseded, *self.beside.strays)}
+        return frozenset(folders[folder] for folder in left & folders.keys())
+
+
+def survey(destination: Destination, state: LogState | None = None) -> Survey:
     """Look at all of a destination. ``state`` is what its log says, where that is known: it is not read then.
 
     Reads files only where their names say that they may be what a dead delivery left.
@@ -48,22 +60,20 @@ def survey(connector: Connector, subpath: str, state: LogState | None = None) ->
     if state is None:
         # The log first: what is listed after it and committed later is new, and never missing.
         try:
-            state, faults = scan_log(connector, subpath)
-            problem = str(broken_log(connector, subpath, state, faults)) if faults else None
+            state, faults = scan_log(destination)
+            problem = str(broken_log(destination, state, faults)) if faults else None
         except DestinationError as error:  # a link is in the place of its folder
             state, problem = LogState(), str(error)
-    files = {file.key.removeprefix(f"{subpath}/"): file for file in connector.files(subpath)}
+    files = destination.files()
     there = {path: file.size for path, file in files.items()}
     links = {path for path, file in files.items() if file.is_link}
     if LOG_FOLDER in there and problem is None:
-        problem = str(no_log_folder(connector, subpath))
+        problem = str(no_log_folder(destination))
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
-    return Survey(state, problem, there, damaged, sort_out(connector, subpath, state, there, links))
+    return Survey(state, problem, there, damaged, sort_out(destination, state, there, links))
 
 
-def sort_out(
-    connector: Connector, subpath: str, state: LogState, there: Mapping[str, int], links: Collection[str]
-) -> Beside:
+def sort_out(destination: Destination, state: LogState, there: Mapping[str, int], links: Collection[str]) -> Beside:
     """Whose the files are that the log does not hold. ``links`` are those of them that are symbolic links, which no
     delivery makes."""
     committed = {file.path for file in state.files}
@@ -75,35 +85,35 @@ def sort_out(
             beside.foreign[path] = size
         elif path in state.given_up:
             beside.superseded[path] = size
-        elif _carries_its_hash(connector, subpath, path):
+        elif _carries_its_hash(destination, path):
             beside.strays[path] = size
         else:
             beside.foreign[path] = size
     return beside
 
 
-def no_log_folder(connector: Connector, subpath: str) -> DeliveredDataError:
+def no_log_folder(destination: Destination) -> DeliveredDataError:
     """A file lies where the log belongs."""
     return DeliveredDataError(
-        f"{connector.uri(f'{subpath}/{LOG_FOLDER}')} is a file, and belongs to be the folder of the delivery log: "
+        f"{destination.uri_of(LOG_FOLDER)} is a file, and belongs to be the folder of the delivery log: "
         "somebody put it there. Move it away; restore the folder from a backup where there was one, or deliver again."
     )
 
 
-def sha256_of(connector: Connector, key: str) -> tuple[int, str]:
+def sha256_of(destination: Destination, path: str) -> tuple[int, str]:
     """Size and hash of a file. Raises DeliveredDataError where it is not there."""
-    with connector.open(key) as content:
+    with destination.connector.open(destination.key(path)) as content:
         size = content.seek(0, 2)
         content.seek(0)
         return size, hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _carries_its_hash(connector: Connector, subpath: str, path: str) -> bool:
+def _carries_its_hash(destination: Destination, path: str) -> bool:
     named = named_hash(path)
     if named is None:
         return False
     try:
-        return sha256_of(connector, f"{subpath}/{path}")[1].startswith(named)
+        return sha256_of(destination, path)[1].startswith(named)
     except RequestError:
         return False  # it is a link, which no delivery makes, or may not be read: nothing is proved
     except DeliveredDataError:

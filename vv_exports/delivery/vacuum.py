@@ -2,18 +2,19 @@
 died uploaded. Whatever is not provably the pipeline's stays.
 
 A file that no delivery committed may be one that a delivery is about to commit. So the log is told first: an entry
-gives the file up, and whoever commits after that sees it, and fails. Only then it is deleted.
+abandons the file, and whoever commits after that sees it, and fails. Only then it is deleted.
 """
 
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vv_exports import __version__
 from vv_exports.connectors.base import Connector, UnfinishedUpload
 from vv_exports.connectors.lease import Lease, only_writer
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import (
     FORMAT_VERSION,
     ExportReference,
@@ -24,7 +25,7 @@ from vv_exports.delivery.log import (
     read_log,
     write_entry,
 )
-from vv_exports.delivery.ownership import Owner, check_log, claim, owned_folders, owner_by_either
+from vv_exports.delivery.ownership import check_log, claim, owned_folders, owner_by_either
 from vv_exports.delivery.survey import Beside, no_log_folder, survey
 from vv_exports.domain.destinations import LOG_FOLDER, log_sequence
 from vv_exports.domain.json_text import encode_sorted
@@ -51,8 +52,7 @@ class Vacuum:
 
 
 def vacuum(
-    connector: Connector,
-    subpath: str,
+    destination: Destination,
     clock: Callable[[], datetime],
     *,
     dry_run: bool = False,
@@ -64,46 +64,47 @@ def vacuum(
     log, every file would be a stray one: that is refused, unless ``without_log`` says that it is meant. Raises
     DestinationError then, and where the subpath is not claimed; TransientError where deliveries kept coming first.
     """
-    owner = owner_by_either(connector, subpath)
+    owner = owner_by_either(destination)
     if owner is None:
-        raise _unclaimed(connector, subpath)
-    with only_writer(connector, subpath) as lease:
+        raise _unclaimed(destination)
+    destination, connector = replace(destination, owner=owner), destination.connector
+    with only_writer(connector, destination.subpath) as lease:
         if not dry_run:
-            claim(connector, subpath, owner, expected=True)  # its owner file may be lost
+            claim(destination, expected=True)  # its owner file may be lost
         for _ in range(_ATTEMPTS):
-            state = read_log(connector, subpath)
-            check_log(connector, subpath, state, owner)
-            found = survey(connector, subpath, state)
+            state = read_log(destination)
+            check_log(destination, state)
+            found = survey(destination, state)
             if LOG_FOLDER in found.there:
-                raise no_log_folder(connector, subpath)
+                raise no_log_folder(destination)
             beside = found.beside
             if beside.strays and not state.entries and not without_log:
-                raise _without_log(connector, subpath, len(beside.strays))
-            if dry_run or _give_up(connector, subpath, state, owner, beside, clock, lease):
+                raise _without_log(destination, len(beside.strays))
+            if dry_run or _abandon(destination, state, beside, clock, lease):
                 break
         else:
-            raise TransientError(f"{connector.uri(subpath)}: {_ATTEMPTS} deliveries came first; try again")
-        uploads = tuple(one for one in _unfinished(connector, subpath) if _is_ours(one, f"{subpath}/"))
+            raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")
+        uploads = tuple(one for one in _unfinished(destination) if _is_ours(destination.path(one.key)))
         gone = {**beside.superseded, **beside.strays}
         if not dry_run:
-            connector.delete([f"{subpath}/{path}" for path in sorted(gone)])
+            connector.delete([destination.key(path) for path in sorted(gone)])
             uploads = _discarded(connector, uploads)
             _sweep(connector)
     return Vacuum(
-        subpath=subpath,
-        uri=connector.uri(subpath),
+        subpath=destination.subpath,
+        uri=destination.uri,
         superseded=tuple(sorted(beside.superseded)),
         strays=tuple(sorted(beside.strays)),
-        uploads=tuple(sorted(one.key.removeprefix(f"{subpath}/") for one in uploads)),
+        uploads=tuple(sorted(destination.path(one.key) for one in uploads)),
         left_alone=tuple(sorted(beside.foreign)),
         bytes=sum(gone.values()),
         dry_run=dry_run,
     )
 
 
-def _unfinished(connector: Connector, subpath: str) -> list[UnfinishedUpload]:
+def _unfinished(destination: Destination) -> list[UnfinishedUpload]:
     try:
-        return connector.unfinished(subpath)
+        return destination.connector.unfinished(destination.subpath)
     except VVExportsError as error:  # credentials may not, or the store is unable to; the rest is done
         _LOG.warning("unfinished uploads stay, since they cannot be listed: %s", error)
         return []
@@ -129,26 +130,19 @@ def _sweep(connector: Connector) -> None:
         _LOG.warning("what writers that died have left beside the destination stays: %s", error)
 
 
-def _is_ours(upload: UnfinishedUpload, top: str) -> bool:
-    path = upload.key.removeprefix(top)
+def _is_ours(path: str) -> bool:
     return named_hash(path) is not None or log_sequence(path) is not None
 
 
-def _give_up(  # noqa: PLR0917
-    connector: Connector,
-    subpath: str,
-    state: LogState,
-    owner: Owner,
-    beside: Beside,
-    clock: Callable[[], datetime],
-    lease: Lease,
+def _abandon(
+    destination: Destination, state: LogState, beside: Beside, clock: Callable[[], datetime], lease: Lease
 ) -> bool:
-    """Tell the log which files are given up. False where it has moved on meanwhile."""
+    """Let the log abandon what no delivery committed. False where it has moved on meanwhile."""
     if not beside.strays:
         return True
-    last = state.entries[-1] if state.entries else None
+    owner, last = destination.claimant, state.entries[-1] if state.entries else None
     abandoned = sorted(beside.strays)
-    named = hashlib.sha256(encode_sorted(["vacuum", connector.uri(subpath), state.next_sequence, abandoned]))
+    named = hashlib.sha256(encode_sorted(["vacuum", destination.uri, state.next_sequence, abandoned]))
     entry = LogEntry(
         format_version=FORMAT_VERSION,
         delivery_id=named.hexdigest()[:32],
@@ -165,11 +159,11 @@ def _give_up(  # noqa: PLR0917
             layout_version=LAYOUT_VERSION,
             prompt_runs=[],
             json_schemas={},
-            commit="put_if_absent" if connector.decides_among_writers() else "single_writer",
+            commit="put_if_absent" if destination.connector.decides_among_writers() else "single_writer",
         ),
         abandoned=abandoned,
     )
-    return write_entry(connector, subpath, entry, lease)
+    return write_entry(destination, entry, lease)
 
 
 def _reference(owner: Owner) -> ExportReference:
@@ -180,17 +174,17 @@ def _reference(owner: Owner) -> ExportReference:
     return ExportReference(id=owner.export_id or "", type="index", index_id=owner.index_id)
 
 
-def _without_log(connector: Connector, subpath: str, count: int) -> DestinationError:
+def _without_log(destination: Destination, count: int) -> DestinationError:
     return DestinationError(
-        f"{connector.uri(subpath)} has no delivery log, so that all of its {count} data files would go. Deliver there "
+        f"{destination.uri} has no delivery log, so that all of its {count} data files would go. Deliver there "
         "again: that keeps what is as it should be, and removes what a delivery that died has left. If nothing was "
         "ever committed there and nothing will be, say --without-log."
     )
 
 
-def _unclaimed(connector: Connector, subpath: str) -> DestinationError:
-    below = owned_folders(connector.files(subpath))
+def _unclaimed(destination: Destination) -> DestinationError:
+    below = owned_folders(destination.files().values())
     hint = f" Below it are: {', '.join(below[:5])}{' …' if len(below) > 5 else ''}." if below else ""  # noqa: PLR2004
     return DestinationError(
-        f"{connector.uri(subpath)} belongs to no automation and no export, so nothing in it may be removed.{hint}"
+        f"{destination.uri} belongs to no automation and no export, so nothing in it may be removed.{hint}"
     )

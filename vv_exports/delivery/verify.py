@@ -1,11 +1,12 @@
 """Re-reading what a destination's log says is there, and naming what readers take beside it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import DeliveredFile, LogState
-from vv_exports.delivery.ownership import Owner, check_log, owned_folders, owner_by_log, owner_of
+from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log, owner_of
 from vv_exports.delivery.survey import Beside, sha256_of, survey
 from vv_exports.domain.destinations import OWNER, check_subpath, is_in_table
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
@@ -28,20 +29,20 @@ class Verification:
     foreign: tuple[str, ...] = ()
 
 
-def verify(connector: Connector, subpath: str) -> Verification:
+def verify(destination: Destination) -> Verification:
     """Read every committed file of a destination, compare its size and hash with the log, and look for others.
 
     A log or an owner file that is damaged or gone is a problem of the destination too; what is known from the rest of
     the log is verified all the same. Raises NotFoundError where nobody ever delivered.
     """
-    found = survey(connector, subpath)
-    differing = damaged_files(connector, subpath, found.state.files)
+    found = survey(destination)
+    differing = damaged_files(destination, found.state.files)
     if differing or _in_tables(found.beside):
         # A delivery that committed meanwhile has removed what it superseded, and what looked like left over is its own.
-        found = survey(connector, subpath)
-    state, uri = found.state, connector.uri(subpath)
-    owner, owner_problem = _owner(connector, subpath, state)
-    log_problem = found.log_problem or _copied_in(connector, subpath, state, owner)
+        found = survey(destination)
+    state, uri = found.state, destination.uri
+    owner, owner_problem = _owner(destination, state)
+    log_problem = found.log_problem or _copied_in(destination, state, owner)
     if not (state.entries or owner or log_problem or owner_problem):
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
     problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
@@ -54,21 +55,21 @@ def verify(connector: Connector, subpath: str) -> Verification:
         )
         left = []
     else:
-        left = _left(connector, subpath, found.beside, log_problem)
+        left = _left(destination, found.beside, log_problem)
     foreign = [
-        f"{connector.uri(f'{subpath}/{path}')} is not the pipeline's, and a glob of the table's folder takes it"
+        f"{destination.uri_of(path)} is not the pipeline's, and a glob of the table's folder takes it"
         for path in sorted(filter(is_in_table, found.beside.foreign))
     ]
     advice = []
     if log_problem is None:
-        advice = _advice(connector, subpath, owner or owner_by_log(state), damaged=bool(damage), left=bool(left))
+        advice = _advice(destination, owner or owner_by_log(state), damaged=bool(damage), left=bool(left))
     if foreign:
         advice.append(
             "Move what is not the pipeline's out of the folders of the tables: readers of a glob such as `segments/**` "
             "count it, or stop at it."
         )
     return Verification(
-        subpath=subpath,
+        subpath=destination.subpath,
         uri=uri,
         prompt_runs=len(state.runs),
         files=len(state.files),
@@ -79,9 +80,9 @@ def verify(connector: Connector, subpath: str) -> Verification:
     )
 
 
-def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
+def damaged_files(destination: Destination, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
     """Those of a destination's files that are not there, or are not what was delivered, and how."""
-    return {file: problem for file in files if (problem := _problem(connector, subpath, file)) is not None}
+    return {file: problem for file in files if (problem := _problem(destination, file)) is not None}
 
 
 def destinations(connector: Connector, below: str = "") -> list[str]:
@@ -102,40 +103,39 @@ def _in_tables(beside: Beside) -> list[str]:
     return [path for path in (*beside.superseded, *beside.strays, *beside.foreign) if is_in_table(path)]
 
 
-def _owner(connector: Connector, subpath: str, state: LogState) -> tuple[Owner | None, str | None]:
+def _owner(destination: Destination, state: LogState) -> tuple[Owner | None, str | None]:
     """The owner, and what is wrong with the owner file."""
     by_log = owner_by_log(state)
-    back = f"Its log says {by_log}: {_putting_back(connector, subpath, by_log)}." if by_log is not None else ""
+    back = f"Its log says {by_log}: {_putting_back(destination, by_log)}." if by_log is not None else ""
     try:
-        owner = owner_of(connector, subpath)
+        owner = owner_of(destination)
     except (DestinationError, DeliveredDataError) as error:
         return by_log, f"{error} {back}".strip()
     if owner is None and by_log is not None:
         return by_log, (
-            f"{connector.uri(f'{subpath}/{OWNER}')} is missing, which says whose the folder is and keeps others away. "
-            f"{back}"
+            f"{destination.uri_of(OWNER)} is missing, which says whose the folder is and keeps others away. {back}"
         )
     return owner, None
 
 
-def _putting_back(connector: Connector, subpath: str, owner: Owner) -> str:
-    vacuum = f"`vv-exports vacuum {connector.connector_id} --subpath {subpath}`"
+def _putting_back(destination: Destination, owner: Owner) -> str:
+    vacuum = _vacuum_command(destination)
     if owner.type == "automation":
         automation = one_line(f"{owner.index_id} {owner.automation}")
         return f"`vv-exports automations run {automation}`, or {vacuum}, writes the file anew"
     return f"{vacuum} writes the file anew"
 
 
-def _copied_in(connector: Connector, subpath: str, state: LogState, owner: Owner | None) -> str | None:
+def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -> str | None:
     try:
         if owner is not None:
-            check_log(connector, subpath, state, owner)
+            check_log(replace(destination, owner=owner), state)
     except DeliveredDataError as error:
         return str(error)
     return None
 
 
-def _left(connector: Connector, subpath: str, beside: Beside, log_problem: str | None) -> list[str]:
+def _left(destination: Destination, beside: Beside, log_problem: str | None) -> list[str]:
     """What the pipeline left in the folders of the tables."""
     said = dict.fromkeys(beside.superseded, "was superseded or given up, and is still there")
     uncommitted = (
@@ -144,10 +144,10 @@ def _left(connector: Connector, subpath: str, beside: Beside, log_problem: str |
         else "is not committed by any entry that can be read"
     )
     said |= dict.fromkeys(beside.strays, uncommitted)
-    return [f"{connector.uri(f'{subpath}/{path}')} {what}" for path, what in sorted(said.items())]
+    return [f"{destination.uri_of(path)} {what}" for path, what in sorted(said.items())]
 
 
-def _advice(connector: Connector, subpath: str, owner: Owner | None, *, damaged: bool, left: bool) -> list[str]:
+def _advice(destination: Destination, owner: Owner | None, *, damaged: bool, left: bool) -> list[str]:
     advice = []
     if damaged and owner is not None and owner.type == "automation":
         advice.append(
@@ -158,24 +158,27 @@ def _advice(connector: Connector, subpath: str, owner: Owner | None, *, damaged:
         advice.append("Nobody delivers an export on demand again by itself: make a new one in place of this one.")
     if left:
         advice.append(
-            f"`vv-exports vacuum {connector.connector_id} --subpath {subpath}` removes what was superseded or not "
-            "committed; so does the next delivery of the same prompt run."
+            f"{_vacuum_command(destination)} removes what was superseded or not committed; so does the next delivery "
+            "of the same prompt run."
         )
     return advice
 
 
-def _problem(connector: Connector, subpath: str, file: DeliveredFile) -> str | None:
-    key = f"{subpath}/{file.path}"
+def _vacuum_command(destination: Destination) -> str:
+    return f"`vv-exports vacuum {destination.connector.connector_id} --subpath {destination.subpath}`"
+
+
+def _problem(destination: Destination, file: DeliveredFile) -> str | None:
+    uri = destination.uri_of(file.path)
     try:
-        size, sha256 = sha256_of(connector, key)
+        size, sha256 = sha256_of(destination, file.path)
     except DestinationError as error:  # a link was put in its place
         return str(error)
     except DeliveredDataError as error:
-        is_listed = any(one.key == key for one in connector.files(key.rpartition("/")[0]))
-        return str(error) if is_listed else f"{connector.uri(key)} is missing"
+        is_listed = file.path in destination.files(file.path.rpartition("/")[0])
+        return str(error) if is_listed else f"{uri} is missing"
     if (size, sha256) != (file.bytes, file.sha256):
         return (
-            f"{connector.uri(key)} has {size} bytes with sha256 {sha256[:16]}…, "
-            f"delivered were {file.bytes} with {file.sha256[:16]}…"
+            f"{uri} has {size} bytes with sha256 {sha256[:16]}…, delivered were {file.bytes} with {file.sha256[:16]}…"
         )
     return None

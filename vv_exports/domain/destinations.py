@@ -7,9 +7,9 @@ connector's to refuse.
 import re
 import unicodedata
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from vv_exports.domain.names import path_segment
+from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import DestinationError
 
 MAX_SUBPATH_BYTES = 700
@@ -65,19 +65,6 @@ _SLASH_LOOKALIKES = frozenset(
 _STRUCTURAL = frozenset("./\\:")
 
 
-@dataclass(frozen=True)
-class Destination:
-    """A folder below a connector's ``export_base_path``. The subpath is canonical; a bad one raises
-    DestinationError, so a Destination can be used without looking again."""
-
-    connector_id: str
-    subpath: str
-
-    def __post_init__(self) -> None:
-        boundary = f"the export_base_path of connector {self.connector_id!r}"
-        object.__setattr__(self, "subpath", check_subpath(self.subpath, boundary=boundary))
-
-
 def check_subpath(value: object, *, boundary: str) -> str:
     """The canonical form of a subpath: segments joined by ``/``.
 
@@ -116,8 +103,8 @@ def overlaps(a: str, b: str) -> bool:
     return longer[: len(shorter)] == shorter
 
 
-def table_folder(table: str, prompt_id: str, prompt_run_id: str) -> str:
-    """The folder of one run's rows of one table (``segments``, ``videos``, ``failures``) in a collection.
+def table_folder(table: TableName, prompt_id: str, prompt_run_id: str) -> str:
+    """The folder of one run's rows of one table in a collection.
 
     Raises:
         ValueError: an id is empty or cannot be encoded in UTF-8.
@@ -131,7 +118,7 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
 
 
 _DATA_FILE = re.compile(
-    r"(segments|videos|failures)/prompt_id=[\w.~%-]+/prompt_run_id=[\w.~%-]+"
+    rf"({'|'.join(TABLES)})/prompt_id=[\w.~%-]+/prompt_run_id=[\w.~%-]+"
     r"/part-[0-9]{5,}-(?P<hash>[0-9a-f]{16})(?P<suffix>\..+)",
     re.ASCII,
 )
@@ -145,10 +132,13 @@ def hash_in_name(path: str, suffixes: Collection[str]) -> str | None:
     return found["hash"] if found and found["suffix"] in suffixes else None
 
 
+_TABLE_FOLDERS = tuple(f"{table}/" for table in TABLES)
+
+
 def is_in_table(path: str) -> bool:
     """Whether a path, relative to a collection's folder, is one that a plain glob such as ``segments/**`` takes: of any
     name and at any depth, since DuckDB leaves out none, not even those that begin with a dot or an underscore."""
-    return path.startswith(("segments/", "videos/", "failures/"))
+    return path.startswith(_TABLE_FOLDERS)
 
 
 def log_entry_name(sequence: int) -> str:

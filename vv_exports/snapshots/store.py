@@ -30,6 +30,7 @@ from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
 from vv_exports.domain.selection import check_deliverable
+from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
     DeliveredDataError,
     DestinationError,
@@ -40,13 +41,12 @@ from vv_exports.errors import (
 )
 from vv_exports.snapshots.faults import faults_of_run
 from vv_exports.snapshots.staging import STAGED, StoredStage
-from vv_exports.snapshots.tables import TableName
 from vv_exports.snapshots.take import Reading, read_run
 from vv_exports.sources.base import Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")
 _KEPT = re.compile(
-    rf"{_REVISION.pattern}|fingerprint\.json|[0-9a-f]{{64}}/(segments|videos|failures)-[0-9]{{5,}}\.parquet"
+    rf"{_REVISION.pattern}|fingerprint\.json|[0-9a-f]{{64}}/({'|'.join(TABLES)})-[0-9]{{5,}}\.parquet"
     rf"|staging/{STAGED.pattern}"
 )
 """What this module, and staging, write of a run, relative to its folder."""

@@ -6,16 +6,15 @@ absent all come from the same place. Columns that are the same for the whole run
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from vv_exports.domain.prompt_runs import VOLATILE, JsonObject, Prompt, PromptRun
+from vv_exports.domain.tables import TableName
 from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number, Object, Text, Timestamp
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
-
-TableName = Literal["segments", "videos", "failures"]
 
 LAYOUT_VERSION = 1
 """Part of every delivery id: raised when the same results would give other columns."""

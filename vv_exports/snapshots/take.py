@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from vv_exports.domain.json_text import encode_each_sorted, encode_sorted
 from vv_exports.domain.prompt_runs import Prompt, PromptRun
+from vv_exports.domain.tables import TableName
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.parquet import Parquet
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, externally_sorted, in_order
-from vv_exports.snapshots.tables import LAYOUT_VERSION, SORT_KEYS, Table, TableName, prepare, tables_of
+from vv_exports.snapshots.tables import LAYOUT_VERSION, SORT_KEYS, Table, prepare, tables_of
 from vv_exports.sources.base import Page, Results
 
 PART_ROWS = 1_000_000

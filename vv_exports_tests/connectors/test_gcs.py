@@ -28,6 +28,7 @@ from vv_exports.connectors import gcs as connector_module
 from vv_exports.connectors import object_store
 from vv_exports.connectors.causes import Cause
 from vv_exports.connectors.gcs import GcsConnector, _RefusedError
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import CredentialsError, RequestError, TransientError
 from vv_exports_tests.archives import write_run
@@ -213,7 +214,7 @@ def test_an_automation_delivers_to_a_bucket_and_verify_reads_it_back(careless, t
     before = connector.files("")
     assert client.automations.run("idx", "team").delivered == ()
     assert connector.files("") == before
-    assert verify(connector, "exports/team").problems == ()
+    assert verify(Destination(connector, "exports/team")).problems == ()
 
 
 # Uploads

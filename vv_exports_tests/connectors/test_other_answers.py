@@ -24,7 +24,8 @@ from vv_exports.connectors.azure import AzureConnector
 from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.gcs import GcsConnector
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.delivery.ownership import Owner, claim
+from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.ownership import claim
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import destinations
 from vv_exports.errors import ForbiddenError, RequestError, TransientError, VVExportsError
@@ -424,7 +425,7 @@ ODD_ANSWERS = {
 @pytest.fixture
 def claimed(direct):
     """A destination at which a delivery has died: with a file that nobody committed, and an upload under way."""
-    claim(direct, "team", Owner(type="automation", index_id="idx", automation="team"))
+    claim(Destination(direct, "team", Owner(type="automation", index_id="idx", automation="team")))
     direct.create(f"team/{STRAY}", b"x")
     client = direct.file_system()
     client.call_s3("create_multipart_upload", Bucket="bucket", Key=f"{direct.prefix}team/{STRAY}")
@@ -434,7 +435,7 @@ def claimed(direct):
 @pytest.mark.parametrize("odd", ODD_ANSWERS)
 def test_a_vacuum_does_the_rest_where_uploads_cannot_be_listed(connector, claimed, proxy, caplog, odd):
     proxy.fault("busy", UPLOADS, times=ALWAYS, **ODD_ANSWERS[odd])
-    done = vacuum(connector, "team", lambda: datetime.now(UTC), without_log=True)
+    done = vacuum(Destination(connector, "team"), lambda: datetime.now(UTC), without_log=True)
     assert (done.strays, done.uploads) == ((STRAY,), ())
     assert claimed.read(f"team/{STRAY}") is None
     assert "unfinished uploads stay, since they cannot be listed: conn: could not list the uploads of" in caplog.text
@@ -443,11 +444,11 @@ def test_a_vacuum_does_the_rest_where_uploads_cannot_be_listed(connector, claime
 
 def test_a_vacuum_does_the_rest_where_uploads_cannot_be_aborted(connector, claimed, proxy, caplog):
     proxy.fault("busy", r"^DELETE .*uploadId=", times=ALWAYS, **ODD_ANSWERS["501"])
-    done = vacuum(connector, "team", lambda: datetime.now(UTC), without_log=True)
+    done = vacuum(Destination(connector, "team"), lambda: datetime.now(UTC), without_log=True)
     assert (done.strays, done.uploads) == ((STRAY,), ())
     assert "the unfinished upload of s3://bucket/" in caplog.text
     proxy.heal()
-    done = vacuum(connector, "team", lambda: datetime.now(UTC))
+    done = vacuum(Destination(connector, "team"), lambda: datetime.now(UTC))
     assert done.uploads == (STRAY,)
     assert claimed.unfinished("team") == []
 

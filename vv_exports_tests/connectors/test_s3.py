@@ -8,6 +8,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from vv_exports.connectors.s3 import S3Connector
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import CredentialsError, DeliveredDataError, RequestError, TransientError
 from vv_exports_tests.archives import write_run
@@ -164,7 +165,7 @@ def test_an_automation_delivers_to_a_bucket_and_verify_reads_it_back(server, tmp
     before = connector.files("")
     assert client.automations.run("idx", "team").delivered == ()
     assert connector.files("") == before
-    assert verify(connector, "exports/team").problems == ()
+    assert verify(Destination(connector, "exports/team")).problems == ()
     write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=5)
     assert client.automations.run("idx", "team").delivered == ("run_1",)
     parts = [file.key for file in connector.files("exports/team/segments")]

@@ -18,6 +18,7 @@ from yarl import URL
 from vv_exports.connectors import object_store, spool
 from vv_exports.connectors.object_store import Cause
 from vv_exports.connectors.s3 import S3Connector
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports.errors import (
     CredentialsError,
@@ -366,7 +367,7 @@ def deployed(server, tmp_path, monkeypatch):
 
 
 def delivered_once(direct):
-    state = read_log(direct, "exports/team")
+    state = read_log(Destination(direct, "exports/team"))
     return sorted(run.run_id for entry in state.entries for run in entry.prompt_runs)
 
 
@@ -407,7 +408,7 @@ def test_a_full_local_disk_is_told_commits_nothing_and_keeps_the_automations_pla
         client.automations.run("idx", "team")
     assert f"no room for temporary files in {spool.spool_top()}: No space left on device" in str(caught.value)
     assert "set TMPDIR to another folder, and try again" in str(caught.value)
-    assert read_log(deployed.direct, "exports/team").entries == []
+    assert read_log(Destination(deployed.direct, "exports/team")).entries == []
     assert not list(spool.spool_top().glob("*/part*")), "what was begun there is gone"
     assert client.automations.run("idx", "team").delivered == ("run_0", "run_1")
     assert delivered_once(deployed.direct) == ["run_0", "run_1"]

@@ -13,6 +13,7 @@ import pytest
 import stamina
 
 from vv_exports.connectors import object_store, s3
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.errors import OutcomeUnknownError, RunFailedError, TransientError
@@ -397,8 +398,8 @@ def deployed(server, running_proxy, tmp_path_factory):
 
 def seen(reader):
     """What a reader of the log sees: segments by run, of which every file is there as the log says."""
-    state = read_log(reader, "exports/team")
-    assert damaged_files(reader, "exports/team", state.files) == {}
+    state = read_log(Destination(reader, "exports/team"))
+    assert damaged_files(Destination(reader, "exports/team"), state.files) == {}
     return {
         run_id: sum(file.rows for file in run.files if file.table == "segments") for run_id, run in state.runs.items()
     }
@@ -426,7 +427,7 @@ def test_a_delivery_that_is_cut_off_is_seen_whole_or_not_at_all(  # noqa: PLR091
 ):
     reader = with_client_of(clients[0], "deliveries")
     deployed.run()  # what an earlier test has left undone
-    before, entries_before = dict(deployed.segments), len(read_log(reader, "exports/team").entries)
+    before, entries_before = dict(deployed.segments), len(read_log(Destination(reader, "exports/team")).entries)
     assert seen(reader) == before
     new = f"run_{len(before)}"
     # Another content of a run that is there, and one more run.
@@ -449,7 +450,7 @@ def test_a_delivery_that_is_cut_off_is_seen_whole_or_not_at_all(  # noqa: PLR091
     second = deployed.run()
     assert not set(first) & set(second)
     assert seen(reader) == deployed.segments
-    state = read_log(reader, "exports/team")
+    state = read_log(Destination(reader, "exports/team"))
     committed_now = [run.run_id for entry in state.entries[entries_before:] for run in entry.prompt_runs]
     assert sorted(committed_now) == ["run_0", new], "each of them once"
     there = {file.key for file in reader.files("exports/team") if "/_vv/" not in file.key}

@@ -23,6 +23,7 @@ from vv_exports.defs import failures
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of
 from vv_exports.defs.partitions import sync_partitions
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.snapshots.store import SnapshotStore
@@ -125,7 +126,7 @@ def test_a_log_entry_that_landed_unseen_is_found_by_the_next_attempt(client, fol
     assert run.status == dg.DagsterRunStatus.SUCCESS
     assert _count(client.instance, run, AGAIN) == 1
     assert len(_entries(folder)) == 1
-    state = read_log(client.pipeline.connectors["conn_export"], "exports/team")
+    state = read_log(Destination(client.pipeline.connectors["conn_export"], "exports/team"))
     assert {file.path for file in state.files} == {
         path.removeprefix("deliveries/exports/team/") for path in written_files(folder) if "/_vv/" not in path
     }
@@ -375,7 +376,7 @@ def start(folder, monkeypatch) -> Iterator[Callable[..., Daemon]]:
 
 
 def _delivered(folder: Path) -> list[str]:
-    state = read_log(LocalConnector("conn_export", folder, "deliveries"), "exports/team")
+    state = read_log(Destination(LocalConnector("conn_export", folder, "deliveries"), "exports/team"))
     return sorted(state.runs)
 
 

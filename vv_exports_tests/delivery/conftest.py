@@ -4,16 +4,19 @@ from pathlib import Path
 import pytest
 
 from vv_exports.connectors import lease
+from vv_exports.connectors.base import Connector
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference
-from vv_exports.delivery.ownership import Owner
-from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+TEAM = "exports/team"
+OWNER = Owner(type="automation", index_id="idx", automation="team")
 
 
 class Deployment:
@@ -30,20 +33,32 @@ class Deployment:
         source = LocalArchive(str(self.archive))
         return self.store.take(source, source.prompt_run("idx", run_id), NOW)
 
-    def request(self, *snapshots: Snapshot, **changes: object) -> DeliveryRequest:
+    def destination(
+        self, subpath: str = TEAM, *, connector: Connector | None = None, owner: Owner = OWNER
+    ) -> Destination:
+        """The automation's own, or another."""
+        return Destination(connector or self.connector, subpath, owner)
+
+    def request(
+        self,
+        *snapshots: Snapshot,
+        connector: Connector | None = None,
+        subpath: str = TEAM,
+        owner: Owner = OWNER,
+        format_name: str = "parquet",
+        **changes: object,
+    ) -> DeliveryRequest:
         fields = {
-            "connector": self.connector,
-            "subpath": "exports/team",
-            "owner": Owner(type="automation", index_id="idx", automation="team"),
+            "destination": self.destination(subpath, connector=connector, owner=owner),
             "export": ExportReference(id="idx/team", type="automation", index_id="idx", automation="team"),
-            "format": format_named("parquet"),
+            "content": Content(format_name),
             "snapshots": snapshots,
         }
         return DeliveryRequest(**{**fields, **changes})
 
     def files(self) -> set[str]:
         """Everything below the destination, by path."""
-        return {file.key.removeprefix("exports/team/") for file in self.connector.files("exports/team")}
+        return set(self.destination().files())
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference, read_log
-from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports_tests.archives import write_run
@@ -116,7 +116,7 @@ def test_a_broken_entry_is_named_and_the_way_out_works(team, tmp_path, breaks, n
     assert str(_entry(log, number)) in message
     assert "The entries that can be read, 2, hold 2 prompt runs in 2 files." in message
     connector = client.pipeline.connectors["conn_export"]
-    said = verify(connector, TEAM)
+    said = verify(Destination(connector, TEAM))
     assert said.problems[0] == message, "one message for all commands"
     if breaks not in {_another_indexs, _an_exports}:
         assert (said.prompt_runs, said.files) == (2, 2), "the others are verified all the same"
@@ -139,13 +139,13 @@ def test_a_broken_entry_is_named_and_the_way_out_works(team, tmp_path, breaks, n
         client_of(tmp_path).automations.run(first[3], first[4])
     else:
         _deliver(client_of(tmp_path))
-    state = read_log(connector, TEAM)
+    state = read_log(Destination(connector, TEAM))
     assert {run_id: sum(file.rows for file in run.files) for run_id, run in state.runs.items()} == {
         "run_0": 1,
         "run_1": 2,
         "run_2": 3,
     }
-    assert verify(connector, TEAM).problems == ()
+    assert verify(Destination(connector, TEAM)).problems == ()
 
 
 def test_what_is_known_from_the_good_entries_is_verified(team, tmp_path):
@@ -153,7 +153,7 @@ def test_what_is_known_from_the_good_entries_is_verified(team, tmp_path):
     (altered,) = team.rglob("prompt_run_id=run_2/*.parquet")
     _lost(team / "_vv/log", 1)
     altered.write_bytes(altered.read_bytes()[:-1] + b"?")
-    said = verify(connector, TEAM)
+    said = verify(Destination(connector, TEAM))
     assert (said.prompt_runs, said.files) == (2, 2)
     assert "is missing, while entry 2 is there" in said.problems[0]
     assert str(altered) in said.problems[1]
@@ -165,7 +165,7 @@ def test_several_broken_entries_are_one_message(team, tmp_path):
     _cut(team / "_vv/log", 1)
     connector = client_of(tmp_path).pipeline.connectors["conn_export"]
     with pytest.raises(DeliveredDataError, match=r"1 more of its entries.*can be read, 1,"):
-        read_log(connector, TEAM)
+        read_log(Destination(connector, TEAM))
 
 
 def test_an_entry_of_a_later_version_asks_for_that_whatever_else_it_holds(team, tmp_path):
@@ -175,7 +175,7 @@ def test_an_entry_of_a_later_version_asks_for_that_whatever_else_it_holds(team, 
         DeliveredDataError, match=r"has format_version 2; this version reads up to 1. Upgrade vv_exports"
     ):
         _deliver(client)
-    said = verify(client.pipeline.connectors["conn_export"], TEAM)
+    said = verify(Destination(client.pipeline.connectors["conn_export"], TEAM))
     assert (said.prompt_runs, said.files) == (2, 2)
     assert "Upgrade vv_exports" in said.problems[0]
     assert "move" not in said.problems[0]
@@ -205,7 +205,7 @@ def test_other_files_beside_the_entries_break_nothing_and_are_listed(team, tmp_p
         (team / "_vv/log" / name).write_text("{")
     client = client_of(tmp_path)
     assert _deliver(client) == []
-    said = verify(client.pipeline.connectors["conn_export"], TEAM)
+    said = verify(Destination(client.pipeline.connectors["conn_export"], TEAM))
     assert (said.problems, set(said.foreign)) == ((), {f"_vv/log/{name}" for name in names})
 
 
@@ -217,20 +217,20 @@ def test_a_log_folder_that_became_a_file_is_said_before_anything_is_written(team
     with pytest.raises(Exception, match="log is a file, and belongs to be the folder of the delivery log"):
         client.automations.run("idx", "team")
     connector = client.pipeline.connectors["conn_export"]
-    assert "log is a file" in verify(connector, TEAM).problems[0]
+    assert "log is a file" in verify(Destination(connector, TEAM)).problems[0]
     with pytest.raises(DeliveredDataError, match="log is a file"):
         client.pipeline.vacuum("conn_export", TEAM, without_log=True)
     assert {path: path.read_bytes() for path in team.rglob("*") if path.is_file()} == before
     (team / "_vv/log").rename(tmp_path / "aside")
     assert len(client.automations.run("idx", "team").delivered) == 3
-    assert verify(connector, TEAM).problems == ()
+    assert verify(Destination(connector, TEAM)).problems == ()
 
 
 @pytest.mark.parametrize("place", ["_vv", "_vv/log", "_vv/owner.json"])
 def test_a_link_in_the_place_of_what_is_the_pipelines_is_a_problem_of_that_destination(team, tmp_path, place):
     (team / place).rename(tmp_path / "elsewhere")
     (team / place).symlink_to(tmp_path / "elsewhere")
-    said = verify(client_of(tmp_path).pipeline.connectors["conn_export"], TEAM)
+    said = verify(Destination(client_of(tmp_path).pipeline.connectors["conn_export"], TEAM))
     assert f"{team / place} is a symbolic link" in said.problems[0]
 
 
@@ -239,7 +239,7 @@ def test_an_export_on_demand_whose_entry_is_broken_is_made_again(deployment):
     export = {"owner": owner, "export": ExportReference(id="exp_1", type="index", index_id="idx")}
     deliver(deployment.request(deployment.snapshot(), subpath="x/exp_1", **export), deployment.store, lambda: NOW)
     (deployment.folder / "deliveries/x/exp_1/_vv/log" / f"{0:020}.json").write_text("{")
-    (problem, left) = verify(deployment.connector, "x/exp_1").problems
+    (problem, left) = verify(deployment.destination("x/exp_1")).problems
     assert "is not a delivery log entry" in problem
     assert "make a new one" in problem
     assert "is not committed" in left

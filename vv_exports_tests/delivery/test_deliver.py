@@ -7,16 +7,15 @@ import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Owner
 from vv_exports.delivery.log import read_log
-from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveryConflictError, DestinationError, OutcomeUnknownError, SelectionError
-from vv_exports.formats.catalog import format_named
 from vv_exports_tests.archives import segment
 
 
 def _committed(deployment) -> set[str]:
-    return {file.path for file in read_log(deployment.connector, "exports/team").files}
+    return {file.path for file in read_log(deployment.destination()).files}
 
 
 def _data_files(deployment) -> set[str]:
@@ -32,7 +31,7 @@ def test_a_delivery_is_files_an_owner_and_one_log_entry(deployment, clock):
     assert deployment.files() - {path} == {"_vv/owner.json", "_vv/log/00000000000000000000.json"}
     assert outcome.committed
     assert (outcome.rows, outcome.bytes) == (3, len(content))
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()
 
 
 def test_the_same_again_writes_nothing(deployment, clock):
@@ -54,14 +53,14 @@ def test_changed_content_supersedes_and_the_old_files_go(deployment, clock):
     assert outcome.sequence == 1
     assert _data_files(deployment).isdisjoint(old)
     assert _data_files(deployment) == _committed(deployment)
-    entry = read_log(deployment.connector, "exports/team").entries[1]
+    entry = read_log(deployment.destination()).entries[1]
     assert (entry.prompt_runs[0].revision, entry.prompt_runs[0].supersedes) == (2, 0)
 
 
 def test_content_that_returns_to_what_it_was_is_delivered_again(deployment, clock):
     for rows in (3, 4, 3):
         deliver(deployment.request(deployment.snapshot(segments=rows)), deployment.store, clock)
-    state = read_log(deployment.connector, "exports/team")
+    state = read_log(deployment.destination())
     assert state.next_sequence == 3
     assert [run.files[0].rows for run in state.runs.values()] == [3]
     assert _data_files(deployment) == _committed(deployment)
@@ -70,15 +69,15 @@ def test_content_that_returns_to_what_it_was_is_delivered_again(deployment, cloc
 def test_another_format_replaces_the_files(deployment, clock):
     snapshot = deployment.snapshot()
     deliver(deployment.request(snapshot), deployment.store, clock)
-    deliver(deployment.request(snapshot, format=format_named("csv")), deployment.store, clock)
+    deliver(deployment.request(snapshot, format_name="csv"), deployment.store, clock)
     assert [path.endswith(".csv") for path in _data_files(deployment)] == [True]
 
 
 @pytest.mark.parametrize("name", ["parquet", "jsonl", "csv", "json"])
 def test_every_format_counts_its_rows(deployment, clock, name):
-    outcome = deliver(deployment.request(deployment.snapshot(), format=format_named(name)), deployment.store, clock)
+    outcome = deliver(deployment.request(deployment.snapshot(), format_name=name), deployment.store, clock)
     assert [(file.rows, file.table) for file in outcome.files] == [(3, "segments")]
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()
 
 
 def test_ids_with_any_characters_become_one_folder_each_and_read_back(deployment, clock):
@@ -185,7 +184,7 @@ def test_a_crash_at_any_storage_call_leaves_before_or_after_and_the_next_run_com
             crashes += 1
         else:
             break
-        state = read_log(deployment.connector, "exports/team")
+        state = read_log(deployment.destination())
         seen = {file.path for file in state.files}
         assert seen == before or {run.run_id for run in state.runs.values() for run in [run.run]} >= {
             "run_1",
@@ -196,7 +195,7 @@ def test_a_crash_at_any_storage_call_leaves_before_or_after_and_the_next_run_com
     deliver(deployment.request(*second), deployment.store, clock)
     assert crashes >= 8
     assert _data_files(deployment) == _committed(deployment)
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()
 
 
 def test_a_lost_reply_to_the_commit_is_found_out_by_reading(deployment, clock):
@@ -218,7 +217,8 @@ def test_a_lost_reply_to_the_commit_is_found_out_by_reading(deployment, clock):
                 deployment.store,
                 clock,
             )
-        assert read_log(LocalConnector("c", deployment.folder, f"deliveries-{call}"), "exports/team").next_sequence == 1
+        reader = LocalConnector("c", deployment.folder, f"deliveries-{call}")
+        assert read_log(deployment.destination(connector=reader)).next_sequence == 1
         assert outcome.rows == 3
 
 
@@ -241,7 +241,7 @@ def _interleaved(deployment, clock, ours, theirs, at):
 def test_a_twin_with_the_same_content_commits_once(deployment, clock, at):
     snapshots = [deployment.snapshot("run_1"), deployment.snapshot("run_2")]
     outcome = _interleaved(deployment, clock, snapshots, snapshots, at)
-    state = read_log(deployment.connector, "exports/team")
+    state = read_log(deployment.destination())
     assert state.next_sequence == 1
     assert outcome.delivery_id == state.entries[0].delivery_id
     assert _data_files(deployment) == _committed(deployment)
@@ -251,7 +251,7 @@ def test_a_twin_with_the_same_content_commits_once(deployment, clock, at):
 def test_an_overlapping_batch_delivers_each_run_once(deployment, clock, at):
     one, two, three = (deployment.snapshot(f"run_{n}") for n in (1, 2, 3))
     _interleaved(deployment, clock, [one, two], [two, three], at)
-    state = read_log(deployment.connector, "exports/team")
+    state = read_log(deployment.destination())
     delivered = [run.run_id for entry in state.entries for run in entry.prompt_runs]
     assert sorted(delivered) == ["run_1", "run_2", "run_3"]
     assert _data_files(deployment) == _committed(deployment)
@@ -266,7 +266,7 @@ def test_a_late_twin_with_older_content_never_wins(deployment, clock, at):
     except DeliveryConflictError as error:
         assert "start again with the current snapshot" in str(error)  # noqa: PT017
     deliver(deployment.request(new), deployment.store, clock)
-    state = read_log(deployment.connector, "exports/team")
+    state = read_log(deployment.destination())
     assert [run.files[0].rows for run in state.runs.values()] == [5]
     assert _data_files(deployment) == _committed(deployment)
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()

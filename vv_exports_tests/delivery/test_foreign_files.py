@@ -9,13 +9,13 @@ from random import Random
 import pytest
 
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ForbiddenError
-from vv_exports.formats.catalog import format_named
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 from vv_exports_tests.delivery.test_killed import Killer
@@ -35,7 +35,7 @@ def _top(deployment: Deployment):
 
 
 def _state(deployment: Deployment):
-    return read_log(deployment.connector, TEAM)
+    return read_log(deployment.destination())
 
 
 def _committed(deployment: Deployment) -> set[str]:
@@ -55,7 +55,7 @@ def littered(deployment):
 
 def test_foreign_files_make_no_run_due_and_no_entry(deployment, littered):
     before = deployment.files()
-    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1", "run_2"]) == set()
+    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1", "run_2"]) == set()
     again = _deliver(deployment, deployment.snapshot("run_1"), deployment.snapshot("run_2", segments=2))
     assert not again.committed
     assert deployment.files() == before
@@ -71,7 +71,7 @@ def test_foreign_files_outlive_changes_mending_dead_deliveries_and_vacuums(deplo
     with pytest.raises(Crash):
         _deliver(deployment, deployment.snapshot("run_1", segments=5), connector=dying)
     _deliver(deployment, deployment.snapshot("run_1", segments=6))
-    done = vacuum(deployment.connector, TEAM, lambda: NOW)
+    done = vacuum(deployment.destination(), lambda: NOW)
     assert (done.superseded, done.strays) == ((), ())
     assert changed(littered) == []
     assert set(done.left_alone) == {str(path.relative_to(_top(deployment))) for path in littered}
@@ -122,7 +122,7 @@ def test_only_what_carries_the_hash_of_its_content_is_a_file_that_a_dead_deliver
     for path, content in kept.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == {"run_1"}
+    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1"]) == {"run_1"}
     outcome = _deliver(deployment, deployment.snapshot(segments=3))
     assert (ours.exists(), changed(kept)) == (False, [])
     name = str(ours.relative_to(_top(deployment)))
@@ -141,7 +141,7 @@ def test_a_link_in_the_place_of_a_superseded_file_stays_and_keeps_nothing_else(d
     link.symlink_to(deployment.folder / "elsewhere")
     _deliver(deployment, deployment.snapshot("run_1", segments=5), deployment.snapshot("run_2", segments=5))
     assert (link.is_symlink(), other.exists()) == (True, False)
-    removed = vacuum(deployment.connector, TEAM, lambda: NOW)
+    removed = vacuum(deployment.destination(), lambda: NOW)
     assert (removed.superseded, removed.left_alone) == ((), (str(link.relative_to(_top(deployment))),))
 
 
@@ -177,20 +177,18 @@ def test_a_folder_that_no_delivery_makes_holds_no_files_of_ours(deployment, fold
     (segments,) = _top(deployment).glob("segments")
     shutil.copytree(segments / "prompt_id=prm", segments / folder)
     (copy,) = (segments / folder).rglob("*.parquet")
-    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == set()
-    assert vacuum(deployment.connector, TEAM, lambda: NOW).left_alone == (
-        copy.relative_to(_top(deployment)).as_posix(),
-    )
+    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1"]) == set()
+    assert vacuum(deployment.destination(), lambda: NOW).left_alone == (copy.relative_to(_top(deployment)).as_posix(),)
     assert copy.exists()
-    assert "is not the pipeline's" in verify(deployment.connector, TEAM).problems[0]
+    assert "is not the pipeline's" in verify(deployment.destination()).problems[0]
 
 
 def test_a_copy_of_a_prompts_folder_makes_no_run_due_for_ever(deployment):
     _deliver(deployment, deployment.snapshot())
     (segments,) = _top(deployment).glob("segments")
     shutil.copytree(segments / "prompt_id=prm", segments / "prompt_id=backup")
-    assert runs_to_mend(deployment.connector, TEAM, _state(deployment), ["run_1"]) == set()
-    assert len(verify(deployment.connector, TEAM).problems) == 1
+    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1"]) == set()
+    assert len(verify(deployment.destination()).problems) == 1
 
 
 def test_an_entry_says_for_each_run_why_it_was_delivered(deployment):
@@ -198,7 +196,7 @@ def test_an_entry_says_for_each_run_why_it_was_delivered(deployment):
     _deliver(deployment, deployment.snapshot("run_1", segments=4), deployment.snapshot("run_2"))
     (_top(deployment) / next(path for path in _committed(deployment) if "run_2" in path)).unlink()
     _deliver(deployment, deployment.snapshot("run_2"))
-    _deliver(deployment, deployment.snapshot("run_2"), format=format_named("csv"))
+    _deliver(deployment, deployment.snapshot("run_2"), format_name="csv")
     said = [{run.run_id: run.reason for run in entry.prompt_runs} for entry in _state(deployment).entries]
     assert said == [
         {"run_1": "new"},
@@ -218,7 +216,7 @@ def test_what_an_older_version_gave_up_that_was_never_ours_is_left_alone(deploym
     assert note not in _state(deployment).given_up
     (_top(deployment) / note).write_text("put there again")
     _deliver(deployment, deployment.snapshot(segments=4))
-    assert vacuum(deployment.connector, TEAM, lambda: NOW).left_alone == (note,)
+    assert vacuum(deployment.destination(), lambda: NOW).left_alone == (note,)
     assert (_top(deployment) / note).read_text() == "put there again"
 
 
@@ -277,7 +275,7 @@ def test_foreign_files_everywhere_outlive_all_commands_and_are_named(tmp_path):
     for folder, top in (("exports/team", team), (f"x/{export.export_id}", made)):
         foreign = {str(path.relative_to(top)) for path in put if path.is_relative_to(top)}
         assert set(client.pipeline.vacuum("conn_export", folder).left_alone) == foreign
-        said = verify(client.pipeline.connectors["conn_export"], folder)
+        said = verify(Destination(client.pipeline.connectors["conn_export"], folder))
         for path in foreign:
             assert path in said.foreign
             readable = path.startswith(("segments/", "videos/", "failures/"))

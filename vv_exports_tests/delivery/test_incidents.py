@@ -12,11 +12,11 @@ import pytest
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import read_log
-from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import DeliveryConflictError
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.catalog import FORMATS, format_named
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
 from vv_exports_tests.stores import connect, store  # noqa: F401 - fixtures
@@ -39,12 +39,12 @@ def _deliver(deployment: Deployment, connector: Connector, *snapshots, **changes
 
 
 def _rows(connector: Connector, subpath: str = TEAM) -> dict[str, int]:
-    runs = read_log(connector, subpath).runs.values()
+    runs = read_log(Destination(connector, subpath)).runs.values()
     return {run.run.run_id: sum(file.rows for file in run.files) for run in runs}
 
 
 def _check_whole(connector: Connector, subpath: str = TEAM) -> None:
-    for file in read_log(connector, subpath).files:
+    for file in read_log(Destination(connector, subpath)).files:
         content = connector.read(f"{subpath}/{file.path}")
         assert content is not None, file.path
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file.bytes, file.sha256)
@@ -61,7 +61,7 @@ def test_two_deliveries_started_in_the_same_second(deployment, connectors):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda n: _deliver(deployment, connectors[n], snapshots[n]), range(2)))
     assert _rows(connectors[0]) == {"run_0": 1, "run_1": 2}
-    assert read_log(connectors[0], TEAM).next_sequence == 2
+    assert read_log(Destination(connectors[0], TEAM)).next_sequence == 2
     _check_whole(connectors[0])
 
 
@@ -91,9 +91,9 @@ def test_a_late_twin_that_resumes_after_the_commit(deployment, connectors):
         with pytest.raises(DeliveryConflictError) if decides else nullcontext():
             _deliver(deployment, late, old)
     assert _rows(connectors[0]) == {"run_1": 5}
-    assert read_log(connectors[0], TEAM).next_sequence == (1 if decides else 2)
-    vacuum(connectors[0], TEAM, lambda: NOW)
-    assert _data_files(connectors[0]) == {file.path for file in read_log(connectors[0], TEAM).files}
+    assert read_log(Destination(connectors[0], TEAM)).next_sequence == (1 if decides else 2)
+    vacuum(Destination(connectors[0], TEAM), lambda: NOW)
+    assert _data_files(connectors[0]) == {file.path for file in read_log(Destination(connectors[0], TEAM)).files}
 
 
 def test_an_overwrite_that_leaves_a_hole_for_readers(deployment, connectors):
@@ -121,7 +121,7 @@ def test_a_reset_that_deletes_a_neighbours_files(deployment, connectors):
     before = {subpath: connectors[0].files(subpath) for subpath in neighbours}
     _deliver(deployment, connectors[0], deployment.snapshot(segments=3))
     _deliver(deployment, connectors[0], deployment.snapshot(segments=5))
-    vacuum(connectors[0], TEAM, lambda: NOW)
+    vacuum(Destination(connectors[0], TEAM), lambda: NOW)
     assert {subpath: connectors[0].files(subpath) for subpath in neighbours} == before
     for subpath in neighbours:
         _check_whole(connectors[0], subpath)
@@ -130,7 +130,7 @@ def test_a_reset_that_deletes_a_neighbours_files(deployment, connectors):
 class _Breaking:
     """A format whose writer breaks in the middle of a file, after its first rows."""
 
-    name, suffix = "jsonl", ".jsonl.zst"
+    name, suffix = "breaking", ".jsonl.zst"
 
     @contextmanager
     def open(self, path: Path, schema: object) -> Iterator[object]:
@@ -147,12 +147,13 @@ class _BreakingWriter:
         raise RuntimeError("the disk under the writer broke")
 
 
-def test_an_exception_inside_a_writer_that_publishes_a_short_file(deployment, connectors):
+def test_an_exception_inside_a_writer_that_publishes_a_short_file(deployment, connectors, monkeypatch):
     """A file that is closed on the way out of an exception is a valid one, with fewer rows."""
+    monkeypatch.setitem(FORMATS, "breaking", _Breaking())
     with pytest.raises(RuntimeError, match="broke"):
-        _deliver(deployment, connectors[0], deployment.snapshot(segments=5), format=_Breaking())
+        _deliver(deployment, connectors[0], deployment.snapshot(segments=5), format_name="breaking")
     assert _data_files(connectors[0]) == set()
-    assert read_log(connectors[0], TEAM).entries == []
+    assert read_log(Destination(connectors[0], TEAM)).entries == []
 
 
 def test_a_tidying_up_that_takes_what_people_put_beside(deployment, connectors):
@@ -169,6 +170,6 @@ def test_a_tidying_up_that_takes_what_people_put_beside(deployment, connectors):
     assert _deliver(deployment, connectors[1], deployment.snapshot(segments=3)).removed == (stray,)
     assert not _deliver(deployment, connectors[1], deployment.snapshot(segments=3)).committed
     _deliver(deployment, connectors[1], deployment.snapshot(segments=5))
-    assert set(vacuum(connectors[1], TEAM, lambda: NOW).left_alone) == foreign.keys()
+    assert set(vacuum(Destination(connectors[1], TEAM), lambda: NOW).left_alone) == foreign.keys()
     assert {path: connectors[0].read(f"{TEAM}/{path}") for path in foreign} == foreign
     _check_whole(connectors[0])

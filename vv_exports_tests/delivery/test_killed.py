@@ -13,7 +13,6 @@ from pathlib import Path
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
-from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.store import Snapshot
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 
@@ -27,7 +26,7 @@ def _deliver(folder: Path, snapshots: list[Snapshot], ready: Connection) -> None
     tempfile.tempdir = str(folder / "tmp")
     deployment = Deployment(folder)
     ready.send("ready")
-    deliver(deployment.request(*snapshots, format=format_named("csv")), deployment.store, lambda: NOW)
+    deliver(deployment.request(*snapshots, format_name="csv"), deployment.store, lambda: NOW)
 
 
 class Killer:
@@ -103,7 +102,7 @@ def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_compl
         return [deployment.snapshot(f"run_{n}", segments=next(rows)) for n in range(RUNS)]
 
     def finish(snapshots: list[Snapshot]) -> None:
-        deliver(deployment.request(*snapshots, format=format_named("csv")), deployment.store, lambda: NOW)
+        deliver(deployment.request(*snapshots, format_name="csv"), deployment.store, lambda: NOW)
         held, files = _read(destination)
         there = {path.removeprefix("exports/team/") for path in _keys(deployment.connector)}
         assert held == _rows(snapshots)

@@ -31,7 +31,7 @@ def test_an_entry_fits_its_json_schema(deployment, clock):
 def test_a_foreign_file_in_the_log_is_an_error_and_not_an_end(deployment, content):
     deployment.connector.create("exports/team/_vv/log/00000000000000000000.json", content)
     with pytest.raises(DeliveredDataError, match="is not a delivery log entry"):
-        read_log(deployment.connector, "exports/team")
+        read_log(deployment.destination())
 
 
 def test_an_entry_of_a_newer_version_is_refused(deployment, clock):
@@ -43,7 +43,7 @@ def test_an_entry_of_a_newer_version_is_refused(deployment, clock):
         json.dumps({**entry, "format_version": 99}).encode(),
     )
     with pytest.raises(DeliveredDataError, match="Upgrade vv_exports"):
-        read_log(deployment.connector, "exports/newer")
+        read_log(deployment.destination("exports/newer"))
 
 
 def _log_of_three(deployment, clock):
@@ -58,7 +58,7 @@ def test_an_entry_that_was_deleted_by_hand_is_an_error_and_not_an_end(deployment
     folder = _log_of_three(deployment, clock)
     (folder / f"{missing:020}.json").unlink()
     with pytest.raises(DeliveredDataError, match=f"{missing:020}.json is missing, while entry 2 is there"):
-        read_log(deployment.connector, "exports/team")
+        read_log(deployment.destination())
     before = deployment.files()
     with pytest.raises(DeliveredDataError, match="is missing"):
         deliver(deployment.request(deployment.snapshot(segments=6)), deployment.store, clock)
@@ -69,11 +69,11 @@ def test_an_entry_under_another_entrys_name_is_an_error(deployment, clock):
     folder = _log_of_three(deployment, clock)
     (folder / f"{3:020}.json").write_bytes((folder / f"{1:020}.json").read_bytes())
     with pytest.raises(DeliveredDataError, match="says that it is entry 1"):
-        read_log(deployment.connector, "exports/team")
+        read_log(deployment.destination())
 
 
 def test_other_files_in_the_log_folder_are_no_entries(deployment, clock):
     folder = _log_of_three(deployment, clock)
     for name in ("README.md", "99.json", f"{7:020}.json.bak"):
         (folder / name).write_text("not an entry")
-    assert read_log(deployment.connector, "exports/team").next_sequence == 3
+    assert read_log(deployment.destination()).next_sequence == 3

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference, read_log
-from vv_exports.delivery.ownership import Owner, claim, owner_of
+from vv_exports.delivery.ownership import claim, owner_of
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, DestinationError
@@ -29,14 +30,14 @@ def test_of_many_who_claim_at_once_one_gets_the_subpath(deployment):
 
     def attempt(owner: Owner) -> bool:
         try:
-            claim(deployment.connector, "exports/team", owner)
+            claim(deployment.destination(owner=owner))
         except DestinationError:
             return False
         return True
 
     with ThreadPoolExecutor(16) as pool:
         won = [owner for owner, got in zip(owners, pool.map(attempt, owners), strict=True) if got]
-    assert won == [owner_of(deployment.connector, "exports/team")]
+    assert won == [owner_of(deployment.destination())]
 
 
 @pytest.mark.parametrize("other_place", ["exports", "exports/team/below"])
@@ -48,15 +49,15 @@ def test_of_two_that_claim_nested_folders_at_the_same_moment_the_later_one_takes
 
     def meanwhile(connector, key, data, **how):
         monkeypatch.setattr(type(deployment.connector), "create", create)
-        claim(connector, other_place, theirs)  # we have looked already, and write next
+        claim(Destination(connector, other_place, theirs))  # we have looked already, and write next
         return create(connector, key, data, **how)
 
     monkeypatch.setattr(type(deployment.connector), "create", meanwhile)
     with pytest.raises(DestinationError, match="'theirs'"):
-        claim(deployment.connector, "exports/team", ours)
-    assert owner_of(deployment.connector, "exports/team") is None
-    assert owner_of(deployment.connector, other_place) == theirs
-    claim(deployment.connector, other_place, theirs)
+        claim(deployment.destination(owner=ours))
+    assert owner_of(deployment.destination()) is None
+    assert owner_of(deployment.destination(other_place)) == theirs
+    claim(deployment.destination(other_place, owner=theirs))
 
 
 OURS = Owner(type="automation", index_id="idx", automation="team")
@@ -83,11 +84,11 @@ def lost(request, deployment, clock):
 
 @pytest.mark.parametrize("known", [False, True], ids=["log unknown", "log known"])
 def test_a_delivery_that_finds_its_own_log_writes_the_owner_file_anew(deployment, clock, lost, known):
-    state = read_log(deployment.connector, "exports/team") if known else None
+    state = read_log(deployment.destination()) if known else None
     outcome = deliver(deployment.request(deployment.snapshot()), deployment.store, clock, state=state)
     assert not outcome.committed, "there is nothing new"
     assert _owner_path(deployment).read_bytes() == lost
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()
 
 
 @pytest.mark.parametrize("by", ["delivery", "vacuum"])
@@ -96,7 +97,7 @@ def test_whoever_writes_a_lost_owner_file_anew_says_so_once(deployment, clock, l
         if by == "delivery":
             deliver(deployment.request(deployment.snapshot()), deployment.store, clock)
         else:
-            vacuum(deployment.connector, "exports/team", clock)
+            vacuum(deployment.destination(), clock)
     (said,) = [record.getMessage() for record in caplog.records if "owner.json" in record.getMessage()]
     assert said.startswith(str(_owner_path(deployment)))
     assert said.endswith("and the log names us: it is written anew")
@@ -108,15 +109,15 @@ def test_a_first_delivery_speaks_of_no_lost_owner_file(deployment, clock, caplog
 
 
 def test_verify_names_it_and_the_vacuum_that_it_advises_writes_it_anew(deployment, clock, lost):
-    (problem,) = verify(deployment.connector, "exports/team").problems
+    (problem,) = verify(deployment.destination()).problems
     assert str(_owner_path(deployment)) in problem
     assert "Its log says automation 'team' of index 'idx'" in problem
     assert "`vv-exports vacuum conn --subpath exports/team`, writes the file anew" in problem
-    vacuum(deployment.connector, "exports/team", clock, dry_run=True)
-    assert verify(deployment.connector, "exports/team").problems != (), "a dry run writes nothing"
-    vacuum(deployment.connector, "exports/team", clock)
+    vacuum(deployment.destination(), clock, dry_run=True)
+    assert verify(deployment.destination()).problems != (), "a dry run writes nothing"
+    vacuum(deployment.destination(), clock)
     assert _owner_path(deployment).read_bytes() == lost
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()
 
 
 @pytest.mark.parametrize("place", ["exports/team", "exports"])
@@ -132,7 +133,7 @@ def test_verify_names_it_and_the_vacuum_that_it_advises_writes_it_anew(deploymen
 def test_nobody_else_can_claim_a_folder_whose_log_is_somebodys(deployment, clock, lost, place, stranger):
     before = deployment.connector.files("")
     with pytest.raises(DestinationError, match="belongs to automation 'team' of index 'idx'"):
-        claim(deployment.connector, place, stranger)
+        claim(deployment.destination(place, owner=stranger))
     assert deployment.connector.files("") == before
 
 
@@ -141,7 +142,7 @@ def test_who_takes_over_a_folder_writes_the_owner_file_that_the_error_names(depl
     _owner_path(deployment).unlink()
     renamed = Owner(type="automation", index_id="idx", automation="renamed")
     with pytest.raises(DestinationError) as raised:
-        claim(deployment.connector, "exports/team", renamed)
+        claim(deployment.destination(owner=renamed))
     document, path = re.search(r"write (\{.*\}) into (\S+)\.$", str(raised.value)).groups()
     Path(path).write_text(document)
     outcome = deliver(deployment.request(deployment.snapshot(segments=5), owner=renamed), deployment.store, clock)
@@ -156,14 +157,14 @@ def test_an_export_on_demand_claims_its_own_folder_again(deployment, clock):
     path = deployment.folder / "deliveries/x/exp_1/_vv/owner.json"
     before = path.read_bytes()
     path.unlink()
-    (problem,) = verify(deployment.connector, "x/exp_1").problems
+    (problem,) = verify(deployment.destination("x/exp_1")).problems
     assert "`vv-exports vacuum conn --subpath x/exp_1` writes the file anew" in problem
     with pytest.raises(DestinationError, match="belongs to export 'exp_1'"):
         deliver(deployment.request(deployment.snapshot(), subpath="x/exp_1"), deployment.store, clock)
     deliver(request, deployment.store, clock)
     assert path.read_bytes() == before
     path.unlink()
-    vacuum(deployment.connector, "x/exp_1", clock)
+    vacuum(deployment.destination("x/exp_1"), clock)
     assert path.read_bytes() == before
 
 

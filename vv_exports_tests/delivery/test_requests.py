@@ -10,6 +10,7 @@ from fsspec.asyn import sync
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.s3 import S3Connector
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports_tests.delivery.conftest import NOW
 from vv_exports_tests.servers.s3 import seaweedfs
@@ -70,7 +71,7 @@ def test_a_delivery_of_one_run_takes_at_most_eight_requests_beside_its_files(dep
 
     def known():
         """What an automation knows before it delivers; asking takes two requests, which are counted with it."""
-        return read_log(connector, "exports/team")
+        return read_log(Destination(connector, "exports/team"))
 
     delivered("the first one to a new subpath", deployment.snapshot("run_0"))
     delivered("one more run", deployment.snapshot("run_1"), state=known())

@@ -18,6 +18,7 @@ import pytest
 
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import OutcomeUnknownError, TransientError
 from vv_exports.snapshots.store import Snapshot
@@ -226,7 +227,7 @@ class Schedule:
 
     def vacuum(self, connector: Connector) -> None:
         if connector.read(f"{self.subpath}/_vv/owner.json") is not None:
-            vacuum(connector, self.subpath, lambda: NOW, without_log=True)
+            vacuum(Destination(connector, self.subpath), lambda: NOW, without_log=True)
 
     def check(self) -> tuple[list[dict], set[str]]:
         """Each entry is all of a delivery, aside from what was there already."""

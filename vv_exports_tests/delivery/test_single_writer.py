@@ -12,6 +12,7 @@ import pytest
 from vv_exports.connectors.lease import Holder, Holders
 from vv_exports.connectors.versions import VersionedDocument
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import encode_entry, log_entry_name, read_entry, read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.destinations import part_name
@@ -78,7 +79,7 @@ def test_processes_with_different_temporary_folders_lose_no_delivery(deployment)
         assert said == ["delivered\n"] * 2, [process.communicate()[1] for process in processes]
     for process in processes:
         process.communicate()
-    state = read_log(store_of(deployment), TEAM)
+    state = read_log(Destination(store_of(deployment), TEAM))
     assert state.runs.keys() == set(names)
     assert state.next_sequence == len(names)
     assert {entry.provenance.commit for entry in state.entries} == {"single_writer"}
@@ -94,7 +95,7 @@ def test_a_writer_whose_turn_was_taken_over_before_its_commit_commits_nothing(de
 
     with pytest.raises(TransientError, match=r"process 77 on other-machine, .* took over\. Nothing is committed"):
         deliver(first, deployment.store, clock, progress=lost)
-    assert read_log(store, TEAM).entries == []
+    assert read_log(Destination(store, TEAM)).entries == []
     let_go(store)
     assert deliver(first, deployment.store, clock).committed
 
@@ -115,10 +116,10 @@ def test_a_writer_that_was_stopped_while_it_committed_says_what_it_may_have_repl
     ) as caught:
         deliver(ours, deployment.store, clock)
     assert "what it delivered is in no entry: automations deliver it again by themselves" in str(caught.value)
-    assert read_log(store, TEAM).runs.keys() == {"run_ours"}
+    assert read_log(Destination(store, TEAM)).runs.keys() == {"run_ours"}
     let_go(store)
     deliver(deployment.request(theirs, connector=store_of(deployment)), deployment.store, clock)
-    assert read_log(store, TEAM).runs.keys() == {"run_ours", "run_theirs"}
+    assert read_log(Destination(store, TEAM)).runs.keys() == {"run_ours", "run_theirs"}
 
 
 def test_a_writer_whose_entry_was_replaced_after_its_turn_was_over_does_not_say_that_it_delivered(deployment, clock):
@@ -127,7 +128,7 @@ def test_a_writer_whose_entry_was_replaced_after_its_turn_was_over_does_not_say_
         deployment.store,
         clock,
     )
-    entry = read_entry(store_of(deployment), "elsewhere", theirs.sequence)
+    entry = read_entry(Destination(store_of(deployment), "elsewhere"), theirs.sequence)
     replaced = []
 
     def look(self, key):
@@ -167,6 +168,6 @@ def test_a_vacuum_whose_turn_was_taken_over_removes_nothing(deployment, clock):
 
     slow = TakenOverWhileItLooks(deployment.folder / "store", deployment.folder / "storage")
     with pytest.raises(TransientError, match="took over"):
-        vacuum(slow, TEAM, clock)
+        vacuum(Destination(slow, TEAM), clock)
     assert store.read(stray) == b"PAR1"
-    assert read_log(store, TEAM).next_sequence == 1
+    assert read_log(Destination(store, TEAM)).next_sequence == 1

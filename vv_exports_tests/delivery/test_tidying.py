@@ -13,7 +13,6 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError
-from vv_exports.formats.catalog import format_named
 from vv_exports_tests.archives import SCHEMA, segment
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 
@@ -63,16 +62,14 @@ def _killed(deployment: Deployment, method: str, key: str, *snapshots, **changes
 
 def _strays(deployment: Deployment) -> set[str]:
     """Data files that the log does not name. Those that it names are there."""
-    files = read_log(deployment.connector, "exports/team").files
-    assert damaged_files(deployment.connector, "exports/team", files) == {}
+    files = read_log(deployment.destination()).files
+    assert damaged_files(deployment.destination(), files) == {}
     committed = {file.path for file in files}
     return {path for path in deployment.files() if not path.startswith("_vv/")} - committed
 
 
 def _held_rows(deployment: Deployment) -> list[int]:
-    return [
-        sum(file.rows for file in run.files) for run in read_log(deployment.connector, "exports/team").runs.values()
-    ]
+    return [sum(file.rows for file in run.files) for run in read_log(deployment.destination()).runs.values()]
 
 
 def test_files_of_a_delivery_that_died_go_even_where_the_next_one_dies_after_its_commit(deployment):
@@ -83,7 +80,7 @@ def test_files_of_a_delivery_that_died_go_even_where_the_next_one_dies_after_its
     assert len(_strays(deployment)) == 2, "one that was superseded, one that was never committed"
     _deliver(deployment, newest)
     assert _strays(deployment) == set()
-    assert read_log(deployment.connector, "exports/team").next_sequence == 2, "the last one had nothing to commit"
+    assert read_log(deployment.destination()).next_sequence == 2, "the last one had nothing to commit"
 
 
 def test_files_of_a_delivery_that_died_go_when_the_content_returns_to_what_is_delivered(deployment):
@@ -151,7 +148,7 @@ def test_a_change_of_status_alone_is_delivered_without_another_upload(deployment
     (path,) = (deployment.folder / "deliveries/exports/team/segments").rglob("*.parquet")
     inode = path.stat().st_ino
     _deliver(deployment, deployment.snapshot(segments=rows, status="completed"))
-    state = read_log(deployment.connector, "exports/team")
+    state = read_log(deployment.destination())
     assert [(run.run.status, run.run.supersedes) for run in state.runs.values()] == [("completed", 0)]
     assert path.stat().st_ino == inode
     assert _strays(deployment) == set()
@@ -160,8 +157,8 @@ def test_a_change_of_status_alone_is_delivered_without_another_upload(deployment
 @pytest.mark.parametrize("name", ["parquet", "jsonl", "csv", "json"])
 def test_a_run_without_rows_is_delivered_as_one_empty_file(deployment, name):
     snapshot = deployment.snapshot(segments=[], video_level_schema=SCHEMA, videos=[])
-    _deliver(deployment, snapshot, format=format_named(name))
-    state = read_log(deployment.connector, "exports/team")
+    _deliver(deployment, snapshot, format_name=name)
+    state = read_log(deployment.destination())
     assert [(file.table, file.rows) for file in state.files] == [("segments", 0)]
     assert _strays(deployment) == set()
 
@@ -174,7 +171,7 @@ def test_a_damaged_snapshot_is_not_delivered(deployment, name):
     content[len(content) // 3] ^= 1
     path.write_bytes(content)
     with pytest.raises(DeliveredDataError, match=r"segments-00000.parquet was damaged"):
-        _deliver(deployment, snapshot, format=format_named(name))
+        _deliver(deployment, snapshot, format_name=name)
     assert not [path for path in deployment.files() if not path.startswith("_vv/")]
 
 
@@ -204,7 +201,7 @@ def test_files_of_a_run_whose_prompt_changed_go_from_the_folder_of_the_old_one(d
     left = deployment.folder / "deliveries/exports/team" / old
     left.parent.mkdir(parents=True)
     left.write_bytes(content)
-    state = read_log(deployment.connector, "exports/team")
-    assert runs_to_mend(deployment.connector, "exports/team", state, ["run_1"]) == {"run_1"}
+    state = read_log(deployment.destination())
+    assert runs_to_mend(deployment.destination(), state, ["run_1"]) == {"run_1"}
     _deliver(deployment, deployment.snapshot(segments=4, prompt_id="other"))
     assert not left.exists()

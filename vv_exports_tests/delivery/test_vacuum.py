@@ -6,8 +6,9 @@ import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import read_log
-from vv_exports.delivery.ownership import Owner, claim
+from vv_exports.delivery.ownership import claim
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveryConflictError, DestinationError, ForbiddenError
@@ -20,7 +21,7 @@ FOREIGN = f"{RUN}/part-00000-0123456789abcdef.parquet"
 
 
 def _vacuum(deployment, subpath="exports/team", **how):
-    return vacuum(deployment.connector, subpath, lambda: NOW, **how)
+    return vacuum(deployment.destination(subpath), lambda: NOW, **how)
 
 
 def _deliver(deployment, *snapshots, **changes):
@@ -38,7 +39,7 @@ def test_superseded_and_stray_files_go_and_nothing_else(deployment):
     keeper = NoDeletion("conn", deployment.folder, "deliveries")
     _deliver(deployment, deployment.snapshot(segments=3), deployment.snapshot("run_2"), connector=keeper)
     _deliver(deployment, deployment.snapshot(segments=4), connector=keeper)
-    committed = {file.path for file in read_log(deployment.connector, "exports/team").files}
+    committed = {file.path for file in read_log(deployment.destination()).files}
     (superseded,) = {path for path in deployment.files() if path.endswith(".parquet")} - committed
     deployment.connector.create(f"exports/team/{STRAY}", LEFT)
     for path in ("notes.txt", "segments/readme.md", "_vv/log/notes", "part-00000-0123456789abcdef.parquet", FOREIGN):
@@ -58,12 +59,12 @@ def test_superseded_and_stray_files_go_and_nothing_else(deployment):
     )
     log = {"_vv/log/00000000000000000002.json"}
     assert deployment.files() == (before | log) - {superseded, STRAY}
-    said = verify(deployment.connector, "exports/team")
+    said = verify(deployment.destination())
     assert said.foreign == done.left_alone
     assert [
         problem.removeprefix(f"{deployment.folder}/deliveries/exports/team/").split()[0] for problem in said.problems
     ] == [FOREIGN, "segments/readme.md"]
-    assert {file.path for file in read_log(deployment.connector, "exports/team").files} == committed
+    assert {file.path for file in read_log(deployment.destination()).files} == committed
 
 
 def test_where_there_is_nothing_to_remove_nothing_is_written(deployment):
@@ -88,7 +89,7 @@ def test_only_a_claimed_subpath_is_vacuumed(deployment):
 
 def test_a_neighbour_is_not_touched(deployment):
     neighbour = Owner(type="automation", index_id="idx", automation="other")
-    claim(deployment.connector, "exports/team-2", neighbour)
+    claim(deployment.destination("exports/team-2", owner=neighbour))
     deployment.connector.create(f"exports/team-2/{STRAY}", LEFT)
     _deliver(deployment, deployment.snapshot())
     assert _vacuum(deployment).strays == ()
@@ -106,7 +107,7 @@ def test_where_the_log_is_gone_nothing_is_removed_unless_that_is_meant(deploymen
     assert deployment.files() == before
     _deliver(deployment, deployment.snapshot())
     assert _vacuum(deployment).strays == ()
-    assert verify(deployment.connector, "exports/team").problems == ()
+    assert verify(deployment.destination()).problems == ()
 
 
 class Meanwhile(LocalConnector):
@@ -134,12 +135,12 @@ def test_a_delivery_whose_uploads_are_taken_for_left_over_fails_and_succeeds_whe
     slow = Meanwhile(deployment.folder, "_vv/log/", lambda: _vacuum(deployment, without_log=True))
     with pytest.raises(DeliveryConflictError, match="removed by `vv-exports vacuum`"):
         _deliver(deployment, snapshot, connector=slow)
-    assert [run for run in read_log(deployment.connector, "exports/team").runs if run == "run_1"] == []
+    assert [run for run in read_log(deployment.destination()).runs if run == "run_1"] == []
     _deliver(deployment, snapshot)
-    assert verify(deployment.connector, "exports/team").problems == ()
-    assert [file.path[-29:-25] for file in read_log(deployment.connector, "exports/team").runs["run_1"].files] == [
-        "0001"
-    ], "a path that was given up is never used again"
+    assert verify(deployment.destination()).problems == ()
+    assert [file.path[-29:-25] for file in read_log(deployment.destination()).runs["run_1"].files] == ["0001"], (
+        "a path that was given up is never used again"
+    )
     assert _vacuum(deployment).strays == ()
 
 
@@ -148,9 +149,9 @@ def test_a_delivery_that_commits_while_a_vacuum_looks_around_keeps_its_files(dep
     snapshot = deployment.snapshot()
     deployment.connector.create(f"exports/team/{STRAY}", LEFT)
     slow = Meanwhile(deployment.folder, "_vv/log/", lambda: _deliver(deployment, snapshot))
-    done = vacuum(slow, "exports/team", lambda: NOW)
-    assert verify(deployment.connector, "exports/team").problems == ()
-    assert read_log(deployment.connector, "exports/team").runs.keys() == {"run_0", "run_1"}
+    done = vacuum(Destination(slow, "exports/team"), lambda: NOW)
+    assert verify(deployment.destination()).problems == ()
+    assert read_log(deployment.destination()).runs.keys() == {"run_0", "run_1"}
     assert STRAY not in deployment.files()
     assert done.strays in {(), (STRAY,)}
 

@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.domain.json_text import encode_sorted
+from vv_exports.domain.tables import TableName
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
-from vv_exports.snapshots.tables import TableName, tables_of
+from vv_exports.snapshots.tables import tables_of
 from vv_exports.sources import videovector, videovector_api, videovector_reading
 from vv_exports.sources.catalog import SOURCES
 from vv_exports_tests.fakes.faults import Fault, FaultKind
