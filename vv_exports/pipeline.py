@@ -5,7 +5,7 @@ Everything that an asset, the client or the command line asks for ends here. It 
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +13,9 @@ from pathlib import Path
 import msgspec
 
 from vv_exports.automations.registry import Automations
-from vv_exports.config import Config, ConnectorConfig, check_apart
+from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.catalog import CONNECTORS
-from vv_exports.connectors.checking import check_connector
+from vv_exports.connectors.configured import Connectors, open_connectors
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.content import Content
@@ -25,25 +24,21 @@ from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference
 from vv_exports.delivery.ownership import check_unowned
-from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
-from vv_exports.domain.findings import Finding
-from vv_exports.domain.prompt_runs import JsonObject, PromptRun
-from vv_exports.domain.selection import chosen_runs, missing_message
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.selection import chosen_runs
 from vv_exports.errors import (
-    ConfigurationError,
     DeliveredDataError,
     DestinationError,
     IdempotencyError,
-    NotFoundError,
     RequestError,
     TransientError,
 )
 from vv_exports.formats.catalog import format_named
 from vv_exports.snapshots.batch import Snapshots
 from vv_exports.snapshots.store import Snapshot
-from vv_exports.sources.base import Platform, Source
+from vv_exports.sources.base import Source
 from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.indexes import Indexes
 
@@ -111,7 +106,7 @@ class Pipeline:
         self.config = config
         self.source = source
         self.storage = storage
-        self.connectors = connectors
+        self.connectors = Connectors(connectors)
         self.clock = clock
         progress = progress or Progress()
         for connector in (storage, *connectors.values()):
@@ -120,41 +115,27 @@ class Pipeline:
         self.indexes = Indexes(source, config.indexes, delivered)
         self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot)
         self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file)
-        self.automations = Automations(config, connectors, self.snapshots)
+        self.automations = Automations(config, self.connectors, self.snapshots)
 
     @classmethod
     def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":
         """The pipeline that a configuration describes."""
+        kept = config.storage
+        configured = {f"connectors.{connector_id}": one for connector_id, one in config.connectors.items()}
+        if not isinstance(kept, str):
+            configured["storage"] = kept
+        opened = open_connectors({place: one.model_dump() for place, one in configured.items()})
         return cls(
             config,
             source=SOURCES[config.source.kind](**config.source.model_dump(exclude={"kind"})),
-            storage=(
-                LocalConnector("storage", config.storage, make_root=True)
-                if isinstance(config.storage, str)
-                else _connector("storage", config.storage, at="storage")
-            ),
-            connectors={
-                connector_id: _connector(connector_id, connector, at=f"connectors.{connector_id}")
-                for connector_id, connector in config.connectors.items()
-            },
+            storage=LocalConnector("storage", kept, make_root=True) if isinstance(kept, str) else opened["storage"],
+            connectors={key: opened[f"connectors.{key}"] for key in config.connectors},
             progress=progress,
         )
 
     def now(self) -> datetime:
         """The moment, by the pipeline's clock."""
         return self.clock()
-
-    def check_source(self) -> Iterator[Finding]:
-        """Try what exports need of the source, reading only, step by step."""
-        return self.source.check(list(self.config.indexes))
-
-    def upstream_connectors(self) -> list[JsonObject]:
-        """The connectors that are registered at the platform. Raises RequestError where the source is none."""
-        if not isinstance(self.source, Platform):
-            raise RequestError(
-                f"the source is a {self.config.source.kind}, which has no connectors of its own; leave out --upstream"
-            )
-        return self.source.upstream_connectors()
 
     # Exports on demand
 
@@ -176,7 +157,7 @@ class Pipeline:
                     "destination connector, or leave the subpath out for a download"
                 )
             return
-        connector = self.destination_connector(request.destination_connector_id)
+        connector = self.connectors.for_export(request.destination_connector_id)
         subpath = ""
         if request.destination_subpath is not None:
             subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
@@ -189,7 +170,7 @@ class Pipeline:
         request = job.request
         if request.destination_connector_id is None:
             return self._pack(job, dagster_run_id)
-        connector = self.destination_connector(request.destination_connector_id)
+        connector = self.connectors.for_export(request.destination_connector_id)
         parent = ""
         if request.destination_subpath is not None:
             parent = check_subpath(request.destination_subpath, boundary=connector.uri(""))
@@ -252,32 +233,6 @@ class Pipeline:
             )
         return remembered.run_id
 
-    def destination_connector(self, connector_id: str) -> Connector:
-        """A connector that exports may go to. Raises NotFoundError, or DestinationError where its scopes forbid it."""
-        connector = self.connector(connector_id)
-        if "export" not in connector.scopes:
-            raise DestinationError(
-                f"connector {connector_id!r} has the scopes {sorted(connector.scopes)} and not 'export', so nothing "
-                "may be delivered to it; add the scope in the configuration, or choose another connector"
-            )
-        return connector
-
-    def connector(self, connector_id: str) -> Connector:
-        """Any connector. Raises NotFoundError."""
-        if connector_id not in self.connectors:
-            raise NotFoundError(missing_message("connector", [connector_id], self.connectors, "the configuration"))
-        return self.connectors[connector_id]
-
-    def check_connector(self, connector_id: str) -> Iterator[Finding]:
-        """Try what deliveries need of a connector, step by step. Raises NotFoundError."""
-        return check_connector(self.connector(connector_id))
-
-    def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False, without_log: bool = False) -> Vacuum:
-        """Remove superseded and stray files of one destination. Raises NotFoundError, DestinationError."""
-        connector = self.destination_connector(connector_id)
-        subpath = check_subpath(subpath, boundary=connector.uri(""))
-        return vacuum(Destination(connector, subpath), self.clock, dry_run=dry_run, without_log=without_log)
-
     def _check_free_of_automations(self, connector: Connector, subpath: str) -> None:
         wanted = f"{connector.address}/{subpath}"
         for automation in self.automations:
@@ -306,14 +261,6 @@ class Pipeline:
                 self.storage.put(archive, key)
             artifact = Artifact(key, self.storage.uri(key), self._size_of(key) or 0)
         return ExportOutcome(delivery, artifact.uri, artifact)
-
-
-def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connector:
-    """Raises ConfigurationError where the provider's packages are not installed."""
-    try:
-        return CONNECTORS[config.provider](connector_id, **config.model_dump(exclude={"provider"}))
-    except RequestError as error:
-        raise ConfigurationError("configuration", [f"{at}: {error}"]) from error
 
 
 def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:

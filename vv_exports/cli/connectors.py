@@ -24,37 +24,26 @@ _PURPOSES = {
 )
 def list_(console: Console, upstream: bool) -> None:
     """List connectors."""
-    pipeline = open_client().pipeline
+    connectors = open_client().connectors
     if upstream:
         names = ("connector_id", "name", "provider", "status", "scopes", "export_base_path", "bucket", "container")
-        listing(console, pipeline.upstream_connectors(), names, empty="no connectors are registered at VideoVector")
+        listing(console, connectors.upstream(), names, empty="no connectors are registered at VideoVector")
         return
-    rows = [
-        {
-            "connector_id": key,
-            "provider": one.provider,
-            "scopes": sorted(one.scopes),
-            "export_base_path": pipeline.config.connectors[key].export_base_path,
-            "uri": one.uri(""),
-        }
-        for key, one in pipeline.connectors.items()
-    ]
-    listing(console, rows, empty="no connectors are configured")
+    listing(console, [vars(one) for one in connectors.list()], empty="no connectors are configured")
 
 
 @command("test", click.argument("connector_id", metavar="ID"))
 def test(console: Console, connector_id: str) -> int:
     """Try what deliveries need of a connector, step by step, and print the least-privilege policies."""
-    pipeline = open_client().pipeline
-    code, findings = told(console, pipeline.check_connector(connector_id))
-    connector = pipeline.connector(connector_id)
-    policies = connector.policies()
+    connectors = open_client().connectors
+    connector, policies = connectors.retrieve(connector_id), connectors.policies(connector_id)
+    code, findings = told(console, connectors.test(connector_id))
     if console.as_json:
         console.document(
             {
                 "connector_id": connector_id,
                 "provider": connector.provider,
-                "uri": connector.uri(""),
+                "uri": connector.uri,
                 "ok": code == DONE,
                 "steps": steps(findings),
                 "policies": policies,
@@ -78,7 +67,7 @@ def test(console: Console, connector_id: str) -> int:
 )
 def browse(console: Console, connector_id: str, prefix: str) -> None:
     """List the files of a connector."""
-    files = open_client().pipeline.connector(connector_id).files(prefix.strip("/"))
+    files = open_client().connectors.browse(connector_id, prefix)
     rows = [{"path": file.key, "name": PurePosixPath(file.key).name, "size_bytes": file.size} for file in files]
     listing(console, rows, empty=f"no files below {prefix!r}")
 

@@ -15,14 +15,7 @@ from vv_exports.printable import one_line
 def verify(console: Console, connector_id: str, subpath: str | None) -> int:
     """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
     beside it."""
-    from vv_exports.delivery.destination import Destination
-    from vv_exports.delivery.verify import destinations
-    from vv_exports.delivery.verify import verify as verify_destination
-    from vv_exports.domain.destinations import check_subpath
-
-    connector = open_client().pipeline.connector(connector_id)
-    subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
-    found = [verify_destination(Destination(connector, one)) for one in subpaths]
+    found = open_client().verify(connector_id, subpath)
     if console.as_json:
         console.document(found)
     for one in found:
@@ -50,7 +43,7 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
 )
 def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, without_log: bool) -> None:
     """Remove what was superseded or left over at a destination, and nothing else."""
-    done = open_client().pipeline.vacuum(connector_id, subpath, dry_run=dry_run, without_log=without_log)
+    done = open_client().vacuum(connector_id, subpath, dry_run=dry_run, without_log=without_log)
     if console.as_json:
         console.document(done)
     verb = "would remove" if dry_run else "removed"

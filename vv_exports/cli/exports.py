@@ -123,11 +123,10 @@ def _export(
 def _dry_run(console: Console, request: Any) -> int:
     client = open_client()
     chosen = client.exports.check(request)
-    where = (
-        "a download"
-        if request.destination_connector_id is None
-        else client.pipeline.connectors[request.destination_connector_id].uri(request.destination_subpath or "")
-    )
+    where = "a download"
+    if request.destination_connector_id is not None:
+        boundary = client.connectors.retrieve(request.destination_connector_id).uri
+        where = "/".join(filter(None, (boundary, request.destination_subpath)))
     rows = [
         {"run_id": run.run_id, "status": str(run.status), "total_segments": run.count("total_segments")}
         for run in chosen

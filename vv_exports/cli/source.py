@@ -10,7 +10,7 @@ from vv_exports.console import Console
 @command("check")
 def check(console: Console) -> int:
     """Try credentials, scopes and the configured indexes at the source, reading only."""
-    code, findings = told(console, open_client().pipeline.check_source())
+    code, findings = told(console, open_client().source.check())
     if console.as_json:
         console.document(steps(findings))
     return code

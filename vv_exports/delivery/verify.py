@@ -80,6 +80,15 @@ def verify(destination: Destination) -> Verification:
     )
 
 
+def verify_connector(connector: Connector, subpath: str | None = None) -> list[Verification]:
+    """What ``verify`` says of a destination of a connector, or of all that it has.
+
+    Raises DestinationError for a subpath that is none, NotFoundError where nobody ever delivered to it.
+    """
+    subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
+    return [verify(Destination(connector, one)) for one in subpaths]
+
+
 def damaged_files(destination: Destination, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
     """Those of a destination's files that are not there, or are not what was delivered, and how."""
     return {file: problem for file in files if (problem := _problem(destination, file)) is not None}
