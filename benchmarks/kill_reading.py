@@ -35,7 +35,7 @@ source = SOURCES["videovector"](
 )
 storage = LocalConnector("storage", Path(sys.argv[2]), make_root=True)
 pipeline = Pipeline(None, source=source, storage=storage, connectors={})
-pipeline.snapshots(source.prompt_runs("idx_1"))
+pipeline.snapshots.of_runs(source.prompt_runs("idx_1"))
 """
 
 

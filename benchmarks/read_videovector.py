@@ -72,7 +72,7 @@ def snapshots(place, run_ids, limits, folder):
     runs = [run for run in source.prompt_runs(index_id) if run.run_id in run_ids]
     before = source.api.budget.spent.requests
     began = time.perf_counter()
-    rows = sum(taken.snapshot.rows("segments") for taken in pipeline.snapshots(runs))
+    rows = sum(taken.snapshot.rows("segments") for taken in pipeline.snapshots.of_runs(runs))
     seconds = time.perf_counter() - began
     requests = source.api.budget.spent.requests - before
     source.close()

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import yaml
 
+from vv_exports.automations.reconcile import Reconciliation, reconcile
 from vv_exports.client import VVExports
 
 CONFIG: dict[str, Any] = {
@@ -63,6 +64,13 @@ def write_config(folder: Path, config: dict[str, Any] = CONFIG) -> Path:
 def client_of(folder: Path, config: dict[str, Any] = CONFIG) -> VVExports:
     """A client with a Dagster instance of its own, in memory."""
     return VVExports(write_config(folder, config), instance=dg.DagsterInstance.ephemeral())
+
+
+def reconciled(client: VVExports, automation: str = "team") -> Reconciliation:
+    """What a reconciliation does, without Dagster."""
+    pipeline = client.pipeline
+    listing = pipeline.indexes.listing("idx")
+    return reconcile(pipeline.automations.get("idx", automation), pipeline.deliveries, listing, None)
 
 
 def written_files(folder: Path) -> dict[str, bytes]:

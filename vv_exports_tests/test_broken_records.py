@@ -7,7 +7,7 @@ import pytest
 from vv_exports.errors import NotFoundError, RunFailedError, SourceDataError, UnreadableRunsError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
-from vv_exports_tests.deployments import client_of, write_config, written_files
+from vv_exports_tests.deployments import client_of, reconciled, write_config, written_files
 from vv_exports_tests.test_cli import run
 
 RECORD = "archive/indexes/idx/prompt_runs/run_1/prompt_run.json"
@@ -50,7 +50,7 @@ def broken(folder):
 
 
 def delivered(client):
-    return set(client.pipeline.collection("idx", "team").runs)
+    return set(client.pipeline.automations.get("idx", "team").collection().runs)
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -87,7 +87,7 @@ def test_a_backfill_and_a_sync_do_the_others_and_then_name_it(folder, broken):
     client = client_of(folder)
     with pytest.raises(UnreadableRunsError, match=r"could not be read; the other 2 were.*(?s:.*)run_1"):
         client.prompt_runs.sync("idx")
-    assert client.pipeline.store.current("idx", "run_2") is not None
+    assert client.pipeline.snapshots.store.current("idx", "run_2") is not None
     plan = client.automations.plan_backfill("idx", "team")
     assert [one.run_id for one in plan.prompt_runs] == ["run_0", "run_2"]
     assert "run_1/prompt_run.json" in plan.problems["run_1"]
@@ -118,7 +118,7 @@ def test_a_broken_record_is_not_gone_and_is_not_forgotten(folder):
     daemon = Daemon(folder)
     with pytest.raises(UnreadableRunsError):
         daemon.tick(DISCOVERY)
-    assert daemon.client.pipeline.catalogs.read("idx").gone == {}
+    assert daemon.client.pipeline.snapshots.catalogs.read("idx").gone == {}
 
 
 def test_discovery_has_the_others_delivered_then_fails_and_delivers_it_when_it_is_mended(tmp_path):
@@ -135,11 +135,11 @@ def test_discovery_has_the_others_delivered_then_fails_and_delivers_it_when_it_i
     for _ in range(2):
         with pytest.raises(UnreadableRunsError, match=r"run_1/prompt_run\.json"):
             daemon.tick(DISCOVERY)
-    assert daemon.client.pipeline.catalogs.read("idx").problems["run_1"].attempts == 1
+    assert daemon.client.pipeline.snapshots.catalogs.read("idx").problems["run_1"].attempts == 1
     state = daemon.client.automations.retrieve("idx", "team")
     assert (state.failing, state.problems.keys()) == (1, {"run_1"})
     (tmp_path / RECORD).write_bytes(whole)
-    daemon.now = daemon.client.pipeline.catalogs.read("idx").problems["run_1"].again_at
+    daemon.now = daemon.client.pipeline.snapshots.catalogs.read("idx").problems["run_1"].again_at
     daemon.deliver()
     assert daemon.delivered() == {"run_1": 1, "run_2": 1}
 
@@ -150,8 +150,8 @@ def test_a_reconciliation_puts_the_others_right_and_names_it(tmp_path):
     daemon.tick(DISCOVERY)
     finish(tmp_path, 1, 2)
     truncate(tmp_path / RECORD)
-    found, _, deliveries = daemon.client.pipeline.reconcile("idx", "team", None)
-    assert [one.run_id for delivery in deliveries for one in delivery.prompt_runs] == ["run_2"]
+    found = reconciled(daemon.client)
+    assert [one.run_id for delivery in found.deliveries for one in delivery.prompt_runs] == ["run_2"]
     assert found.problems.keys() == {"run_1"}
 
 

@@ -234,7 +234,7 @@ def test_lists_have_an_object_for_each_with_the_names_of_the_sdk(used):
     files = run(used.folder, "connectors", "browse", "conn_export", "--json").document
     assert sum(file["path"].startswith("exports/team/segments/") for file in files) == 2
     (team,) = [one for one in run(used.folder, "automations", "list", "--json").document if one["automation"] == "team"]
-    assert (team["delivered"], team["waiting"], team["held"]) == (2, 0, 0)
+    assert (team["delivered"], team["due"], team["held"]) == (2, 0, 0)
 
 
 def test_one_export_can_be_shown_and_downloaded_again(used):
@@ -354,7 +354,7 @@ def test_a_paused_automation_says_who_and_why_everywhere(tmp_path):
     for command in (("show", "idx", "team"), ("pause", "idx", "team"), ("list",)):
         document = run(tmp_path, "automations", *command, "--json").document
         shown = document if isinstance(document, dict) else next(o for o in document if o["automation"] == "team")
-        assert (shown["paused"], shown["pause_reason"], shown["waiting"]) == (True, "the share moves", 2)
+        assert (shown["paused"], shown["pause_reason"], shown["due"]) == (True, "the share moves", 2)
         assert shown["paused_by"]
     assert "idx/team is resumed; 2 prompt runs wait" in run(tmp_path, "automations", "resume", "idx", "team").out
     assert run(tmp_path, "automations", "show", "idx", "team", "--json").document["paused"] is False
@@ -660,7 +660,7 @@ def test_the_list_of_automations_counts_runs_that_fail_although_none_waits(tmp_p
     assert run(tmp_path, "automations", "run", "idx", "team").code == 1
     names, *rows = (line.split("\t") for line in run(tmp_path, "automations", "list").out.splitlines())
     team = next(cells for row in rows if (cells := dict(zip(names, row, strict=True)))["automation"] == "team")
-    assert (team["delivered"], team["waiting"], team["failing"]) == ("2", "0", "1")
+    assert (team["delivered"], team["due"], team["failing"]) == ("2", "0", "1")
 
 
 # --- in a process of its own ------------------------------------------------------------------------------

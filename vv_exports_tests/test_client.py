@@ -211,7 +211,7 @@ def test_an_automation_delivers_what_is_finished_once(client, folder):
 def test_an_automation_delivers_a_changed_run_again_and_nothing_else(client, folder):
     client.automations.run("idx", "team")
     write_run(folder / "archive", run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=6)
-    assert client.automations.retrieve("idx", "team").waiting == 1
+    assert client.automations.retrieve("idx", "team").due == 1
     outcome = client.automations.run("idx", "team")
     assert (outcome.delivered, outcome.rows) == (("run_124",), 6)
 

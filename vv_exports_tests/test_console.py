@@ -56,9 +56,9 @@ def _in_a_pipe(capsys, show) -> tuple[str, str]:
 
 
 def test_a_record_is_a_line_for_each_field_without_marks_of_python(capsys):
-    record = {"paused": False, "held_runs": (), "waiting_runs": ("r1", "r2"), "problems": {}, "last_error": None}
+    record = {"paused": False, "held_runs": (), "due_runs": ("r1", "r2"), "problems": {}, "last_error": None}
     out, _ = _in_a_pipe(capsys, lambda console: console.record(record))
-    assert out == "paused: False\nheld_runs: -\nwaiting_runs: r1, r2\nproblems: -\nlast_error: -\n"
+    assert out == "paused: False\nheld_runs: -\ndue_runs: r1, r2\nproblems: -\nlast_error: -\n"
     problems = {"problems": {"r\n1": "a.json: no JSON", "r2": "is a\x1b[31m link"}}
     out, _ = _in_a_pipe(capsys, lambda console: console.record(problems))
     assert [line.partition(": ")[0] for line in out.splitlines()] == ["problems:", "  r\\n1", "  r2"]

@@ -32,7 +32,7 @@ def run_with(folder: Path, segments: int, run_id: str = "run_1") -> None:
 
 
 def delivered(client: VVExports) -> LogState:
-    return client.pipeline.collection("idx", "team")
+    return client.pipeline.automations.get("idx", "team").collection()
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_run_whose_revision_at_the_destination_is_above_the_restored_ones_is_d
     assert "holds newer snapshots than the pipeline's `storage` of the prompt runs run_1 (revision 4)" in caplog.text
     again = client_of(tmp_path)
     assert again.automations.run("idx", "team").delivered == ()
-    assert again.automations.retrieve("idx", "team").waiting == 0
+    assert again.automations.retrieve("idx", "team").due == 0
 
 
 def test_a_run_that_is_delivered_as_it_is_now_is_not_delivered_again_after_a_restore(client, tmp_path):
@@ -98,17 +98,17 @@ def test_a_source_that_was_restored_together_with_the_storage_is_delivered_as_it
 
 def test_a_process_that_was_held_up_since_before_the_restore_does_not_overwrite_what_is_newer(client, tmp_path):
     run_with(tmp_path, 2)
-    (held_up,) = client.pipeline.snapshot_batch("idx", ["run_1"]).snapshots
-    request = client.pipeline.automation_delivery("idx", "team", [held_up], None)
+    (held_up,) = client.pipeline.snapshots.of_ids("idx", ["run_1"]).snapshots
+    request = client.pipeline.automations.get("idx", "team").delivery_of([held_up], None)
     backup = Backup(tmp_path)
     changed(client, tmp_path, 3, 4)
     backup.restore()
-    client.pipeline.deliver(request)
+    client.pipeline.deliveries.deliver(request)
     run = delivered(client_of(tmp_path)).runs["run_1"].run
     assert run.counts.delivered == 4, "the run was read again: it holds what the source has"
     changed(client, tmp_path, 5)
     with pytest.raises(DeliveryConflictError, match="start again with the current snapshot"):
-        client.pipeline.deliver(request)
+        client.pipeline.deliveries.deliver(request)
     assert delivered(client_of(tmp_path)).runs["run_1"].run.counts.delivered == 5
 
 
@@ -129,7 +129,7 @@ def test_a_snapshot_whose_files_a_backup_lacks_is_read_again(tmp_path, caplog, f
     config = copy.deepcopy(CONFIG)
     config["indexes"]["idx"]["automations"]["team"]["format"] = format_name
     client = client_of(tmp_path, config)
-    client.pipeline.snapshot_batch("idx", ["run_1"])
+    client.pipeline.snapshots.of_ids("idx", ["run_1"])
     for part in (tmp_path / "storage").rglob("segments-*.parquet"):
         part.unlink()
     assert client.automations.run("idx", "team").delivered == ("run_1",)
@@ -140,7 +140,7 @@ def test_a_snapshot_whose_files_a_backup_lacks_is_read_again(tmp_path, caplog, f
 def test_a_damaged_snapshot_is_read_again(tmp_path, caplog):
     run_with(tmp_path, 1)
     client = client_of(tmp_path)
-    client.pipeline.snapshot_batch("idx", ["run_1"])
+    client.pipeline.snapshots.of_ids("idx", ["run_1"])
     (part,) = (tmp_path / "storage").rglob("segments-*.parquet")
     whole = part.read_bytes()
     part.write_bytes(whole[:-20] + bytes(20))

@@ -82,4 +82,4 @@ def test_storage_that_does_not_keep_processes_apart_is_refused(tmp_path, config,
     client = machine(tmp_path, "only", config)
     monkeypatch.setattr(type(client.pipeline.storage), "try_taken_name", lambda self: False)
     with pytest.raises(RequestError, match="does not refuse to create an object that is there already"):
-        client.pipeline.snapshot_batch("idx", ["run_1"])
+        client.pipeline.snapshots.of_ids("idx", ["run_1"])

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
-from vv_exports.domain.prompt_runs import PromptRun, RunStatus
+from vv_exports.domain.prompt_runs import DELIVERABLE, PromptRun, RunStatus
 from vv_exports.errors import NotFoundError, SelectionError
 
 
@@ -54,10 +54,10 @@ def check_deliverable(run: PromptRun) -> None:
 def takes(status: str, *, on_status: Collection[str], partial: str, delivered: bool) -> bool:
     """Whether an automation delivers runs of a status by itself.
 
-    ``on_status`` are the statuses it takes; ``partial: hold`` keeps back those that are completed_with_failures. What
-    was delivered before, or released by somebody, is kept up to date.
+    ``on_status`` are the statuses it takes, of runs that are finished; ``partial: hold`` keeps back those that are
+    completed_with_failures. What was delivered before, or released by somebody, is kept up to date.
     """
-    if status not in on_status:
+    if status not in on_status or status not in DELIVERABLE:
         return False
     return delivered or partial == "deliver" or status != RunStatus.COMPLETED_WITH_FAILURES
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from vv_exports.automations.records import AutomationRecord
+from vv_exports.automations.records import AutomationRecord, Beginning
+from vv_exports.config import AutomationConfig
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.versions import packed
+from vv_exports.domain.prompt_runs import PromptRun, RunStatus
 from vv_exports.errors import CredentialsError, DeliveredDataError, SourceDataError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import client_of
@@ -24,23 +26,28 @@ def record(storage, name="team"):
     return AutomationRecord(storage, "idx/ä", name)
 
 
+def beginning(start, *runs, now=NOW):
+    there = [PromptRun(run_id, "idx", "p", "P", RunStatus.COMPLETED, NOW, {}) for run_id in runs]
+    return Beginning.of(AutomationConfig(destination_connector_id="conn", start=start), there, now)
+
+
 def test_an_automation_begins_once_with_what_was_there_then(storage):
     assert record(storage).beginning() is None
-    begun = record(storage).begin("now", ["a", "b"], NOW)
+    begun = record(storage).begin(beginning("now", "a", "b"))
     assert begun.history == {"a", "b"}
-    assert record(storage).begin("beginning", ["a", "b", "c"], NOW + timedelta(days=1)) == begun
-    assert record(storage, "other").begin("beginning", ["a"], NOW).history == frozenset()
+    assert record(storage).begin(beginning("beginning", "a", "b", "c", now=NOW + timedelta(days=1))) == begun
+    assert record(storage, "other").begin(beginning("beginning", "a")).history == frozenset()
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\x28\xb5\x2f\xfd", packed([1, 2])])
 def test_a_damaged_beginning_is_named_and_the_way_out_works(storage, content):
-    record(storage).begin("now", ["a"], NOW)
+    record(storage).begin(beginning("now", "a"))
     (path,) = Path(storage.uri("")).rglob("begin.json.zst")
     path.write_bytes(content)
     with pytest.raises(DeliveredDataError, match=r"begin\.json\.zst does not say where.*or remove it"):
         record(storage).beginning()
     path.unlink()
-    assert record(storage).begin("now", ["a"], NOW).history == {"a"}
+    assert record(storage).begin(beginning("now", "a")).history == {"a"}
 
 
 def test_a_pause_keeps_its_first_reason_until_it_is_lifted(storage):
@@ -91,13 +98,13 @@ def test_a_delivery_forgets_the_failures_and_notes_the_runs_that_were_left_out(s
 def test_a_damaged_beginning_holds_up_no_other_automation_of_the_index(tmp_path, caplog):
     write_run(tmp_path / "archive", run_id="history")
     pipeline = client_of(tmp_path).pipeline
-    assert pipeline.following.begin("idx", pipeline.prompt_runs("idx"), NOW) == ["team", "held"]
+    assert pipeline.automations.begin("idx", pipeline.indexes.listing("idx"), NOW) == ["team", "held"]
     (tmp_path / "storage/automations/idx/team/begin.json.zst").write_bytes(b"junk")
     write_run(tmp_path / "archive", run_id="new")
     pipeline = client_of(tmp_path).pipeline
-    runs = pipeline.prompt_runs("idx")
-    assert pipeline.following.begin("idx", runs, NOW) == []
-    assert pipeline.following.wanted("idx", runs, pipeline.source, NOW).due == ("new",)
+    listing = pipeline.indexes.listing("idx")
+    assert pipeline.automations.begin("idx", listing, NOW) == []
+    assert pipeline.automations.to_read("idx", listing, NOW).due == ("history", "new")
     assert "automation team of index idx does not begin: " in caplog.text
     with pytest.raises(DeliveredDataError, match="does not say where"):
-        pipeline.following.backlog("idx", "team", NOW)
+        pipeline.automations.get("idx", "team").standings(pipeline.snapshots.kept("idx"))

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(folder):
     client = client_of(folder)
-    sync_partitions(client.instance, "idx", client.pipeline.prompt_runs("idx"))
+    sync_partitions(client.instance, "idx", client.pipeline.indexes.prompt_runs("idx"))
     return client
 
 
@@ -204,8 +204,8 @@ def test_stretches_are_contiguous_and_bounded(client):
 
 def test_partitions_come_in_the_order_of_execution(client, folder):
     write_run(folder / "archive", run_id="a_later_one", executed_at="2026-11-01T00:00:00Z")
-    assert sync_partitions(client.instance, "idx", client.pipeline.prompt_runs("idx")) == ["a_later_one"]
-    assert sync_partitions(client.instance, "idx", client.pipeline.prompt_runs("idx")) == []
+    assert sync_partitions(client.instance, "idx", client.pipeline.indexes.prompt_runs("idx")) == ["a_later_one"]
+    assert sync_partitions(client.instance, "idx", client.pipeline.indexes.prompt_runs("idx")) == []
     keys = list(client.instance.get_dynamic_partitions(partitions_name("idx")))
     assert keys == [*(f"run_{n}" for n in range(5)), "a_later_one"]
 

@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(folder):
     client = client_of(folder)
-    sync_partitions(client.instance, "idx", client.pipeline.prompt_runs("idx"))
+    sync_partitions(client.instance, "idx", client.pipeline.indexes.prompt_runs("idx"))
     return client
 
 

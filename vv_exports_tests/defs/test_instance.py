@@ -247,17 +247,18 @@ free()
 
 client = VVExports(Path("vv_exports.yaml"))
 client.instance
-deliver = client.pipeline.deliver_automation
+deliveries = client.pipeline.deliveries
+deliver = deliveries.deliver
 
 def deliver_then_fill(*arguments):
     delivered = deliver(*arguments)
     fill()
     return delivered
 
-client.pipeline.deliver_automation = deliver_then_fill
+deliveries.deliver = deliver_then_fill
 told("after the commit", lambda: client.automations.run("idx", "team"))
 print(json.dumps(["entries", len(list(Path("deliveries/exports/team/_vv/log").glob("*.json")))]), flush=True)
-client.pipeline.deliver_automation = deliver
+deliveries.deliver = deliver
 told("pause", lambda: client.automations.pause("idx", "team"))
 cli("list", "--json", "exports", "list")
 free()

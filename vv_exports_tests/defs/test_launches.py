@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(folder):
     client = client_of(folder)
-    sync_partitions(client.instance, "idx", client.pipeline.prompt_runs("idx"))
+    sync_partitions(client.instance, "idx", client.pipeline.indexes.prompt_runs("idx"))
     return client
 
 
@@ -140,7 +140,7 @@ def test_a_range_with_runs_that_may_not_be_exported_names_them_all_and_delivers_
     assert "run_1" in message
     assert "processing" in message
     assert "run_2" in message
-    assert set(client.pipeline.collection("idx", "team").runs) == {"run_0"}
+    assert set(client.pipeline.automations.get("idx", "team").collection().runs) == {"run_0"}
     delivered = client.instance.get_materialized_partitions(asset_key("idx", "exports", "team"))
     assert delivered == {"run_0"}, "what fails does not show as delivered, and what is delivered does"
     assert client.automations.run("idx", "team").already_delivered == ("run_0",)

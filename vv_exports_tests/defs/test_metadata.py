@@ -62,13 +62,13 @@ def test_a_preview_reads_the_first_rows_and_leaves_the_rest(tmp_path):
     write_run(tmp_path / "archive", segments=200)
     client = client_of(tmp_path)
     client.prompt_runs.sync("idx")
-    snapshot = client.pipeline.store.current("idx", "run_1")
+    snapshot = client.pipeline.snapshots.store.current("idx", "run_1")
     (part,) = snapshot.tables["segments"]
-    before = client.pipeline.store.head(snapshot, "segments", 5)
+    before = client.pipeline.snapshots.store.head(snapshot, "segments", 5)
     assert [row["segment_id"] for row in before] == [f"seg_{n:05}" for n in range(5)]
     damaged = tmp_path / "storage" / part.key
     content = damaged.read_bytes()
     damaged.write_bytes(content.replace(b"ARROW:schema", b"arrow:schema"))
-    assert client.pipeline.store.head(snapshot, "segments", 5)[0]["segment_id"] == "seg_00000"
+    assert client.pipeline.snapshots.store.head(snapshot, "segments", 5)[0]["segment_id"] == "seg_00000"
     with pytest.raises(DeliveredDataError, match="was damaged"):
-        list(client.pipeline.store.read(part))
+        list(client.pipeline.snapshots.store.read(part))

@@ -20,14 +20,19 @@ from vv_exports.client import VVExports
 from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
 from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
 from vv_exports_tests.archives import write_run
-from vv_exports_tests.deployments import CONFIG, write_config, written_files
+from vv_exports_tests.deployments import CONFIG, reconciled, write_config, written_files
 
 DISCOVERY = discovery_sensor_name("idx")
 TEAM, HELD, OFF = (delivery_sensor_name("idx", name) for name in ("team", "held", "off"))
 
 
+FROM_NOW = copy.deepcopy(CONFIG)
+for fields in FROM_NOW["indexes"]["idx"]["automations"].values():
+    fields["start"] = "now"
+
+
 def config_with(**automations):
-    config = copy.deepcopy(CONFIG)
+    config = copy.deepcopy(FROM_NOW)
     for name, fields in automations.items():
         config["indexes"]["idx"]["automations"][name] |= fields
     return config
@@ -42,7 +47,7 @@ def finish(folder: Path, *numbers: int, **fields) -> None:
 class Daemon:
     """What the Dagster daemon does, by hand: ticks, and the runs that they ask for, in this process."""
 
-    def __init__(self, folder: Path, config=CONFIG, now: datetime | None = None) -> None:
+    def __init__(self, folder: Path, config=FROM_NOW, now: datetime | None = None) -> None:
         (folder / "dagster").mkdir(exist_ok=True)
         self.folder = folder
         self.instance = dg.DagsterInstance.local_temp(str(folder / "dagster"))
@@ -97,7 +102,7 @@ class Daemon:
 
     def delivered(self, automation: str = "team") -> Counter:
         """How often each run is in a collection's log."""
-        entries = self.client.pipeline.collection("idx", automation).entries
+        entries = self.client.pipeline.automations.get("idx", automation).collection().entries
         return Counter(run.run_id for entry in entries for run in entry.prompt_runs)
 
 
@@ -157,10 +162,9 @@ def test_where_a_lost_storage_began_is_told_by_the_log(daemon, tmp_path, caplog)
     assert again.delivered() == {"run_2": 1, "run_3": 1}, "run_0 and run_1 are history as before"
     assert "that prompt runs that were executed since then are delivered" in caplog.text
     found = again.client.automations.retrieve("idx", "team")
-    assert (found.history, found.waiting, found.began_at) == (2, 0, began.isoformat(timespec="seconds")[:19] + "Z")
+    assert (found.history, found.due, found.began_at) == (2, 0, began.isoformat(timespec="seconds")[:19] + "Z")
     write_run(tmp_path / "archive", run_id="run_4", executed_at=executed_at)
-    reconciled, _, _ = again.client.pipeline.reconcile("idx", "team", None)
-    assert reconciled.missing == ("run_4",)
+    assert reconciled(again.client).missing == ("run_4",)
 
 
 def test_no_cursor_is_kept(daemon, tmp_path):
@@ -193,7 +197,7 @@ def test_two_daemons_deliver_once(daemon, tmp_path):
     daemon.tick(DISCOVERY)
     other.tick(DISCOVERY)
     daemon.tick(TEAM)
-    other.client.pipeline.following._collections.clear()
+    other.client.pipeline.automations.get("idx", "team")._state = None
     other.tick(TEAM)
     assert daemon.delivered() == {"run_2": 1, "run_3": 1}
 
@@ -202,7 +206,7 @@ def test_a_batch_is_as_large_as_the_configuration_says(tmp_path):
     daemon = Daemon(tmp_path, config_with(team={"start": "beginning", "max_runs_per_delivery": 2}))
     finish(tmp_path, *range(5))
     daemon.deliver()
-    entries = daemon.client.pipeline.collection("idx", "team").entries
+    entries = daemon.client.pipeline.automations.get("idx", "team").collection().entries
     assert [len(entry.prompt_runs) for entry in entries] == [2, 2, 1]
 
 
@@ -261,7 +265,7 @@ def test_a_run_of_another_machine_is_left_alone(daemon):
 
 def state(daemon, automation="team"):
     found = daemon.client.automations.retrieve("idx", automation)
-    return found.paused, found.paused_by, found.waiting
+    return found.paused, found.paused_by, found.due
 
 
 def test_a_pause_by_the_command_keeps_the_place_and_turns_the_switch_off(daemon, tmp_path):
@@ -300,7 +304,7 @@ def test_switching_on_lifts_a_pause_by_the_command(daemon, tmp_path):
     finish(tmp_path, 2)
     daemon.deliver()
     assert daemon.delivered() == {"run_2": 1}
-    assert daemon.client.pipeline.following.record("idx", "team").state().pause is None
+    assert daemon.client.pipeline.automations.get("idx", "team").record.state().pause is None
 
 
 def test_a_pause_by_the_command_survives_a_lost_database_and_turns_the_new_switch_off(daemon, tmp_path):
@@ -400,7 +404,7 @@ def test_a_run_that_cannot_be_read_does_not_stand_in_the_others_way(daemon, tmp_
     daemon.deliver()
     assert daemon.delivered() == {"run_2": 1, "run_4": 1}
     found = daemon.client.automations.retrieve("idx", "team")
-    assert (found.waiting_runs, found.failing, list(found.problems)) == (("run_3",), 1, ["run_3"])
+    assert (found.due_runs, found.failing, list(found.problems)) == ((), 1, ["run_3"])
     assert "1 could not be read and are tried again: run_3" in daemon.tick(DISCOVERY)
     finish(tmp_path, 5)
     daemon.deliver()
@@ -416,7 +420,7 @@ def test_a_run_that_cannot_be_delivered_does_not_stand_in_the_others_way(daemon,
     daemon.deliver()
     finish(tmp_path, 2, 3, 4)
     daemon.tick(DISCOVERY)
-    snapshot = daemon.client.pipeline.store.current("idx", "run_3")
+    snapshot = daemon.client.pipeline.snapshots.store.current("idx", "run_3")
     part = tmp_path / "storage" / snapshot.tables["segments"][0].key
     part.write_bytes(b"damaged")
     results = tmp_path / "archive/indexes/idx/prompt_runs/run_3/segment_results.jsonl"
@@ -442,7 +446,7 @@ def test_permanent_failures_in_a_row_pause_the_automation(daemon, tmp_path):
         daemon.now += timedelta(hours=7)
     assert "Paused by itself: 3 failures in a row" in daemon.tick(TEAM)
     found = daemon.client.automations.retrieve("idx", "team")
-    assert (found.paused, found.paused_by, found.waiting) == (True, "itself", 1)
+    assert (found.paused, found.paused_by, found.due) == (True, "itself", 1)
     assert "exports/team" in found.last_error
     (target / "team").unlink()
     daemon.client.automations.resume("idx", "team")
@@ -468,7 +472,7 @@ def test_a_destination_out_of_reach_holds_up_nobody_else(tmp_path):
     assert "Paused by itself: 3 failures in a row" in daemon.tick(TEAM)
     states = {one.automation: one for one in daemon.client.automations.list()}
     assert "not-mounted is not a folder" in states["team"].last_error
-    assert (states["team"].waiting, states["held"].delivered) == (1, 1)
+    assert (states["team"].due, states["held"].delivered) == (1, 1)
     (tmp_path / "not-mounted").mkdir()
     daemon.client.automations.resume("idx", "team")
     daemon.deliver(TEAM, HELD)
@@ -487,7 +491,7 @@ def test_a_listing_that_fails_is_not_an_empty_one(daemon, tmp_path, monkeypatch)
         patch.setattr(daemon.client.pipeline.source, "listing", fails)
         with pytest.raises(TransientError):
             daemon.tick(DISCOVERY)
-    assert daemon.client.pipeline.catalogs.read("idx").gone == {}
+    assert daemon.client.pipeline.snapshots.catalogs.read("idx").gone == {}
 
 
 # Held runs, and runs that vanish
@@ -501,12 +505,55 @@ def test_partial_runs_are_held_until_somebody_releases_them(tmp_path):
     daemon.deliver(HELD)
     assert daemon.delivered("held") == {"run_0": 1}
     found = daemon.client.automations.retrieve("idx", "held")
-    assert (found.held, found.held_runs, found.waiting) == (2, ("run_1", "run_2"), 0)
+    assert (found.held, found.held_runs, found.due) == (2, ("run_1", "run_2"), 0)
     daemon.client.automations.run("idx", "held", ["run_1"])
     finish(tmp_path, 1, status="completed_with_failures", segments=5)
     finish(tmp_path, 2, segments=5)
     daemon.deliver(HELD)
     assert daemon.delivered("held") == {"run_0": 1, "run_1": 2, "run_2": 1}
+
+
+def test_a_held_run_of_the_history_waits_and_is_delivered_once_it_is_complete(tmp_path):
+    finish(tmp_path, 0)
+    finish(tmp_path, 1, 2, status="completed_with_failures")
+    daemon = Daemon(tmp_path, config_with(held={"paused": False}))
+    daemon.deliver(HELD)
+    found = daemon.client.automations.retrieve("idx", "held")
+    assert (found.history, found.held_runs, found.due) == (1, ("run_1", "run_2"), 0)
+    finish(tmp_path, 1, segments=5)
+    daemon.deliver(HELD)
+    assert daemon.delivered("held") == {"run_1": 1}
+    assert daemon.client.automations.run("idx", "held", ["run_2"]).delivered == ("run_2",)
+
+
+def test_nothing_is_counted_before_the_beginning_and_run_begins_it_as_the_sensor_does(daemon, tmp_path):
+    automations = daemon.client.automations
+    found = automations.retrieve("idx", "team")
+    assert (found.began_at, found.due, found.history, found.held, found.failing) == (None, 0, 0, 0, 0)
+    assert [run.run_id for run in automations.plan_backfill("idx", "team").prompt_runs] == ["run_0", "run_1"]
+    assert automations.retrieve("idx", "team").began_at is None, "a plan begins nothing"
+    done = automations.run("idx", "team")
+    assert (done.delivered, done.history) == ((), ("run_0", "run_1"))
+    found = automations.retrieve("idx", "team")
+    assert (found.due, found.history, found.began_at is None) == (0, 2, False)
+    finish(tmp_path, 2)
+    assert automations.retrieve("idx", "team").due_runs == ("run_2",)
+    assert automations.run("idx", "team").delivered == ("run_2",)
+    done = automations.run("idx", "team", history=True)
+    assert (done.delivered, done.history, done.already_delivered) == (("run_0", "run_1"), (), ("run_2",))
+
+
+def test_the_list_says_why_runs_are_due(daemon, tmp_path):
+    daemon.deliver()
+    finish(tmp_path, 2, 3, 4)
+    daemon.deliver()
+    finish(tmp_path, 3, segments=7)
+    finish(tmp_path, 5)
+    found = daemon.client.automations.retrieve("idx", "team")
+    assert (found.due_runs, found.due_why) == (("run_3", "run_5"), {"changed": 1, "missing": 1})
+    config = config_with(team={"format": "csv"})
+    found = VVExports(write_config(tmp_path, config), instance=daemon.instance).automations.retrieve("idx", "team")
+    assert found.due_why == {"reformatted": 2, "changed": 1, "missing": 1}
 
 
 def test_a_run_that_vanishes_is_marked_and_what_was_delivered_stays(daemon, tmp_path):
@@ -542,16 +589,16 @@ def test_a_run_that_comes_back_is_no_longer_marked(daemon, tmp_path):
     folder = tmp_path / "archive/indexes/idx/prompt_runs/run_2"
     folder.rename(tmp_path / "away")
     daemon.tick(DISCOVERY)
-    assert list(daemon.client.pipeline.catalogs.read("idx").gone) == ["run_2"]
+    assert list(daemon.client.pipeline.snapshots.catalogs.read("idx").gone) == ["run_2"]
     (tmp_path / "away").rename(folder)
     daemon.tick(DISCOVERY)
-    assert daemon.client.pipeline.catalogs.read("idx").gone == {}
+    assert daemon.client.pipeline.snapshots.catalogs.read("idx").gone == {}
 
 
 # Schedules
 
 
-def reconciled(daemon):
+def materialized_reconciliation(daemon):
     job = daemon.client.definitions.resolve_implicit_global_asset_job_def()
     key = asset_key("idx", "reconciliations", "team")
     result = job.execute_in_process(instance=daemon.instance, asset_selection=[key])
@@ -569,7 +616,7 @@ def test_a_reconciliation_delivers_a_changed_run_and_a_deleted_file_and_writes_a
     files[3].unlink()
     damaged = files[4].read_bytes()
     files[4].write_bytes(damaged[:-20] + b"?" * 20)
-    found = reconciled(daemon)
+    found = materialized_reconciliation(daemon)
     counts = [found[name] for name in ("missing", "changed", "damaged", "delivered", "failed")]
     assert counts == [0, 1, 2, 3, 0]
     assert found["found"]["damaged"] == ["run_3", "run_4"]
@@ -579,7 +626,7 @@ def test_a_reconciliation_delivers_a_changed_run_and_a_deleted_file_and_writes_a
     assert {path: now[path] for path in kept} == {path: whole[path] for path in kept}
     shown = daemon.instance.get_latest_materialization_event(asset_key("idx", "exports", "team"))
     assert shown.asset_materialization.partition in {"run_2", "run_3", "run_4"}
-    again = reconciled(daemon)
+    again = materialized_reconciliation(daemon)
     assert (again["changed"], again["damaged"], again["delivered"]) == (0, 0, 0)
     assert written_files(tmp_path) == now
 
@@ -589,7 +636,7 @@ def test_a_reconciliation_leaves_history_alone_and_tells_what_it_could_not_put_r
     finish(tmp_path, 2, 3)
     broken = tmp_path / "archive/indexes/idx/prompt_runs/run_2/segment_results.jsonl"
     broken.write_bytes(broken.read_bytes()[:-5])
-    found = reconciled(daemon)
+    found = materialized_reconciliation(daemon)
     assert (found["missing"], found["delivered"], found["failed"]) == (2, 1, 1)
     assert "run_2" in found["problems"]
     assert daemon.delivered() == {"run_3": 1}
@@ -620,7 +667,7 @@ def test_a_backfill_delivers_history_skips_what_is_there_and_says_before_what_it
     daemon.deliver()
     automations = daemon.client.automations
     plan = automations.plan_backfill("idx", "team", since=datetime(2026, 10, 3, tzinfo=UTC))
-    assert [(run.run_id, run.change, run.rows, run.bytes) for run in plan.prompt_runs] == [
+    assert [(run.run_id, run.why, run.rows, run.bytes) for run in plan.prompt_runs] == [
         ("run_2", "missing", None, None),
         ("run_3", "missing", None, None),
         ("run_4", "missing", None, None),
@@ -654,14 +701,14 @@ def test_problems_that_pass_leave_no_mark_in_the_catalog(daemon, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(daemon.client.pipeline.source, "results", fails)
         daemon.tick(DISCOVERY)
-    assert daemon.client.pipeline.catalogs.read("idx").problems["run_2"].attempts == 1
+    assert daemon.client.pipeline.snapshots.catalogs.read("idx").problems["run_2"].attempts == 1
     assert daemon.client.pipeline.source.results == original
     finish(tmp_path, 3)
     daemon.deliver()
     assert daemon.delivered() == {"run_3": 1}, "a new run does not wait for the one that failed, were it alone"
     daemon.now += timedelta(minutes=1)
     daemon.deliver()
-    assert daemon.client.pipeline.catalogs.read("idx").problems == {}
+    assert daemon.client.pipeline.snapshots.catalogs.read("idx").problems == {}
     assert daemon.delivered() == {"run_2": 1, "run_3": 1}
 
 
@@ -685,7 +732,7 @@ def test_a_renamed_automation_takes_its_folder_along_once_its_owner_is_changed(d
     daemon.deliver()
     finish(tmp_path, 2)
     daemon.deliver()
-    config = copy.deepcopy(CONFIG)
+    config = copy.deepcopy(FROM_NOW)
     automations = config["indexes"]["idx"]["automations"]
     automations["crew"] = automations.pop("team")
     again = Daemon(tmp_path, config)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference, read_log
@@ -26,16 +27,18 @@ def _entry(log: Path, number: int) -> Path:
 def _deliver(client) -> list[str]:
     """What the command does, without Dagster, which takes a second. Returns the runs that were delivered."""
     pipeline = client.pipeline
-    state = pipeline.collection("idx", "team")
-    pipeline.claim_again("idx", "team", state)
-    automation = pipeline.config.automation("idx", "team")
-    runs = [run for run in pipeline.prompt_runs("idx") if not pipeline.up_to_date(run, automation, state)]
-    if not runs:
+    automation = pipeline.automations.get("idx", "team")
+    automation.claim_again()
+    listing = pipeline.indexes.listing("idx")
+    pipeline.automations.begin("idx", listing, NOW)
+    known = pipeline.snapshots.known("idx", listing, automation.collection().runs)
+    due = automation.standings(known).due(NOW)
+    if not due:
         return []
-    batch = pipeline.automation_batch("idx", "team", [run.run_id for run in runs])
-    deliveries, problems = pipeline.deliver_automation("idx", "team", batch, None)
-    assert problems == {}
-    return [run.run_id for delivery in deliveries for run in delivery.prompt_runs]
+    batch = take_snapshots(automation, due, NOW)
+    outcome = deliver_batch(automation, pipeline.deliveries, batch, None)
+    assert outcome.problems == {}
+    return [run.run_id for delivery in outcome.deliveries for run in delivery.prompt_runs]
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +196,10 @@ def test_what_was_put_behind_the_last_entry_is_taken_away_again(team, tmp_path):
 
 def test_a_process_that_knows_the_log_from_before_says_the_same(team, tmp_path):
     client = client_of(tmp_path)
-    client.pipeline.collection("idx", "team")
+    client.pipeline.automations.get("idx", "team").collection()
     _entry(team / "_vv/log", 3).write_text("{")
     with pytest.raises(DeliveredDataError, match=r"000003.json is not a delivery log entry.*hold 3 prompt runs"):
-        client.pipeline.collection("idx", "team")
+        client.pipeline.automations.get("idx", "team").collection()
 
 
 def test_other_files_beside_the_entries_break_nothing_and_are_listed(team, tmp_path):

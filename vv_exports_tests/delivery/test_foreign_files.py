@@ -7,19 +7,19 @@ import tempfile
 from random import Random
 
 import pytest
+from vv_exports.delivery.isolation import deliver_isolated
+from vv_exports.delivery.mending import runs_to_mend
 
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import read_log
-from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ForbiddenError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 from vv_exports_tests.delivery.test_killed import Killer
-from vv_exports_tests.deployments import client_of
+from vv_exports_tests.deployments import client_of, reconciled
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
 from vv_exports_tests.foreign_files import changed, put_foreign_files
 
@@ -259,19 +259,19 @@ def test_foreign_files_everywhere_outlive_all_commands_and_are_named(tmp_path):
     write_run(tmp_path / "archive", run_id="run_2", segments=5)
     shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_3")
     assert client.automations.run("idx", "team").delivered == ("run_1", "run_2")
-    committed = {file.path for file in client.pipeline.collection("idx", "team").files}
+    committed = {file.path for file in client.pipeline.automations.get("idx", "team").collection().files}
     lost, cut = (team / next(path for path in committed if run in path) for run in ("run_1", "run_2"))
     lost.unlink()
     cut.write_bytes(b"cut")
-    found, _, _ = client.pipeline.reconcile("idx", "team", None)
+    found = reconciled(client)
     assert (found.damaged, found.problems) == (("run_1", "run_2"), {})
     client.prompt_runs.list("idx")
     client.prompt_runs.sync("idx")
     assert client.prompt_runs.prune("idx").prompt_runs == ("run_3",)
     client.automations.pause("idx", "team")
     for number in range(4):
-        client.pipeline.following.record("idx", "held").pause(by="a", reason=str(number), now=NOW)
-        client.pipeline.following.record("idx", "held").resume()
+        client.pipeline.automations.get("idx", "held").record.pause(by="a", reason=str(number), now=NOW)
+        client.pipeline.automations.get("idx", "held").record.resume()
     for folder, top in (("exports/team", team), (f"x/{export.export_id}", made)):
         foreign = {str(path.relative_to(top)) for path in put if path.is_relative_to(top)}
         assert set(client.vacuum("conn_export", folder).left_alone) == foreign

@@ -13,7 +13,7 @@ from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, DestinationError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.delivery.conftest import NOW
-from vv_exports_tests.deployments import client_of
+from vv_exports_tests.deployments import client_of, reconciled
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"type": "somebody"}'])
@@ -180,7 +180,7 @@ def test_an_automation_that_has_nothing_new_writes_its_owner_file_anew(tmp_path,
         outcome = client.automations.run("idx", "team")
         assert (outcome.delivered, outcome.dagster_run_ids) == ((), ())
     else:
-        client.pipeline.reconcile("idx", "team", None)
+        reconciled(client)
     assert path.read_bytes() == before
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from vv_exports.delivery.mending import runs_to_mend
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.log import read_log
-from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError
 from vv_exports_tests.archives import SCHEMA, segment

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vv_exports.domain.exports import export_id_of, export_ids, launch_id_of
 from vv_exports.domain.prompt_runs import DELIVERABLE, PromptRun, RunStatus
-from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
+from vv_exports.domain.selection import chosen_runs, missing_message, takes
 from vv_exports.errors import NotFoundError, SelectionError
 
 _ALL = [str(status) for status in DELIVERABLE]
@@ -79,13 +79,17 @@ def test_runs_that_do_not_exist_are_named_with_what_is_near():
     ],
 )
 def test_what_an_automation_takes_by_itself(on_status, partial, delivered, expected):
-    assert _ids(eligible_runs(EACH, on_status=on_status, partial=partial, delivered=delivered)) == expected
+    taken = [
+        run.run_id
+        for run in EACH
+        if takes(run.status, on_status=on_status, partial=partial, delivered=run.run_id in delivered)
+    ]
+    assert taken == expected
 
 
 @pytest.mark.parametrize("status", sorted(set(RunStatus) - DELIVERABLE))
 def test_a_delivered_run_that_is_being_run_again_waits(status):
-    runs = [_run("r", status)]
-    assert eligible_runs(runs, on_status=_ALL, partial="deliver", delivered=["r"]) == []
+    assert not takes(status, on_status=[*_ALL, status], partial="deliver", delivered=True)
 
 
 def test_a_message_about_thousands_of_names_stays_short():

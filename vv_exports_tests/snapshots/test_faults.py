@@ -81,7 +81,7 @@ def test_memory_that_one_run_does_not_find_keeps_no_other_from_being_delivered(t
         RunFailedError, match=rf"1 of 2 .*(?s:.*)'wide' of index 'idx' could not be read: {type(error).__name__}"
     ):
         client.automations.run("idx", "team")
-    assert set(client.pipeline.collection("idx", "team").runs) == {"fine"}
+    assert set(client.pipeline.automations.get("idx", "team").collection().runs) == {"fine"}
 
 
 @pytest.mark.parametrize("where", ["results", "prompt", "record"])
@@ -102,7 +102,7 @@ def test_a_run_that_nests_as_deep_as_can_be_read_is_delivered_or_named(tmp_path,
         client.automations.run("idx", "team")
     except (PartlyFailedError, RunFailedError) as error:
         named = str(error)
-    delivered = set(client.pipeline.collection("idx", "team").runs)
+    delivered = set(client.pipeline.automations.get("idx", "team").collection().runs)
     assert "fine" in delivered
     for levels in (90, 300, 700, 900, 990):
         assert (f"deep_{levels}" in delivered) != (f"- deep_{levels}: " in named)
