@@ -32,7 +32,7 @@ from vv_exports.delivery.log import ExportReference
 from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DestinationError, VVExportsError
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 

@@ -18,9 +18,9 @@ from vv_exports.automations.following import Following
 from vv_exports.automations.reconciliation import Reconciliation, sample_damage
 from vv_exports.config import AutomationConfig, Config, ConnectorConfig, check_apart
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.catalog import CONNECTORS
-from vv_exports.connectors.checking import check_connector
+from vv_exports.connectors.check import check_connector
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.registry import CONNECTORS
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver, holds, is_delivered
 from vv_exports.delivery.isolation import deliver_isolated
@@ -48,15 +48,15 @@ from vv_exports.errors import (
     TransientError,
     VVExportsError,
 )
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports.printable import one_line
-from vv_exports.snapshots.batch import Batch, TakenSnapshot, finished_runs, take_snapshots
 from vv_exports.snapshots.catalog import Catalogs
-from vv_exports.snapshots.faults import OF_ONE_RUN
+from vv_exports.snapshots.run_faults import OF_ONE_RUN
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
+from vv_exports.snapshots.taking import Batch, TakenSnapshot, finished_runs, take_snapshots
 from vv_exports.sources.base import Listing, Platform, Source
-from vv_exports.sources.catalog import SOURCES
-from vv_exports.sources.checking import both_deliver
+from vv_exports.sources.check import both_deliver
+from vv_exports.sources.registry import SOURCES
 
 _LOG = logging.getLogger(__name__)
 _AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"

@@ -29,7 +29,7 @@ from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
 from google.oauth2 import service_account
 from yarl import URL
 
-from vv_exports.connectors.causes import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,

@@ -23,7 +23,7 @@ import botocore.parsers
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import UnfinishedUpload
-from vv_exports.connectors.causes import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,

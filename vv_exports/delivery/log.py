@@ -24,7 +24,7 @@ from vv_exports.errors import (
     UnusableEntryError,
     VVExportsError,
 )
-from vv_exports.formats.catalog import FORMATS
+from vv_exports.formats.registry import FORMATS
 from vv_exports.printable import one_line
 from vv_exports.snapshots.tables import TableName
 

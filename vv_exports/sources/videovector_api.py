@@ -37,7 +37,7 @@ from vv_exports.errors import (
     TransientError,
     VVExportsError,
 )
-from vv_exports.sources.answers import AnswerTooLargeError, decode_within, read_body
+from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
 from vv_exports.sources.redaction import redacted
 from vv_exports.sources.request_budget import RequestBudget
 

@@ -7,7 +7,7 @@ import pytest
 
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.versions import packed
+from vv_exports.connectors.versioned_document import packed
 from vv_exports.errors import CredentialsError, DeliveredDataError, SourceDataError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import client_of

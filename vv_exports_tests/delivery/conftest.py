@@ -8,7 +8,7 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.log import ExportReference
 from vv_exports.delivery.ownership import Owner
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run

@@ -11,7 +11,7 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveryConflictError, DestinationError, OutcomeUnknownError, SelectionError
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports_tests.archives import segment
 
 

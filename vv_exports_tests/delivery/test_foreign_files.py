@@ -15,7 +15,7 @@ from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ForbiddenError
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 from vv_exports_tests.delivery.test_killed import Killer

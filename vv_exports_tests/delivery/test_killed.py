@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports.snapshots.store import Snapshot
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 

@@ -13,7 +13,7 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports_tests.archives import SCHEMA, segment
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.snapshots.catalog import Catalogs
-from vv_exports.snapshots.faults import OF_ONE_RUN, faults_of_run
+from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, check_deliverable, fingerprint_of
 from vv_exports.sources.base import Source
 

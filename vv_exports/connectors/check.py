@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.connectors.writers import TRIALS
+from vv_exports.connectors.trials import TRIALS
 from vv_exports.domain.findings import Finding
 from vv_exports.errors import CredentialsError, ForbiddenError, RequestError, VVExportsError
 

@@ -13,8 +13,8 @@ from vv_exports.errors import (
     SourceDataError,
     TransientError,
 )
-from vv_exports.snapshots import batch, store
-from vv_exports.snapshots.faults import faults_of_run
+from vv_exports.snapshots import run_faults, store
+from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import client_of
 
@@ -109,5 +109,5 @@ def test_a_run_that_nests_as_deep_as_can_be_read_is_delivered_or_named(tmp_path,
 
 
 def test_the_errors_of_one_run_are_those_that_leave_it_out():
-    assert SourceDataError in batch.OF_ONE_RUN
-    assert not set(batch.OF_ONE_RUN) & {RequestError, TransientError, QuotaError}
+    assert SourceDataError in run_faults.OF_ONE_RUN
+    assert not set(run_faults.OF_ONE_RUN) & {RequestError, TransientError, QuotaError}

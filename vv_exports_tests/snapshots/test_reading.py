@@ -14,7 +14,6 @@ import pytest
 import vv_exports
 from vv_exports.errors import SourceDataError
 from vv_exports.formats import parquet
-from vv_exports.snapshots import take
 from vv_exports.snapshots.tables import table_of
 from vv_exports.sources import archive_files
 from vv_exports_tests.archives import SCHEMA, read_archived_run, segment, write_run
@@ -92,7 +91,7 @@ def test_a_table_goes_on_in_another_file_after_so_many_rows(tmp_path, monkeypatc
         random.Random(5).shuffle(segments)
     write_run(tmp_path / "archive", segments=segments)
     whole = reading(tmp_path, "whole")
-    monkeypatch.setattr(take, "PART_ROWS", 100)
+    monkeypatch.setattr("vv_exports.snapshots.reading.PART_ROWS", 100)
     found = reading(tmp_path)
     files = found.files["segments"]
     assert [file.rows for file in files] == parts
@@ -125,7 +124,7 @@ def test_one_row_out_of_order_after_many_in_order_does_not_damage_the_file(tmp_p
     (file,) = reading(tmp_path).files["segments"]
     assert hashlib.sha256(file.path.read_bytes()).hexdigest() == file.sha256
     assert [row["start_time"] for row in rows_of([file])][:3] == [0.0, 0.5, 1.0]
-    monkeypatch.setattr(take, "PART_ROWS", 300)
+    monkeypatch.setattr("vv_exports.snapshots.reading.PART_ROWS", 300)
     files = reading(tmp_path, "in parts").files["segments"]
     assert [file.rows for file in files] == [300, 300, 300, 101]
     assert len(rows_of(files)) == 1001

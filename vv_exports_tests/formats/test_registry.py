@@ -3,7 +3,7 @@
 import pytest
 
 from vv_exports.errors import RequestError
-from vv_exports.formats.catalog import FORMATS, format_named
+from vv_exports.formats.registry import FORMATS, format_named
 
 
 def test_every_format_is_found_under_its_own_name():

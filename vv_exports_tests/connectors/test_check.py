@@ -2,7 +2,7 @@
 
 import pytest
 
-from vv_exports.connectors.checking import check_connector
+from vv_exports.connectors.check import check_connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.errors import CredentialsError, ForbiddenError, TransientError
 from vv_exports_tests.stores import connect, store  # noqa: F401 - fixtures

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.versions import VersionedDocument, packed
+from vv_exports.connectors.versioned_document import VersionedDocument, packed
 from vv_exports.errors import DeliveredDataError, ForbiddenError, TransientError
 from vv_exports_tests.foreign_files import changed, put_foreign_files
 
@@ -89,7 +89,7 @@ def test_a_change_that_was_made_does_not_fail_where_old_versions_cannot_be_remov
 
 
 def test_a_writer_that_never_gets_its_turn_gives_up(storage, monkeypatch):
-    monkeypatch.setattr("vv_exports.connectors.versions._LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr("vv_exports.connectors.versioned_document._LONGEST_WAIT_SECONDS", 0)
     count = iter(range(1000))
 
     def too_slow(before):
