@@ -28,6 +28,7 @@ import videovector
 
 from vv_exports.domain.json_text import NestedTooDeepError
 from vv_exports.domain.prompt_runs import JsonObject
+from vv_exports.domain.redaction import quoted
 from vv_exports.errors import (
     CredentialsError,
     NotFoundError,
@@ -38,7 +39,6 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
-from vv_exports.sources.redaction import redacted
 from vv_exports.sources.request_budget import RequestBudget
 
 RUN_FIELDS = frozenset(videovector.PromptRun.model_fields)
@@ -67,6 +67,7 @@ _EMPTY_PAGES = 100
 _SERVER_IS_BUSY = frozenset({408, 425})
 _LARGEST_ERROR_BYTES = 2**20
 _REASON_CHARACTERS = 200
+_SAID_CHARACTERS = 400
 _HEADERS_TOO_LARGE = 431
 _NO_CONTENT = 204
 _LOG = logging.getLogger(__name__)
@@ -220,7 +221,7 @@ class VideoVectorApi:
         """What came of a request, in our terms, by what came back. The SDK's own classes do not say all of it."""
         if exchange.unreadable:
             return SourceDataError(f"{where}: {exchange.unreadable}")
-        said = redacted(exchange.said(), self._environ.get(self.api_key_env))
+        said = quoted(exchange.said(), [self._environ.get(self.api_key_env, "")], longest=_SAID_CHARACTERS)
         status = exchange.status
         if status is None or exchange.problem or status in _SERVER_IS_BUSY or status >= 500:  # noqa: PLR2004
             attempts = _ATTEMPTS_AT_JUNK if exchange.no_json else _ATTEMPTS
@@ -344,7 +345,7 @@ class _Exchange:
         """When the quota is reset, as the server says it."""
         details = self.error.details if self.error is not None else None
         reset = details.get("reset_time") if isinstance(details, dict) else None
-        return redacted(str(reset)) if reset else None
+        return quoted(str(reset)) if reset else None
 
     def said(self) -> str:
         """What came back, in one line. The caller takes out secrets."""
