@@ -119,6 +119,14 @@ def test_every_dependency_has_a_home():
     assert named - NOT_IMPORTED - EVERYWHERE <= HOMES.keys()
 
 
+def test_private_api_of_others_is_reached_in_modules_of_its_own():
+    """Dagster's is in defs."""
+    modules = [path for path in (ROOT / "vv_exports").rglob("*.py") if "SLF001" in path.read_text()]
+    found = {path.relative_to(ROOT / "vv_exports").as_posix() for path in modules}
+    private = {"connectors/gcs_session.py", "connectors/s3_session.py", "sources/sdk_client.py"}
+    assert {path for path in found if not path.startswith("defs/")} == private
+
+
 def test_data_goes_down_the_floors_as_the_design_has_them():
     chain = ["cli", "client", "defs", "pipeline", "automations", "delivery", "snapshots", "sources", "config", "domain"]
     floor_of = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}

@@ -1,4 +1,4 @@
-"""VideoVector's API through its official SDK, and the only module that imports it.
+"""VideoVector's API through its official SDK, which no other module imports but ``sdk_client.py``.
 
 The SDK gives the client: credentials, headers, base address, its mapping of errors. Some things it does are not
 good enough for a copy that people rely on, and are done here instead. Its models refuse nulls that the API sends and
@@ -40,6 +40,7 @@ from vv_exports.errors import (
 )
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
 from vv_exports.sources.request_budget import RequestBudget
+from vv_exports.sources.sdk_client import get_decoded, http_client
 
 RUN_FIELDS = frozenset(videovector.PromptRun.model_fields)
 CONNECTOR_FIELDS = tuple(videovector.Connector.model_fields)
@@ -204,7 +205,7 @@ class VideoVectorApi:
         client = await self._ready_client()
         try:
             async with exchange.deadline:
-                value = await client._http.get(_joined(path), params=dict(params))  # noqa: SLF001
+                value = await get_decoded(client, _joined(path), params)
             if exchange.answered:
                 return value
         except TimeoutError:
@@ -287,7 +288,7 @@ class VideoVectorApi:
                 max_retries=0,
                 max_retry_delay=_NEVER_CUT,
             )
-            http = await client._http._ensure_client()  # noqa: SLF001
+            http = await http_client(client)
             http.headers["Accept-Encoding"] = "gzip"
             http.event_hooks = {"request": [_watch], "response": [_note]}
             self._client = client
