@@ -27,7 +27,7 @@ import os, sys
 from pathlib import Path
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.pipeline import Pipeline
-from vv_exports.sources.catalog import SOURCES
+from vv_exports.sources.registry import SOURCES
 
 source = SOURCES["videovector"](
     base_url=sys.argv[1], api_key_env="KEY", max_concurrency=int(sys.argv[3]), max_requests_per_second=None,

@@ -21,7 +21,7 @@ from videovector import NotFoundError, VideoVector
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.pipeline import Pipeline
-from vv_exports.sources.catalog import SOURCES
+from vv_exports.sources.registry import SOURCES
 from vv_exports_tests.memory import peak_bytes
 
 ROOT = Path(__file__).parents[1]

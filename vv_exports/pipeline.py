@@ -35,12 +35,12 @@ from vv_exports.errors import (
     RequestError,
     TransientError,
 )
-from vv_exports.formats.catalog import format_named
-from vv_exports.snapshots.batch import Snapshots
+from vv_exports.formats.registry import format_named
 from vv_exports.snapshots.store import Snapshot
+from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
-from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.indexes import Indexes
+from vv_exports.sources.registry import SOURCES
 
 
 def _silent(what: str, rows: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import sentinel
 from urllib.parse import quote
 
-from vv_exports.snapshots.take import Reading, read_run
+from vv_exports.snapshots.reading import Reading, read_run
 from vv_exports.sources.local_archive import LocalArchive
 
 SCHEMA: dict[str, Any] = {

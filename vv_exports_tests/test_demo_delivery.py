@@ -24,7 +24,7 @@ import pytest
 from vv_exports.client import VVExports
 from vv_exports.demo import write_demo
 from vv_exports.domain.prompt_runs import VOLATILE
-from vv_exports.formats.catalog import FORMATS
+from vv_exports.formats.registry import FORMATS
 from vv_exports.snapshots.rebuild import rebuild_documents
 from vv_exports.snapshots.tables import table_of
 

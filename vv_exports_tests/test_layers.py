@@ -1,11 +1,145 @@
+"""Who may import whom, and which library has its home where: that the contract is kept, and that it would not be if."""
+
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
+
+import pytest
+
+from vv_exports_tests.architecture import FLOORS, PAGE, ROOT, drawn
+
+LINTER = Path(sys.executable).with_name("lint-imports")
+FOLDERS = [folder for floor in FLOORS for folder in floor]
+
+_AT_HOME: tuple[tuple[str, set[str]], ...] = (
+    ("dagster dagster_shared", {"client", "defs", "definitions"}),
+    (
+        "adlfs aiobotocore aiohttp azure botocore fsspec gcsfs google google_crc32c requests s3fs stamina yarl",
+        {"connectors"},
+    ),
+    ("pydantic pydantic_core yaml", {"config"}),
+    ("pyarrow", {"connectors", "defs", "demo", "formats", "snapshots", "sources"}),
+    ("click", {"cli"}),
+    ("rich", {"console"}),
+    # At home in single modules: a new one beside them is no home.
+    ("httpx sqlalchemy videovector", set()),
+    # Of readers, tests and benchmarks.
+    ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
+)
+HOMES = {library: folders for libraries, folders in _AT_HOME for library in libraries.split()}
+"""Library -> the folders in any module of which it may be imported."""
+
+EVERYWHERE = {"msgspec"}
+NOT_IMPORTED = {"dagster_webserver", "sniffio", "azure_storage_blob", "google_auth"}
+"""Dependencies that other libraries, or Dagster's commands, look for. The last two are imported as azure and google."""
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([LINTER, "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def plant(package: Path, folder: str, imports: list[str]) -> None:
+    """Imports in a new module of a folder, or at the end of what is a module itself."""
+    lines = "".join(f"import {name}\n" for name in imports)
+    if (package / folder).is_dir():
+        (package / folder / "planted.py").write_text(lines)
+    else:
+        with (package / f"{folder}.py").open("a") as module:
+            module.write(lines)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A copy of the package with its contract."""
+    top = tmp_path_factory.mktemp("copied")
+    shutil.copy(ROOT / "pyproject.toml", top)
+    shutil.copytree(ROOT / "vv_exports", top / "vv_exports", ignore=shutil.ignore_patterns("__pycache__"))
+    return top
+
+
+@pytest.fixture(scope="module")
+def there(copied):
+    """The folders and modules of the contract that are there: some may be missing."""
+    package = copied / "vv_exports"
+    return [folder for folder in FOLDERS if (package / folder).is_dir() or (package / f"{folder}.py").is_file()]
+
+
+@pytest.fixture(scope="module")
+def caught(copied, there):
+    """What the contract says of the copy where every library, and every folder that is above or beside, is imported in
+    every folder: pairs of folder and import."""
+    untouched = lint(copied)
+    assert untouched.returncode == 0, untouched.stdout
+    package = copied / "vv_exports"
+    for folder in there:
+        plant(package, folder, [*HOMES, *(f"vv_exports.{other}" for other in too_high(folder) if other in there)])
+    (package / "unheard_of").mkdir()
+    (package / "unheard_of" / "__init__.py").touch()
+    outcome = lint(copied)
+    assert outcome.returncode == 1, outcome.stdout + outcome.stderr
+    told = re.findall(r"^- +vv_exports\.(\S+) -> (?:vv_exports\.)?(\S+)", outcome.stdout, re.MULTILINE)
+    unlisted = re.findall(r"^- vv_exports\.(\w+)$", outcome.stdout, re.MULTILINE)
+    return {(importer.removesuffix(".planted"), imported) for importer, imported in told}, unlisted
+
+
+def too_high(folder: str) -> list[str]:
+    """What is above a folder, or beside it on its floor."""
+    at = next(number for number, floor in enumerate(FLOORS) if folder in floor)
+    return [other for floor in FLOORS[: at + 1] for other in floor if other != folder]
 
 
 def test_who_may_import_whom_is_kept():
-    lint = Path(sys.executable).with_name("lint-imports")
-    outcome = subprocess.run(
-        [lint, "--no-cache"], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-    )
+    outcome = lint(ROOT)
     assert outcome.returncode == 0, outcome.stdout
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_an_import_of_a_library_away_from_its_home_is_caught(caught, there, library):
+    assert {folder for folder, imported in caught[0] if imported == library} == set(there) - HOMES[library]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_an_import_of_what_is_above_or_beside_is_caught(caught, there, folder):
+    found = {imported for importer, imported in caught[0] if importer == folder and imported in FOLDERS}
+    assert found == {other for other in too_high(folder) if {other, folder} <= set(there)}
+
+
+def test_a_folder_that_has_no_floor_is_caught(caught):
+    assert caught[1] == ["unheard_of"]
+
+
+def test_every_dependency_has_a_home():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    stated = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    named = {re.match(r"[\w-]+", one)[0].replace("-", "_").replace("pyyaml", "yaml") for one in stated}
+    assert named - NOT_IMPORTED - EVERYWHERE <= HOMES.keys()
+
+
+def test_private_api_of_others_is_reached_in_modules_of_its_own():
+    """Dagster's is in defs."""
+    modules = [path for path in (ROOT / "vv_exports").rglob("*.py") if "SLF001" in path.read_text()]
+    found = {path.relative_to(ROOT / "vv_exports").as_posix() for path in modules}
+    private = {"connectors/gcs_session.py", "connectors/s3_session.py", "sources/sdk_client.py"}
+    assert {path for path in found if not path.startswith("defs/")} == private
+
+
+def test_data_goes_down_the_floors_as_the_design_has_them():
+    chain = ["cli", "client", "defs", "pipeline", "automations", "delivery", "snapshots", "sources", "config", "domain"]
+    floor_of = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
+    assert all(floor_of[upper] < floor_of[lower] for upper, lower in pairwise([*chain, "errors"]))
+    assert floor_of["exports"] == floor_of["automations"]
+    assert floor_of["sources"] == floor_of["formats"] == floor_of["connectors"]
+
+
+def test_the_picture_is_what_the_code_does():
+    page = PAGE.read_text()
+    assert drawn(page) == page, "the imports have changed: `python -m vv_exports_tests.architecture` draws them anew"
+
+
+def test_the_map_has_every_folder_and_no_other():
+    rows = re.findall(r"^\| `(\w+)[/.\w]*` \|", PAGE.read_text().partition("<!-- drawn -->")[0], re.MULTILINE)
+    assert sorted(rows) == sorted(set(FOLDERS) - {"__main__"})

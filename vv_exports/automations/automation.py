@@ -12,9 +12,9 @@ from vv_exports.delivery.deliver import DeliveryRequest, claim_again
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import ExportReference, LogState, read_entry, read_log
 from vv_exports.errors import SelectionError, UnusableEntryError
-from vv_exports.snapshots.batch import Snapshots
 from vv_exports.snapshots.catalog import KnownRuns
 from vv_exports.snapshots.store import Snapshot
+from vv_exports.snapshots.taking import Snapshots
 
 
 class Automation:

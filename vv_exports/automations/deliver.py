@@ -9,7 +9,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest
 from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.errors import DeliveryConflictError, OutcomeUnknownError, QuotaError, RequestError, TransientError
-from vv_exports.snapshots.batch import Batch
+from vv_exports.snapshots.taking import Batch
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.versions import NOT_PACKED, VersionedDocument, packed, unpacked
+from vv_exports.connectors.versioned_document import NOT_PACKED, VersionedDocument, packed, unpacked
 from vv_exports.domain.failures import Problem, problem_of
 from vv_exports.domain.names import path_segment
 from vv_exports.domain.prompt_runs import PromptRun

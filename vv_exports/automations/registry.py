@@ -11,7 +11,7 @@ from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.snapshots.batch import Snapshots
+from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Listing
 
 _LOG = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vv_exports.client.deployment import Deployment
 from vv_exports.connectors.base import StoredFile
-from vv_exports.connectors.checking import check_connector
+from vv_exports.connectors.check import check_connector
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.sources.upstream import upstream_connectors

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from vv_exports.config.values import (
+from vv_exports.config.fields import (
     Model,
     Place,
     absolute,

@@ -5,8 +5,8 @@ from typing import Any
 import yaml
 
 from vv_exports.config.extent import TooLargeError, check_extent
+from vv_exports.config.messages import Location, dotted, shown
 from vv_exports.config.models import Config
-from vv_exports.config.wording import Location, dotted, shown
 from vv_exports.errors import ConfigurationError
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, Tag, model_validator
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
-from vv_exports.config.values import (
+from vv_exports.config.fields import (
     FINITE,
     AutomationName,
     Id,
@@ -22,7 +22,7 @@ from vv_exports.config.values import (
     told_apart_by,
     variable_name,
 )
-from vv_exports.config.wording import entry_named
+from vv_exports.config.messages import entry_named
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import DestinationError
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from vv_exports.config.connectors import PROVIDERS
+from vv_exports.config.messages import Location, did_you_mean, dotted, shown
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
-from vv_exports.config.wording import Location, did_you_mean, dotted, shown
 
 _EXPECTED = {
     "bool_type": "must be true or false",

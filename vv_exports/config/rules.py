@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from vv_exports.config.messages import automation_at, did_you_mean, dotted, shown
 from vv_exports.config.models import AutomationConfig, Config, Destinations, IndexConfig
 from vv_exports.config.places import Reserved, destination_place, reserved_places
-from vv_exports.config.wording import automation_at, did_you_mean, dotted, shown
 from vv_exports.domain.destinations import check_subpath, comparable
 from vv_exports.errors import DestinationError
 

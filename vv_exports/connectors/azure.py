@@ -35,7 +35,7 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
-from vv_exports.connectors.causes import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.catalog import CONNECTORS
+from vv_exports.connectors.registry import CONNECTORS
 from vv_exports.domain.selection import missing_message
 from vv_exports.errors import ConfigurationError, DestinationError, NotFoundError, RequestError
 

@@ -29,7 +29,8 @@ from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
 from google.oauth2 import service_account
 from yarl import URL
 
-from vv_exports.connectors.causes import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import Cause, Diagnosis
+from vv_exports.connectors.gcs_session import session_of
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -376,7 +377,7 @@ class GcsConnector(ObjectStoreConnector):
         if file_system.credentials.credentials is not None:
             await asyncio.to_thread(file_system.credentials.apply, sent)  # asks for a new token where it is due
             self.keep_secret(sent.get("Authorization", "").rpartition(" ")[2])
-        session = await file_system._set_session()  # noqa: SLF001 - no public way makes one on this thread
+        session = await session_of(file_system)
         # Percent-encoded here: the store wants slashes in names encoded, and the client would decode some of the rest.
         target = URL(f"{url}?{urlencode(query, quote_via=quote)}" if query else url, encoded=True)
         if data is not None:

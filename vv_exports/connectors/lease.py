@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.versions import VersionedDocument
+from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.errors import OutcomeUnknownError, RequestError, TransientError, VVExportsError
 
 TIME_TO_LIVE_SECONDS = 30.0

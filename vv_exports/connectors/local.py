@@ -25,7 +25,7 @@ import pyarrow.fs as pafs
 
 from vv_exports.connectors.arrow_files import ReadingHandler
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
-from vv_exports.connectors.folders import (
+from vv_exports.connectors.open_folders import (
     NotAFileError,
     SymbolicLinkError,
     descend,
@@ -36,7 +36,7 @@ from vv_exports.connectors.folders import (
     open_top,
     sync,
 )
-from vv_exports.connectors.writers import refuses_taken_names
+from vv_exports.connectors.trials import refuses_taken_names
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import (
     DeliveredDataError,

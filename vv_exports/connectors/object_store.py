@@ -25,9 +25,9 @@ import stamina
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
-from vv_exports.connectors.causes import PASSING, Cause, Diagnosis, Failures
+from vv_exports.connectors.diagnosis import PASSING, Cause, Diagnosis, Failures
 from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
-from vv_exports.connectors.writers import refuses_taken_names, remember, remembered
+from vv_exports.connectors.trials import refuses_taken_names, remember, remembered
 from vv_exports.domain.endpoints import same_endpoint
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.domain.redaction import quoted

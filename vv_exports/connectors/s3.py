@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -23,7 +22,7 @@ import botocore.parsers
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import UnfinishedUpload
-from vv_exports.connectors.causes import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import Cause, Diagnosis
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -169,18 +168,9 @@ class S3Connector(ObjectStoreConnector):
         """s3fs, one request at a time as far as retries go."""
         # They take 0.4 s, which a process that never asks the store should not pay.
         import s3fs  # noqa: PLC0415
-        from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415
         from aiobotocore.session import AioSession  # noqa: PLC0415
 
-        class SendsOnce(AIOHTTPSession):  # type: ignore[misc]
-            """aiohttp by itself sends a PUT again whose kept connection turns out to be cut. Then nobody could say
-            whether a creation has reached the store. It has no public switch for that. And it follows redirects, with
-            the session token and what is written, to wherever they lead, and for any key."""
-
-            async def _get_session(self, proxy_url: str | None) -> Any:
-                session = await super()._get_session(proxy_url)
-                session._retry_connection = False  # noqa: SLF001
-                return SimpleNamespace(request=partial(session.request, allow_redirects=False))
+        from vv_exports.connectors.s3_session import SendsOnce  # noqa: PLC0415
 
         for name in ("botocore", "aiobotocore"):  # at DEBUG they write session tokens and signatures down
             if logging.getLogger(name).level == logging.NOTSET:

@@ -36,10 +36,10 @@ from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, e
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
-from vv_exports.formats.catalog import FORMATS
+from vv_exports.formats.registry import FORMATS
 from vv_exports.pipeline import ExportJob, Pipeline, content_version
-from vv_exports.snapshots.batch import TakenSnapshot
 from vv_exports.snapshots.store import Snapshot
+from vv_exports.snapshots.taking import TakenSnapshot
 
 PARTITIONS_PER_RUN = 100
 """A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""

@@ -23,8 +23,8 @@ from vv_exports.delivery.log import DeliveredFile, read_log
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
 from vv_exports.pipeline import ExportJob, Pipeline
-from vv_exports.snapshots.batch import Batch
 from vv_exports.snapshots.store import Snapshot
+from vv_exports.snapshots.taking import Batch
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ from vv_exports.errors import (
     StorageSetBackError,
     VVExportsError,
 )
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 

@@ -9,7 +9,7 @@ from vv_exports.delivery.deliver import Delivery, DeliveryRequest, Progress, del
 from vv_exports.delivery.log import LogState
 from vv_exports.errors import SnapshotDamagedError, StorageSetBackError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.snapshots.batch import Snapshots
+from vv_exports.snapshots.taking import Snapshots
 
 _LOG = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from vv_exports.errors import (
     UnusableEntryError,
     VVExportsError,
 )
-from vv_exports.formats.catalog import FORMATS
+from vv_exports.formats.registry import FORMATS
 from vv_exports.printable import one_line
 
 FORMAT_VERSION = 1

@@ -1,6 +1,7 @@
-"""What a store, or a proxy before it, says in its errors, made fit to be shown: without secrets, short, in one line.
+"""Texts of others without what opens anything: a store's or a server's errors, which are to be shown, and fields of
+results, which are to be kept.
 
-Some repeat the headers of the request that they refuse, with its signature and the session token in them.
+Some stores repeat the headers of the request that they refuse, with its signature and the session token in them.
 """
 
 import html
@@ -20,16 +21,19 @@ _NAMES = "|".join((
     r"(?:access|refresh|id|session|security)_?token|client_?secret|secret(?:_?access)?_?key|account_?key",
     r"shared_?access_?signature|signature|sig|assertion|password|upload_id|string_?to_?sign|credential",
 ))  # fmt: skip
+# Links without a query match too: otherwise each of many in a row would be looked through to the end of all.
+_LINK = re.compile(r"""(\bhttps?://[^\s"'<>?#]*)([?#][^\s"'<>]*)?""", re.IGNORECASE)
+_USER = re.compile(r"""(\bhttps?://)[^\s/"'<>?#@]*@""", re.IGNORECASE)
+_WEB = re.compile("https?://", re.IGNORECASE)
 _BETWEEN = r"""(?:["']?\s*(?:[:=>]|%3[ad])|["']\s*,(?:\s*["']?value["']?\s*[:=])?)\s*b?["']?"""
 _MASKED: tuple[tuple[str, str], ...] = (
-    (r"""(\bhttps?://)[^\s/"'<>?#@]*@""", r"\1***@"),
-    (r"""(\bhttps?://[^\s"'<>?#]*)[?#][^\s"'<>]*""", r"\1?***"),
     # These hold spaces and commas.
     (rf"""(\b(?:proxy-)?authorization|\b(?:set-)?cookie)({_BETWEEN})[^\r\n"'<>]+""", r"\1\2***"),
     (r"""\b(AWS4-[A-Z0-9-]+)\s[^\r\n"'<>]+""", r"\1 ***"),
     # Long headers are folded: they go on in a line that begins with a blank.
     (rf"""(?<![a-z0-9])({_NAMES})({_BETWEEN})[^\s&;,"'<>]+(?:\r?\n[ \t]+[^\s&;,:"'<>]+(?=\s|$))*""", r"\1\2***"),
     (r"""\b(bearer|sharedkey(?:lite)?|AWS(?= [A-Z0-9]{16,}:))\s+[^\s"'<>,;]{6,}""", r"\1 ***"),
+    (r"\b(token|api[_-]?key)([ =:]+)[A-Za-z0-9._~+/-]{16,}=*", r"\1\2***"),
     (r"\b(?:ya29\.|sk_[a-z]+_|eyJ[\w-]+\.)[\w.+/=-]+", "***"),
     # Nothing that is for people has no gap for so long.
     (r"[A-Za-z0-9+/_%-]{100,}={0,2}", "***"),
@@ -37,18 +41,39 @@ _MASKED: tuple[tuple[str, str], ...] = (
 
 
 def quoted(text: str, secrets: Iterable[str] = (), *, longest: int = _LONGEST) -> str:
-    """What a store said, for an error or a log line: no more than ``longest`` characters, without control characters
+    """What others said, for an error or a log line: no more than ``longest`` characters, without control characters
     and anything that is, or looks like, a secret."""
     text = html.unescape(text[:_LOOKED_AT])
     known = {spelled for secret in secrets for spelled in (secret, html.unescape(secret))}
     for secret in sorted(known, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = _without(text, secret)
+    text = without_link_secrets(text)
     for pattern, instead in _MASKED:
         text = re.sub(pattern, instead, text, flags=re.IGNORECASE)
     text = " ".join(text.split())
     text = "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def without_link_secrets(text: str) -> str:
+    """The text with every web link cut where its query begins: signatures and tokens stand there."""
+    if _WEB.search(text) is None:
+        return text
+    return _LINK.sub(lambda link: f"{link[1]}?***" if link[2] else link[1], _USER.sub(r"\1***@", text))
+
+
+def holds_link(value: object) -> bool:
+    """Whether there is a web link anywhere in a decoded JSON value."""
+    match value:
+        case str():
+            return "://" in value and _WEB.search(value) is not None
+        case list():
+            return any(map(holds_link, value))
+        case dict():
+            return any(map(holds_link, value.values()))
+        case _:
+            return False
 
 
 def _without(text: str, secret: str) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.versions import VersionedDocument
+from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.names import path_segment
 from vv_exports.snapshots.store import Snapshot

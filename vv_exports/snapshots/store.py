@@ -39,9 +39,9 @@ from vv_exports.errors import (
     SourceDataError,
     TransientError,
 )
-from vv_exports.snapshots.faults import faults_of_run
+from vv_exports.snapshots.reading import Reading, read_run
+from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.staging import STAGED, StoredStage
-from vv_exports.snapshots.take import Reading, read_run
 from vv_exports.sources.base import Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")

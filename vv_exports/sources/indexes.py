@@ -8,7 +8,7 @@ from vv_exports.domain.selection import check_deliverable, missing_message
 from vv_exports.errors import CredentialsError, NotFoundError, RequestError, SelectionError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing, Platform, Source
-from vv_exports.sources.checking import both_deliver
+from vv_exports.sources.check import both_deliver
 
 _LOG = logging.getLogger(__name__)
 _AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"

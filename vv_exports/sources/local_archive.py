@@ -17,7 +17,7 @@ from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, fi
 from vv_exports.printable import one_line
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
 from vv_exports.sources.base import Listing, Page, Results, Stage
-from vv_exports.sources.checking import check_indexes
+from vv_exports.sources.check import check_indexes
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,
     SEGMENT_RESULT,

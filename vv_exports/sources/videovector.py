@@ -18,7 +18,7 @@ from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRu
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing, Results, Stage, UpstreamAutomation
-from vv_exports.sources.checking import both_deliver, check_indexes
+from vv_exports.sources.check import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, found_in, short, text_of
 from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, VideoVectorApi
 from vv_exports.sources.videovector_check import check_account

@@ -1,4 +1,4 @@
-"""VideoVector's API through its official SDK, and the only module that imports it.
+"""VideoVector's API through its official SDK, which no other module imports but ``sdk_client.py``.
 
 The SDK gives the client: credentials, headers, base address, its mapping of errors. Some things it does are not
 good enough for a copy that people rely on, and are done here instead. Its models refuse nulls that the API sends and
@@ -28,6 +28,7 @@ import videovector
 
 from vv_exports.domain.json_text import NestedTooDeepError
 from vv_exports.domain.prompt_runs import JsonObject
+from vv_exports.domain.redaction import quoted
 from vv_exports.errors import (
     CredentialsError,
     NotFoundError,
@@ -37,9 +38,9 @@ from vv_exports.errors import (
     TransientError,
     VVExportsError,
 )
-from vv_exports.sources.answers import AnswerTooLargeError, decode_within, read_body
-from vv_exports.sources.redaction import redacted
+from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
 from vv_exports.sources.request_budget import RequestBudget
+from vv_exports.sources.sdk_client import get_decoded, http_client
 
 RUN_FIELDS = frozenset(videovector.PromptRun.model_fields)
 CONNECTOR_FIELDS = tuple(videovector.Connector.model_fields)
@@ -67,6 +68,7 @@ _EMPTY_PAGES = 100
 _SERVER_IS_BUSY = frozenset({408, 425})
 _LARGEST_ERROR_BYTES = 2**20
 _REASON_CHARACTERS = 200
+_SAID_CHARACTERS = 400
 _HEADERS_TOO_LARGE = 431
 _NO_CONTENT = 204
 _LOG = logging.getLogger(__name__)
@@ -203,7 +205,7 @@ class VideoVectorApi:
         client = await self._ready_client()
         try:
             async with exchange.deadline:
-                value = await client._http.get(_joined(path), params=dict(params))  # noqa: SLF001
+                value = await get_decoded(client, _joined(path), params)
             if exchange.answered:
                 return value
         except TimeoutError:
@@ -220,7 +222,7 @@ class VideoVectorApi:
         """What came of a request, in our terms, by what came back. The SDK's own classes do not say all of it."""
         if exchange.unreadable:
             return SourceDataError(f"{where}: {exchange.unreadable}")
-        said = redacted(exchange.said(), self._environ.get(self.api_key_env))
+        said = quoted(exchange.said(), [self._environ.get(self.api_key_env, "")], longest=_SAID_CHARACTERS)
         status = exchange.status
         if status is None or exchange.problem or status in _SERVER_IS_BUSY or status >= 500:  # noqa: PLR2004
             attempts = _ATTEMPTS_AT_JUNK if exchange.no_json else _ATTEMPTS
@@ -286,7 +288,7 @@ class VideoVectorApi:
                 max_retries=0,
                 max_retry_delay=_NEVER_CUT,
             )
-            http = await client._http._ensure_client()  # noqa: SLF001
+            http = await http_client(client)
             http.headers["Accept-Encoding"] = "gzip"
             http.event_hooks = {"request": [_watch], "response": [_note]}
             self._client = client
@@ -344,7 +346,7 @@ class _Exchange:
         """When the quota is reset, as the server says it."""
         details = self.error.details if self.error is not None else None
         reset = details.get("reset_time") if isinstance(details, dict) else None
-        return redacted(str(reset)) if reset else None
+        return quoted(str(reset)) if reset else None
 
     def said(self) -> str:
         """What came back, in one line. The caller takes out secrets."""

@@ -24,8 +24,8 @@ from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.base import Page, Stage
+from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.documents import (
     FAILED_SEGMENT,
     SEGMENT_RESULT,

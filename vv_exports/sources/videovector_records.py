@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from vv_exports.domain.json_text import decode, encode_sorted
 from vv_exports.domain.prompt_runs import DELIVERABLE, VOLATILE, Index, JsonObject, Prompt, PromptRun, RunStatus
+from vv_exports.domain.redaction import holds_link, without_link_secrets
 from vv_exports.errors import SourceDataError
 from vv_exports.printable import one_line
 from vv_exports.sources.documents import as_object, found_in, short, status_of, text_of, time_of
-from vv_exports.sources.redaction import holds_link, without_link_secrets
 from vv_exports.sources.videovector_api import RESULT_FIELDS, RUN_FIELDS
 
 MEDIA_COUNTERS = ("total_videos", "total_audios", "total_images")

@@ -8,7 +8,7 @@ import pytest
 from vv_exports.automations.records import AutomationRecord, Beginning
 from vv_exports.config import AutomationConfig
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.versions import packed
+from vv_exports.connectors.versioned_document import packed
 from vv_exports.domain.prompt_runs import PromptRun, RunStatus
 from vv_exports.errors import CredentialsError, DeliveredDataError, SourceDataError, TransientError
 from vv_exports_tests.archives import write_run

@@ -32,7 +32,7 @@ from azure.storage.blob._shared.authentication import AzureSigningError
 from azure.storage.blob._shared.response_handlers import PartialBatchErrorException
 
 from vv_exports.connectors.azure import AzureConnector
-from vv_exports.connectors.causes import Cause
+from vv_exports.connectors.diagnosis import Cause
 from vv_exports.errors import CredentialsError, RequestError, TransientError
 from vv_exports_tests.connectors.contract import ConnectorContract
 from vv_exports_tests.servers.azure import azurite

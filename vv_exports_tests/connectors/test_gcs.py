@@ -26,7 +26,7 @@ from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
 
 from vv_exports.connectors import gcs as connector_module
 from vv_exports.connectors import object_store
-from vv_exports.connectors.causes import Cause
+from vv_exports.connectors.diagnosis import Cause
 from vv_exports.connectors.gcs import GcsConnector, _RefusedError
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.verify import verify

@@ -15,7 +15,7 @@ import pytest
 from vv_exports.connectors import lease as leases
 from vv_exports.connectors.lease import Holder, Holders, only_writer
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.versions import VersionedDocument
+from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.errors import OutcomeUnknownError, RequestError, TransientError
 from vv_exports_tests.fakes.careless_folder import CarelessFolder
 from vv_exports_tests.fakes.faulty_connector import FaultyConnector, fails

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vv_exports.connectors import object_store
-from vv_exports.connectors.causes import Cause
+from vv_exports.connectors.diagnosis import Cause
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.object_store import part_size
 from vv_exports.errors import (

@@ -21,7 +21,7 @@ from fsspec.asyn import sync
 
 from vv_exports.connectors import object_store
 from vv_exports.connectors.azure import AzureConnector
-from vv_exports.connectors.checking import check_connector
+from vv_exports.connectors.check import check_connector
 from vv_exports.connectors.gcs import GcsConnector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.destination import Destination, Owner

@@ -16,7 +16,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import DeliveryConflictError
-from vv_exports.formats.catalog import FORMATS, format_named
+from vv_exports.formats.registry import FORMATS, format_named
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
 from vv_exports_tests.stores import connect, store  # noqa: F401 - fixtures

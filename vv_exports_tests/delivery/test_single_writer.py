@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vv_exports.connectors.lease import Holder, Holders
-from vv_exports.connectors.versions import VersionedDocument
+from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import encode_entry, log_entry_name, read_entry, read_log

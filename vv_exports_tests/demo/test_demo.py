@@ -12,7 +12,7 @@ from vv_exports.config import parse_config
 from vv_exports.demo import write_demo
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import RequestError
-from vv_exports.snapshots.take import read_run
+from vv_exports.snapshots.reading import read_run
 from vv_exports.sources.local_archive import LocalArchive
 
 PACKAGE = Path(vv_exports.demo.__file__).parent

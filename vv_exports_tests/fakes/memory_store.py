@@ -10,7 +10,7 @@ from typing import Any
 from fsspec.asyn import get_loop
 
 from vv_exports.connectors.base import UnfinishedUpload
-from vv_exports.connectors.causes import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import Cause, Diagnosis
 from vv_exports.connectors.object_store import ObjectStoreConnector
 from vv_exports.domain.prompt_runs import JsonObject
 

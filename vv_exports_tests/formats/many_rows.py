@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from vv_exports.formats.base import Format
-from vv_exports.formats.catalog import format_named
+from vv_exports.formats.registry import format_named
 from vv_exports_tests.memory import peak_bytes
 
 BATCH_ROWS = 1_000

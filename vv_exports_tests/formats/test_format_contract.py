@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import Format
-from vv_exports.formats.catalog import FORMATS
+from vv_exports.formats.registry import FORMATS
 from vv_exports_tests.formats.tables import HARD, PLAIN, split, tables
 
 MEBIBYTE = 1 << 20

@@ -12,7 +12,6 @@ import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.errors import DeliveredDataError, SelectionError, SourceDataError
-from vv_exports.snapshots import take
 from vv_exports.snapshots.store import SnapshotStore, fingerprint_of
 from vv_exports.snapshots.tables import table_of
 from vv_exports.sources.local_archive import LocalArchive
@@ -271,7 +270,7 @@ def test_a_source_that_fails_half_way_leaves_storage_and_spool_as_they_were(depl
     scratch = deployment.folder / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    monkeypatch.setattr(take, "PART_ROWS", 10)
+    monkeypatch.setattr("vv_exports.snapshots.reading.PART_ROWS", 10)
     first = deployment.ensure()
     before = deployment.stored()
     folder = deployment.write(100)

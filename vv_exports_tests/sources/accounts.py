@@ -13,7 +13,7 @@ from vv_exports.domain.tables import TableName
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import tables_of
 from vv_exports.sources import videovector, videovector_api, videovector_reading
-from vv_exports.sources.catalog import SOURCES
+from vv_exports.sources.registry import SOURCES
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import Document, Platform
 from vv_exports_tests.fakes.server import FakeVideoVector

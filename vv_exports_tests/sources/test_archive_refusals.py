@@ -18,16 +18,16 @@ from s3fs.errors import translate_boto_error
 
 import vv_exports
 from vv_exports.errors import SourceDataError
-from vv_exports.snapshots import faults, ordering
-from vv_exports.snapshots.faults import faults_of_run
+from vv_exports.snapshots import ordering, run_faults
 from vv_exports.snapshots.ordering import externally_sorted, in_order
+from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.tables import SORT_KEYS
 from vv_exports.sources import archive_files, archive_folder, archive_store, documents, local_archive
 from vv_exports.sources.archive_store import ArchiveStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.sources.archives import PROMPT, lines, segment, video, write_run
 
-MODULES = [archive_files, archive_folder, archive_store, documents, local_archive, ordering, faults]
+MODULES = [archive_files, archive_folder, archive_store, documents, local_archive, ordering, run_faults]
 
 
 def read(archive, **options):

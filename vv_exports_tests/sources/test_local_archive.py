@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import NotFoundError, RequestError, SourceDataError
-from vv_exports.sources.catalog import SOURCES
 from vv_exports.sources.local_archive import LocalArchive
+from vv_exports.sources.registry import SOURCES
 from vv_exports_tests.sources.archives import PROMPT, RUN, lines, read, segment, write_index, write_run
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from datetime import UTC, datetime
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.snapshots.store import SnapshotStore
-from vv_exports.sources.catalog import SOURCES
+from vv_exports.sources.registry import SOURCES
 from vv_exports_tests.memory import peak_bytes
 
 place = json.loads(sys.argv[1])

@@ -1,0 +1,196 @@
+"""Snapshots of many runs at once. It decides whose failure an error is; not what follows from it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from vv_exports.connectors.base import Connector
+from vv_exports.domain.failures import problem_of
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.selection import check_deliverable
+from vv_exports.errors import RequestError
+from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns
+from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
+from vv_exports.snapshots.store import Snapshot, SnapshotStore, fingerprint_of
+from vv_exports.sources.base import Listing, Source
+
+
+@dataclass(frozen=True)
+class TakenSnapshot:
+    """A snapshot, and whether it was taken just now."""
+
+    snapshot: Snapshot
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Snapshots of the runs that could be read, and why the others could not, by run id."""
+
+    taken: Sequence[TakenSnapshot]
+    problems: Mapping[str, Exception]
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots alone."""
+        return [one.snapshot for one in self.taken]
+
+
+class Snapshots:
+    """The snapshots of a deployment's prompt runs: found where a run is as it was, taken where it is new or changed.
+
+    ``progress`` is told (run id, segments) of each that is taken.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        storage: Connector,
+        *,
+        clock: Callable[[], datetime],
+        progress: Callable[[str, int], None],
+    ) -> None:
+        self.source = source
+        self.storage = storage
+        self.store = SnapshotStore(storage)
+        self.catalogs = Catalogs(storage)
+        self._clock = clock
+        self._progress = progress
+
+    def check_storage(self) -> None:
+        """Raise RequestError for a storage in which processes that meet would lose each other's snapshots."""
+        if not self.storage.decides_among_writers():
+            raise RequestError(
+                f"storage: {self.storage.uri('')} does not refuse to create an object that is there already, so "
+                "processes that meet would lose each other's snapshots; keep `storage` in a store that does, or in a "
+                "folder"
+            )
+
+    def of_runs(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
+        """A snapshot of each run. Raises what the first one raises."""
+        return list(self._take(runs).taken)
+
+    def of_ids(self, index_id: str, run_ids: Sequence[str]) -> Batch:
+        """Snapshots of these runs, as far as they can be had: one that cannot does not stand in the others' way, and
+        its problem is noted in the index's catalog.
+
+        Raises what is no fault of a single run: a source that is out of reach, a key that is wrong.
+        """
+        runs, problems = self._finished(index_id, run_ids)
+        batch = self._take(runs, isolated=OF_ONE_RUN)
+        problems.update(batch.problems)
+        if problems:
+            now, before = self._clock(), self.catalogs.read(index_id).problems
+            noted = {run_id: problem_of(error, before.get(run_id), now) for run_id, error in problems.items()}
+            self.catalogs.record(index_id, (), noted)
+        return Batch(batch.taken, problems)
+
+    def known(self, index_id: str, listing: Listing, held: Collection[str] = ()) -> KnownRuns:
+        """What is known of an index whose runs are listed; of those whose record cannot be read, nothing. The store is
+        asked of those of the runs in ``held`` alone that the catalog does not have as they are now."""
+        catalog = self.catalogs.read(index_id)
+        rows: dict[str, KnownRun | CatalogedRun] = {
+            run_id: row for run_id, row in catalog.runs.items() if run_id not in listing.problems
+        }
+        for run in listing.runs:
+            row, version = catalog.runs.get(run.run_id), None
+            if row is not None and run.deliverable and row.fingerprint == fingerprint_of(self.source, run):
+                continue
+            if run.deliverable and run.run_id in held:
+                snapshot = self.store.unchanged(self.source, run)
+                version = None if snapshot is None else snapshot.data_version
+            rows[run.run_id] = KnownRun(run.executed_at, run.status, version)
+        return KnownRuns(rows, catalog.runs.keys() - listing.run_ids, catalog.problems)
+
+    def kept(self, index_id: str) -> KnownRuns:
+        """What is known of an index's runs of which there is a snapshot, without asking the source."""
+        catalog = self.catalogs.read(index_id)
+        return KnownRuns(catalog.runs, catalog.gone.keys(), catalog.problems)
+
+    def read_again(self, snapshot: Snapshot, above: int) -> Snapshot:
+        """Read a run anew, and keep it as a revision that is greater than ``above``."""
+        run = self.source.prompt_run(snapshot.index_id, snapshot.run_id)
+        taken = self.store.take(self.source, run, self._clock(), above)
+        fingerprint = self.store.fingerprint(taken)
+        if fingerprint is not None:
+            self.catalogs.record(snapshot.index_id, [(taken, fingerprint)])
+        self._progress(taken.run_id, taken.rows("segments"))
+        return taken
+
+    def note_unreadable(self, index_id: str, listing: Listing) -> None:
+        """Remember the runs whose record cannot be read among the index's problems, once for each reason."""
+        if not listing.problems:
+            return
+        known = {run_id: problem.message for run_id, problem in self.catalogs.read(index_id).problems.items()}
+        found = {run_id: problem_of(error, None, self._clock()) for run_id, error in listing.problems.items()}
+        news = {run_id: problem for run_id, problem in found.items() if known.get(run_id) != problem.message}
+        if news:
+            self.catalogs.record(index_id, (), news)
+
+    def _finished(self, index_id: str, run_ids: Sequence[str]) -> tuple[list[PromptRun], dict[str, Exception]]:
+        """Those of the runs that are there and finished, in the order (executed_at, run_id), and why others are not."""
+        runs: list[PromptRun] = []
+        problems: dict[str, Exception] = {}
+        for run_id in run_ids:
+            try:
+                with faults_of_run(index_id, run_id):
+                    run = self.source.prompt_run(index_id, run_id)
+                    check_deliverable(run)
+                runs.append(run)
+            except OF_ONE_RUN as error:
+                problems[run_id] = error
+        return sorted(runs, key=lambda run: (run.executed_at, run.run_id)), problems
+
+    def _take(self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...] = ()) -> Batch:
+        """As many at a time as is best for the source. ``isolated`` errors leave out their run; any other ends the
+        batch, after what was taken is in the catalog."""
+        self.check_storage()
+        source = self.source
+        taken: list[TakenSnapshot] = []
+        problems: dict[str, Exception] = {}
+        with ThreadPoolExecutor(source.readings_at_once, thread_name_prefix="snapshots") as threads:
+            # In this thread where one at a time is best: an interrupt then ends it where it is.
+            one_by_one = source.readings_at_once == 1 or len(runs) == 1
+            waiting = [partial(self._one, run) if one_by_one else threads.submit(self._one, run) for run in runs]
+            try:
+                for run, one in zip(runs, waiting, strict=True):
+                    try:
+                        taken.append(one.result() if isinstance(one, Future) else one())
+                    except isolated as error:
+                        problems[run.run_id] = error
+                        continue
+                    if taken[-1].fresh:
+                        self._progress(run.run_id, taken[-1].snapshot.rows("segments"))
+            except BaseException:
+                for one in waiting:
+                    if isinstance(one, Future):
+                        one.cancel()
+                source.close()  # those that have begun would hold up the error, or the interrupt
+                raise
+            finally:
+                if taken:
+                    self._catalog({run.run_id: run for run in runs}, taken)
+        return Batch(taken, problems)
+
+    def _one(self, run: PromptRun) -> TakenSnapshot:
+        started = self._clock()
+        with faults_of_run(run.index_id, run.run_id):
+            snapshot = self.store.ensure(self.source, run, started)
+        return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
+
+    def _catalog(self, runs: Mapping[str, PromptRun], taken: Sequence[TakenSnapshot]) -> None:
+        """Note in the index's catalog what it does not say yet."""
+        index_id = taken[0].snapshot.index_id
+        catalog = self.catalogs.read(index_id)
+        news = []
+        for one in taken:
+            run_id = one.snapshot.run_id
+            row = catalog.runs.get(run_id)
+            if one.fresh or row is None or row.fingerprint != fingerprint_of(self.source, runs[run_id]):
+                fingerprint = self.store.fingerprint(one.snapshot)
+                if fingerprint is not None:
+                    news.append((one.snapshot, fingerprint))
+        if news or any(one.snapshot.run_id in catalog.problems for one in taken):
+            self.catalogs.record(index_id, news)
