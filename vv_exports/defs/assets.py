@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.reconcile import reconcile
 from vv_exports.config import AutomationConfig
@@ -32,6 +33,7 @@ from vv_exports.defs.metadata import (
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
+from vv_exports.defs.single_assets import single_asset
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
@@ -48,71 +50,62 @@ DOWNLOAD = "(download)"
 """Stands in a launch for no connector."""
 
 _BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RUN)
+_ALL = dg.AllPartitionMapping()
+_AUTOMATION_EXPORT = dg.PythonObjectDagsterType(AutomationExport)
+_SNAPSHOT_BATCH = dg.Out(dg.PythonObjectDagsterType(SnapshotBatch), io_manager_key=SNAPSHOTS)
+_ON_DEMAND_EXPORT = dg.Out(dg.PythonObjectDagsterType(OnDemandExport), io_manager_key=EXPORTS)
+_NOTHING = dg.Out(dg.Nothing)
+_CHOSEN_RUNS = {
+    "prompt_run_ids": dg.Field(
+        dg.Noneable([str]),
+        default_value=None,
+        is_required=False,
+        description="The prompt runs to export. null: all finished ones. An empty list is an error.",
+    )
+}
 
 
-def index_assets(pipeline: Pipeline, index_id: str) -> list[dg.AssetsDefinition]:
-    """All assets of an index."""
-    automations = pipeline.config.indexes[index_id].automations
+def all_assets(pipeline: Pipeline) -> list[dg.AssetsDefinition]:
+    """The assets of every configured index and automation."""
+    destination = _destination_fields(pipeline)
+    of_runs, of_index = dg.Field(destination), dg.Field({**_CHOSEN_RUNS, **destination})
     return [
-        _prompt_runs(pipeline, index_id),
-        *(_automation(pipeline, index_id, name, config) for name, config in automations.items()),
-        *(_reconciliation(pipeline, index_id, name) for name in automations),
-        _prompt_run_export(pipeline, index_id),
-        _index_export(pipeline, index_id),
+        *(_prompt_runs(pipeline, index_id) for index_id in pipeline.config.indexes),
+        *(_automation(pipeline, automation) for automation in pipeline.automations),
+        *(_reconciliation(pipeline, automation) for automation in pipeline.automations),
+        *(_prompt_run_export(pipeline, index_id, of_runs) for index_id in pipeline.config.indexes),
+        *(_index_export(pipeline, index_id, of_index) for index_id in pipeline.config.indexes),
     ]
 
 
 def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name=f"{dagster_name(index_id)}__prompt_runs",
-        outs={
-            "snapshots": dg.AssetOut(
-                key=asset_key(index_id, "prompt_runs"),
-                description=f"Results of the prompt runs of index {index_id}: one partition, one snapshot.",
-                io_manager_key=SNAPSHOTS,
-                metadata={"vv_exports/index_id": index_id},
-                kinds={"videovector", "parquet"},
-            )
-        },
-        group_name=group_of(index_id),
-        partitions_def=partitions_of(index_id),
-        backfill_policy=_BACKFILL,
-        pool=SOURCE_POOL,
-    )
     def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[SnapshotBatch]:
         with step_failures(context):
             batch = pipeline.snapshots.of_ids(index_id, run_ids_of(context.partition_keys))
             version = dg.DataVersion(content_version(batch.snapshots))
             return dg.Output(SnapshotBatch(index_id, batch), data_version=version)
 
-    return prompt_runs
-
-
-def _automation(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.AssetsDefinition:
-    automation = pipeline.automations.get(index_id, name)
-    connector = automation.destination.connector
-
-    @dg.multi_asset(
-        name=f"{dagster_name(index_id)}__{dagster_name(name)}",
-        outs={
-            "collection": dg.AssetOut(
-                key=asset_key(index_id, "exports", name),
-                description=_automation_description(index_id, name, config, automation.destination.uri),
-                io_manager_key=connector_key(config.destination_connector_id),
-                metadata={
-                    "vv_exports/index_id": index_id,
-                    "vv_exports/automation": name,
-                    "destination_uri": automation.destination.uri,
-                },
-                kinds={connector.provider, config.format},
-            )
-        },
-        deps=[asset_key(index_id, "prompt_runs")],
-        group_name=group_of(index_id),
-        partitions_def=partitions_of(index_id),
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=config.max_runs_per_delivery),
-        pool=destination_pool(index_id, name),
+    return single_asset(
+        dg.AssetSpec(
+            asset_key(index_id, "prompt_runs"),
+            description=f"Results of the prompt runs of index {index_id}: one partition, one snapshot.",
+            metadata={"vv_exports/index_id": index_id},
+            kinds={"videovector", "parquet"},
+            group_name=group_of(index_id),
+            partitions_def=partitions_of(index_id),
+        ),
+        prompt_runs,
+        op=f"{dagster_name(index_id)}__prompt_runs",
+        output=_SNAPSHOT_BATCH,
+        backfill_policy=_BACKFILL,
+        pool=SOURCE_POOL,
     )
+
+
+def _automation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefinition:
+    index_id, name, config = automation.index_id, automation.name, automation.config
+    connector, uri = automation.destination.connector, automation.destination.uri
+
     def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
         with step_failures(context):
             batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
@@ -120,30 +113,28 @@ def _automation(pipeline: Pipeline, index_id: str, name: str, config: Automation
             version = dg.DataVersion(content_version(batch.snapshots))
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
 
-    return collection
-
-
-def _reconciliation(pipeline: Pipeline, index_id: str, name: str) -> dg.AssetsDefinition:
-    collection = asset_key(index_id, "exports", name)
-    automation = pipeline.automations.get(index_id, name)
-
-    @dg.multi_asset(
-        name=reconciliation_name(index_id, name),
-        outs={
-            "reconciliation": dg.AssetOut(
-                key=asset_key(index_id, "reconciliations", name),
-                dagster_type=dg.Nothing,
-                description=(
-                    f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
-                    "what is missing or changed, writes again what is damaged. Says what it found."
-                ),
-                kinds={"verify"},
-            )
-        },
-        deps=[dg.AssetDep(collection, partition_mapping=dg.AllPartitionMapping())],
-        group_name=group_of(index_id),
+    return single_asset(
+        dg.AssetSpec(
+            asset_key(index_id, "exports", name),
+            description=_automation_description(index_id, name, config, uri),
+            metadata={"vv_exports/index_id": index_id, "vv_exports/automation": name, "destination_uri": uri},
+            kinds={connector.provider, config.format},
+            deps=[asset_key(index_id, "prompt_runs")],
+            group_name=group_of(index_id),
+            partitions_def=partitions_of(index_id),
+        ),
+        collection,
+        op=f"{dagster_name(index_id)}__{dagster_name(name)}",
+        output=dg.Out(_AUTOMATION_EXPORT, io_manager_key=connector_key(config.destination_connector_id)),
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=config.max_runs_per_delivery),
         pool=destination_pool(index_id, name),
     )
+
+
+def _reconciliation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefinition:
+    index_id, name = automation.index_id, automation.name
+    collection = asset_key(index_id, "exports", name)
+
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
         with step_failures(context):
             listing = pipeline.indexes.listing(index_id)
@@ -159,29 +150,25 @@ def _reconciliation(pipeline: Pipeline, index_id: str, name: str) -> dg.AssetsDe
                 context.log.warning("%d prompt runs could not be put right: %s", len(found.problems), found.problems)
             return dg.Output(None, metadata=reconciliation_metadata(found))
 
-    return reconciliation
-
-
-def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name=f"{dagster_name(index_id)}__prompt_run_export",
-        outs={
-            "export": dg.AssetOut(
-                key=asset_key(index_id, "prompt_run_export"),
-                description=(
-                    f"Export on demand of single prompt runs of index {index_id}: choose partitions and, in the "
-                    "launchpad, a destination. Each run gets a folder or a download of its own."
-                ),
-                io_manager_key=EXPORTS,
-                kinds={"file"},
-            )
-        },
-        deps=[asset_key(index_id, "prompt_runs")],
-        group_name=group_of(index_id),
-        partitions_def=partitions_of(index_id),
-        backfill_policy=_BACKFILL,
-        config_schema=_destination_fields(pipeline),
+    return single_asset(
+        dg.AssetSpec(
+            asset_key(index_id, "reconciliations", name),
+            description=(
+                f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
+                "what is missing or changed, writes again what is damaged. Says what it found."
+            ),
+            kinds={"verify"},
+            deps=[dg.AssetDep(collection, partition_mapping=_ALL)],
+            group_name=group_of(index_id),
+        ),
+        reconciliation,
+        op=reconciliation_name(index_id, name),
+        output=_NOTHING,
+        pool=destination_pool(index_id, name),
     )
+
+
+def _prompt_run_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         with step_failures(context):
             config = context.op_execution_context.op_config
@@ -196,35 +183,27 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
             ]
             return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(content_version(snapshots)))
 
-    return prompt_run_export
-
-
-def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
-    @dg.multi_asset(
-        name=f"{dagster_name(index_id)}__index_export",
-        outs={
-            "export": dg.AssetOut(
-                key=asset_key(index_id, "index_export"),
-                description=(
-                    f"Export on demand of index {index_id}, the collection view: all finished prompt runs or chosen "
-                    "ones, in one folder or download. Configure it in the launchpad."
-                ),
-                io_manager_key=EXPORTS,
-                kinds={"file"},
-            )
-        },
-        deps=[dg.AssetDep(asset_key(index_id, "prompt_runs"), partition_mapping=dg.AllPartitionMapping())],
-        group_name=group_of(index_id),
-        config_schema={
-            "prompt_run_ids": dg.Field(
-                dg.Noneable([str]),
-                default_value=None,
-                is_required=False,
-                description="The prompt runs to export. null: all finished ones. An empty list is an error.",
+    return single_asset(
+        dg.AssetSpec(
+            asset_key(index_id, "prompt_run_export"),
+            description=(
+                f"Export on demand of single prompt runs of index {index_id}: choose partitions and, in the "
+                "launchpad, a destination. Each run gets a folder or a download of its own."
             ),
-            **_destination_fields(pipeline),
-        },
+            kinds={"file"},
+            deps=[asset_key(index_id, "prompt_runs")],
+            group_name=group_of(index_id),
+            partitions_def=partitions_of(index_id),
+        ),
+        prompt_run_export,
+        op=f"{dagster_name(index_id)}__prompt_run_export",
+        output=_ON_DEMAND_EXPORT,
+        config_schema=fields,
+        backfill_policy=_BACKFILL,
     )
+
+
+def _index_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         with step_failures(context):
             config = context.op_execution_context.op_config
@@ -236,7 +215,22 @@ def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
                 data_version=dg.DataVersion(content_version(snapshots)),
             )
 
-    return index_export
+    return single_asset(
+        dg.AssetSpec(
+            asset_key(index_id, "index_export"),
+            description=(
+                f"Export on demand of index {index_id}, the collection view: all finished prompt runs or chosen "
+                "ones, in one folder or download. Configure it in the launchpad."
+            ),
+            kinds={"file"},
+            deps=[dg.AssetDep(asset_key(index_id, "prompt_runs"), partition_mapping=_ALL)],
+            group_name=group_of(index_id),
+        ),
+        index_export,
+        op=f"{dagster_name(index_id)}__index_export",
+        output=_ON_DEMAND_EXPORT,
+        config_schema=fields,
+    )
 
 
 def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:

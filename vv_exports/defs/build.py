@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from vv_exports.defs.assets import index_assets
+from vv_exports.defs.assets import all_assets
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
 from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, connector_key
 from vv_exports.defs.schedules import reconciliation_schedule
@@ -14,7 +14,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
     """Assets, sensors and connectors of every configured index."""
     indexes = list(pipeline.config.indexes)
     return dg.Definitions(
-        assets=[asset for index_id in indexes for asset in index_assets(pipeline, index_id)],
+        assets=all_assets(pipeline),
         sensors=[
             *(discovery_sensor(pipeline, index_id) for index_id in indexes),
             *(delivery_sensor(pipeline, automation) for automation in pipeline.automations),

@@ -17,7 +17,7 @@ def reconciliation_schedule(automation: Automation) -> dg.ScheduleDefinition | N
     @dg.schedule(
         name=reconciliation_name(index_id, name),
         description=f"Puts the collection of automation {name} of index {index_id} right by the clock.",
-        target=dg.AssetSelection.assets(asset_key(index_id, "reconciliations", name)),
+        job_name="__ASSET_JOB",
         cron_schedule=config.schedule.cron,
         execution_timezone=config.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED,
@@ -29,6 +29,6 @@ def reconciliation_schedule(automation: Automation) -> dg.ScheduleDefinition | N
             return dg.SkipReason("The automation is disabled in the configuration.")
         if pause is not None:
             return dg.SkipReason(f"The automation is paused by {pause.by}: {pause.reason}.")
-        return dg.RunRequest()
+        return dg.RunRequest(asset_selection=[asset_key(index_id, "reconciliations", name)])
 
     return reconciliation

@@ -40,7 +40,7 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
             f"Adds a partition for each finished prompt run of index {index_id}, and has those read that an automation "
             "follows and that are new or changed."
         ),
-        target=dg.AssetSelection.assets(key),
+        asset_selection=[key],
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=pipeline.config.index(index_id).discovery_interval_seconds,
     )
@@ -103,7 +103,7 @@ def delivery_sensor(pipeline: Pipeline, automation: Automation) -> dg.SensorDefi
             "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
             f"{'' if active else f' {state}'}"
         ),
-        target=dg.AssetSelection.assets(key),
+        asset_selection=[key],
         default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
         minimum_interval_seconds=DELIVERY_INTERVAL_SECONDS,
     )

@@ -1,0 +1,45 @@
+"""An asset with one operation, in a fifth of the time that ``dg.asset`` takes to define it.
+
+``dg.asset`` inspects the function of every asset anew, for arguments, annotations and resources. There are several
+assets of each index here, and every process of Dagster's defines them all before it does anything.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+_OUTPUT = "result"
+"""What Dagster calls an output that is given no name."""
+
+
+def single_asset(
+    spec: dg.AssetSpec,
+    compute: Callable[[dg.AssetExecutionContext], dg.Output[Any]],
+    *,
+    op: str,
+    output: dg.Out,
+    config_schema: dg.Field | None = None,
+    backfill_policy: dg.BackfillPolicy | None = None,
+    pool: str | None = None,
+) -> dg.AssetsDefinition:
+    """The asset that ``spec`` describes, made by ``compute``. Its dependencies are no inputs: nothing is loaded."""
+
+    def steps(context: dg.AssetExecutionContext, _inputs: Mapping[str, Any]) -> Iterator[dg.Output[Any]]:
+        yield compute(context)
+
+    upstream = {f"upstream_{number}": dep.asset_key for number, dep in enumerate(spec.deps)}
+    return dg.AssetsDefinition(
+        node_def=dg.OpDefinition(
+            steps,
+            name=op,
+            ins={name: dg.In(dg.Nothing) for name in upstream},
+            outs={_OUTPUT: output},
+            config_schema=config_schema,
+            pool=pool,
+        ),
+        keys_by_input_name=upstream,
+        keys_by_output_name={_OUTPUT: spec.key},
+        specs=[spec],
+        backfill_policy=backfill_policy,
+    )
