@@ -1,3 +1,4 @@
+import functools
 import os
 import resource
 import tempfile
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import botocore.loaders
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -33,6 +35,9 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
     "NO_GCE_CHECK": "true",
 }
+
+# A client of S3 reads a megabyte of JSON that says what S3 is, which takes longer than most tests that make one.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 * 2**30
