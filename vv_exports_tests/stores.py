@@ -5,19 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
-import s3fs
 
 from vv_exports.connectors.azure import AzureConnector
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.gcs import GcsConnector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.s3 import S3Connector
-from vv_exports_tests.servers.azure import azurite
 from vv_exports_tests.servers.gcs import gcs
-from vv_exports_tests.servers.s3 import S3Server, moto, seaweedfs
+from vv_exports_tests.servers.s3 import S3Server
+from vv_exports_tests.servers.session import Servers
 
 Connect = Callable[[str], Connector]
 """A connector with this export_base_path."""
@@ -39,53 +37,48 @@ def s3_connector(server: S3Server, base: str = "", **options: object) -> S3Conne
     return S3Connector("conn", export_base_path=base, **given)
 
 
-def make_bucket(server: S3Server, name: str = "bucket") -> None:
-    """Make a bucket."""
-    s3fs.S3FileSystem(
-        key=server.access_key, secret=server.secret_key, endpoint_url=server.endpoint_url, skip_instance_cache=True
-    ).mkdir(name)
-
-
 @contextmanager
-def _local(folder: Path) -> Iterator[Connect]:
-    folder.mkdir(parents=True, exist_ok=True)
+def _local(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    folder = request.getfixturevalue("tmp_path_factory").mktemp("local")
     yield lambda base: LocalConnector("conn", folder, base)
 
 
 @contextmanager
-def _seaweedfs(folder: Path) -> Iterator[Connect]:
-    with seaweedfs(folder) as server:
-        make_bucket(server)
-        yield lambda base: s3_connector(server, base)
+def _seaweedfs(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    server = _servers(request).seaweedfs
+    yield lambda base: s3_connector(server, base)
 
 
 @contextmanager
-def _moto(folder: Path) -> Iterator[Connect]:
-    with moto(folder) as server:
-        make_bucket(server)
-        yield lambda base: s3_connector(server, base)
+def _moto(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    server = _servers(request).moto
+    yield lambda base: s3_connector(server, base)
 
 
 @contextmanager
-def _azurite(folder: Path) -> Iterator[Connect]:
-    with azurite(folder) as server:
-        yield lambda base: AzureConnector(
-            "conn",
-            server.account,
-            server.container,
-            base,
-            endpoint_url=server.endpoint_url,
-            account_key_env="KEY",
-            environ={"KEY": server.key},
-        )
+def _azurite(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    server = _servers(request).azurite
+    yield lambda base: AzureConnector(
+        "conn",
+        server.account,
+        server.container,
+        base,
+        endpoint_url=server.endpoint_url,
+        account_key_env="KEY",
+        environ={"KEY": server.key},
+    )
 
 
 @contextmanager
-def _gcs(folder: Path, *, decides: bool = True) -> Iterator[Connect]:
-    with gcs(folder, decides=decides) as server:
+def _gcs(request: pytest.FixtureRequest, *, decides: bool = True) -> Iterator[Connect]:
+    with gcs(_servers(request).fake_gcs, decides=decides) as server:
         yield lambda base: GcsConnector(
             "conn", server.bucket, base, endpoint_url=server.endpoint_url, anonymous=True, environ={}
         )
+
+
+def _servers(request: pytest.FixtureRequest) -> Servers:
+    return request.getfixturevalue("servers")
 
 
 STORES = {
@@ -110,10 +103,13 @@ class Store:
         return self.connect(base)
 
 
-@pytest.fixture(scope="module", params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name == "local" else pytest.mark.slow) for name in STORES],
+)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """One store after another, for a whole test module."""
-    with STORES[request.param](tmp_path_factory.mktemp(request.param)) as connect:
+    with STORES[request.param](request) as connect:
         yield Store(request.param, connect)
 
 

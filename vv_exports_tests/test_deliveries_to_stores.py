@@ -13,32 +13,31 @@ from vv_exports.delivery.verify import verify
 from vv_exports.errors import ConfigurationError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of
-from vv_exports_tests.servers.azure import azurite
 from vv_exports_tests.servers.gcs import gcs
 
 
 @contextmanager
-def _azure(folder):
-    with azurite(folder) as server:
-        options = {"storage_account": server.account, "container": server.container, "account_key_env": "VV_TEST_KEY"}
-        yield {"provider": "azure", "endpoint_url": server.endpoint_url, **options}, server.key
+def _azure(servers):
+    server = servers.azurite
+    options = {"storage_account": server.account, "container": server.container, "account_key_env": "VV_TEST_KEY"}
+    yield {"provider": "azure", "endpoint_url": server.endpoint_url, **options}, server.key
 
 
 @contextmanager
-def _gcs(folder):
-    with gcs(folder) as server:
+def _gcs(servers):
+    with gcs(servers.fake_gcs) as server:
         yield {"provider": "gcs", "bucket": "bucket", "endpoint_url": server.endpoint_url, "anonymous": True}, "none"
 
 
 @contextmanager
-def _gcs_that_does_not_decide(folder):
-    with gcs(folder, decides=False) as server:
+def _gcs_that_does_not_decide(servers):
+    with gcs(servers.fake_gcs, decides=False) as server:
         yield {"provider": "gcs", "bucket": "bucket", "endpoint_url": server.endpoint_url, "anonymous": True}, "none"
 
 
 @pytest.fixture(scope="module", params=[_azure, _gcs, _gcs_that_does_not_decide], ids=lambda one: one.__name__)
-def place(request, tmp_path_factory):
-    with request.param(tmp_path_factory.mktemp("server")) as (options, key), pytest.MonkeyPatch.context() as patch:
+def place(request, servers):
+    with request.param(servers) as (options, key), pytest.MonkeyPatch.context() as patch:
         patch.setenv("VV_TEST_KEY", key)
         yield options, request.param is not _gcs_that_does_not_decide
 

@@ -9,15 +9,11 @@ from vv_exports.delivery.verify import verify
 from vv_exports.errors import RequestError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of
-from vv_exports_tests.servers.s3 import seaweedfs
-from vv_exports_tests.stores import make_bucket
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
-        make_bucket(running)
-        yield running
+def server(servers):
+    return servers.seaweedfs
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ from vv_exports.connectors.azure import AzureConnector
 from vv_exports.connectors.diagnosis import Cause
 from vv_exports.errors import CredentialsError, RequestError, TransientError
 from vv_exports_tests.connectors.contract import ConnectorContract
-from vv_exports_tests.servers.azure import azurite
 from vv_exports_tests.servers.processes import free_ports
 
 LARGE = 33 * 2**20  # three blocks
@@ -43,9 +42,8 @@ WRONG_KEY = "bm90LXRoZS1rZXk="
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with azurite(tmp_path_factory.mktemp("azurite")) as running:
-        yield running
+def server(servers):
+    return servers.azurite
 
 
 @pytest.fixture

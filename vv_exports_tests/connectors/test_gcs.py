@@ -34,7 +34,7 @@ from vv_exports.errors import CredentialsError, RequestError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.connectors.contract import ConnectorContract
 from vv_exports_tests.deployments import CONFIG, client_of
-from vv_exports_tests.servers.gcs import fake_gcs, gcs
+from vv_exports_tests.servers.gcs import gcs
 from vv_exports_tests.servers.processes import free_ports
 
 LARGE = 36 * 2**20  # three chunks, the last of them 4 MiB
@@ -42,20 +42,19 @@ CHUNK = r"^PUT .*upload_id="
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with gcs(tmp_path_factory.mktemp("gcs")) as running:
+def plain(servers):
+    return servers.fake_gcs
+
+
+@pytest.fixture(scope="module")
+def server(plain):
+    with gcs(plain) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    with fake_gcs(tmp_path_factory.mktemp("fake_gcs")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def careless(tmp_path_factory):
-    with gcs(tmp_path_factory.mktemp("careless_gcs"), decides=False) as running:
+def careless(plain):
+    with gcs(plain, decides=False) as running:
         yield running
 
 

@@ -30,10 +30,8 @@ from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import destinations
 from vv_exports.errors import ForbiddenError, RequestError, TransientError, VVExportsError
 from vv_exports_tests.fakes.tcp_proxy import TcpProxy
-from vv_exports_tests.servers.azure import azurite
 from vv_exports_tests.servers.gcs import gcs
-from vv_exports_tests.servers.s3 import seaweedfs
-from vv_exports_tests.stores import make_bucket, s3_connector
+from vv_exports_tests.stores import s3_connector
 
 ALWAYS = float("inf")
 MEBIBYTE = 2**20
@@ -50,10 +48,8 @@ def refusal(code, message="said the store"):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
-        make_bucket(running)
-        yield running
+def server(servers):
+    return servers.seaweedfs
 
 
 @pytest.fixture(scope="module")
@@ -539,15 +535,16 @@ def test_nothing_follows_a_store_that_sends_us_elsewhere(connector, proxy, elsew
 
 
 @pytest.fixture(scope="module")
-def google(tmp_path_factory):
-    with gcs(tmp_path_factory.mktemp("gcs")) as running, TcpProxy(running.endpoint_url) as proxy:
+def google(servers):
+    with gcs(servers.fake_gcs) as running, TcpProxy(running.endpoint_url) as proxy:
         options = {"anonymous": True, "environ": {}}
         yield proxy, GcsConnector("conn", "bucket", "g", endpoint_url=proxy.url, **options), r"^GET .*/o\?"
 
 
 @pytest.fixture(scope="module")
-def azure(tmp_path_factory):
-    with azurite(tmp_path_factory.mktemp("azurite")) as running, TcpProxy(running.endpoint_url) as proxy:
+def azure(servers):
+    running = servers.azurite
+    with TcpProxy(running.endpoint_url) as proxy:
         options = {"account_key_env": "KEY", "environ": {"KEY": running.key}}
         url = f"{proxy.url}/{running.account}"
         made = AzureConnector("conn", running.account, "bucket", "g", endpoint_url=url, **options)

@@ -15,15 +15,12 @@ from vv_exports_tests.archives import write_run
 from vv_exports_tests.connectors.contract import ConnectorContract
 from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.servers.processes import free_ports
-from vv_exports_tests.servers.s3 import moto, seaweedfs
-from vv_exports_tests.stores import make_bucket, s3_connector
+from vv_exports_tests.stores import s3_connector
 
 
-@pytest.fixture(scope="module", params=[seaweedfs, moto], ids=["seaweedfs", "moto"])
-def server(request, tmp_path_factory):
-    with request.param(tmp_path_factory.mktemp(request.param.__name__)) as running:
-        make_bucket(running)
-        yield running
+@pytest.fixture(scope="module", params=["seaweedfs", "moto"])
+def server(request, servers):
+    return getattr(servers, request.param)
 
 
 class TestContract(ConnectorContract):
@@ -49,7 +46,7 @@ def test_a_bucket_that_does_not_exist_is_named(server):
             work()
 
 
-@pytest.mark.parametrize("server", [seaweedfs], indirect=True, ids=["seaweedfs"])
+@pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)
 def test_wrong_credentials_are_told_without_a_secret(server):
     wrong = s3_connector(server, environ={"KEY": "admin-key", "SECRET": "not-the-secret"})
     with pytest.raises(CredentialsError, match="the environment variables KEY, SECRET") as caught:
@@ -60,9 +57,9 @@ def test_wrong_credentials_are_told_without_a_secret(server):
         unknown.files("")
 
 
-@pytest.mark.parametrize("server", [seaweedfs], indirect=True, ids=["seaweedfs"])
+@pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)
 def test_what_may_not_be_written_is_told(server):
-    reader = s3_connector(server, environ={"KEY": "writer-key", "SECRET": "writer-secret"})
+    reader = s3_connector(server, environ={"KEY": "reader-key", "SECRET": "reader-secret"})
     assert reader.files("nothing") == []
     with pytest.raises(RequestError, match=r"AccessDenied.* may not do this"):
         reader.create("a", b"x")

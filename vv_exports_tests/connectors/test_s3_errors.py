@@ -31,8 +31,8 @@ from vv_exports.errors import (
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.fakes.tcp_proxy import TcpProxy
-from vv_exports_tests.servers.s3 import seaweedfs
-from vv_exports_tests.stores import make_bucket, s3_connector
+from vv_exports_tests.servers.session import make_bucket
+from vv_exports_tests.stores import s3_connector
 
 MEBIBYTE = 2**20
 
@@ -229,31 +229,15 @@ def test_what_a_store_answers_becomes_the_error_that_says_what_to_do(kind, code,
 
 # On a store that compares credentials
 
-SECRETS = ("admin-secret", "writer-secret", "blind-secret", "reader-secret", "not-the-secret", "the-session-token")
-
-
-def identity(name, *actions):
-    return {
-        "name": name,
-        "credentials": [{"accessKey": f"{name}-key", "secretKey": f"{name}-secret"}],
-        "actions": list(actions),
-    }
-
-
-IDENTITIES = [
-    identity("admin", "Admin", "Read", "Write", "List", "Tagging"),
-    identity("reader", "Read:bucket", "List:bucket"),
-    identity("readonly", "Read"),
-    identity("nowrite", "List", "Read"),
-    identity("blind", "Read:bucket", "Write:bucket"),
-]
+SECRETS = (
+    *(f"{name}-secret" for name in ("admin", "reader", "readonly", "nowrite", "blind")),
+    *("not-the-secret", "the-session-token"),
+)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs"), identities=IDENTITIES) as running:
-        make_bucket(running)
-        yield running
+def server(servers):
+    return servers.seaweedfs
 
 
 def holds_no_secret(error):

@@ -20,8 +20,7 @@ from vv_exports.errors import OutcomeUnknownError, RunFailedError, TransientErro
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.fakes.tcp_proxy import TcpProxy
-from vv_exports_tests.servers.s3 import seaweedfs
-from vv_exports_tests.stores import make_bucket, s3_connector
+from vv_exports_tests.stores import s3_connector
 
 ALWAYS = float("inf")
 MEBIBYTE = 2**20
@@ -34,10 +33,8 @@ DATA_FILE = "^PUT .*/segments/"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
-        make_bucket(running)
-        yield running
+def server(servers):
+    return servers.seaweedfs
 
 
 @pytest.fixture(scope="module")

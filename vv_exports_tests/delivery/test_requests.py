@@ -13,17 +13,14 @@ from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports_tests.delivery.conftest import NOW
-from vv_exports_tests.servers.s3 import seaweedfs
-from vv_exports_tests.stores import make_bucket, s3_connector
+from vv_exports_tests.stores import s3_connector
 
 MOST = 8
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as running:
-        make_bucket(running)
-        yield running
+def server(servers):
+    return servers.seaweedfs
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def azurite(folder: Path) -> Iterator[AzureServer]:
     # Its telemetry is on unless it is told otherwise, and new SDKs speak a version that it does not know yet.
     command = [
         *(str(node), str(start), "--blobHost", "127.0.0.1", "--blobPort", str(port)),
-        *("--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+        *("--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"),
     ]
     server = AzureServer(f"http://127.0.0.1:{port}/{_ACCOUNT}", _ACCOUNT, _KEY)
     with running(command, f"http://127.0.0.1:{port}/", folder):

