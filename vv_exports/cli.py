@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the work failed, 2 the request or the configuration is wro
 
 import json
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -578,7 +577,7 @@ def _export(
         return _dry_run(console, request)
     with console.progress() as progress:
         client = _client(progress)
-        started = time.time()
+        started = datetime.now(UTC)
         made = client.exports.create(request, idempotency_key=idempotency_key)
     completed = made.status == ExportStatus.COMPLETED
     # Before the document is printed: an error prints one of its own.
@@ -588,7 +587,7 @@ def _export(
     if not completed:
         console.note(f"Error: export {made.export_id} failed: {made.error_message}")
         return _FAILED
-    earlier = " (made earlier; nothing written)" if made.created_before(started) else ""
+    earlier = " (made earlier; nothing written)" if made.was_over(started) else ""
     console.line(
         f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes "
         f"in {made.destination_uri}{earlier}"

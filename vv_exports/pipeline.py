@@ -6,13 +6,9 @@ Everything that an asset, the client or the command line asks for ends here. It 
 import hashlib
 import logging
 import random
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-
-import msgspec
 
 from vv_exports.automations.following import Following
 from vv_exports.automations.reconciliation import Reconciliation, sample_damage
@@ -21,15 +17,13 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.catalog import CONNECTORS
 from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver, holds, is_delivered
 from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
-from vv_exports.delivery.ownership import Owner, check_unowned_above
+from vv_exports.delivery.ownership import Owner
 from vv_exports.delivery.vacuum import Vacuum, vacuum
-from vv_exports.domain.destinations import check_subpath, overlaps
-from vv_exports.domain.exports import ExportRequest
+from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import JsonObject, PromptRun
@@ -37,17 +31,15 @@ from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_mess
 from vv_exports.errors import (
     ConfigurationError,
     CredentialsError,
-    DeliveredDataError,
     DestinationError,
-    IdempotencyError,
     NotFoundError,
     RequestError,
     SelectionError,
     SnapshotDamagedError,
     StorageSetBackError,
-    TransientError,
     VVExportsError,
 )
+from vv_exports.exports.on_demand import Exports
 from vv_exports.formats.catalog import format_named
 from vv_exports.printable import one_line
 from vv_exports.snapshots.batch import Batch, TakenSnapshot, finished_runs, take_snapshots
@@ -75,40 +67,6 @@ class Progress:
     file: Callable[[str, int], None] = _silent
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A download: a zip file in the pipeline's storage. ``bytes`` is its size."""
-
-    key: str
-    uri: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class ExportJob:
-    """An export on demand with the snapshots that it holds. The id names its folder or its artifact."""
-
-    export_id: str
-    request: ExportRequest
-    snapshots: Sequence[Snapshot]
-
-
-@dataclass(frozen=True)
-class ExportOutcome:
-    """What became of an export on demand."""
-
-    delivery: Delivery
-    destination_uri: str
-    artifact: Artifact | None
-
-
-class _Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """What an idempotency key stands for: a Dagster run, and the hash of the request that it was launched for."""
-
-    run_id: str
-    request: str
-
-
 class Pipeline:
     """Built once from a configuration, without touching storage or network."""
 
@@ -133,6 +91,14 @@ class Pipeline:
         self.following = Following(config, storage, connectors, self.catalogs)
         self.clock = clock
         self.progress = progress or Progress()
+        self.exports = Exports(
+            config,
+            storage,
+            connector_named=self.destination_connector,
+            listing=self.listing,
+            deliver=self.deliver,
+            clock=clock,
+        )
         self._warned: set[str] = set()
 
     @classmethod
@@ -465,101 +431,7 @@ class Pipeline:
         self.progress.snapshot(taken.run_id, taken.rows("segments"))
         return taken
 
-    # Exports on demand
-
-    def check_export(self, request: ExportRequest) -> list[PromptRun]:
-        """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
-        listing, wanted = self.listing(request.index_id), request.prompt_run_ids
-        listed = listing.complete() if wanted is None else listing.named(wanted)
-        runs = chosen_runs(listed, wanted, index_id=request.index_id)
-        self.check_destination(request)
-        return runs
-
-    def check_destination(self, request: ExportRequest) -> None:
-        """Where an export may not go, or a format that does not exist. Raises RequestError."""
-        format_named(request.format)
-        if request.destination_connector_id is None:
-            if request.destination_subpath is not None:
-                raise DestinationError(
-                    f"destination_subpath {request.destination_subpath!r} was given without a connector; name a "
-                    "destination connector, or leave the subpath out for a download"
-                )
-            return
-        connector = self.destination_connector(request.destination_connector_id)
-        subpath = ""
-        if request.destination_subpath is not None:
-            subpath = check_subpath(request.destination_subpath, boundary=connector.uri(""))
-            self._check_free_of_automations(connector, subpath)
-        check_apart(self.config, request.destination_connector_id, subpath)
-        check_unowned_above(connector, subpath, asked=subpath)
-
-    def export(self, job: ExportJob, dagster_run_id: str | None = None) -> ExportOutcome:
-        """Deliver an export into its own folder of a connector, or pack it for download. Repeatable."""
-        request = job.request
-        if request.destination_connector_id is None:
-            return self._pack(job, dagster_run_id)
-        connector = self.destination_connector(request.destination_connector_id)
-        parent = ""
-        if request.destination_subpath is not None:
-            parent = check_subpath(request.destination_subpath, boundary=connector.uri(""))
-        check_apart(self.config, request.destination_connector_id, parent)  # links may lead elsewhere by now
-        subpath = f"{parent}/{job.export_id}" if parent else job.export_id
-        delivery = self.deliver(_export_delivery(job, connector, subpath, dagster_run_id))
-        return ExportOutcome(delivery, delivery.uri, None)
-
-    def download(self, export_id: str, target: Path) -> bool:
-        """Copy a download's artifact to a local file, atomically. False where the file is there already, the same."""
-        target = target.resolve()
-        if target.exists() and not target.is_file():
-            raise RequestError(f"{target} is not a file, so no download can be put there; choose another path")
-        if not target.parent.is_dir():
-            raise RequestError(f"{target.parent} is not a folder, so no download can be put there; create it first")
-        if not self.has_download(export_id):
-            raise DeliveredDataError(
-                f"{self.storage.uri(_artifact_key(export_id))} is not there: it was deleted, or a backup of `storage` "
-                "from before it was restored. Make the export again, with the same idempotency key where it had one."
-            )
-        with self.storage.open(_artifact_key(export_id)) as content:
-            digest = hashlib.file_digest(content, "sha256").digest()
-            if target.is_file():
-                with target.open("rb") as existing:
-                    if hashlib.file_digest(existing, "sha256").digest() == digest:
-                        return False
-            folder = LocalConnector("download", target.parent)
-            folder.put_stream(content, target.name)
-            folder.sweep()
-        return True
-
-    def has_download(self, export_id: str) -> bool:
-        """Whether a download's artifact is in the storage."""
-        return self._size_of(_artifact_key(export_id)) is not None
-
-    def remembered_launch(self, key: str, request: ExportRequest, run_id: str) -> str:
-        """The run that an idempotency key stands for: ``run_id`` where the key is new.
-
-        Kept in the pipeline's storage, written if there is none, so that two callers at once agree, and that losing
-        Dagster's database loses no key. Raises IdempotencyError where the key was used for another request.
-        """
-        asked = request_hash(request)
-        path = f"idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
-        self.storage.create(path, msgspec.json.encode(_Launch(run_id=run_id, request=asked)))
-        data = self.storage.read(path)
-        if data is None:
-            raise TransientError(f"{self.storage.uri(path)} was written and cannot be read back; try again")
-        try:
-            remembered = msgspec.json.decode(data, type=_Launch)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DeliveredDataError(
-                f"{self.storage.uri(path)} does not say which export the idempotency key {key!r} stands for: {error}. "
-                "Restore it; or remove it and ask again, which makes the export anew where Dagster does not know the "
-                "key any more."
-            ) from error
-        if remembered.request != asked:
-            raise IdempotencyError(
-                f"the idempotency key {key!r} was used before, for another request; use a new key, or repeat that "
-                "request"
-            )
-        return remembered.run_id
+    # Connectors
 
     def destination_connector(self, connector_id: str) -> Connector:
         """A connector that exports may go to. Raises NotFoundError, or DestinationError where its scopes forbid it."""
@@ -600,34 +472,6 @@ class Pipeline:
             message = missing_message("index", [index_id], self.config.indexes, "the configuration")
             raise NotFoundError(f"{message} Add it under `indexes` to export it.")
 
-    def _check_free_of_automations(self, connector: Connector, subpath: str) -> None:
-        wanted = f"{connector.address}/{subpath}"
-        for index_id, name, automation in self.automations():
-            taken = f"{self.connectors[automation.destination_connector_id].address}/{automation.subpath}"
-            if overlaps(taken, wanted) and taken.count("/") <= wanted.count("/"):
-                raise DestinationError(
-                    f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the "
-                    f"automation {name!r} of index {index_id!r}, whose readers would count rows twice; choose another"
-                )
-
-    def _size_of(self, key: str) -> int | None:
-        folder = key.rpartition("/")[0]
-        return next((file.size for file in self.storage.files(folder) if file.key == key), None)
-
-    def _pack(self, job: ExportJob, dagster_run_id: str | None) -> ExportOutcome:
-        key = _artifact_key(job.export_id)
-        with spool_folder() as spool:
-            folder = LocalConnector("download", spool)
-            request = _export_delivery(job, folder, job.export_id, dagster_run_id)
-            delivery = self.deliver(replace(request, destination_uri=self.storage.uri(key)))
-            archive = spool / f"{job.export_id}.zip"
-            _zip(spool / job.export_id, archive)
-            # Made once: an export that is launched again, from another Dagster instance say, is what it was.
-            if self._size_of(key) is None:
-                self.storage.put(archive, key)
-            artifact = Artifact(key, self.storage.uri(key), self._size_of(key) or 0)
-        return ExportOutcome(delivery, artifact.uri, artifact)
-
 
 def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connector:
     """Raises ConfigurationError where the provider's packages are not installed."""
@@ -635,42 +479,6 @@ def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connec
         return CONNECTORS[config.provider](connector_id, **config.model_dump(exclude={"provider"}))
     except RequestError as error:
         raise ConfigurationError("configuration", [f"{at}: {error}"]) from error
-
-
-def _export_delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str | None) -> DeliveryRequest:
-    index_id = job.request.index_id
-    return DeliveryRequest(
-        connector=connector,
-        subpath=subpath,
-        owner=Owner(type="export", index_id=index_id, export_id=job.export_id),
-        export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
-        format=format_named(job.request.format),
-        snapshots=job.snapshots,
-        dagster_run_id=dagster_run_id,
-    )
-
-
-def _artifact_key(export_id: str) -> str:
-    return f"exports/{export_id}.zip"
-
-
-def _zip(folder: Path, archive: Path) -> None:
-    """The same folder gives the same bytes: names sorted, no times. Files that are compressed already are stored."""
-    with zipfile.ZipFile(archive, "x") as zipped:
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
-            entry.external_attr = 0o644 << 16
-            stored = path.suffix in {".parquet", ".zst"}
-            entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
-            entry.file_size = path.stat().st_size  # tells zipfile in advance where it needs its 64-bit form
-            with path.open("rb") as content, zipped.open(entry, "w") as out:
-                while block := content.read(1 << 20):
-                    out.write(block)
-
-
-def request_hash(request: ExportRequest) -> str:
-    """64 hex characters that tell a request from any other."""
-    return hashlib.sha256(msgspec.json.encode(request)).hexdigest()
 
 
 def content_version(snapshots: Sequence[Snapshot]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from vv_exports.config import AutomationConfig
-from vv_exports.defs.export_runs import export_tags, root_run_id
+from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
 from vv_exports.defs.keys import (
@@ -34,8 +34,9 @@ from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, e
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
+from vv_exports.exports.make import ExportJob
 from vv_exports.formats.catalog import FORMATS
-from vv_exports.pipeline import ExportJob, Pipeline, content_version
+from vv_exports.pipeline import Pipeline, content_version
 from vv_exports.snapshots.batch import TakenSnapshot
 from vv_exports.snapshots.store import Snapshot
 
@@ -178,17 +179,18 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition
         config_schema=_destination_fields(pipeline),
     )
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
-        with step_failures(context):
+        begun: dict[str, ExportRequest] = {}
+        with failures_recorded(pipeline.exports, context.run.run_id, begun), step_failures(context):
             config = context.op_execution_context.op_config
             run_ids = run_ids_of(context.partition_keys)
             request = _request("prompt_run", index_id, None, config)
             _tag(context, request, run_ids)
-            pipeline.check_destination(request)
-            snapshots = _snapshots(context, pipeline, pipeline.runs_named(index_id, run_ids))
             ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
-            jobs = [
-                ExportJob(ids[one.run_id], replace(request, prompt_run_ids=(one.run_id,)), [one]) for one in snapshots
-            ]
+            begun.update({ids[run_id]: replace(request, prompt_run_ids=(run_id,)) for run_id in run_ids})
+            begin_exports(context, pipeline.exports, begun)
+            pipeline.exports.check_destination(request)
+            snapshots = _snapshots(context, pipeline, pipeline.runs_named(index_id, run_ids))
+            jobs = [ExportJob(ids[one.run_id], begun[ids[one.run_id]], [one]) for one in snapshots]
             return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(content_version(snapshots)))
 
     return prompt_run_export
@@ -221,13 +223,15 @@ def _index_export(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
         },
     )
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
-        with step_failures(context):
+        export_id = export_id_of(root_run_id(context.run))
+        with failures_recorded(pipeline.exports, context.run.run_id, [export_id]), step_failures(context):
             config = context.op_execution_context.op_config
             request = _request("index", index_id, config["prompt_run_ids"], config)
             _tag(context, request, [index_id])
-            snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
+            begin_exports(context, pipeline.exports, {export_id: request})
+            snapshots = _snapshots(context, pipeline, pipeline.exports.decided(export_id, request))
             return dg.Output(
-                OnDemandExport([ExportJob(export_id_of(root_run_id(context.run)), request, snapshots)]),
+                OnDemandExport([ExportJob(export_id, request, snapshots)]),
                 data_version=dg.DataVersion(content_version(snapshots)),
             )
 

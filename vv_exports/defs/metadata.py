@@ -13,7 +13,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 from vv_exports.automations.reconciliation import Reconciliation
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.errors import DeliveredDataError
-from vv_exports.pipeline import ExportJob, ExportOutcome
+from vv_exports.exports.make import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 Metadata = dict[str, Any]
@@ -104,7 +104,7 @@ def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore
         "prompt_runs": dg.MetadataValue.json([run.run_id for run in delivery.prompt_runs]),
         "rows": delivery.rows,
         "files": len(delivery.files),
-        "bytes": delivery.bytes if outcome.artifact is None else outcome.artifact.bytes,
+        "bytes": outcome.bytes,
         **(_table_metadata(job.snapshots[0], store) if one_prompt else {}),
         "preview": dg.MetadataValue.md(_preview(job.snapshots[0], store)),
     }
