@@ -14,7 +14,7 @@ The data flow, which is also the folder list::
     pipeline.py  the flow above, wired for one configuration; knows nothing of Dagster
     defs/        everything Dagster; definitions.py is what Dagster loads
     client/      the Python surface
-    cli.py       the command line; console.py is how it speaks
+    cli/         the command line, a module for each group of commands; console.py is how it speaks
     demo/        a demo archive to try it on
     errors.py    the exception tree
 

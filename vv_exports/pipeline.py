@@ -6,32 +6,26 @@ Everything that an asset, the client or the command line asks for ends here. It 
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from vv_exports.automations.following import Following
 from vv_exports.automations.reconciliation import Reconciliation, sample_damage
-from vv_exports.config import AutomationConfig, Config, ConnectorConfig, check_apart
+from vv_exports.config import AutomationConfig, Config, check_apart
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.catalog import CONNECTORS
-from vv_exports.connectors.checking import check_connector
+from vv_exports.connectors.configured import Connectors, open_connectors
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver, holds, is_delivered
 from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner
-from vv_exports.delivery.vacuum import Vacuum, vacuum
-from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.failures import problem_of
-from vv_exports.domain.findings import Finding
-from vv_exports.domain.prompt_runs import JsonObject, PromptRun
+from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
-    ConfigurationError,
     CredentialsError,
-    DestinationError,
     NotFoundError,
     RequestError,
     SelectionError,
@@ -85,16 +79,16 @@ class Pipeline:
         self.storage = storage
         self.store = SnapshotStore(storage)
         self.catalogs = Catalogs(storage)
-        self.connectors = connectors
+        self.connectors = Connectors(connectors)
         for connector in (storage, *connectors.values()):
             connector.remember_in(storage)
-        self.following = Following(config, storage, connectors, self.catalogs)
+        self.following = Following(config, storage, self.connectors, self.catalogs)
         self.clock = clock
         self.progress = progress or Progress()
         self.exports = Exports(
             config,
             storage,
-            connector_named=self.destination_connector,
+            self.connectors,
             listing=self.listing,
             deliver=self.deliver,
             clock=clock,
@@ -104,18 +98,16 @@ class Pipeline:
     @classmethod
     def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":
         """The pipeline that a configuration describes."""
+        kept = config.storage
+        configured = {f"connectors.{connector_id}": one for connector_id, one in config.connectors.items()}
+        if not isinstance(kept, str):
+            configured["storage"] = kept
+        opened = open_connectors({place: one.model_dump() for place, one in configured.items()})
         return cls(
             config,
             source=SOURCES[config.source.kind](**config.source.model_dump(exclude={"kind"})),
-            storage=(
-                LocalConnector("storage", config.storage, make_root=True)
-                if isinstance(config.storage, str)
-                else _connector("storage", config.storage, at="storage")
-            ),
-            connectors={
-                connector_id: _connector(connector_id, connector, at=f"connectors.{connector_id}")
-                for connector_id, connector in config.connectors.items()
-            },
+            storage=LocalConnector("storage", kept, make_root=True) if isinstance(kept, str) else opened["storage"],
+            connectors={key: opened[f"connectors.{key}"] for key in config.connectors},
             progress=progress,
         )
 
@@ -140,18 +132,6 @@ class Pipeline:
         news = {run_id: problem for run_id, problem in found.items() if known.get(run_id) != problem.message}
         if news:
             self.catalogs.record(index_id, (), news)
-
-    def check_source(self) -> Iterator[Finding]:
-        """Try what exports need of the source, reading only, step by step."""
-        return self.source.check(list(self.config.indexes))
-
-    def upstream_connectors(self) -> list[JsonObject]:
-        """The connectors that are registered at the platform. Raises RequestError where the source is none."""
-        if not isinstance(self.source, Platform):
-            raise RequestError(
-                f"the source is a {self.config.source.kind}, which has no connectors of its own; leave out --upstream"
-            )
-        return self.source.upstream_connectors()
 
     def _warn_of_upstream_automation(self, index_id: str) -> None:
         """Once for each index that this pipeline delivers: it would be delivered twice."""
@@ -431,34 +411,6 @@ class Pipeline:
         self.progress.snapshot(taken.run_id, taken.rows("segments"))
         return taken
 
-    # Connectors
-
-    def destination_connector(self, connector_id: str) -> Connector:
-        """A connector that exports may go to. Raises NotFoundError, or DestinationError where its scopes forbid it."""
-        connector = self.connector(connector_id)
-        if "export" not in connector.scopes:
-            raise DestinationError(
-                f"connector {connector_id!r} has the scopes {sorted(connector.scopes)} and not 'export', so nothing "
-                "may be delivered to it; add the scope in the configuration, or choose another connector"
-            )
-        return connector
-
-    def connector(self, connector_id: str) -> Connector:
-        """Any connector. Raises NotFoundError."""
-        if connector_id not in self.connectors:
-            raise NotFoundError(missing_message("connector", [connector_id], self.connectors, "the configuration"))
-        return self.connectors[connector_id]
-
-    def check_connector(self, connector_id: str) -> Iterator[Finding]:
-        """Try what deliveries need of a connector, step by step. Raises NotFoundError."""
-        return check_connector(self.connector(connector_id))
-
-    def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False, without_log: bool = False) -> Vacuum:
-        """Remove superseded and stray files of one destination. Raises NotFoundError, DestinationError."""
-        connector = self.destination_connector(connector_id)
-        subpath = check_subpath(subpath, boundary=connector.uri(""))
-        return vacuum(connector, subpath, self.clock, dry_run=dry_run, without_log=without_log)
-
     def automations(self) -> list[tuple[str, str, AutomationConfig]]:
         """(index id, name, configuration) of every automation."""
         return [
@@ -471,14 +423,6 @@ class Pipeline:
         if index_id not in self.config.indexes:
             message = missing_message("index", [index_id], self.config.indexes, "the configuration")
             raise NotFoundError(f"{message} Add it under `indexes` to export it.")
-
-
-def _connector(connector_id: str, config: ConnectorConfig, *, at: str) -> Connector:
-    """Raises ConfigurationError where the provider's packages are not installed."""
-    try:
-        return CONNECTORS[config.provider](connector_id, **config.model_dump(exclude={"provider"}))
-    except RequestError as error:
-        raise ConfigurationError("configuration", [f"{at}: {error}"]) from error
 
 
 def content_version(snapshots: Sequence[Snapshot]) -> str:

@@ -57,7 +57,7 @@ def test_an_automation_delivers_and_is_read_back(place, tmp_path):
     entries = read_log(connector, "exports/team").entries
     commit = "put_if_absent" if decides else "single_writer"
     assert [entry.provenance.commit for entry in entries] == [commit] * 2
-    outcomes = {finding.step: finding.outcome for finding in client.pipeline.check_connector("conn_export")}
+    outcomes = {finding.step: finding.outcome for finding in client.connectors.test("conn_export")}
     assert outcomes.pop("second create") == ("ok" if decides else "warning")
     assert set(outcomes.values()) == {"ok"}
     filesystem, top = connector.arrow_filesystem()
@@ -65,7 +65,7 @@ def test_an_automation_delivers_and_is_read_back(place, tmp_path):
     assert ds.dataset(parts, filesystem=filesystem, format="parquet").count_rows() == 3 + 5 + 3
     export = client.exports.create_index_export("idx", None, "conn_export", "exports/editorial")
     assert (export.status, export.rows) == ("completed", 3 + 5 + 3)
-    done = client.pipeline.vacuum("conn_export", "exports/team")
+    done = client.vacuum("conn_export", "exports/team")
     assert (done.superseded, done.strays, done.uploads) == ((), (), ())
 
 

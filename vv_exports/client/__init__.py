@@ -1,18 +1,24 @@
-"""The Python surface, with the names that VideoVector users know.
+"""The Python surface, with the names that VideoVector users know. What the command line can do, this can.
 
 Every export and every delivery is a Dagster run in the instance that the UI shows. It runs in the calling process:
 ``create_*`` return when the export is over, completed or failed, and ``wait_for_completion`` then returns at once.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
 from vv_exports.client.automations import Automations
+from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
 from vv_exports.client.exports import Exports
 from vv_exports.client.prompt_runs import PromptRuns
+from vv_exports.client.source import Source
 from vv_exports.config import Config
+from vv_exports.delivery.vacuum import Vacuum, vacuum
+from vv_exports.delivery.verify import Verification, verify_connector
+from vv_exports.domain.destinations import check_subpath
 from vv_exports.pipeline import Progress
 
 
@@ -30,3 +36,20 @@ class VVExports(Deployment):
         self.exports = Exports(self)
         self.automations = Automations(self)
         self.prompt_runs = PromptRuns(self)
+        self.connectors = Connectors(self)
+        self.source = Source(self)
+
+    def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
+        """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.
+
+        Raises NotFoundError for a connector or destination that is not there. What is wrong at one is in its
+        ``problems``.
+        """
+        return verify_connector(self.pipeline.connectors[connector_id], subpath)
+
+    def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False, without_log: bool = False) -> Vacuum:
+        """Remove superseded and stray files of one destination, and nothing else. Raises NotFoundError,
+        DestinationError, and TransientError where deliveries kept coming first."""
+        connector = self.pipeline.connectors.for_export(connector_id)
+        subpath = check_subpath(subpath, boundary=connector.uri(""))
+        return vacuum(connector, subpath, self.pipeline.clock, dry_run=dry_run, without_log=without_log)

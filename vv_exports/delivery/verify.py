@@ -79,6 +79,15 @@ def verify(connector: Connector, subpath: str) -> Verification:
     )
 
 
+def verify_connector(connector: Connector, subpath: str | None = None) -> list[Verification]:
+    """What ``verify`` says of a destination of a connector, or of all that it has.
+
+    Raises DestinationError for a subpath that is none, NotFoundError where nobody ever delivered to it.
+    """
+    subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
+    return [verify(connector, one) for one in subpaths]
+
+
 def damaged_files(connector: Connector, subpath: str, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
     """Those of a destination's files that are not there, or are not what was delivered, and how."""
     return {file: problem for file in files if (problem := _problem(connector, subpath, file)) is not None}

@@ -9,6 +9,7 @@ import msgspec
 
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
+from vv_exports.connectors.configured import Connectors
 from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
@@ -24,7 +25,7 @@ from vv_exports.exports.artifacts import (
 from vv_exports.exports.idempotency import Launch, remembered_launch, request_hash
 from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_artifact, make_folder
 from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
-from vv_exports.exports.request import ConnectorNamed, check_destination, parent_folder
+from vv_exports.exports.request import check_destination, parent_folder
 from vv_exports.sources.base import Listing
 
 _LEFT = frozenset({ExportStatus.FAILED, DELETED})
@@ -62,15 +63,15 @@ class Exports:
         self,
         config: Config,
         storage: Connector,
+        connectors: Connectors,
         *,
-        connector_named: ConnectorNamed,
         listing: Callable[[str], Listing],
         deliver: Deliver,
         clock: Callable[[], datetime],
     ) -> None:
         self._config = config
         self._storage = storage
-        self._connector_named = connector_named
+        self._connectors = connectors
         self._listing = listing
         self._deliver = deliver
         self.clock = clock
@@ -88,7 +89,7 @@ class Exports:
 
     def check_destination(self, request: ExportRequest) -> None:
         """Where an export may not go, or a format that does not exist. Raises RequestError."""
-        check_destination(self._config, self._connector_named, request)
+        check_destination(self._config, self._connectors, request)
 
     def launch_of(self, key: str, request: ExportRequest, run_id: str, created_at: datetime) -> Launch:
         """What an idempotency key stands for: this launch, where the key is new. Raises IdempotencyError."""
@@ -155,7 +156,7 @@ class Exports:
                 job, self._storage, lambda: self._artifact_bytes(job.export_id), self._deliver, dagster_run_id
             )
         else:
-            connector = self._connector_named(request.destination_connector_id)
+            connector = self._connectors.for_export(request.destination_connector_id)
             parent = parent_folder(connector, request)
             check_apart(self._config, request.destination_connector_id, parent)  # links may lead elsewhere by now
             outcome = make_folder(job, connector, parent, self._deliver, dagster_run_id)

@@ -1,20 +1,16 @@
 """What an export on demand may ask for. Everything that can be wrong is found before anything is written."""
 
-from collections.abc import Callable
-
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
+from vv_exports.connectors.configured import Connectors
 from vv_exports.delivery.ownership import check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.errors import DestinationError
 from vv_exports.formats.catalog import format_named
 
-ConnectorNamed = Callable[[str], Connector]
-"""A connector that exports may go to. Raises NotFoundError, DestinationError."""
 
-
-def check_destination(config: Config, connector_named: ConnectorNamed, request: ExportRequest) -> None:
+def check_destination(config: Config, connectors: Connectors, request: ExportRequest) -> None:
     """Where an export may not go, or a format that does not exist. Raises RequestError."""
     format_named(request.format)
     if request.destination_connector_id is None:
@@ -24,10 +20,10 @@ def check_destination(config: Config, connector_named: ConnectorNamed, request: 
                 "destination connector, or leave the subpath out for a download"
             )
         return
-    connector = connector_named(request.destination_connector_id)
+    connector = connectors.for_export(request.destination_connector_id)
     subpath = parent_folder(connector, request)
     if request.destination_subpath is not None:
-        _check_free_of_automations(config, connector_named, connector, subpath)
+        _check_free_of_automations(config, connectors, connector, subpath)
     check_apart(config, request.destination_connector_id, subpath)
     check_unowned_above(connector, subpath, asked=subpath)
 
@@ -39,13 +35,11 @@ def parent_folder(connector: Connector, request: ExportRequest) -> str:
     return check_subpath(request.destination_subpath, boundary=connector.uri(""))
 
 
-def _check_free_of_automations(
-    config: Config, connector_named: ConnectorNamed, connector: Connector, subpath: str
-) -> None:
+def _check_free_of_automations(config: Config, connectors: Connectors, connector: Connector, subpath: str) -> None:
     wanted = f"{connector.address}/{subpath}"
     for index_id, index in config.indexes.items():
         for name, automation in index.automations.items():
-            taken = f"{connector_named(automation.destination_connector_id).address}/{automation.subpath}"
+            taken = f"{connectors[automation.destination_connector_id].address}/{automation.subpath}"
             if overlaps(taken, wanted) and taken.count("/") <= wanted.count("/"):
                 raise DestinationError(
                     f"destination_subpath {subpath!r} of connector {connector.connector_id!r} belongs to the "

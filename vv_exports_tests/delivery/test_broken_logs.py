@@ -122,7 +122,7 @@ def test_a_broken_entry_is_named_and_the_way_out_works(team, tmp_path, breaks, n
         assert (said.prompt_runs, said.files) == (2, 2), "the others are verified all the same"
     assert said.advice == () or "automations run" not in said.advice[0], "no command is advised that fails"
     with pytest.raises(VVExportsError):
-        client.pipeline.vacuum("conn_export", TEAM)
+        client.vacuum("conn_export", TEAM)
     assert sorted(path for path in team.rglob("*") if path.is_file()) == before
 
     # As the message says.
@@ -219,7 +219,7 @@ def test_a_log_folder_that_became_a_file_is_said_before_anything_is_written(team
     connector = client.pipeline.connectors["conn_export"]
     assert "log is a file" in verify(connector, TEAM).problems[0]
     with pytest.raises(DeliveredDataError, match="log is a file"):
-        client.pipeline.vacuum("conn_export", TEAM, without_log=True)
+        client.vacuum("conn_export", TEAM, without_log=True)
     assert {path: path.read_bytes() for path in team.rglob("*") if path.is_file()} == before
     (team / "_vv/log").rename(tmp_path / "aside")
     assert len(client.automations.run("idx", "team").delivered) == 3

@@ -276,7 +276,7 @@ def test_foreign_files_everywhere_outlive_all_commands_and_are_named(tmp_path):
         client.pipeline.following.record("idx", "held").resume()
     for folder, top in (("exports/team", team), (f"x/{export.export_id}", made)):
         foreign = {str(path.relative_to(top)) for path in put if path.is_relative_to(top)}
-        assert set(client.pipeline.vacuum("conn_export", folder).left_alone) == foreign
+        assert set(client.vacuum("conn_export", folder).left_alone) == foreign
         said = verify(client.pipeline.connectors["conn_export"], folder)
         for path in foreign:
             assert path in said.foreign

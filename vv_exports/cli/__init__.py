@@ -1,0 +1,35 @@
+"""The command line. It parses, calls the client, prints; whatever it does can be done from Python too.
+
+A module for each group of commands. Exit codes: 0 done, 1 the work failed, 2 the request or the configuration is wrong.
+"""
+
+import click
+
+from vv_exports import __version__
+from vv_exports.cli import automations, config, connectors, demo, destinations, exports, runs, source
+from vv_exports.cli.commands import COMMON, Settings
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    commands=[
+        demo.demo,
+        config.GROUP,
+        source.GROUP,
+        runs.GROUP,
+        exports.EXPORT,
+        exports.EXPORTS,
+        automations.GROUP,
+        automations.backfill,
+        connectors.GROUP,
+        destinations.verify,
+        destinations.vacuum,
+    ],
+)
+@click.version_option(__version__, prog_name="vv-exports")
+@COMMON[0]
+@COMMON[1]
+@click.pass_context
+def main(context: click.Context, as_json: bool, debug: bool) -> None:
+    """Deliver VideoVector prompt runs: complete, typed, in the right folder."""
+    context.obj = Settings(as_json, debug)

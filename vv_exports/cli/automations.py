@@ -1,0 +1,156 @@
+"""Export automations: their state, pausing and resuming, and what they deliver when asked."""
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
+from vv_exports.console import Console
+from vv_exports.printable import one_line
+
+
+@command("list")
+def list_(console: Console) -> None:
+    """List automations: paused or not and by whom, what is delivered, what waits, the last error."""
+    found = [vars(one) for one in open_client().automations.list()]
+    names = (
+        "index_id",
+        "automation",
+        "enabled",
+        "paused",
+        "paused_by",
+        "destination_uri",
+        "delivered",
+        "waiting",
+        "failing",
+        "held",
+        "last_delivery_at",
+        "last_error",
+    )
+    listing(console, found, names, empty="no automations are configured")
+
+
+@command("show", INDEX, click.argument("name"))
+def show(console: Console, index: str, name: str) -> None:
+    """Show one automation."""
+    record(console, vars(open_client().automations.retrieve(index, name)))
+
+
+@command(
+    "pause",
+    INDEX,
+    click.argument("name"),
+    click.option("--reason", default="", metavar="TEXT", help="Why; the list and the UI show it."),
+)
+def pause(console: Console, index: str, name: str, reason: str) -> None:
+    """Let an automation wait. It keeps its place, and delivers what finished meanwhile when it is resumed."""
+    client = open_client()
+    client.automations.pause(index, name, reason)
+    _paused(console, client, index, name, "paused")
+
+
+@command("resume", INDEX, click.argument("name"))
+def resume(console: Console, index: str, name: str) -> None:
+    """Let a paused automation go on."""
+    client = open_client()
+    client.automations.resume(index, name)
+    _paused(console, client, index, name, "resumed")
+
+
+@command("run", INDEX, click.argument("name"), RUNS)
+def run(console: Console, index: str, name: str, run_ids: tuple[str, ...]) -> None:
+    """Deliver now what the automation's collection lacks."""
+    with console.progress() as progress:
+        outcome = open_client(progress).automations.run(index, name, run_ids or None)
+    _delivered(console, outcome)
+
+
+@command(
+    "backfill",
+    INDEX,
+    click.argument("name"),
+    RUNS,
+    click.option("--since", type=Time(), metavar="T", help="Only runs executed at T or later: 2026-11-01, UTC."),
+    click.option("--until", type=Time(), metavar="T", help="Only runs executed before T."),
+    click.option("--missing", "only", flag_value="missing", help="Only runs that the collection lacks."),
+    click.option("--changed", "only", flag_value="changed", help="Only runs that it holds in another content."),
+    click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing."),
+    click.option("--in-daemon", is_flag=True, help="Hand it to the Dagster daemon as a backfill, and follow it."),
+)
+def backfill(
+    console: Console,
+    index: str,
+    name: str,
+    run_ids: tuple[str, ...],
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    only: Any,
+    dry_run: bool,
+    in_daemon: bool,
+) -> int:
+    """Deliver historical prompt runs. What is there already is skipped, so a stopped one is continued by the same
+    command."""
+    with console.progress() as progress:
+        client = open_client(progress)
+        chosen = {"since": since, "until": until, "only": only}
+        if dry_run:
+            return _planned(console, client.automations.plan_backfill(index, name, run_ids or None, **chosen))
+        work = client.automations.backfill_in_daemon if in_daemon else client.automations.backfill
+        outcome = work(index, name, run_ids or None, **chosen)
+    _delivered(console, outcome)
+    return DONE
+
+
+def _delivered(console: Console, outcome: Any) -> None:
+    if console.as_json:
+        console.document(outcome)
+    elif outcome.delivered:
+        mended = (
+            f"; of those delivered, {len(outcome.mended)} had files put right, and no row changed"
+            if outcome.mended
+            else ""
+        )
+        console.line(
+            f"{one_line(outcome.index_id)}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
+            f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
+            f"{len(outcome.already_delivered)} were there already{mended}"
+        )
+    else:
+        console.line(
+            f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "
+            f"{outcome.destination_uri} holds all {len(outcome.already_delivered)} prompt runs already"
+        )
+
+
+def _planned(console: Console, plan: Any) -> int:
+    code = FAILED if plan.problems else DONE
+    if console.as_json:
+        console.document({"dry_run": True, **vars(plan), "rows": plan.rows, "bytes": plan.bytes})
+        return code
+    unread = sum(run.bytes is None for run in plan.prompt_runs)
+    still = f"; {unread} are not read yet, so their bytes are unknown" if unread else ""
+    console.line(
+        f"would deliver {len(plan.prompt_runs)} prompt runs ({plan.rows:,} rows, {plan.bytes:,} bytes{still}) to "
+        f"{plan.destination_uri}; {len(plan.already_delivered)} are there already"
+    )
+    console.table([vars(run) for run in plan.prompt_runs], empty="")
+    for run_id, problem in plan.problems.items():
+        console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")
+    return code
+
+
+def _paused(console: Console, client: Any, index: str, name: str, done: str) -> None:
+    state = client.automations.retrieve(index, name)
+    if console.as_json:
+        console.document(state)
+        return
+    why = f" by {state.paused_by} ({state.pause_reason})" if state.paused else ""
+    console.line(
+        f"{one_line(index)}/{name} is {done}{one_line(why)}; {state.waiting} prompt runs wait, {state.delivered} are "
+        "delivered"
+    )
+
+
+GROUP = click.Group("automations", help="Export automations.", commands=[list_, show, pause, resume, run])

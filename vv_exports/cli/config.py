@@ -1,0 +1,34 @@
+"""The configuration."""
+
+import click
+
+from vv_exports.cli.commands import command
+from vv_exports.console import Console
+
+
+@command("check")
+def check(console: Console) -> None:
+    """Read the configuration and report every problem in it."""
+    from vv_exports.config import config_place, load_config
+    from vv_exports.pipeline import Pipeline
+
+    loaded = load_config()
+    Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
+    automations_count = sum(len(index.automations) for index in loaded.indexes.values())
+    if console.as_json:
+        console.document({"ok": True, "file": config_place(), "warnings": []})
+    console.line(
+        f"{config_place()} is fine. Indexes: {len(loaded.indexes)}, automations: {automations_count}, "
+        f"connectors: {len(loaded.connectors)}."
+    )
+
+
+@command("schema")
+def schema(console: Console) -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from vv_exports.config import config_schema
+
+    console.document(config_schema())
+
+
+GROUP = click.Group("config", help="The configuration.", commands=[check, schema])

@@ -1,0 +1,58 @@
+"""What is at a connector's destinations: whether it is what was committed, and what else is there."""
+
+import click
+
+from vv_exports.cli.commands import DONE, FAILED, command, open_client
+from vv_exports.console import Console
+from vv_exports.printable import one_line
+
+
+@command(
+    "verify",
+    click.argument("connector_id", metavar="ID"),
+    click.option("--subpath", metavar="P", help="Only this destination; without it, all of the connector's."),
+)
+def verify(console: Console, connector_id: str, subpath: str | None) -> int:
+    """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
+    beside it."""
+    found = open_client().verify(connector_id, subpath)
+    if console.as_json:
+        console.document(found)
+    for one in found:
+        verdict = "fine" if not one.problems else f"{len(one.problems)} problems"
+        console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
+        for problem in one.problems:
+            console.line(f"  {one_line(problem)}")
+        if one.foreign:
+            console.line(
+                f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(map(one_line, one.foreign))}"
+            )
+        for advice in one.advice:
+            console.line(f"  {one_line(advice)}")
+    if not found:
+        console.line(f"nothing was delivered to connector {one_line(connector_id)} yet")
+    return FAILED if any(one.problems for one in found) else DONE
+
+
+@command(
+    "vacuum",
+    click.argument("connector_id", metavar="ID"),
+    click.option("--subpath", required=True, metavar="P", help="The destination: a folder that an export owns."),
+    click.option("--dry-run", is_flag=True, help="Say what would be removed; write nothing."),
+    click.option("--without-log", is_flag=True, help="Also where nothing was ever committed: all data files go."),
+)
+def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, without_log: bool) -> None:
+    """Remove what was superseded or left over at a destination, and nothing else."""
+    done = open_client().vacuum(connector_id, subpath, dry_run=dry_run, without_log=without_log)
+    if console.as_json:
+        console.document(done)
+    verb = "would remove" if dry_run else "removed"
+    kept = f"; {len(done.left_alone)} that are not the pipeline's stay" if done.left_alone else ""
+    console.line(
+        f"{done.uri}: {verb} {len(done.superseded)} superseded and {len(done.strays)} stray files "
+        f"({done.bytes:,} bytes) and {len(done.uploads)} unfinished uploads{kept}"
+    )
+    for path in (*done.superseded, *done.strays, *done.uploads):
+        console.line(f"  {one_line(path)}")
+    for path in done.left_alone:
+        console.line(f"  stays: {one_line(path)}")

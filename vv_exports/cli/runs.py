@@ -1,0 +1,66 @@
+"""Prompt runs of an index."""
+
+import click
+
+from vv_exports.cli.commands import DONE, FAILED, INDEX, command, listing, open_client
+from vv_exports.console import Console
+from vv_exports.printable import one_line
+
+
+@command("sync", INDEX)
+def sync(console: Console, index: str) -> None:
+    """Discover runs, take snapshots of new and changed ones."""
+    with console.progress() as progress:
+        sync = open_client(progress).prompt_runs.sync(index)
+    if console.as_json:
+        console.document(sync)
+    console.line(
+        f"{one_line(index)}: {sync.finished} finished of {sync.prompt_runs} prompt runs; "
+        f"{len(sync.new_partitions)} new, {len(sync.snapshots_taken)} snapshots taken."
+    )
+
+
+@command("list", INDEX)
+def list_(console: Console, index: str) -> int:
+    """List the prompt runs of an index. Exits with 1 where the record of one cannot be read."""
+    rows = []
+    for listed in open_client().prompt_runs.list(index):
+        run, snapshot = listed.run, listed.snapshot
+        rows.append(
+            {
+                "run_id": listed.run_id,
+                "status": str(run.status) if run else None,
+                "prompt_id": run.prompt_id if run else None,
+                "prompt_name": run.prompt_name if run else None,
+                "executed_at": run.executed_at.isoformat().replace("+00:00", "Z") if run else None,
+                "total_segments": run.count("total_segments") if run else None,
+                "snapshot_revision": snapshot.revision if snapshot else None,
+                "snapshot_segments": snapshot.rows("segments") if snapshot else None,
+                "problem": listed.problem,
+            }
+        )
+    broken = any(row["problem"] for row in rows)
+    names = tuple(name for name in rows[0] if broken or name != "problem") if rows else None
+    listing(console, rows, names, empty=f"index {one_line(index)} has no prompt runs")
+    return FAILED if broken else DONE
+
+
+@command(
+    "prune",
+    INDEX,
+    click.option("--dry-run", is_flag=True, help="Say what would be forgotten; write nothing."),
+)
+def prune(console: Console, index: str, dry_run: bool) -> None:
+    """Forget prompt runs that are gone from the source: their partitions and snapshots. Deliveries stay."""
+    pruned = open_client().prompt_runs.prune(index, dry_run=dry_run)
+    if console.as_json:
+        console.document(pruned)
+    verb = "would forget" if dry_run else "forgot"
+    listed = "".join(f"\n  {one_line(run_id)}" for run_id in pruned.prompt_runs)
+    console.line(
+        f"{verb} {len(pruned.prompt_runs)} prompt runs of {one_line(index)} that are gone from the source, and "
+        f"{pruned.files} files of the pipeline's own; what was delivered stays{listed}"
+    )
+
+
+GROUP = click.Group("runs", help="Prompt runs of an index.", commands=[sync, list_, prune])
