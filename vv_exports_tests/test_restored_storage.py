@@ -3,6 +3,7 @@
 import copy
 import shutil
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,7 @@ def test_an_idempotency_key_that_the_backup_does_not_have_gives_the_earlier_expo
     backup.restore()
     before = written_files(tmp_path)
     again = client.exports.create_index_export("idx", None, "conn_export", "there", idempotency_key="k")
-    assert (again.export_id, again.dagster_run_id) == (made.export_id, made.dagster_run_id)
+    assert (again.export_id, again.delivery_id) == (made.export_id, made.delivery_id)
     assert written_files(tmp_path) == before
     with pytest.raises(IdempotencyError):
         client.exports.create_index_export("idx", None, "conn_export", "elsewhere", idempotency_key="k")
@@ -165,14 +166,18 @@ def test_an_idempotency_key_that_the_backup_does_not_have_gives_the_earlier_expo
 
 @pytest.mark.parametrize("content", ["", "{", "null", "{}"])
 def test_a_damaged_idempotency_key_is_named_and_the_way_out_works(client, tmp_path, content):
-    pipeline, request = client.pipeline, ExportRequest("index", "idx", None, None, None, "parquet")
-    assert pipeline.remembered_launch("k", request, "run") == "run"
-    (key,) = (tmp_path / "storage/idempotency").iterdir()
+    request = ExportRequest("index", "idx", None, None, None, "parquet")
+
+    def launch_of(run_id):
+        return client.pipeline.exports.launch_of("k", request, run_id, datetime.now(UTC)).run_id
+
+    assert launch_of("run") == "run"
+    (key,) = (tmp_path / "storage/exports/idempotency").iterdir()
     key.write_text(content)
     with pytest.raises(DeliveredDataError, match=rf"{key.name} does not say which export .*'k'.*or remove it"):
-        pipeline.remembered_launch("k", request, "another")
+        launch_of("another")
     key.unlink()
-    assert pipeline.remembered_launch("k", request, "run") == "run"
+    assert launch_of("run") == "run"
 
 
 def test_a_download_that_the_backup_does_not_have_is_made_again_by_the_same_key(client, tmp_path):

@@ -2,27 +2,14 @@
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import click
 
-from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, command, listing, open_client, record
+from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
 from vv_exports.console import Console
 from vv_exports.printable import one_line
-
-
-class _Time(click.ParamType):  # type: ignore[type-arg]
-    """ISO 8601; a time without an offset is in UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            time_ = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time; write it as 2026-11-01 or 2026-11-01T12:00:00+01:00", param, ctx)
-        return time_ if time_.tzinfo is not None else time_.replace(tzinfo=UTC)
 
 
 @command("list")
@@ -95,8 +82,8 @@ def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, hi
     INDEX,
     click.argument("name"),
     RUNS,
-    click.option("--since", type=_Time(), metavar="T", help="Only runs executed at T or later: 2026-11-01, UTC."),
-    click.option("--until", type=_Time(), metavar="T", help="Only runs executed before T."),
+    click.option("--since", type=Time(), metavar="T", help="Only runs executed at T or later: 2026-11-01, UTC."),
+    click.option("--until", type=Time(), metavar="T", help="Only runs executed before T."),
     click.option("--missing", "only", flag_value="missing", help="Only runs that the collection lacks."),
     click.option("--changed", "only", flag_value="changed", help="Only runs that it holds in another content."),
     click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing."),

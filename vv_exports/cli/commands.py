@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -26,6 +27,21 @@ COMMON = (
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else."),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),
 )
+
+
+class Time(click.ParamType):  # type: ignore[type-arg]
+    """ISO 8601; a time without an offset is in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            time_ = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write it as 2026-11-01 or 2026-11-01T12:00:00+01:00", param, ctx)
+        return time_ if time_.tzinfo is not None else time_.replace(tzinfo=UTC)
+
+
 INDEX = click.argument("index")
 RUNS = click.option("--run", "run_ids", multiple=True, metavar="RUN", help="Only this prompt run; repeat for more.")
 

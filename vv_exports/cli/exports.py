@@ -1,13 +1,19 @@
 """Exports on demand: making them, and what was made."""
 
-import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, command, listing, open_client, record
+from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, open_client, record
 from vv_exports.console import Console
+from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RequestError
+from vv_exports.printable import one_line
+
+_NEWEST = 50
+_NAMED_RUNS = 3
+_EXPORT_ID = click.argument("export_id")
 
 _DESTINATION = (
     click.option(
@@ -47,15 +53,33 @@ def export_run(console: Console, index: str, run: str, **options: Any) -> int:
     return _export(console, "prompt_run", index, (run,), **options)
 
 
-@command("list")
-def list_(console: Console) -> None:
+@command(
+    "list",
+    click.option("--status", type=click.Choice([str(one) for one in ExportStatus]), help="Only those in this status."),
+    click.option("--index", "index_id", metavar="INDEX", help="Only those of this index."),
+    click.option("--since", type=Time(), metavar="T", help="Only those that were asked for at T or later."),
+    click.option("--limit", type=click.IntRange(min=1), default=_NEWEST, show_default=True, help="At most so many."),
+    click.option("--after", metavar="EXPORT_ID", help="Go on behind this one, the last of the page before."),
+)
+def list_(console: Console, *, limit: int, **chosen: Any) -> None:
     """List exports, newest first."""
-    found = [one.to_json() for one in open_client().exports.list()]
-    names = ("export_id", "export_type", "target_id", "status", "destination_uri", "rows", "files", "bytes")
-    listing(console, found, names, empty="no exports were made in this Dagster instance")
+    found = open_client().exports.list(limit=limit + 1, **chosen)
+    rows = [one.to_json() | {"prompt_runs": _runs_of(one)} for one in found[:limit]]
+    if console.as_json:
+        console.document([one.to_json() for one in found[:limit]])
+    names = (
+        *("export_id", "created_at", "status", "index_id", "prompt_runs", "format", "destination_uri"),
+        *("rows", "files", "bytes"),
+    )
+    console.table([{name: row[name] for name in names} for row in rows], empty="no exports were made")
+    if len(found) > limit:
+        console.note(
+            f"These are the newest {limit} of more: --after {found[limit - 1].export_id} goes on, and --limit lists more "
+            "at a time."
+        )
 
 
-@command("show", click.argument("export_id"))
+@command("show", _EXPORT_ID)
 def show(console: Console, export_id: str) -> None:
     """Show one export."""
     record(console, open_client().exports.retrieve(export_id).to_json())
@@ -63,7 +87,7 @@ def show(console: Console, export_id: str) -> None:
 
 @command(
     "download",
-    click.argument("export_id"),
+    _EXPORT_ID,
     click.option("--to", metavar="PATH", help="File or folder; default: here."),
 )
 def download(console: Console, export_id: str, to: str | None) -> None:
@@ -72,6 +96,46 @@ def download(console: Console, export_id: str, to: str | None) -> None:
     if console.as_json:
         console.document(download)
     _downloaded(console, download)
+
+
+@command("delete", _EXPORT_ID)
+def delete(console: Console, export_id: str) -> None:
+    """Delete the artifact of a download. Its record stays, and says so. Files at a connector are their readers'."""
+    done = open_client().exports.delete(export_id)
+    if console.as_json:
+        console.document(done)
+    if done.is_being_read:
+        said = "it is being copied at the moment; nobody can begin to any more, and the next vacuum removes the file"
+    else:
+        said = f"{done.bytes:,} bytes" if done.bytes else "it was gone already"
+    console.line(f"{done.export_id}: the artifact is deleted ({said}); the record stays")
+
+
+@command("vacuum", click.option("--dry-run", is_flag=True, help="Say what would be deleted; write nothing."))
+def vacuum(console: Console, *, dry_run: bool) -> None:
+    """Delete the artifacts of downloads that are older than exports_keep in the configuration. Records stay."""
+    done = open_client().exports.vacuum(dry_run=dry_run)
+    if console.as_json:
+        console.document({**vars(done), "bytes": done.bytes, "dry_run": dry_run})
+    verb = "would delete" if dry_run else "deleted"
+    kept = "exports_keep is not set, so artifacts are kept for ever" if done.keep is None else f"kept for {done.keep}"
+    console.line(f"{verb} the artifacts of {len(done.deleted)} downloads ({done.bytes:,} bytes); {kept}")
+    for one in done.deleted:
+        console.line(
+            f"  {one.export_id}: "
+            + ("is being read; the next vacuum removes it" if one.is_being_read else f"{one.bytes:,} bytes")
+        )
+    for key in done.unknown:
+        console.line(f"  stays, since no record tells of it: {one_line(key)}")
+
+
+def _runs_of(export: Any) -> str:
+    """Which prompt runs an export is about: all of its index, or how many and which."""
+    ids = export.prompt_run_ids or ()
+    if export.all_prompt_runs:
+        return f"all {len(ids)}" if ids else "all"
+    more = f" and {len(ids) - _NAMED_RUNS} more" if len(ids) > _NAMED_RUNS else ""
+    return f"{len(ids)}: {', '.join(ids[:_NAMED_RUNS])}{more}"
 
 
 def _export(
@@ -87,7 +151,7 @@ def _export(
     to: str | None,
     dry_run: bool,
 ) -> int:
-    from vv_exports.domain.exports import ExportRequest, ExportStatus
+    from vv_exports.domain.exports import ExportRequest
 
     request = ExportRequest(export_type, index, run_ids, connector_id, subpath, format_name)
     if to is not None and connector_id is not None:
@@ -98,7 +162,7 @@ def _export(
         return _dry_run(console, request)
     with console.progress() as progress:
         client = open_client(progress)
-        started = time.time()
+        started = datetime.now(UTC)
         made = client.exports.create(request, idempotency_key=idempotency_key)
     completed = made.status == ExportStatus.COMPLETED
     # Before the document is printed: an error prints one of its own.
@@ -108,7 +172,7 @@ def _export(
     if not completed:
         console.note(f"Error: export {made.export_id} failed: {made.error_message}")
         return FAILED
-    earlier = " (made earlier; nothing written)" if made.created_before(started) else ""
+    earlier = " (made earlier; nothing written)" if made.was_over(started) else ""
     console.line(
         f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes "
         f"in {made.destination_uri}{earlier}"
@@ -158,4 +222,6 @@ def _downloaded(console: Console, download: Any) -> None:
 EXPORT = click.Group(
     "export", help="Export on demand, to a connector or as a download.", commands=[export_index, export_run]
 )
-EXPORTS = click.Group("exports", help="Exports that were made on demand.", commands=[list_, show, download])
+EXPORTS = click.Group(
+    "exports", help="Exports that were made on demand.", commands=[list_, show, download, delete, vacuum]
+)

@@ -2,32 +2,28 @@
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.defs.assets import destination_config
-from vv_exports.defs.export_runs import (
-    export_asset,
-    export_tags,
-    exports_of,
-    key_tags,
-    launch_with_key,
-    newest_run,
-    newest_runs,
-)
-from vv_exports.defs.launches import launch, new_run_id
+from vv_exports.defs.export_runs import attempt_now, export_asset, export_tags, key_tags, launch_with_key, trace
+from vv_exports.defs.launches import launch, message_of, new_run_id
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import IdempotencyError, NotFoundError, RequestError, RunFailedError
+from vv_exports.errors import NotFoundError, RunFailedError
+from vv_exports.exports.on_demand import Deletion, ExportsVacuum
+from vv_exports.exports.records import Record
 
 _OVER = {ExportStatus.COMPLETED, ExportStatus.FAILED}
+_OPEN = {ExportStatus.PENDING, ExportStatus.PROCESSING}
 
 
 @dataclass(frozen=True)
@@ -83,41 +79,67 @@ class Exports:
 
     def create(self, request: ExportRequest, *, idempotency_key: str | None = None) -> Export:
         """What both ``create_*`` come to."""
-        pipeline = self._deployment.pipeline
-        runs = pipeline.check_export(request)  # first: a wrong request leaves nothing behind, no database either
-        root = new_run_id()
+        exports = self._deployment.pipeline.exports
+        runs = exports.check(request)  # first: a wrong request leaves nothing behind, no database either
+        root, created_at = new_run_id(), self._deployment.pipeline.clock()
         if idempotency_key is not None:
-            if not idempotency_key.strip():
-                raise IdempotencyError("an idempotency key may not be blank")
             # The storage knows the key. Where a backup of it was restored that does not, Dagster may know it still.
             root = launch_with_key(self._deployment.instance, idempotency_key, request) or root
-            root = pipeline.remembered_launch(idempotency_key, request, root)
-        earlier = self._find(export_id_of(root))
-        if earlier is None or earlier.status == ExportStatus.FAILED or self._has_lost_its_download(earlier):
-            sync_partitions(
-                self._deployment.instance, request.index_id, pipeline.indexes.listing(request.index_id).runs
-            )
-            self._launch(request, runs, root, idempotency_key, retry=earlier is not None)
-        return self._over(self.retrieve(export_id_of(root)))
+            first = exports.launch_of(idempotency_key, request, root, created_at)
+            root, created_at = first.run_id, first.created_at
+        there = self._closed(exports.records.find(export_id_of(root)))
+        is_first = there is None and not self._deployment.instance.has_run(root)
+        attempt = attempt_now(root if is_first else new_run_id())
+        record = exports.attempt(
+            Record(
+                export_id=export_id_of(root),
+                launch=root,
+                request=request,
+                prompt_run_ids=tuple(run.run_id for run in runs),
+                created_at=created_at,
+                status=ExportStatus.PENDING,
+                attempts=(attempt,),
+            ),
+            attempt,
+        )
+        if record.attempts[-1] == attempt:
+            self._make(record, runs, idempotency_key)
+        return self._over(self.retrieve(record.export_id))
 
     def check(self, request: ExportRequest) -> Sequence[PromptRun]:
         """The runs that a request is about, without doing anything. Raises RequestError."""
-        return self._deployment.pipeline.check_export(request)
+        return self._deployment.pipeline.exports.check(request)
 
     def retrieve(self, export_id: str) -> Export:
-        """One export as it stands. Raises NotFoundError."""
-        export = self._find(export_id)
-        if export is None:
-            raise NotFoundError(
-                f"export {export_id!r} does not exist in this Dagster instance; `vv-exports exports list` lists those "
-                "that do"
-            )
-        return export
+        """One export as it stands, by its id or the beginning of it. Raises NotFoundError, and RequestError where
+        several ids begin like this."""
+        return self._as_it_stands(self._deployment.pipeline.exports.find(export_id))
 
-    def list(self, limit: int | None = None) -> Sequence[Export]:
-        """All exports, newest first, those launched from the UI included."""
-        instance = self._deployment.instance
-        return list(islice(exports_of(instance, newest_runs(instance)), limit))
+    def list(
+        self,
+        *,
+        status: ExportStatus | str | None = None,
+        index_id: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Sequence[Export]:
+        """Exports, newest first, those launched from the UI included.
+
+        ``since`` is when they were asked for. ``after`` goes on behind an export, which is how to page: the last one
+        of the page before.
+        """
+        return list(
+            islice(self._listed(None if status is None else ExportStatus(status), index_id, since, after), limit)
+        )
+
+    def delete(self, export_id: str) -> Deletion:
+        """Delete the artifact of a download. Its record stays. Raises RequestError for an export to a connector."""
+        return self._deployment.pipeline.exports.delete(export_id)
+
+    def vacuum(self, *, dry_run: bool = False) -> ExportsVacuum:
+        """Delete artifacts that are older than ``exports_keep`` in the configuration, and what is left of others."""
+        return self._deployment.pipeline.exports.vacuum(dry_run=dry_run)
 
     def wait_for_completion(
         self, export_id: str, *, timeout: float | None = None, poll_interval: float = 1.0
@@ -131,19 +153,57 @@ class Exports:
 
     def download(self, export_id: str, to: Path | str | None = None) -> Download:
         """Copy the artifact of a completed download export to a file, or into a folder. Never a partial file."""
-        export = self.retrieve(export_id)
-        if export.destination_type != "download":
-            raise RequestError(
-                f"export {export_id!r} was delivered to {export.destination_uri}; it has no artifact to download"
-            )
-        if export.status != ExportStatus.COMPLETED:
-            raise RequestError(f"export {export_id!r} is {export.status}; only a completed one can be downloaded")
+        export_id = self._deployment.pipeline.exports.find(export_id).export_id
         path = Path(to) if to is not None else Path.cwd()
         if path.is_dir() or str(to).endswith(os.sep):
             path.mkdir(parents=True, exist_ok=True)
             path = path / f"{export_id}.zip"
-        written = self._deployment.pipeline.download(export_id, path)
+        written = self._deployment.pipeline.exports.download(export_id, path)
         return Download(export_id, path, path.stat().st_size, written)
+
+    def _listed(
+        self, status: ExportStatus | None, index_id: str | None, since: datetime | None, after: str | None
+    ) -> Iterator[Export]:
+        statuses = set(ExportStatus) if status is None else {status}
+        if status == ExportStatus.FAILED:
+            statuses |= _OPEN  # an attempt may have ended without its record saying so
+        for record in self._deployment.pipeline.exports.newest(statuses, index_id, since, after):
+            export = self._as_it_stands(record)
+            if status in {None, export.status}:
+                yield export
+
+    def _as_it_stands(self, record: Record) -> Export:
+        """What a record says; of one that is open, what Dagster and the process that makes it say."""
+        if not record.is_open:
+            return record.export()
+        attempt = record.attempts[-1]
+        found = trace(self._deployment.instance, attempt)
+        if found.under_way:
+            return record.export()
+        # Looked at once more: it may have ended well since, and then says so before its run is over.
+        record = self._deployment.pipeline.exports.find(record.export_id)
+        if not record.is_open or record.attempts[-1] != attempt:
+            return record.export()
+        if found.over is not None:
+            return replace(record.export(), status=ExportStatus.FAILED, error_message=found.over)
+        unknown = (
+            f"whether it is still under way is not known here: process {attempt.process} began it at "
+            f"{attempt.began_at:%Y-%m-%d %H:%M} UTC, and this Dagster instance does not know its run. The same request "
+            "with the same idempotency key makes it again."
+        )
+        return replace(record.export(), error_message=unknown)
+
+    def _closed(self, record: Record | None) -> Record | None:
+        """Note that an attempt is over of which the record does not say so, or that nobody here knows: making an export
+        twice at once does no harm, and waiting for a machine that is gone would never end."""
+        if record is None or not record.is_open:
+            return record
+        attempt = record.attempts[-1]
+        found = trace(self._deployment.instance, attempt)
+        if found.under_way:
+            return record
+        why = found.over or f"it was taken over from process {attempt.process}, of which nothing is known here"
+        return self._deployment.pipeline.exports.failed(record.export_id, attempt.dagster_run_id, why)
 
     def _over(self, export: Export, *, timeout: float | None = None, poll_interval: float = 1.0) -> Export:
         """An export once it is completed or failed. Another process may be at it, and may die."""
@@ -157,21 +217,22 @@ class Exports:
             export = self.retrieve(export.export_id)
         return export
 
-    def _find(self, export_id: str) -> Export | None:
-        instance = self._deployment.instance
-        record = newest_run(instance, export_id)
-        made = () if record is None else exports_of(instance, [record])
-        return next((export for export in made if export.export_id == export_id), None)
+    def _make(self, record: Record, runs: Sequence[PromptRun], idempotency_key: str | None) -> None:
+        """Launch the last attempt at an export, and see that the record says how it ended."""
+        exports, attempt = self._deployment.pipeline.exports, record.attempts[-1]
+        try:
+            self._launch(record, runs, idempotency_key)
+        except BaseException as error:
+            exports.failed(record.export_id, attempt.dagster_run_id, message_of(error))
+            raise
+        self._closed(exports.records.find(record.export_id))
 
-    def _has_lost_its_download(self, export: Export) -> bool:
-        """A backup of the storage was restored that is older than the download."""
-        is_one = export.destination_type == "download" and export.status == ExportStatus.COMPLETED
-        return is_one and not self._deployment.pipeline.has_download(export.export_id)
-
-    def _launch(
-        self, request: ExportRequest, runs: Sequence[PromptRun], root: str, idempotency_key: str | None, *, retry: bool
-    ) -> None:
-        deployment = self._deployment
+    def _launch(self, record: Record, runs: Sequence[PromptRun], idempotency_key: str | None) -> None:
+        deployment, request, root = self._deployment, record.request, record.launch
+        run_id = record.attempts[-1].dagster_run_id
+        sync_partitions(
+            deployment.instance, request.index_id, deployment.pipeline.indexes.listing(request.index_id).runs
+        )
         asset = export_asset(request.index_id, request.export_type)
         config: dict[str, Any] = dict(destination_config(request))
         if request.export_type == "index" and request.prompt_run_ids is not None:
@@ -180,13 +241,13 @@ class Exports:
         tags = export_tags(root, request, [request.target_id])
         if idempotency_key is not None:
             tags |= key_tags(idempotency_key, request)
-        if retry:
+        if run_id != root:
             tags |= {"dagster/root_run_id": root, "dagster/parent_run_id": root}
         launch(
             deployment.instance,
             deployment.definitions,
             [asset],
-            run_id=None if retry else root,
+            run_id=run_id,
             partitions=(key, key) if request.export_type == "prompt_run" else None,
             config={f"{dagster_name(request.index_id)}__{asset.path[-1]}": config},
             tags=tags,

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -165,6 +166,24 @@ def variable_name(value: str) -> str:
     return value
 
 
+_DURATION = r"([1-9][0-9]{0,4})([hdw])"
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+
+
+def duration_text(value: str) -> str:
+    """A length of time, as people write it."""
+    duration(value)
+    return value
+
+
+def duration(text: str) -> timedelta:
+    """The length of time that a text stands for."""
+    found = re.fullmatch(_DURATION, text)
+    if found is None:
+        raise ValueError("must be a duration: a number from 1 to 99999 and h, d or w, such as 12h, 30d or 8w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
 def no_boolean(value: Any) -> Any:
     """Anything but true and false, which pydantic would take for numbers."""
     if isinstance(value, bool):
@@ -183,6 +202,9 @@ def null_is_root(value: Any) -> Any:
 
 
 Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(encodable)]
+Duration = Annotated[
+    str, AfterValidator(duration_text), Field(json_schema_extra={"pattern": f"^{_DURATION}$", "examples": ["30d"]})
+]
 AutomationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 FINITE = Field(allow_inf_nan=False)
 Place = Annotated[str, Field(min_length=1), AfterValidator(absolute)]

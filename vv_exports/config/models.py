@@ -3,6 +3,7 @@
 To add a kind of source: a class, its line in ``SOURCES``, its member in ``SourceConfig``.
 """
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, Tag, model_validator
@@ -11,11 +12,13 @@ from vv_exports.config.connectors import ConnectorConfig, StorageConfig
 from vv_exports.config.fields import (
     FINITE,
     AutomationName,
+    Duration,
     Id,
     Model,
     Place,
     api_url,
     cron_line,
+    duration,
     no_boolean,
     null_is_empty,
     timezone_name,
@@ -179,6 +182,16 @@ class Config(Destinations, extra="forbid"):
         description="Where snapshots and downloads are kept: a folder, the URL of a store whose credentials its SDK "
         "finds by itself, or a mapping with the fields of a connector."
     )
+    exports_keep: Duration | None = Field(
+        default=None,
+        description="How long the artifact of a download is kept after it was completed, such as 12h, 30d or 8w; then "
+        "`vv-exports exports vacuum` deletes it. null: for ever.",
+    )
+
+    @property
+    def exports_kept(self) -> timedelta | None:
+        """The same as a duration."""
+        return None if self.exports_keep is None else duration(self.exports_keep)
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""

@@ -13,7 +13,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.reconcile import reconcile
 from vv_exports.config import AutomationConfig
-from vv_exports.defs.export_runs import export_tags, root_run_id
+from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
 from vv_exports.defs.keys import (
@@ -27,6 +27,7 @@ from vv_exports.defs.keys import (
     reconciliation_name,
 )
 from vv_exports.defs.metadata import (
+    data_version,
     delivered_run_metadata,
     materialization,
     reconciliation_metadata,
@@ -38,8 +39,9 @@ from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, e
 from vv_exports.domain.names import dagster_name, partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
+from vv_exports.exports.make import ExportJob
 from vv_exports.formats.registry import FORMATS
-from vv_exports.pipeline import ExportJob, Pipeline, content_version
+from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import TakenSnapshot
 
@@ -82,7 +84,7 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
     def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[SnapshotBatch]:
         with step_failures(context):
             batch = pipeline.snapshots.of_ids(index_id, run_ids_of(context.partition_keys))
-            version = dg.DataVersion(content_version(batch.snapshots))
+            version = data_version(batch.snapshots)
             return dg.Output(SnapshotBatch(index_id, batch), data_version=version)
 
     return single_asset(
@@ -110,7 +112,7 @@ def _automation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefiniti
         with step_failures(context):
             batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, batch.taken)
-            version = dg.DataVersion(content_version(batch.snapshots))
+            version = data_version(batch.snapshots)
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
 
     return single_asset(
@@ -170,18 +172,19 @@ def _reconciliation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefi
 
 def _prompt_run_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
-        with step_failures(context):
+        begun: dict[str, ExportRequest] = {}
+        with failures_recorded(pipeline.exports, context.run.run_id, begun), step_failures(context):
             config = context.op_execution_context.op_config
             run_ids = run_ids_of(context.partition_keys)
             request = _request("prompt_run", index_id, None, config)
             _tag(context, request, run_ids)
-            pipeline.check_destination(request)
-            snapshots = _snapshots(context, pipeline, pipeline.indexes.finished(index_id, run_ids))
             ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
-            jobs = [
-                ExportJob(ids[one.run_id], replace(request, prompt_run_ids=(one.run_id,)), [one]) for one in snapshots
-            ]
-            return dg.Output(OnDemandExport(jobs), data_version=dg.DataVersion(content_version(snapshots)))
+            begun.update({ids[run_id]: replace(request, prompt_run_ids=(run_id,)) for run_id in run_ids})
+            begin_exports(context, pipeline.exports, begun)
+            pipeline.exports.check_destination(request)
+            snapshots = _snapshots(context, pipeline, pipeline.indexes.finished(index_id, run_ids))
+            jobs = [ExportJob(ids[one.run_id], begun[ids[one.run_id]], [one]) for one in snapshots]
+            return dg.Output(OnDemandExport(jobs), data_version=data_version(snapshots))
 
     return single_asset(
         dg.AssetSpec(
@@ -205,14 +208,16 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> d
 
 def _index_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
-        with step_failures(context):
+        export_id = export_id_of(root_run_id(context.run))
+        with failures_recorded(pipeline.exports, context.run.run_id, [export_id]), step_failures(context):
             config = context.op_execution_context.op_config
             request = _request("index", index_id, config["prompt_run_ids"], config)
             _tag(context, request, [index_id])
-            snapshots = _snapshots(context, pipeline, pipeline.check_export(request))
+            begin_exports(context, pipeline.exports, {export_id: request})
+            snapshots = _snapshots(context, pipeline, pipeline.exports.decided(export_id, request))
             return dg.Output(
-                OnDemandExport([ExportJob(export_id_of(root_run_id(context.run)), request, snapshots)]),
-                data_version=dg.DataVersion(content_version(snapshots)),
+                OnDemandExport([ExportJob(export_id, request, snapshots)]),
+                data_version=data_version(snapshots),
             )
 
     return single_asset(

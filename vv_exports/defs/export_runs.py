@@ -1,35 +1,42 @@
-"""Exports on demand as Dagster runs: the tags that make a run findable, and the exports that a run tells of.
+"""Exports on demand as Dagster runs: the tags that make a run findable in the UI, and what a run tells of its exports.
 
-A launch makes one export, or one for each of its partitions; a retry makes the same ones. It writes and reads what
-Dagster keeps and knows nothing of destinations.
+A launch makes one export, or one for each of its partitions; a retry makes the same ones. What became of them is in
+their records. Dagster is asked about attempts of which no record says how they ended.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 import dagster as dg
 
 from vv_exports.defs.keys import asset_key
-from vv_exports.defs.launches import error_of
-from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of, export_ids, launch_id_of
-from vv_exports.pipeline import request_hash
+from vv_exports.defs.launches import error_of, launched_here, message_of
+from vv_exports.defs.processes import is_gone, is_of_another, this_process
+from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
+from vv_exports.errors import VVExportsError
+from vv_exports.exports.idempotency import request_hash
+from vv_exports.exports.on_demand import Exports
+from vv_exports.exports.records import Attempt, Record
 
 _PREFIX = "vv_exports/"
 _ASSETS = {"index": "index_export", "prompt_run": "prompt_run_export"}
-_PAGE = 1000
-_STATUS = {
-    dg.DagsterRunStatus.SUCCESS: ExportStatus.COMPLETED,
-    dg.DagsterRunStatus.FAILURE: ExportStatus.FAILED,
-    dg.DagsterRunStatus.CANCELED: ExportStatus.FAILED,
-    dg.DagsterRunStatus.STARTED: ExportStatus.PROCESSING,
-    dg.DagsterRunStatus.CANCELING: ExportStatus.PROCESSING,
-}
+_LAUNCHERS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
+_OVER = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+_LOG = logging.getLogger(__name__)
 
-Told = Mapping[tuple[str, str], Mapping[str, Any]]
-"""What materializations say, by Dagster run id and export id."""
+
+@dataclass(frozen=True)
+class Trace:
+    """What can be told of an attempt that its record leaves open. ``over`` is why it ended. Where it is None and not
+    ``under_way``, nobody here knows: it was made on another machine, with another Dagster instance."""
+
+    over: str | None
+    under_way: bool
 
 
 def export_asset(index_id: str, export_type: str) -> dg.AssetKey:
@@ -71,90 +78,62 @@ def launch_with_key(instance: dg.DagsterInstance, idempotency_key: str, request:
     return root_run_id(records[0].dagster_run) if records else None
 
 
-def newest_run(instance: dg.DagsterInstance, export_id: str) -> dg.RunRecord | None:
-    """The latest run that made, or tried to make, an export."""
-    filters = dg.RunsFilter(tags={f"{_PREFIX}export_id": launch_id_of(export_id)})
-    return next(iter(instance.get_run_records(filters, limit=1)), None)
+def attempt_now(dagster_run_id: str, launched_by: str = "client") -> Attempt:
+    """An attempt that this process makes."""
+    return Attempt(
+        dagster_run_id=dagster_run_id, began_at=datetime.now(UTC), launched_by=launched_by, process=this_process()
+    )
 
 
-def newest_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
-    """The latest run of every launch, newest first."""
-    newest: dict[str, dg.RunRecord] = {}
-    for record in instance.get_run_records(dg.RunsFilter(tags={f"{_PREFIX}export": "true"})):
-        newest.setdefault(record.dagster_run.tags[f"{_PREFIX}export_id"], record)
-    return list(newest.values())
-
-
-def exports_of(instance: dg.DagsterInstance, records: Sequence[dg.RunRecord]) -> Iterator[Export]:
-    """The exports of some runs. The runs' own logs are read for one run; of many, those of their assets: in SQLite
-    every run's log is a file."""
-    told = _told_by_run(instance, records[0]) if len(records) == 1 else _told_by_assets(instance, records)
-    for record in records:
-        yield from _exports(instance, record, told)
-
-
-def _exports(instance: dg.DagsterInstance, record: dg.RunRecord, told: Told) -> Iterator[Export]:
-    run = record.dagster_run
-    tags = {name.removeprefix(_PREFIX): value for name, value in run.tags.items() if name.startswith(_PREFIX)}
-    targets = json.loads(tags["target_ids"]) if "target_ids" in tags else [tags["target_id"]]
-    status = _STATUS.get(run.status, ExportStatus.PENDING)
-    failed = status == ExportStatus.FAILED
-    error_message = (error_of(instance, run.run_id) or "the run did not finish") if failed else None
-    destination_type: Literal["download", "connector"] = "connector" if "connector_id" in tags else "download"
-    for target_id, export_id in export_ids(tags["export_id"], targets).items():
-        metadata = told.get((run.run_id, export_id), {})
-        yield Export(
+def begin_exports(context: dg.AssetExecutionContext, exports: Exports, requests: Mapping[str, ExportRequest]) -> None:
+    """Note that a run makes exports, by their ids, wherever it was launched."""
+    run, root = context.run, root_run_id(context.run)
+    launchers = (f"{what} {run.tags[tag]}" for tag, what in _LAUNCHERS.items() if tag in run.tags)
+    attempt = attempt_now(run.run_id, "client" if launched_here(run) else next(launchers, "dagster"))
+    first = context.instance.get_run_record_by_id(root) or context.instance.get_run_record_by_id(run.run_id)
+    created_at = attempt.began_at if first is None else datetime.fromtimestamp(first.create_timestamp.timestamp(), UTC)
+    for export_id, request in requests.items():
+        record = Record(
             export_id=export_id,
-            export_type=tags["export_type"],
-            index_id=tags["index_id"],
-            target_id=target_id,
-            status=status,
-            destination_type=destination_type,
-            destination_connector_id=tags.get("connector_id"),
-            destination_subpath=tags.get("subpath"),
-            destination_uri=metadata.get("destination_uri"),
-            rows=metadata.get("rows"),
-            files=metadata.get("files"),
-            bytes=metadata.get("bytes"),
-            delivery_id=metadata.get("delivery_id"),
-            dagster_run_id=run.run_id,
-            error_message=error_message,
-            created_at=_text_time(record.create_timestamp.timestamp()),
-            completed_at=_text_time(record.end_time),
+            launch=root,
+            request=request,
+            prompt_run_ids=request.prompt_run_ids,
+            created_at=created_at,
+            status=ExportStatus.PROCESSING,
+            attempts=(attempt,),
         )
+        exports.processing(record, attempt)
 
 
-def _told_by_run(instance: dg.DagsterInstance, record: dg.RunRecord) -> Told:
-    run_id = record.dagster_run.run_id
-    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
-    return _told(record.event_log_entry for record in records)
+@contextmanager
+def failures_recorded(exports: Exports, run_id: str, export_ids: Collection[str]) -> Iterator[None]:
+    """Around ``step_failures``: where a step ends for good, the records of its exports say why."""
+    try:
+        yield
+    except dg.RetryRequested:
+        raise
+    except BaseException as error:
+        for export_id in export_ids:
+            try:
+                exports.failed(export_id, run_id, message_of(error))
+            except VVExportsError as problem:  # the run says it too, and is asked about records that are open
+                _LOG.warning("the record of export %s does not say that it failed: %s", export_id, problem)
+        raise
 
 
-def _told_by_assets(instance: dg.DagsterInstance, records: Iterable[dg.RunRecord]) -> Told:
-    tags = [record.dagster_run.tags for record in records]
-    assets = {export_asset(one[f"{_PREFIX}index_id"], one[f"{_PREFIX}export_type"]) for one in tags}
-    told: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for asset in assets:
-        cursor, more = None, True
-        while more:
-            page = instance.fetch_materializations(asset, limit=_PAGE, cursor=cursor)
-            told |= _told(record.event_log_entry for record in page.records)
-            cursor, more = page.cursor, page.has_more
-    return told
-
-
-def _told(entries: Iterable[dg.EventLogEntry]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Snapshots that a run took on the way are materializations too, and have no export id."""
-    told: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for entry in entries:
-        metadata = entry.asset_materialization.metadata if entry.asset_materialization is not None else {}
-        if "export_id" in metadata:
-            values = {name: value.value for name, value in metadata.items()}
-            told[entry.run_id, str(values["export_id"])] = values
-    return told
-
-
-def _text_time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def trace(instance: dg.DagsterInstance, attempt: Attempt) -> Trace:
+    """What became of an attempt, as far as its Dagster run and its process tell."""
+    run = instance.get_run_by_id(attempt.dagster_run_id)
+    if run is None:
+        gone = is_gone(attempt.process)
+        over = f"the process that made it ({attempt.process}) is gone" if gone else None
+        return Trace(over, under_way=not gone and is_of_another(attempt.process))
+    if run.status in _OVER:
+        return Trace(error_of(instance, run.run_id) or "the run did not finish", under_way=False)
+    if run.status == dg.DagsterRunStatus.SUCCESS:
+        over = (
+            f"its Dagster run {run.run_id} succeeded, and `storage` does not say so: a backup from before it was "
+            "restored. The same request with the same idempotency key makes it again."
+        )
+        return Trace(over, under_way=False)
+    return Trace(None, under_way=True)

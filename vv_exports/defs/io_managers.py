@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from vv_exports.automations.deliver import deliver_batch
+from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.metadata import (
     Metadata,
@@ -22,7 +23,8 @@ from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import DeliveredFile, read_log
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
-from vv_exports.pipeline import ExportJob, Pipeline
+from vv_exports.exports.make import ExportJob
+from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import Batch
 
@@ -89,7 +91,8 @@ class ConnectorIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: AutomationExport | OnDemandExport) -> None:
         """Deliver, then report what the destination holds."""
-        with step_failures(context):
+        export_ids = [job.export_id for job in obj.jobs] if isinstance(obj, OnDemandExport) else []
+        with failures_recorded(self._pipeline.exports, context.run_id, export_ids), step_failures(context):
             if isinstance(obj, AutomationExport):
                 self._deliver_automation(context, obj)
             else:
@@ -132,7 +135,7 @@ class ConnectorIOManager(dg.IOManager):
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline
         for job in obj.jobs:
-            outcome = pipeline.export(job, context.run_id)
+            outcome = pipeline.exports.make(job, context.run_id)
             metadata = export_metadata(outcome, job, pipeline.snapshots.store)
             segments = sum(run.rows("segments") for run in outcome.delivery.prompt_runs)
             if job.request.export_type == "index":

@@ -11,6 +11,7 @@ from dagster._core.utils import make_new_run_id
 
 from vv_exports.defs.instance import plain_text
 from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, process_of, this_process
+from vv_exports.errors import VVExportsError
 
 INTERRUPTED = "it was interrupted"
 NO_RUN_RETRY = {"dagster/max_retries": "0"}
@@ -85,6 +86,18 @@ def error_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
             return INTERRUPTED
         return record.event_log_entry.user_message or (event.message if event is not None else None)
     return None
+
+
+def message_of(error: BaseException) -> str:
+    """What an error that leaves a step says, in the words of the one that caused it; as ``error_of`` tells it later."""
+    while (
+        _is_dagsters(type(error).__name__) and type(error).__name__ not in _INTERRUPTS and error.__cause__ is not None
+    ):
+        error = error.__cause__
+    if type(error).__name__ in _INTERRUPTS:
+        return INTERRUPTED
+    told = str(error).strip()
+    return plain_text(told) if isinstance(error, VVExportsError) else f"{type(error).__name__}: {told}"
 
 
 def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -1,6 +1,7 @@
 """What a materialization shows in the Dagster UI. Pure, and never a secret: it is made of what was delivered."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,7 +14,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 from vv_exports.automations.reconcile import Reconciliation
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.errors import DeliveredDataError
-from vv_exports.pipeline import ExportJob, ExportOutcome
+from vv_exports.exports.make import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 Metadata = dict[str, Any]
@@ -56,6 +57,16 @@ def materialization(
     """One partition, materialized with a content."""
     tags = {"dagster/data_version": data_version, "dagster/data_version_is_user_provided": "true"}
     return dg.AssetMaterialization(asset_key=key, partition=partition, metadata=dict(metadata), tags=tags)
+
+
+def data_version(snapshots: Sequence[Snapshot]) -> dg.DataVersion:
+    """One data version for several runs: that of the run where there is one, else a hash of all."""
+    if len(snapshots) == 1:
+        return dg.DataVersion(snapshots[0].data_version)
+    digest = hashlib.sha256()
+    for snapshot in sorted(snapshots, key=lambda snapshot: snapshot.run_id):
+        digest.update(f"{snapshot.run_id}\n{snapshot.data_version}\n".encode())
+    return dg.DataVersion(digest.hexdigest())
 
 
 def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
@@ -104,7 +115,7 @@ def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore
         "prompt_runs": dg.MetadataValue.json([run.run_id for run in delivery.prompt_runs]),
         "rows": delivery.rows,
         "files": len(delivery.files),
-        "bytes": delivery.bytes if outcome.artifact is None else outcome.artifact.bytes,
+        "bytes": outcome.bytes,
         **(_table_metadata(job.snapshots[0], store) if one_prompt else {}),
         "preview": dg.MetadataValue.md(_preview(job.snapshots[0], store)),
     }

@@ -35,6 +35,11 @@ def is_gone(process: str) -> bool:
     return host == this_machine() and _started(int(pid)) != started
 
 
+def is_of_another(process: str) -> bool:
+    """Whether a process is one of this machine, and not this one."""
+    return process.rsplit(" ", 2)[0] == this_machine() and process != this_process()
+
+
 def was_alive(pid: int, moment: float) -> bool:
     """Whether the process that has a pid of this machine now had it at ``moment``, in seconds since 1970, too."""
     started = _started(pid)

@@ -44,13 +44,21 @@ class ExportRequest:
 @dataclass(frozen=True)
 class Export:
     """An export as it stands. Counts are of what the destination holds for it: rows of all tables, bytes of all files
-    (for a download, of the artifact)."""
+    (for a download, of the artifact).
+
+    ``prompt_run_ids`` are the runs that it is about, also where all were asked for; None where that was not decided
+    before it failed. ``artifact`` is that of a completed download. ``dagster_run_ids`` are of all attempts, the last
+    one's last.
+    """
 
     export_id: str
     export_type: str
     index_id: str
     target_id: str
     status: ExportStatus
+    format: str
+    all_prompt_runs: bool
+    prompt_run_ids: tuple[str, ...] | None
     destination_type: Literal["download", "connector"]
     destination_connector_id: str | None
     destination_subpath: str | None
@@ -59,14 +67,18 @@ class Export:
     files: int | None
     bytes: int | None
     delivery_id: str | None
+    artifact: Literal["available", "deleted"] | None
+    artifact_deleted_at: str | None
+    launched_by: str
     dagster_run_id: str
+    dagster_run_ids: tuple[str, ...]
     error_message: str | None
     created_at: str | None
     completed_at: str | None
 
-    def created_before(self, seconds: float) -> bool:
-        """Whether the export was made before a moment, in seconds since 1970: an idempotency key found it again."""
-        return self.created_at is not None and datetime.fromisoformat(self.created_at).timestamp() < seconds
+    def was_over(self, moment: datetime) -> bool:
+        """Whether the export was over before a moment: an idempotency key found it again."""
+        return self.completed_at is not None and datetime.fromisoformat(self.completed_at) < moment
 
     def to_json(self) -> dict[str, Any]:
         """As ``vv-exports --json`` prints it."""
@@ -84,8 +96,3 @@ def export_ids(launch_id: str, targets: Sequence[str]) -> dict[str, str]:
     if len(targets) == 1:
         return {targets[0]: launch_id}
     return {target: f"{launch_id}_{hashlib.sha256(target.encode()).hexdigest()[:12]}" for target in targets}
-
-
-def launch_id_of(export_id: str) -> str:
-    """The launch that made an export."""
-    return "_".join(export_id.split("_")[:2])

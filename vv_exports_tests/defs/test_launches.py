@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import msgspec
 import pytest
 
 import vv_exports
+from vv_exports.defs.export_runs import attempt_now
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of
 from vv_exports.defs.lost_runs import close_abandoned
@@ -23,6 +25,13 @@ from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import client_of, written_files
 
 DOWNLOADS = {"idx__prompt_run_export": {"config": {"destination_connector_id": "(download)"}}}
+
+
+def begin_again(client, record, run_id):
+    """Another Dagster run makes an export that failed."""
+    exports = client.pipeline.exports
+    failed = exports.records.update(record.export_id, lambda there: msgspec.structs.replace(there, status="failed"))
+    return exports.processing(failed, attempt_now(run_id))
 
 
 @pytest.fixture
@@ -167,10 +176,10 @@ def test_waiting_looks_at_least_once_and_no_longer_than_asked(client):
     export = client.exports.create_index_export("idx")
     assert client.exports.wait_for_completion(export.export_id, timeout=0) == export
     run = client.instance.create_run_for_job(
-        client.definitions.resolve_implicit_global_asset_job_def(),
-        tags=client.instance.get_run_by_id(export.dagster_run_id).tags,
-        status=dg.DagsterRunStatus.STARTED,
+        client.definitions.resolve_implicit_global_asset_job_def(), status=dg.DagsterRunStatus.STARTED
     )
+    record = client.pipeline.exports.records.find(export.export_id)
+    export = begin_again(client, record, run.run_id).export()
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=f"export {export.export_id} is still processing"):
         client.exports.wait_for_completion(export.export_id, timeout=0)

@@ -1,0 +1,94 @@
+"""Making an export: delivered into a folder of its own at a connector, or packed into an artifact. Repeatable.
+
+What is committed once is the export. Made again, it gets files back that somebody took away, and no other content:
+it is not a collection.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.content import Content
+from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery, DeliveryRequest
+from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.log import ExportReference, LogState, read_log
+from vv_exports.delivery.ownership import check_log
+from vv_exports.domain.destinations import LOG_FOLDER
+from vv_exports.domain.exports import ExportRequest
+from vv_exports.exports.artifacts import artifact_key, pack, unpack
+from vv_exports.snapshots.store import Snapshot
+
+Deliver = Callable[[DeliveryRequest, LogState | None], Delivery]
+"""Carries out a delivery; the state is what the destination's log said a moment ago."""
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """An export on demand with the snapshots that it holds. The id names its folder or its artifact."""
+
+    export_id: str
+    request: ExportRequest
+    snapshots: Sequence[Snapshot]
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """What became of an export on demand. ``bytes`` are those of the files, or of a download's artifact."""
+
+    delivery: Delivery
+    destination_uri: str
+    bytes: int
+
+
+def make_folder(job: ExportJob, connector: Connector, parent: str, deliver: Deliver, run_id: str) -> ExportOutcome:
+    """Deliver an export into its own folder of a connector."""
+    request = _delivery(job, connector, f"{parent}/{job.export_id}" if parent else job.export_id, run_id)
+    state = read_log(request.destination)
+    check_log(request.destination, state)
+    if state.entries and not all(request.content.is_delivered(state, one) for one in job.snapshots):
+        delivery = _committed(state, request.uri)
+    else:
+        delivery = deliver(request, state)
+    return ExportOutcome(delivery, delivery.uri, delivery.bytes)
+
+
+def make_artifact(
+    job: ExportJob, storage: Connector, size: Callable[[], int | None], deliver: Deliver, run_id: str
+) -> ExportOutcome:
+    """Pack an export into one zip file in the pipeline's storage. ``size`` is that of the artifact there."""
+    uri = storage.uri(artifact_key(job.export_id))
+    with spool_folder() as spool:
+        folder = LocalConnector("download", spool)
+        if size() is None:
+            request = _delivery(job, folder, job.export_id, run_id)
+            delivery = deliver(replace(request, moves_on_to=uri), None)
+            archive = spool / f"{job.export_id}.zip"
+            pack(spool / job.export_id, archive)
+            if size() is None:  # a twin's is as good
+                storage.put(archive, artifact_key(job.export_id))
+        else:
+            unpack(storage, job.export_id, spool, lambda name: f"/{LOG_FOLDER}/" in name)
+            delivery = _committed(read_log(Destination(folder, job.export_id)), uri)
+    return ExportOutcome(delivery, uri, size() or 0)
+
+
+def _committed(state: LogState, uri: str) -> Delivery:
+    newest = state.entries[-1]
+    runs = tuple(
+        DeliveredPromptRun(held.run.run_id, held.run.data_version, held.files, written=False)
+        for held in state.runs.values()
+    )
+    return Delivery(newest.delivery_id, newest.sequence, committed=False, uri=uri, prompt_runs=runs)
+
+
+def _delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str) -> DeliveryRequest:
+    index_id = job.request.index_id
+    return DeliveryRequest(
+        destination=Destination(connector, subpath, Owner(type="export", index_id=index_id, export_id=job.export_id)),
+        export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
+        content=Content(job.request.format),
+        snapshots=job.snapshots,
+        dagster_run_id=dagster_run_id,
+    )

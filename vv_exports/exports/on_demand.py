@@ -1,0 +1,328 @@
+"""The exports on demand of a deployment."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from vv_exports.config import Config, check_apart
+from vv_exports.connectors.base import Connector
+from vv_exports.connectors.configured import Connectors
+from vv_exports.domain.exports import ExportRequest, ExportStatus
+from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.selection import chosen_runs
+from vv_exports.errors import NotFoundError, RequestError
+from vv_exports.exports.artifacts import (
+    artifact_of,
+    artifacts,
+    being_read,
+    check_target,
+    copy_artifact,
+    remove_artifact,
+)
+from vv_exports.exports.idempotency import Launch, remembered_launch, request_hash
+from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_artifact, make_folder
+from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
+from vv_exports.exports.request import check_destination, parent_folder
+from vv_exports.sources.base import Listing
+
+_LEFT = frozenset({ExportStatus.FAILED, DELETED})
+"""Statuses in which an artifact is one too many."""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """An artifact that was deleted, or would be. ``is_being_read`` where somebody copies it at the moment: then nobody
+    can begin to any more, and the next vacuum removes the file. ``bytes`` is its size, 0 where it was gone."""
+
+    export_id: str
+    bytes: int
+    is_being_read: bool
+
+
+@dataclass(frozen=True)
+class ExportsVacuum:
+    """The artifacts that a vacuum removed, or would. ``unknown`` are files that no record tells of: they stay."""
+
+    keep: str | None
+    deleted: tuple[Deletion, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of what goes now."""
+        return sum(one.bytes for one in self.deleted if not one.is_being_read)
+
+
+class Exports:
+    """Built without touching storage. Usable from several threads."""
+
+    def __init__(
+        self,
+        config: Config,
+        storage: Connector,
+        connectors: Connectors,
+        *,
+        listing: Callable[[str], Listing],
+        deliver: Deliver,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._config = config
+        self._storage = storage
+        self._connectors = connectors
+        self._listing = listing
+        self._deliver = deliver
+        self.clock = clock
+        self.records = Records(storage)
+
+    # What is asked for
+
+    def check(self, request: ExportRequest) -> list[PromptRun]:
+        """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
+        listing, wanted = self._listing(request.index_id), request.prompt_run_ids
+        listed = listing.complete() if wanted is None else listing.named(wanted)
+        runs = chosen_runs(listed, wanted, index_id=request.index_id)
+        self.check_destination(request)
+        return runs
+
+    def check_destination(self, request: ExportRequest) -> None:
+        """Where an export may not go, or a format that does not exist. Raises RequestError."""
+        check_destination(self._config, self._connectors, request)
+
+    def launch_of(self, key: str, request: ExportRequest, run_id: str, created_at: datetime) -> Launch:
+        """What an idempotency key stands for: this launch, where the key is new. Raises IdempotencyError."""
+        launch = Launch(run_id=run_id, created_at=created_at, request=request_hash(request))
+        return remembered_launch(self._storage, key, launch)
+
+    # What becomes of it
+
+    def attempt(self, record: Record, attempt: Attempt) -> Record:
+        """Begin an export, or try one again that failed or whose artifact is gone.
+
+        Returns the record as it stands then: its last attempt is another one where somebody else was faster, or nothing
+        is to be done.
+        """
+        begun = self.records.begin(msgspec.structs.replace(record, attempts=(attempt,)))
+        if begun.attempts[-1] == attempt:
+            return begun
+
+        def again(there: Record) -> Record | None:
+            if there.is_open or (there.status == ExportStatus.COMPLETED and not self.has_lost_its_artifact(there)):
+                return None
+            return _tried_again(there, attempt, ExportStatus.PENDING)
+
+        return self.records.update(record.export_id, again)
+
+    def processing(self, record: Record, attempt: Attempt) -> Record:
+        """Note that a Dagster run makes an export now, whoever launched it. Raises RequestError where it was launched
+        for another request before."""
+        first = msgspec.structs.replace(record, attempts=(attempt,), status=ExportStatus.PROCESSING)
+        there = self.records.begin(first)
+        if there == first:
+            return there
+        if there.request != record.request:
+            raise RequestError(
+                f"export {record.export_id} was launched for another request before ({there.request}), and an export "
+                "is repeated as it was; launch a new one"
+            )
+
+        def processed(there: Record) -> Record:
+            """What is completed, and has its artifact, stays so while it is made once more."""
+            stays = (there.status == ExportStatus.COMPLETED and not there.is_download) or there.has_artifact
+            return _tried_again(there, attempt, ExportStatus.COMPLETED if stays else ExportStatus.PROCESSING)
+
+        return self.records.update(record.export_id, processed)
+
+    def decided(self, export_id: str, request: ExportRequest) -> list[PromptRun]:
+        """The runs that an export is about, checked: those that were decided before, or now."""
+        record = self.records.update(export_id, lambda _: None)
+        if record.prompt_run_ids is not None:
+            return self.check(replace(request, prompt_run_ids=record.prompt_run_ids))
+        chosen = self.check(request)
+        ids = tuple(run.run_id for run in chosen)
+        record = self.records.update(
+            export_id,
+            lambda there: msgspec.structs.replace(there, prompt_run_ids=ids) if there.prompt_run_ids is None else None,
+        )
+        return chosen if record.prompt_run_ids == ids else self.decided(export_id, request)
+
+    def make(self, job: ExportJob, dagster_run_id: str) -> ExportOutcome:
+        """Make an export, and record that it is complete."""
+        request = job.request
+        if request.destination_connector_id is None:
+            outcome = make_artifact(
+                job, self._storage, lambda: self._artifact_bytes(job.export_id), self._deliver, dagster_run_id
+            )
+        else:
+            connector = self._connectors.for_export(request.destination_connector_id)
+            parent = parent_folder(connector, request)
+            check_apart(self._config, request.destination_connector_id, parent)  # links may lead elsewhere by now
+            outcome = make_folder(job, connector, parent, self._deliver, dagster_run_id)
+        delivery = outcome.delivery
+        done = Outcome(
+            destination_uri=outcome.destination_uri,
+            rows=delivery.rows,
+            files=len(delivery.files),
+            bytes=outcome.bytes,
+            delivery_id=delivery.delivery_id,
+        )
+        now = self.clock()
+
+        def completed(there: Record) -> Record | None:
+            if there.outcome == done and there.status == ExportStatus.COMPLETED and there.artifact_deleted_at is None:
+                return None
+            return msgspec.structs.replace(
+                there,
+                status=ExportStatus.COMPLETED,
+                prompt_run_ids=tuple(run.run_id for run in delivery.prompt_runs),
+                outcome=done,
+                completed_at=now,
+                error=None,
+                artifact_deleted_at=None,
+            )
+
+        self.records.update(job.export_id, completed)
+        return outcome
+
+    def failed(self, export_id: str, dagster_run_id: str, why: str) -> Record:
+        """Record that an attempt failed. What another attempt has made, or is at, stays as it is."""
+        now = self.clock()
+
+        def failed(there: Record) -> Record | None:
+            if not there.is_open or there.attempts[-1].dagster_run_id != dagster_run_id:
+                return None
+            return msgspec.structs.replace(there, status=ExportStatus.FAILED, error=why, completed_at=now)
+
+        return self.records.update(export_id, failed)
+
+    # What there is
+
+    def find(self, beginning: str) -> Record:
+        """An export, by its id or the beginning of it. Raises NotFoundError, RequestError where several begin so."""
+        export_id = self.records.export_id(beginning)
+        record = self.records.find(export_id)
+        if record is None:
+            raise NotFoundError(f"export {export_id!r} does not exist any more")
+        return record
+
+    def newest(
+        self,
+        statuses: Collection[ExportStatus] = frozenset(ExportStatus),
+        index_id: str | None = None,
+        since: datetime | None = None,
+        after: str | None = None,
+    ) -> Iterator[Record]:
+        """Exports in these recorded statuses, newest first; ``since`` is when they were asked for. ``after`` goes on
+        behind an export. Records are read as they are consumed."""
+        found = self.records.entries()
+        if after is not None:
+            last = self.records.export_id(after)
+            ages = [one.age for one in found if one.export_id == last]
+            found = [one for one in found if ages and one.age < ages[0]]
+        if since is not None:
+            found = [one for one in found if one.created >= created_text(since)]
+        if index_id is not None:
+            found = [one for one in found if one.index == index_digest(index_id)]
+        wanted = {*statuses, *([DELETED] if ExportStatus.COMPLETED in statuses else [])}
+        for record in self.records.read(one for one in found if one.status in wanted):
+            if index_id in {None, record.request.index_id}:
+                yield record
+
+    # Artifacts
+
+    def has_lost_its_artifact(self, record: Record) -> bool:
+        """Whether the artifact of a completed download was deleted, or a backup without it restored."""
+        is_one = record.is_download and record.status == ExportStatus.COMPLETED
+        return is_one and (record.artifact_deleted_at is not None or self._artifact_bytes(record.export_id) is None)
+
+    def download(self, export_id: str, target: Path) -> bool:
+        """Copy a completed download's artifact to a local file, atomically. False where the file is there already, the
+        same."""
+        record = self.find(export_id)
+        if not record.is_download:
+            where = record.outcome.destination_uri if record.outcome is not None else "a connector"
+            raise RequestError(f"export {export_id!r} was delivered to {where}; it has no artifact to download")
+        if record.status != ExportStatus.COMPLETED:
+            raise RequestError(f"export {export_id!r} is {record.status}; only a completed one can be downloaded")
+        target = target.resolve()
+        check_target(target)
+        with being_read(self._storage, export_id, self.clock()):
+            deleted_at = self.find(export_id).artifact_deleted_at  # looked at once the mark is there
+            if deleted_at is not None:
+                raise RequestError(
+                    f"the artifact of export {export_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M} UTC; make the "
+                    "export again, with the same idempotency key where it had one"
+                )
+            return copy_artifact(self._storage, export_id, target)
+
+    def delete(self, beginning: str) -> Deletion:
+        """Delete the artifact of a completed download. The record stays, and says so. Raises RequestError for any other
+        export: what was delivered to a connector is its readers'."""
+        record = self.find(beginning)
+        export_id = record.export_id
+        if not record.is_download:
+            raise RequestError(
+                f"export {export_id!r} went to connector {record.request.destination_connector_id!r}, whose files "
+                "belong to their readers; nothing was deleted. Remove its folder there where nobody reads it any more"
+            )
+        if record.status != ExportStatus.COMPLETED:
+            raise RequestError(f"export {export_id!r} is {record.status}, so there is no artifact to delete")
+        return self._deleted(record)
+
+    def vacuum(self, *, dry_run: bool = False) -> ExportsVacuum:
+        """Delete the artifacts of downloads that were completed longer ago than ``exports_keep``, and what is left of
+        those that were deleted, or failed. What is being read or made stays."""
+        now, keep = self.clock(), self._config.exports_kept
+        there = {one.export_id: one for one in artifacts(self._storage, now)}
+        known = [one for one in self.records.entries() if one.export_id in there]
+        # Nothing is completed before it is asked for: most of those that stay need not be read.
+        old = created_text(now - keep) if keep is not None else ""
+        deleted = []
+        for record in self.records.read(one for one in known if one.created <= old or one.status in _LEFT):
+            artifact = there[record.export_id]
+            if self._is_over(record, now, keep):
+                seen = Deletion(record.export_id, artifact.bytes, bool(artifact.readers))
+                deleted.append(seen if dry_run else self._deleted(record))
+        unknown = tuple(there[export_id].key for export_id in sorted(there.keys() - {one.export_id for one in known}))
+        return ExportsVacuum(self._config.exports_keep, tuple(deleted), unknown)
+
+    def _is_over(self, record: Record, now: datetime, keep: timedelta | None) -> bool:
+        if record.artifact_deleted_at is not None or record.status == ExportStatus.FAILED:
+            return True
+        return keep is not None and record.completed_at is not None and now - record.completed_at > keep
+
+    def _deleted(self, record: Record) -> Deletion:
+        now = self.clock()
+
+        def deleted(there: Record) -> Record | None:
+            return msgspec.structs.replace(there, artifact_deleted_at=now) if there.has_artifact else None
+
+        self.records.update(record.export_id, deleted)
+        artifact = artifact_of(self._storage, record.export_id, now)
+        if artifact is None or self.find(record.export_id).is_open:  # gone, or being made again
+            return Deletion(record.export_id, 0, is_being_read=False)
+        if not artifact.readers:
+            remove_artifact(self._storage, artifact)
+        return Deletion(record.export_id, artifact.bytes, bool(artifact.readers))
+
+    def _artifact_bytes(self, export_id: str) -> int | None:
+        found = artifact_of(self._storage, export_id, self.clock())
+        return None if found is None else found.bytes
+
+
+def _tried_again(there: Record, attempt: Attempt, status: ExportStatus) -> Record:
+    known = there.attempts[-1].dagster_run_id == attempt.dagster_run_id
+    attempts = (*there.attempts[:-1], attempt) if known else (*there.attempts, attempt)
+    if status == ExportStatus.COMPLETED:
+        return msgspec.structs.replace(there, attempts=attempts)
+    return msgspec.structs.replace(
+        there,
+        status=status,
+        attempts=attempts,
+        completed_at=None,
+        outcome=None,
+        error=None,
+        artifact_deleted_at=None,
+    )
