@@ -348,15 +348,17 @@ def _commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
 
 def test_a_paused_automation_says_who_and_why_everywhere(tmp_path):
     write_deployment(tmp_path)
+    run(tmp_path, "automations", "run", "idx", "team")
+    write_run(tmp_path / "archive", run_id="run_new")
     assert run(tmp_path, "automations", "pause", "idx", "team", "--reason", "the share moves").out.endswith(
-        "(the share moves); 2 prompt runs wait, 0 are delivered\n"
+        "(the share moves); 1 prompt runs are due, 2 are delivered\n"
     )
     for command in (("show", "idx", "team"), ("pause", "idx", "team"), ("list",)):
         document = run(tmp_path, "automations", *command, "--json").document
         shown = document if isinstance(document, dict) else next(o for o in document if o["automation"] == "team")
-        assert (shown["paused"], shown["pause_reason"], shown["due"]) == (True, "the share moves", 2)
+        assert (shown["paused"], shown["pause_reason"], shown["due"]) == (True, "the share moves", 1)
         assert shown["paused_by"]
-    assert "idx/team is resumed; 2 prompt runs wait" in run(tmp_path, "automations", "resume", "idx", "team").out
+    assert "idx/team is resumed; 1 prompt runs are due" in run(tmp_path, "automations", "resume", "idx", "team").out
     assert run(tmp_path, "automations", "show", "idx", "team", "--json").document["paused"] is False
 
 
@@ -367,7 +369,7 @@ def test_a_backfill_says_what_it_would_deliver_and_delivers_that(tmp_path):
     assert said.out.startswith("would deliver 2 prompt runs (")
     assert "run_123" in said.out
     plan = run(tmp_path, "backfill", "idx", "team", "--run", "run_124", "--dry-run", "--json").document
-    assert [(one["run_id"], one["change"]) for one in plan["prompt_runs"]] == [("run_124", "missing")]
+    assert [(one["run_id"], one["why"]) for one in plan["prompt_runs"]] == [("run_124", "missing")]
     nothing = run(tmp_path, "backfill", "idx", "team", "--until", "2020-01-01", "--dry-run").out
     assert nothing.startswith("would deliver 0")
     assert nothing.count("\n") == 1, "no empty line follows"

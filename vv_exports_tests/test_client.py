@@ -217,8 +217,8 @@ def test_an_automation_delivers_a_changed_run_again_and_nothing_else(client, fol
 
 
 def test_held_runs_wait_until_they_are_named(client):
-    assert client.automations.retrieve("idx", "held").held == 1
     assert client.automations.run("idx", "held").delivered == ("run_123", "run_124")
+    assert client.automations.retrieve("idx", "held").held == 1
     assert client.automations.run("idx", "held", ["run_125"]).delivered == ("run_125",)
     assert client.automations.retrieve("idx", "held").held == 0
 

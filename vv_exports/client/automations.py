@@ -122,10 +122,11 @@ class Automations:
         SelectionError. Where some of all cannot be delivered, or their record not be read, raises RunFailedError or
         UnreadableRunsError at the end.
         """
-        pipeline, instance = self._deployment.pipeline, self._deployment.instance
+        pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
         listing, unreadable = self._listing(index_id, run_ids)
+        instance = self._deployment.instance
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         found.claim_again()
         there = survey(found.destination, found.collection())
@@ -194,9 +195,10 @@ class Automations:
 
         Returns when it is over; interrupted, the daemon goes on. Raises RequestError where there is no daemon.
         """
-        pipeline, instance = self._deployment.pipeline, self._deployment.instance
+        pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
+        instance = self._deployment.instance
         check_daemon(instance)
         key = asset_key(index_id, "exports", automation)
         for earlier in under_way(instance, key):
