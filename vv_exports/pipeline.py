@@ -25,10 +25,11 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver
 from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.isolation import deliver_isolated
-from vv_exports.delivery.log import ExportReference, LogState
-from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import check_unowned
+from vv_exports.delivery.state import LogState
+from vv_exports.delivery.survey import survey
 from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
@@ -308,14 +309,15 @@ class Pipeline:
     def unfinished(self, index_id: str, automation: str, runs: Sequence[PromptRun], state: LogState) -> set[str]:
         """The runs of which a collection lacks files, or holds some that a killed delivery left; delivering them again
         mends that."""
-        return runs_to_mend(self.destination(index_id, automation), state, [run.run_id for run in runs])
+        found, asked = survey(self.destination(index_id, automation), state), {run.run_id for run in runs}
+        return found.runs_damaged & asked | found.runs_unfinished(asked)
 
     def claim_again(self, index_id: str, automation: str, state: LogState) -> None:
         """Put the owner file of a collection back where it is lost and the log is the automation's. ``state`` is that.
 
         Raises DestinationError where the folder is somebody else's.
         """
-        if state.entries:
+        if state.last is not None:
             claim_again(self.destination(index_id, automation), state)
 
     def automation_delivery(

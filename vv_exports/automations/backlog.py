@@ -11,7 +11,7 @@ from typing import Protocol
 
 from vv_exports.automations.records import Beginning
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.selection import takes
 

@@ -11,7 +11,9 @@ from vv_exports.automations.records import AutomationRecord
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import LogState, read_entry, read_log
+from vv_exports.delivery.entry import read_entry
+from vv_exports.delivery.log import read_log
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import takes
 from vv_exports.errors import DeliveredDataError, UnusableEntryError, VVExportsError
@@ -65,10 +67,9 @@ class Following:
         destination = self.destination(index_id, automation)
         kept = self._collections.get((index_id, automation))
         # Somebody may have moved the folder away, and another one may have begun in its place.
-        if kept is not None and kept.entries:
-            last = kept.entries[-1]
+        if kept is not None and kept.last is not None:
             try:
-                if read_entry(destination, last.sequence) != last:
+                if read_entry(destination, kept.last.sequence) != kept.last:
                     kept = None
                 elif read_entry(destination, kept.next_sequence) is None:
                     return kept

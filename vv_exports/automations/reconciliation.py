@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import DeliveredFile, LogState
+from vv_exports.delivery.entry import DeliveredFile
+from vv_exports.delivery.state import LogState
 from vv_exports.delivery.verify import damaged_files
 
 SAMPLE = 20

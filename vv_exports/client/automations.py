@@ -13,7 +13,8 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key, delivery_sensor_name
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.log import entries_since
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import eligible_runs
@@ -281,7 +282,7 @@ class Automations:
                 for _ in follow(instance, backfill_id):
                     done = len(wanted & _delivered_since(pipeline.collection(index_id, automation), before))
                     _LOG.info("backfill %s: %d of %d prompt runs delivered", backfill_id, done, len(wanted))
-            return self._outcome(index_id, automation, runs, pipeline.collection(index_id, automation), before, None)
+            return self._outcome(index_id, automation, runs, before.next_sequence, None)
 
     def _chosen(  # noqa: PLR0917
         self,
@@ -320,23 +321,22 @@ class Automations:
         wanted = [run.run_id for run in runs if is_wanted(run)]
         key = asset_key(index_id, "exports", automation)
         launched = self._deployment.launch_stretches(index_id, wanted, key, config.max_runs_per_delivery)
-        after = pipeline.collection(index_id, automation)
-        return self._outcome(index_id, automation, runs, after, before, launched)
+        return self._outcome(index_id, automation, runs, before.next_sequence, launched)
 
-    def _outcome(  # noqa: PLR0917
+    def _outcome(
         self,
         index_id: str,
         automation: str,
         runs: Sequence[PromptRun],
-        after: LogState,
-        before: LogState,
+        since: int,
         launched: Sequence[str] | None,
     ) -> AutomationRun:
-        """What the log says that was delivered; with ``launched`` by these Dagster runs, since others may be at it."""
+        """What the log's entries from ``since`` on say that was delivered; with ``launched`` by these Dagster runs:
+        others may be at it too."""
         config = self._deployment.pipeline.config.automation(index_id, automation)
         entries = [
             entry
-            for entry in after.entries[len(before.entries) :]
+            for entry in entries_since(self._deployment.pipeline.destination(index_id, automation), since)
             if launched is None or entry.provenance.dagster_run_id in launched
         ]
         mine = {run.run_id for run in runs}
@@ -400,7 +400,7 @@ class Automations:
             failing=len(failing) + len(listing.problems),
             held=len(held),
             history=len(undelivered) - len(waiting),
-            last_delivery_at=next((entry.committed_at for entry in reversed(state.entries) if entry.prompt_runs), None),
+            last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             waiting_runs=tuple(waiting),
             held_runs=tuple(held),
@@ -418,7 +418,7 @@ def _asked_for(listing: Listing, run_ids: Sequence[str] | None) -> tuple[Sequenc
 
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
-    return {run.run_id for entry in after.entries[len(before.entries) :] for run in entry.prompt_runs}
+    return {one.run.run_id for one in after.since(before.next_sequence)}
 
 
 def _is_wanted(run: PromptRun, state: LogState, only: Only | None) -> bool:

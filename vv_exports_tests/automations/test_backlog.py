@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from vv_exports.automations.backlog import backlog
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.failures import problem_of
 from vv_exports.errors import RequestError, SourceDataError, TransientError
 from vv_exports.snapshots.catalog import CatalogedRun
@@ -28,12 +28,12 @@ def rows(**versions):
 
 def log(format_name="parquet", **versions):
     """A collection that holds these runs."""
-    provenance = SimpleNamespace(format=format_name, layout_version=LAYOUT_VERSION)
+    entry = SimpleNamespace(format=format_name, layout_version=LAYOUT_VERSION)
     runs = {}
     for run_id, one in versions.items():
         status, version = ("completed", one) if isinstance(one, str) else one
         run = SimpleNamespace(data_version=version, status=status)
-        runs[run_id] = SimpleNamespace(run=run, entry=SimpleNamespace(provenance=provenance))
+        runs[run_id] = SimpleNamespace(run=run, entry=entry)
     return LogState(runs=runs)
 
 
