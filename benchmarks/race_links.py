@@ -30,7 +30,7 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest, deliver
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference
+from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DestinationError, VVExportsError
 from vv_exports.snapshots.store import Snapshot, SnapshotStore

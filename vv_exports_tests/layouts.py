@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vv_exports.delivery.deliver import deliver
-from vv_exports.delivery.log import FORMAT_VERSION
+from vv_exports.delivery.entry import FORMAT_VERSION
 from vv_exports.formats.registry import FORMATS, format_named
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive

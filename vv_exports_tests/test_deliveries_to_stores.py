@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import read_log
+from vv_exports.delivery.log import entries_since
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ConfigurationError
 from vv_exports_tests.archives import write_run
@@ -54,7 +54,7 @@ def test_an_automation_delivers_and_is_read_back(place, tmp_path):
     assert client.automations.run("idx", "team").delivered == ("run_1",)
     connector = client.pipeline.connectors["conn_export"]
     assert verify(Destination(connector, "exports/team")).problems == ()
-    entries = read_log(Destination(connector, "exports/team")).entries
+    entries = entries_since(Destination(connector, "exports/team"), 0)
     commit = "put_if_absent" if decides else "single_writer"
     assert [entry.provenance.commit for entry in entries] == [commit] * 2
     outcomes = {finding.step: finding.outcome for finding in client.connectors.test("conn_export")}

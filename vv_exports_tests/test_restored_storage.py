@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vv_exports.client import VVExports
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.errors import DeliveredDataError, DeliveryConflictError, IdempotencyError
 from vv_exports_tests.archives import write_run

@@ -10,7 +10,9 @@ from vv_exports.connectors.base import Connector
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest, claim_again
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference, LogState, read_entry, read_log
+from vv_exports.delivery.entry import ExportReference, read_entry
+from vv_exports.delivery.log import read_log
+from vv_exports.delivery.state import LogState
 from vv_exports.errors import SelectionError, UnusableEntryError
 from vv_exports.snapshots.catalog import KnownRuns
 from vv_exports.snapshots.store import Snapshot
@@ -57,10 +59,9 @@ class Automation:
         """What its destination holds. The log's replay is kept, so that only new entries are read."""
         kept, destination = self._state, self.destination
         # Somebody may have moved the folder away, and another one may have begun in its place.
-        if kept is not None and kept.entries:
-            last = kept.entries[-1]
+        if kept is not None and kept.last is not None:
             try:
-                if read_entry(destination, last.sequence) != last:
+                if read_entry(destination, kept.last.sequence) != kept.last:
                     kept = None
                 elif read_entry(destination, kept.next_sequence) is None:
                     return kept
@@ -74,7 +75,7 @@ class Automation:
 
         Raises DestinationError where the folder is somebody else's.
         """
-        if (state := self.collection()).entries:
+        if (state := self.collection()).last is not None:
             claim_again(self.destination, state)
 
     def standings(

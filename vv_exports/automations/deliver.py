@@ -1,7 +1,7 @@
 """Paying what an automation owes: snapshots of prompt runs into its collection, and what became of it, remembered."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,7 +47,7 @@ def deliver_batch(
     try:
         request = automation.delivery_of(batch.snapshots, dagster_run_id, damaged)
         automation.collection()  # a log that cannot be read is no fault of a run
-        outcome = _deliver_isolated(automation, deliveries, request)
+        outcome = deliver_isolated(request, lambda one: deliveries.deliver(one, automation.collection()))
     except Exception as error:
         automation.failed(error, deliveries.clock())
         raise
@@ -56,12 +56,8 @@ def deliver_batch(
     return outcome
 
 
-def _deliver_isolated(automation: Automation, deliveries: Deliveries, request: DeliveryRequest) -> Outcome:
+def deliver_isolated(request: DeliveryRequest, deliver: Callable[[DeliveryRequest], Delivery]) -> Outcome:
     """In one commit; where a run may be at fault, each by itself. Raises what would meet any other run too."""
-
-    def deliver(one: DeliveryRequest) -> Delivery:
-        return deliveries.deliver(one, automation.collection())
-
     done: list[Delivery] = []
     problems: dict[str, Exception] = {}
     try:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.selection import Selection
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.log import entries_since
+from vv_exports.delivery.state import LogState
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def outcome_of(
     mine = {*selection.todo, *selection.there}
     entries = [
         entry
-        for entry in automation.collection().entries[len(before.entries) :]
+        for entry in entries_since(automation.destination, before.next_sequence)
         if launched is None or entry.provenance.dagster_run_id in launched
     ]
     reasons = {run.run_id: run.reason for entry in entries for run in entry.prompt_runs if run.run_id in mine}

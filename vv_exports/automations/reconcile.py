@@ -48,9 +48,10 @@ def reconcile(
     found = survey(automation.destination, state)
     sample = state.files if len(state.files) <= SAMPLE else random.sample(state.files, SAMPLE)
     altered = {file.path: file.prompt_run_id for file in damaged_files(automation.destination, sample)}
+    unfinished = found.runs_unfinished(state.runs)
     damaged = {*found.runs_damaged, *altered.values()}
     known = automation.snapshots.known(automation.index_id, listing, state.runs)
-    owed = automation.standings(known, damaged=damaged, unfinished=found.runs_unfinished)
+    owed = automation.standings(known, damaged=damaged, unfinished=unfinished)
     todo = owed.of("due", "failing")
     snapshots: list[Snapshot] = []
     delivered: list[Delivery] = []
@@ -67,7 +68,7 @@ def reconcile(
         prompt_runs=len(owed.of("delivered", "due", "failing")),
         missing=tuple(run_id for run_id, why in whys.items() if why == "missing"),
         changed=tuple(run_id for run_id, why in whys.items() if why in {"changed", "reformatted"}),
-        damaged=tuple(run_id for run_id in todo if run_id in damaged or run_id in found.runs_unfinished),
+        damaged=tuple(run_id for run_id in todo if run_id in damaged or run_id in unfinished),
         delivered=tuple(run.run_id for delivery in delivered for run in delivery.prompt_runs),
         problems={run_id: str(error) for run_id, error in problems.items()},
         verified=len(sample),

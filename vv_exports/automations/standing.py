@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from vv_exports.automations.records import Beginning
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.log import CommittedRun, LogState
+from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.selection import takes
@@ -190,4 +190,4 @@ def _why(row: Row, held: CommittedRun | None, content: Content) -> Why | None:
         return "missing"
     if (held.run.data_version, held.run.status) != (row.data_version, row.status):
         return "changed"
-    return None if Content.of(held.entry.provenance) == content else "reformatted"
+    return None if Content.of(held.entry) == content else "reformatted"

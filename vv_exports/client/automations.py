@@ -2,7 +2,7 @@
 
 import getpass
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key, delivery_sensor_name
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
@@ -129,8 +129,9 @@ class Automations:
         instance = self._deployment.instance
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         found.claim_again()
-        there = survey(found.destination, found.collection())
-        owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished)
+        state = found.collection()
+        there = survey(found.destination, state)
+        owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
         chosen = selected(owed, run_ids, history=history)
         sync_partitions(instance, index_id, listing.runs)
         # Dagster's database may be younger than the collection: what is there already is shown again.
@@ -237,8 +238,8 @@ class Automations:
         automation: Automation,
         listing: Listing,
         named: Sequence[str] | None,
-        damaged: frozenset[str] = frozenset(),
-        unfinished: frozenset[str] = frozenset(),
+        damaged: Collection[str] = (),
+        unfinished: Collection[str] = (),
     ) -> Standings:
         pipeline = self._deployment.pipeline
         known = pipeline.snapshots.known(automation.index_id, listing, automation.collection().runs)
@@ -290,7 +291,7 @@ class Automations:
             held=len(owed.of("held")),
             history=len(owed.of("history")),
             gone=len(owed.of("gone")),
-            last_delivery_at=next((entry.committed_at for entry in reversed(state.entries) if entry.prompt_runs), None),
+            last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
@@ -301,7 +302,7 @@ class Automations:
 
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
-    return {run.run_id for entry in after.entries[len(before.entries) :] for run in entry.prompt_runs}
+    return {one.run.run_id for one in after.since(before.next_sequence)}
 
 
 def _user() -> str:

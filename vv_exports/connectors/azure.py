@@ -299,8 +299,9 @@ class AzureConnector(ObjectStoreConnector):
         total = str(stream.properties.content_range).rpartition("/")[2]
         return data, int(total) if total.isdecimal() else len(data)
 
-    async def listed(self, prefix: str) -> list[tuple[str, int]]:
-        """``List Blobs``, page by page. An iterator that failed asks for the same page again."""
+    async def listed(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """``List Blobs``, page by page, 5,000 in a page. An iterator that failed asks for the same page again."""
+        del after  # the service versions that all accounts have cannot begin in the middle
         container = self._container()
 
         async def page(token: str | None) -> tuple[dict[str, BlobProperties], str | None]:

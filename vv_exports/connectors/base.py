@@ -99,8 +99,9 @@ class Connector(Protocol):
     def open(self, key: str) -> BufferedIOBase:
         """Open a file for reading. Raises DeliveredDataError where there is none."""
 
-    def files(self, prefix: str) -> list[StoredFile]:
-        """Every file below a folder, by key; empty where there is no such folder."""
+    def files(self, prefix: str, *, after: str = "") -> list[StoredFile]:
+        """Every file below a folder, by key; empty where there is no such folder. With ``after`` those whose keys come
+        after it, without listing the others where the storage can begin there."""
 
     def delete(self, keys: list[str]) -> None:
         """Delete files; those that are gone already are no error."""

@@ -296,9 +296,11 @@ class GcsConnector(ObjectStoreConnector):
         _check_fetched(answer)
         return answer.body, len(answer.body)
 
-    async def listed(self, prefix: str) -> list[tuple[str, int]]:
+    async def listed(self, prefix: str, after: str) -> list[tuple[str, int]]:
         """``objects.list``, page by page."""
         query = {"prefix": prefix, "maxResults": "1000", "fields": "items(name,size),nextPageToken"}
+        if after:
+            query["startOffset"] = after
         place = f"{self._root}storage/v1/{self._bucket}/o"
 
         async def page(token: str | None) -> tuple[dict[str, tuple[str, int]], str | None]:

@@ -207,7 +207,7 @@ class LocalConnector:
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from error
 
-    def files(self, prefix: str) -> list[StoredFile]:
+    def files(self, prefix: str, *, after: str = "") -> list[StoredFile]:
         """Walk the folder. Unfinished files are left out. A link counts as a file, and is not followed."""
         folders = _names(self, prefix) if prefix else []
         top = f"{prefix}/" if prefix else ""
@@ -217,7 +217,7 @@ class LocalConnector:
                     folder = descend(stack, boundary, folders)[-1]
                     found = [
                         StoredFile(f"{top}{entry.path}", entry.size, entry.is_link)
-                        for entry in entries_below(folder, skipped=_TEMPORARY)
+                        for entry in entries_below(folder, skipped=_TEMPORARY, after=after.removeprefix(top))
                     ]
             except (FileNotFoundError, NotADirectoryError):
                 return []

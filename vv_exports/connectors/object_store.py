@@ -199,8 +199,9 @@ class ObjectStoreConnector(ABC):
         """Bytes ``[start, end)`` of an object, or all, and the size of the whole. A range of an empty one is empty."""
 
     @abstractmethod
-    async def listed(self, prefix: str) -> list[tuple[str, int]]:
-        """(name, size) of every object whose name begins like this. Those that stand for folders are left out."""
+    async def listed(self, prefix: str, after: str) -> list[tuple[str, int]]:
+        """(name, size) of every object whose name begins like this. Those that stand for folders are left out. Those
+        up to ``after`` may be, where it is not empty."""
 
     @abstractmethod
     async def delete_all(self, names: Sequence[str]) -> None:
@@ -339,12 +340,13 @@ class ObjectStoreConnector(ABC):
         except _ForeseenError:
             raise DeliveredDataError(f"{self.connector_id}: {self.uri(key)} is not there") from None
 
-    def files(self, prefix: str) -> list[StoredFile]:
+    def files(self, prefix: str, *, after: str = "") -> list[StoredFile]:
         """List the objects below a folder."""
         top = f"{self._name(prefix)}/" if prefix else self.prefix
+        first = self._name(after) if after else ""
 
         async def below() -> list[tuple[str, int]]:
-            found = [one for one in await self.listed(top) if one[0].startswith(top)]
+            found = [one for one in await self.listed(top, first) if one[0].startswith(top) and one[0] > first]
             if any(size < 0 for _, size in found):
                 raise OddAnswerError("it lists an object of less than no bytes")
             return found

@@ -122,9 +122,9 @@ def names_in(folder: int) -> list[str]:
         return [entry.name for entry in entries]
 
 
-def entries_below(folder: int, *, skipped: str) -> Iterator[Entry]:
-    """Everything below a folder that is no folder itself, in no order. No link is followed, and folders of the name
-    ``skipped`` are left out. What vanishes meanwhile is left out too.
+def entries_below(folder: int, *, skipped: str, after: str = "") -> Iterator[Entry]:
+    """Everything below a folder that is no folder itself and whose path comes after ``after``, in no order. No link is
+    followed, and folders of the name ``skipped`` are left out. What vanishes meanwhile is left out too.
     """
     # Not a recursion: how deep folders are is up to whoever may write there.
     levels = [_Level(os.open(".", _LIST, dir_fd=folder), "")]
@@ -138,6 +138,8 @@ def entries_below(folder: int, *, skipped: str) -> Iterator[Entry]:
                 path = f"{level.prefix}{entry.name}"
                 if (child := _listed_folder(level.descriptor, entry)) is not None:
                     levels.append(_Level(child, f"{path}/"))
+                    continue
+                if path <= after:
                     continue
                 with suppress(FileNotFoundError):
                     found = os.stat(entry.name, dir_fd=level.descriptor, follow_symlinks=False)

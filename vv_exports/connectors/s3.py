@@ -336,10 +336,10 @@ class S3Connector(ObjectStoreConnector):
         _found(page, "IsTruncated")
         return any(_found(one, "Key") == name for one in page.get("Contents", ()))
 
-    async def listed(self, prefix: str) -> list[tuple[str, int]]:
+    async def listed(self, prefix: str, after: str) -> list[tuple[str, int]]:
         """``ListObjectsV2``, page by page."""
         client = await self._client()
-        request = {"Bucket": self.bucket, "Prefix": prefix}
+        request = {"Bucket": self.bucket, "Prefix": prefix, **({"StartAfter": after} if after else {})}
 
         async def page(token: str | None) -> tuple[dict[str, tuple[str, int]], str | None]:
             answer = await client.list_objects_v2(**request, **({"ContinuationToken": token} if token else {}))

@@ -20,7 +20,8 @@ from vv_exports.defs.metadata import (
 )
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import DeliveredFile, read_log
+from vv_exports.delivery.entry import DeliveredFile
+from vv_exports.delivery.log import read_log
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
 from vv_exports.exports.make import ExportJob

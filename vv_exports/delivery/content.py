@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from vv_exports.delivery.log import LogState, Provenance
+from vv_exports.delivery.state import EntryHead, LogState
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.tables import LAYOUT_VERSION
@@ -21,9 +21,9 @@ class Content:
     layout_version: int = LAYOUT_VERSION
 
     @classmethod
-    def of(cls, provenance: Provenance) -> Self:
+    def of(cls, entry: EntryHead) -> Self:
         """What an entry delivered."""
-        return cls(provenance.format, provenance.layout_version)
+        return cls(entry.format, entry.layout_version)
 
     @property
     def id(self) -> str:
@@ -36,7 +36,7 @@ class Content:
         return (
             held is not None
             and (held.run.data_version, held.run.status) == (data_version, status)
-            and self.of(held.entry.provenance) == self
+            and self.of(held.entry) == self
         )
 
     def is_delivered(self, state: LogState, snapshot: Snapshot) -> bool:

@@ -4,7 +4,7 @@ The order is the promise: claim the subpath, upload finished files under names t
 the log entry if there is none, and only then remove what it superseded. Killed anywhere, running it again completes it.
 
 Only the log decides what may be removed: an entry names what it supersedes and what dead deliveries left, and a path
-that was given up like this is never used again. So a deletion may come at any time, repeated and late. What a dead
+that was abandoned like this is never used again. So a deletion may come at any time, repeated and late. What a dead
 delivery left is known by its name, which carries the hash of its content; any other file is somebody's, and stays.
 """
 
@@ -25,23 +25,22 @@ from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import (
+from vv_exports.delivery.entry import (
     FORMAT_VERSION,
-    CommittedRun,
     DeliveredFile,
     DeliveredRun,
     ExportReference,
     LogEntry,
-    LogState,
     Provenance,
     Reason,
     RowCounts,
     RunProvenance,
     read_entry,
-    read_log,
     write_entry,
 )
+from vv_exports.delivery.log import keep_checkpoint, read_log
 from vv_exports.delivery.ownership import check_log, claim, is_ours
+from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import Beside, no_log_folder, sort_out
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
 from vv_exports.domain.json_text import encode_sorted
@@ -159,10 +158,11 @@ def deliver(
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
     destination = request.destination
     with only_writer(destination.connector, destination.subpath) as lease:
-        there = claim(destination, expected=state is not None and bool(state.entries))
+        claimed = claim(destination, expected=state is not None and state.last is not None)
+        there = claimed.files if claimed.is_new else None
         if there is not None and not any(path.startswith(f"{LOG_FOLDER}/") for path in there):
             state = LogState()
-        known = state.copy() if state is not None else read_log(destination)
+        known = state.copy() if state is not None else read_log(destination, listed=claimed.files)
         for _ in range(_ATTEMPTS):
             outcome = _Attempt(request, store, clock, progress or _silent, lease, state=known, there=there).run()
             if outcome is not None:
@@ -260,7 +260,7 @@ class _Attempt:
         held = state.runs.get(snapshot.run_id)
         if held is None or held.run.revision <= snapshot.revision:
             return None
-        return held if held.entry.provenance.snapshot_store == self.store.store_id else None
+        return held if held.entry.snapshot_store == self.store.store_id else None
 
     def _delete_outdated(self, files: Sequence[DeliveredFile]) -> None:
         """Remove what was uploaded of content that is out of date. Newer content stays: a twin of ours may be about to
@@ -319,7 +319,7 @@ class _Attempt:
         folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
         paths = (f"{folder}/{part_name(n, sha256, self.format.suffix)}" for n in itertools.count(number))
         foreign = self.beside[snapshot.run_id].foreign
-        return next(path for path in paths if path not in self.state.given_up and path not in foreign)
+        return next(path for path in paths if path not in self.state.abandoned and path not in foreign)
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
         """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
@@ -362,7 +362,9 @@ class _Attempt:
             state.apply(written)
         elif written is not None:
             state = read_log(self.destination, state)
-        removed = self._tidy(state)
+        removed = self._remove_abandoned(state)
+        if written is not None:
+            keep_checkpoint(self.destination, state, written.sequence)
         fresh = {snapshot.run_id for snapshot in self.pending}
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
         newest = max(held, key=lambda run: run.entry.sequence).entry
@@ -371,11 +373,11 @@ class _Attempt:
         )
         return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed)
 
-    def _tidy(self, state: LogState) -> tuple[str, ...]:
-        """Remove what the log has given up, and say what. Anyone may repeat it, so a delivery that is committed does
+    def _remove_abandoned(self, state: LogState) -> tuple[str, ...]:
+        """Remove what the log abandons, and say what. Anyone may repeat it, so a delivery that is committed does
         not fail for it: credentials may deliver and not delete, and the store may be away by now."""
         there = {path for paths in self.there.values() for path in paths}
-        over = tuple(sorted((there - self.links) & state.given_up))
+        over = tuple(sorted((there - self.links) & state.abandoned))
         try:
             self._delete(over)
             left = [path for path in over if any(path in beside.strays for beside in self.beside.values())]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, Progress, deliver
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.state import LogState
 from vv_exports.errors import SnapshotDamagedError, StorageSetBackError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.taking import Snapshots

@@ -61,7 +61,9 @@ class Destination:
         """The content of a small file, or None where there is none."""
         return self.connector.read(self.key(path))
 
-    def files(self, folder: str = "") -> dict[str, StoredFile]:
-        """Every file of it, or of a folder in it, by path."""
-        listed = self.connector.files(self.key(folder) if folder else self.subpath)
+    def files(self, folder: str = "", *, after: str = "") -> dict[str, StoredFile]:
+        """Every file of it, or of a folder in it, by path; those behind a path, where one is named."""
+        listed = self.connector.files(
+            self.key(folder) if folder else self.subpath, after=self.key(after) if after else ""
+        )
         return {self.path(file.key): file for file in listed}

@@ -6,7 +6,7 @@ nobody else can.
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -14,7 +14,8 @@ import msgspec
 from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference, LogFault, LogState, broken_log, read_log
+from vv_exports.delivery.log import LogFault, broken_log, entries_since, read_log
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN, log_entry_name, log_sequence
 from vv_exports.domain.tables import TABLES
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
@@ -52,7 +53,7 @@ def _owner_or_nobody(destination: Destination) -> Owner | None:
 
 def owner_by_log(state: LogState) -> Owner | None:
     """Whose a destination is by the last entry of its log; None where nothing was ever committed."""
-    return _owner_in(state.entries[-1].export) if state.entries else None
+    return state.last.export.owner if state.last is not None else None
 
 
 def owner_by_either(destination: Destination) -> Owner | None:
@@ -71,32 +72,23 @@ def check_log(destination: Destination, state: LogState) -> None:
 
     One of another automation of the same index may be from before the automation was renamed.
     """
-    strangers = [entry for entry in state.entries if not _may_be_of(entry.export, destination.claimant)]
-    if strangers:
-        ours = LogState()
-        for entry in state.entries:
-            if entry not in strangers:
-                ours.apply(entry)
-        faults = [
-            LogFault(
-                entry.sequence,
-                f"{destination.uri_of(log_entry_name(entry.sequence))} is an entry of {_owner_in(entry.export)}, and "
-                f"the folder belongs to {destination.claimant}: somebody copied it there",
+    if all(_may_be_of(writer, destination.claimant) for writer in state.writers):
+        return
+    ours, faults = LogState(), []
+    for entry in entries_since(destination, 0):
+        if _may_be_of(entry.export.owner, destination.claimant):
+            ours.apply(entry)
+        else:
+            problem = (
+                f"{destination.uri_of(log_entry_name(entry.sequence))} is an entry of {entry.export.owner}, and the "
+                f"folder belongs to {destination.claimant}: somebody copied it there"
             )
-            for entry in strangers
-        ]
-        raise broken_log(destination, ours, faults)
+            faults.append(LogFault(entry.sequence, problem))
+    raise broken_log(destination, ours, faults)
 
 
-def _may_be_of(export: ExportReference, owner: Owner) -> bool:
-    wrote = _owner_in(export)
-    return (wrote.type, wrote.index_id, wrote.export_id) == (owner.type, owner.index_id, owner.export_id)
-
-
-def _owner_in(export: ExportReference) -> Owner:
-    if export.type == "automation":
-        return Owner(type="automation", index_id=export.index_id, automation=export.automation)
-    return Owner(type="export", index_id=export.index_id, export_id=export.id)
+def _may_be_of(writer: Owner, owner: Owner) -> bool:
+    return (writer.type, writer.index_id, writer.export_id) == (owner.type, owner.index_id, owner.export_id)
 
 
 def check_unowned(destination: Destination, *, only_above: bool = False) -> None:
@@ -108,22 +100,29 @@ def check_unowned(destination: Destination, *, only_above: bool = False) -> None
             raise _taken(destination, folder.subpath, other)
 
 
-def claim(destination: Destination, *, expected: bool = False) -> dict[str, StoredFile] | None:
+@dataclass(frozen=True)
+class Claim:
+    """``files`` is what is there, by path, where all of it was listed; ``is_new`` says that it became ours now."""
+
+    files: Mapping[str, StoredFile] | None
+    is_new: bool
+
+
+def claim(destination: Destination, *, expected: bool = False) -> Claim:
     """Make the destination its owner's, or raise DestinationError before anything is written. Repeatable.
 
     Nobody may own it, a folder above it or one below it: readers of either would count rows twice. ``expected`` says
     that it is ours as far as is known, which saves looking around. Where the owner file is missing or names nobody, and
-    the log is ours, it is written anew. Returns the files that are there where it became ours now; None where it was
-    ours.
+    the log is ours, it is written anew.
     """
     if expected and is_ours(destination):
-        return None  # it was looked at above and below when it was claimed
+        return Claim(None, is_new=False)  # it was looked at above and below when it was claimed
     there = destination.files()
     if _looked_around(destination, there):
-        return None
+        return Claim(there, is_new=False)
     if OWNER in there:
         _write_anew(destination)
-        return there
+        return Claim(there, is_new=True)
     connector, owner_key = destination.connector, destination.key(OWNER)
     if connector.create(owner_key, _document(destination.claimant)):
         try:
@@ -136,13 +135,13 @@ def claim(destination: Destination, *, expected: bool = False) -> dict[str, Stor
             raise
         if any(log_sequence(path) is not None for path in there):
             _LOG.warning("%s was missing, and the log names us: it is written anew", destination.uri_of(OWNER))
-        return there
+        return Claim(there, is_new=True)
     other = owner_of(destination)
     if other is None:
         raise TransientError(f"{destination.uri}: its owner file vanished while it was read; try again")
     if other != destination.owner:
         raise _taken(destination, destination.subpath, other)
-    return None
+    return Claim(None, is_new=False)
 
 
 def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) -> bool:

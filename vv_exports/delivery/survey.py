@@ -6,20 +6,22 @@ is always whole. Everything else is somebody's, and stays.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import DeliveredFile, LogState, broken_log, named_hash, scan_log
-from vv_exports.domain.destinations import LOG_FOLDER, OWNER, log_sequence
+from vv_exports.delivery.entry import DeliveredFile, named_hash
+from vv_exports.delivery.log import broken_log, scan_log
+from vv_exports.delivery.state import LogState
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, checkpoint_sequence, log_sequence
 from vv_exports.errors import DeliveredDataError, DestinationError, RequestError
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Files that lie beside the committed ones: path -> size in bytes. ``superseded`` are named by the log, as given
-    up; ``strays`` are of the pipeline's form and carry their own hash, and no delivery committed them: one is under
-    way, or has died. ``foreign`` are not the pipeline's."""
+    """Files that lie beside the committed ones: path -> size in bytes. ``superseded`` are named by the log, which
+    abandons them; ``strays`` are of the pipeline's form and carry their own hash, and no delivery committed them: one
+    is under way, or has died. ``foreign`` are not the pipeline's."""
 
     superseded: dict[str, int]
     strays: dict[str, int]
@@ -39,16 +41,15 @@ class Survey:
     beside: Beside
 
     @property
-    def runs_damaged(self) -> frozenset[str]:
-        """The runs that are held, of which files are missing or of another size."""
-        return frozenset(file.prompt_run_id for file in self.damaged)
+    def runs_damaged(self) -> set[str]:
+        """Those of which committed files are missing or of another size. What is in them is not looked at."""
+        return {file.prompt_run_id for file in self.damaged}
 
-    @property
-    def runs_unfinished(self) -> frozenset[str]:
-        """The runs that are held, beside whose files deliveries left some. Delivering such a run removes them."""
-        folders = self.state.folders_of(self.state.runs)
+    def runs_unfinished(self, run_ids: Iterable[str]) -> set[str]:
+        """Those of these of which deliveries left files behind. Delivering a run again removes them."""
+        folders = self.state.folders_of(run_ids)
         left = {path.rpartition("/")[0] for path in (*self.beside.superseded, *self.beside.strays)}
-        return frozenset(folders[folder] for folder in left & folders.keys())
+        return {folders[folder] for folder in left & folders.keys()}
 
 
 def survey(destination: Destination, state: LogState | None = None) -> Survey:
@@ -79,17 +80,21 @@ def sort_out(destination: Destination, state: LogState, there: Mapping[str, int]
     committed = {file.path for file in state.files}
     beside = Beside({}, {}, {})
     for path, size in there.items():
-        if path in committed or path == OWNER or log_sequence(path) is not None:
+        if path in committed or _is_of_the_log(path):
             continue
         if path in links:
             beside.foreign[path] = size
-        elif path in state.given_up:
+        elif path in state.abandoned:
             beside.superseded[path] = size
         elif _carries_its_hash(destination, path):
             beside.strays[path] = size
         else:
             beside.foreign[path] = size
     return beside
+
+
+def _is_of_the_log(path: str) -> bool:
+    return path == OWNER or log_sequence(path) is not None or checkpoint_sequence(path) is not None
 
 
 def no_log_folder(destination: Destination) -> DeliveredDataError:

@@ -15,17 +15,17 @@ from vv_exports import __version__
 from vv_exports.connectors.base import Connector, UnfinishedUpload
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import (
+from vv_exports.delivery.entry import (
     FORMAT_VERSION,
     ExportReference,
     LogEntry,
-    LogState,
     Provenance,
     named_hash,
-    read_log,
     write_entry,
 )
+from vv_exports.delivery.log import read_log
 from vv_exports.delivery.ownership import check_log, claim, owned_folders, owner_by_either
+from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, no_log_folder, survey
 from vv_exports.domain.destinations import LOG_FOLDER, log_sequence
 from vv_exports.domain.json_text import encode_sorted
@@ -78,7 +78,7 @@ def vacuum(
             if LOG_FOLDER in found.there:
                 raise no_log_folder(destination)
             beside = found.beside
-            if beside.strays and not state.entries and not without_log:
+            if beside.strays and not state.count and not without_log:
                 raise _without_log(destination, len(beside.strays))
             if dry_run or _abandon(destination, state, beside, clock, lease):
                 break
@@ -140,7 +140,7 @@ def _abandon(
     """Let the log abandon what no delivery committed. False where it has moved on meanwhile."""
     if not beside.strays:
         return True
-    owner, last = destination.claimant, state.entries[-1] if state.entries else None
+    owner, last = destination.claimant, state.last
     abandoned = sorted(beside.strays)
     named = hashlib.sha256(encode_sorted(["vacuum", destination.uri, state.next_sequence, abandoned]))
     entry = LogEntry(

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import DeliveredFile, LogState
+from vv_exports.delivery.entry import DeliveredFile
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log, owner_of
+from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, sha256_of, survey
 from vv_exports.domain.destinations import OWNER, check_subpath, is_in_table
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
@@ -43,11 +44,11 @@ def verify(destination: Destination) -> Verification:
     state, uri = found.state, destination.uri
     owner, owner_problem = _owner(destination, state)
     log_problem = found.log_problem or _copied_in(destination, state, owner)
-    if not (state.entries or owner or log_problem or owner_problem):
+    if not (state.count or owner or log_problem or owner_problem):
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
     problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
     damage = [differing[file] for file in state.files if file in differing]
-    if not state.entries and log_problem is None and (strays := len(found.beside.strays)):
+    if not state.count and log_problem is None and (strays := len(found.beside.strays)):
         problems.append(
             f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
             "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it "
@@ -146,7 +147,7 @@ def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -
 
 def _left(destination: Destination, beside: Beside, log_problem: str | None) -> list[str]:
     """What the pipeline left in the folders of the tables."""
-    said = dict.fromkeys(beside.superseded, "was superseded or given up, and is still there")
+    said = dict.fromkeys(beside.superseded, "was superseded or abandoned, and is still there")
     uncommitted = (
         "is not committed: a delivery is under way, or one has died"
         if log_problem is None

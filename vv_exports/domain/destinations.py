@@ -22,6 +22,8 @@ OWNER = "_vv/owner.json"
 """Which index and automation own a collection, relative to its folder."""
 LOG_FOLDER = "_vv/log"
 """The delivery log of a collection, relative to its folder."""
+CHECKPOINT_FOLDER = "_vv/checkpoints"
+"""The checkpoints of that log."""
 
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -156,6 +158,17 @@ def log_entry_name(sequence: int) -> str:
 def log_sequence(name: str) -> int | None:
     """The inverse of ``log_entry_name``; None for any other file that somebody put beside the entries."""
     found = re.fullmatch(rf"{LOG_FOLDER}/([0-9]{{20}})\.json", name)
+    return int(found[1]) if found else None
+
+
+def checkpoint_name(sequence: int) -> str:
+    """Where the checkpoint that stands on a log's entry is, relative to the collection's folder."""
+    return f"{CHECKPOINT_FOLDER}/{sequence:020d}.json.zst"
+
+
+def checkpoint_sequence(name: str) -> int | None:
+    """The inverse of ``checkpoint_name``; None for any other file."""
+    found = re.fullmatch(rf"{CHECKPOINT_FOLDER}/([0-9]{{20}})\.json\.zst", name)
     return int(found[1]) if found else None
 
 

@@ -13,10 +13,13 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery, DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference, LogState, read_log
+from vv_exports.delivery.entry import ExportReference
+from vv_exports.delivery.log import read_log
 from vv_exports.delivery.ownership import check_log
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import LOG_FOLDER
 from vv_exports.domain.exports import ExportRequest
+from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.artifacts import artifact_key, pack, unpack
 from vv_exports.snapshots.store import Snapshot
 
@@ -47,7 +50,7 @@ def make_folder(job: ExportJob, connector: Connector, parent: str, deliver: Deli
     request = _delivery(job, connector, f"{parent}/{job.export_id}" if parent else job.export_id, run_id)
     state = read_log(request.destination)
     check_log(request.destination, state)
-    if state.entries and not all(request.content.is_delivered(state, one) for one in job.snapshots):
+    if state.last is not None and not all(request.content.is_delivered(state, one) for one in job.snapshots):
         delivery = _committed(state, request.uri)
     else:
         delivery = deliver(request, state)
@@ -75,12 +78,14 @@ def make_artifact(
 
 
 def _committed(state: LogState, uri: str) -> Delivery:
-    newest = state.entries[-1]
+    """What a log says that was delivered."""
+    if state.last is None:
+        raise DeliveredDataError(f"{uri} holds no delivery log, so it is not what was made; delete it and export again")
     runs = tuple(
         DeliveredPromptRun(held.run.run_id, held.run.data_version, held.files, written=False)
         for held in state.runs.values()
     )
-    return Delivery(newest.delivery_id, newest.sequence, committed=False, uri=uri, prompt_runs=runs)
+    return Delivery(state.last.delivery_id, state.last.sequence, committed=False, uri=uri, prompt_runs=runs)
 
 
 def _delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str) -> DeliveryRequest:

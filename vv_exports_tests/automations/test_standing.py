@@ -10,7 +10,7 @@ from vv_exports.automations.records import Beginning
 from vv_exports.automations.selection import selected
 from vv_exports.automations.standing import Standing, standings
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.log import LogState
+from vv_exports.delivery.state import LogState
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.prompt_runs import PromptRun, RunStatus
 from vv_exports.errors import RequestError, SourceDataError, TransientError
@@ -51,12 +51,12 @@ def rows(**known):
 
 def log(format_name="parquet", layout=LAYOUT_VERSION, **held):
     """A collection that holds these runs."""
-    provenance = SimpleNamespace(format=format_name, layout_version=layout)
+    entry = SimpleNamespace(format=format_name, layout_version=layout)
     runs = {}
     for run_id, one in held.items():
         status, version = one if isinstance(one, tuple) else ("completed", one)
         run = SimpleNamespace(data_version=version, status=status)
-        runs[run_id] = SimpleNamespace(run=run, entry=SimpleNamespace(provenance=provenance))
+        runs[run_id] = SimpleNamespace(run=run, entry=entry)
     return LogState(runs=runs)
 
 

@@ -38,7 +38,7 @@ class Broken(LocalConnector):
             raise act
         return act(*arguments) if act is not None else getattr(LocalConnector, name)(self, *arguments)
 
-    def files(self, prefix):
+    def files(self, prefix, **options):
         return self._act("files", prefix)
 
     def put(self, local, key, *, sha256=None):

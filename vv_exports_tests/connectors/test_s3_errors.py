@@ -19,7 +19,7 @@ from vv_exports.connectors import object_store, spool
 from vv_exports.connectors.object_store import Cause
 from vv_exports.connectors.s3 import S3Connector
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import read_log
+from vv_exports.delivery.log import entries_since
 from vv_exports.errors import (
     CredentialsError,
     ForbiddenError,
@@ -351,8 +351,8 @@ def deployed(server, tmp_path, monkeypatch):
 
 
 def delivered_once(direct):
-    state = read_log(Destination(direct, "exports/team"))
-    return sorted(run.run_id for entry in state.entries for run in entry.prompt_runs)
+    entries = entries_since(Destination(direct, "exports/team"), 0)
+    return sorted(run.run_id for entry in entries for run in entry.prompt_runs)
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_a_full_local_disk_is_told_commits_nothing_and_keeps_the_automations_pla
         client.automations.run("idx", "team")
     assert f"no room for temporary files in {spool.spool_top()}: No space left on device" in str(caught.value)
     assert "set TMPDIR to another folder, and try again" in str(caught.value)
-    assert read_log(Destination(deployed.direct, "exports/team")).entries == []
+    assert entries_since(Destination(deployed.direct, "exports/team"), 0) == []
     assert not list(spool.spool_top().glob("*/part*")), "what was begun there is gone"
     assert client.automations.run("idx", "team").delivered == ("run_0", "run_1")
     assert delivered_once(deployed.direct) == ["run_0", "run_1"]

@@ -14,7 +14,7 @@ import stamina
 
 from vv_exports.connectors import object_store, s3
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import read_log
+from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.errors import OutcomeUnknownError, RunFailedError, TransientError
 from vv_exports_tests.archives import write_run
@@ -424,7 +424,7 @@ def test_a_delivery_that_is_cut_off_is_seen_whole_or_not_at_all(  # noqa: PLR091
 ):
     reader = with_client_of(clients[0], "deliveries")
     deployed.run()  # what an earlier test has left undone
-    before, entries_before = dict(deployed.segments), len(read_log(Destination(reader, "exports/team")).entries)
+    before, entries_before = dict(deployed.segments), len(entries_since(Destination(reader, "exports/team"), 0))
     assert seen(reader) == before
     new = f"run_{len(before)}"
     # Another content of a run that is there, and one more run.
@@ -448,7 +448,8 @@ def test_a_delivery_that_is_cut_off_is_seen_whole_or_not_at_all(  # noqa: PLR091
     assert not set(first) & set(second)
     assert seen(reader) == deployed.segments
     state = read_log(Destination(reader, "exports/team"))
-    committed_now = [run.run_id for entry in state.entries[entries_before:] for run in entry.prompt_runs]
+    entries = entries_since(Destination(reader, "exports/team"), entries_before)
+    committed_now = [run.run_id for entry in entries for run in entry.prompt_runs]
     assert sorted(committed_now) == ["run_0", new], "each of them once"
     there = {file.key for file in reader.files("exports/team") if "/_vv/" not in file.key}
     assert there == {f"exports/team/{file.path}" for file in state.files}, "what was superseded and left over is gone"

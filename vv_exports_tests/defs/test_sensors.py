@@ -18,6 +18,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 
 from vv_exports.client import VVExports
 from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
+from vv_exports.delivery.log import entries_since
 from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, reconciled, write_config, written_files
@@ -102,7 +103,7 @@ class Daemon:
 
     def delivered(self, automation: str = "team") -> Counter:
         """How often each run is in a collection's log."""
-        entries = self.client.pipeline.automations.get("idx", automation).collection().entries
+        entries = entries_since(self.client.pipeline.automations.get("idx", automation).destination, 0)
         return Counter(run.run_id for entry in entries for run in entry.prompt_runs)
 
 
@@ -206,7 +207,7 @@ def test_a_batch_is_as_large_as_the_configuration_says(tmp_path):
     daemon = Daemon(tmp_path, config_with(team={"start": "beginning", "max_runs_per_delivery": 2}))
     finish(tmp_path, *range(5))
     daemon.deliver()
-    entries = daemon.client.pipeline.automations.get("idx", "team").collection().entries
+    entries = entries_since(daemon.client.pipeline.automations.get("idx", "team").destination, 0)
     assert [len(entry.prompt_runs) for entry in entries] == [2, 2, 1]
 
 

@@ -9,7 +9,9 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference
+from vv_exports.delivery.entry import ExportReference
+from vv_exports.delivery.log import read_log
+from vv_exports.delivery.survey import survey
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run
@@ -55,6 +57,12 @@ class Deployment:
             "snapshots": snapshots,
         }
         return DeliveryRequest(**{**fields, **changes})
+
+    def runs_to_repair(self, *run_ids: str) -> set[str]:
+        """Those of these runs that the destination lacks files of, or holds left ones of."""
+        destination = self.destination()
+        found = survey(destination, read_log(destination))
+        return (found.runs_damaged & set(run_ids)) | found.runs_unfinished(run_ids)
 
     def files(self) -> set[str]:
         """Everything below the destination, by path."""

@@ -10,7 +10,8 @@ import pytest
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference, read_log
+from vv_exports.delivery.entry import ExportReference
+from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports_tests.archives import write_run

@@ -8,7 +8,7 @@ import pytest
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Owner
-from vv_exports.delivery.log import read_log
+from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveryConflictError, DestinationError, OutcomeUnknownError, SelectionError
 from vv_exports_tests.archives import segment
@@ -53,7 +53,7 @@ def test_changed_content_supersedes_and_the_old_files_go(deployment, clock):
     assert outcome.sequence == 1
     assert _data_files(deployment).isdisjoint(old)
     assert _data_files(deployment) == _committed(deployment)
-    entry = read_log(deployment.destination()).entries[1]
+    entry = entries_since(deployment.destination(), 0)[1]
     assert (entry.prompt_runs[0].revision, entry.prompt_runs[0].supersedes) == (2, 0)
 
 
@@ -146,8 +146,8 @@ class Unreliable(LocalConnector):
     def read(self, key):
         return self._maybe(lambda: LocalConnector.read(self, key))
 
-    def files(self, prefix):
-        return self._maybe(lambda: LocalConnector.files(self, prefix))
+    def files(self, prefix, **options):
+        return self._maybe(lambda: LocalConnector.files(self, prefix, **options))
 
     def delete(self, keys):
         self._maybe(lambda: LocalConnector.delete(self, keys))
@@ -243,7 +243,7 @@ def test_a_twin_with_the_same_content_commits_once(deployment, clock, at):
     outcome = _interleaved(deployment, clock, snapshots, snapshots, at)
     state = read_log(deployment.destination())
     assert state.next_sequence == 1
-    assert outcome.delivery_id == state.entries[0].delivery_id
+    assert outcome.delivery_id == state.last.delivery_id
     assert _data_files(deployment) == _committed(deployment)
 
 
@@ -251,8 +251,8 @@ def test_a_twin_with_the_same_content_commits_once(deployment, clock, at):
 def test_an_overlapping_batch_delivers_each_run_once(deployment, clock, at):
     one, two, three = (deployment.snapshot(f"run_{n}") for n in (1, 2, 3))
     _interleaved(deployment, clock, [one, two], [two, three], at)
-    state = read_log(deployment.destination())
-    delivered = [run.run_id for entry in state.entries for run in entry.prompt_runs]
+    entries = entries_since(deployment.destination(), 0)
+    delivered = [run.run_id for entry in entries for run in entry.prompt_runs]
     assert sorted(delivered) == ["run_1", "run_2", "run_3"]
     assert _data_files(deployment) == _committed(deployment)
 

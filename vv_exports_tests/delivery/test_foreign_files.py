@@ -7,12 +7,11 @@ import tempfile
 from random import Random
 
 import pytest
-from vv_exports.delivery.isolation import deliver_isolated
-from vv_exports.delivery.mending import runs_to_mend
 
+from vv_exports.automations.deliver import deliver_isolated
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.log import read_log
+from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import ForbiddenError
@@ -55,7 +54,7 @@ def littered(deployment):
 
 def test_foreign_files_make_no_run_due_and_no_entry(deployment, littered):
     before = deployment.files()
-    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1", "run_2"]) == set()
+    assert deployment.runs_to_repair("run_1", "run_2") == set()
     again = _deliver(deployment, deployment.snapshot("run_1"), deployment.snapshot("run_2", segments=2))
     assert not again.committed
     assert deployment.files() == before
@@ -122,13 +121,13 @@ def test_only_what_carries_the_hash_of_its_content_is_a_file_that_a_dead_deliver
     for path, content in kept.items():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1"]) == {"run_1"}
+    assert deployment.runs_to_repair("run_1") == {"run_1"}
     outcome = _deliver(deployment, deployment.snapshot(segments=3))
     assert (ours.exists(), changed(kept)) == (False, [])
     name = str(ours.relative_to(_top(deployment)))
     assert outcome.removed == (name,)
     assert name in caplog.text, "a removal is said"
-    (run,) = _state(deployment).entries[1].prompt_runs
+    (run,) = entries_since(deployment.destination(), 0)[1].prompt_runs
     assert (run.reason, run.abandoned) == ("mended", [name]), "and recorded"
 
 
@@ -165,7 +164,7 @@ def test_what_is_in_the_way_of_one_run_is_not_in_the_way_of_others(deployment, k
     path.rename(deployment.folder / "elsewhere")
     path.mkdir() if kind == "a folder" else path.symlink_to(deployment.folder / "elsewhere")
     request = deployment.request(deployment.snapshot("run_1"), deployment.snapshot("run_2"))
-    _, problems = deliver_isolated(request, lambda one: deliver(one, deployment.store, lambda: NOW))
+    problems = deliver_isolated(request, lambda one: deliver(one, deployment.store, lambda: NOW)).problems
     assert (list(problems), set(_state(deployment).runs)) == (["run_1"], {"run_1", "run_2"})
     assert kind in str(problems["run_1"])
 
@@ -177,7 +176,7 @@ def test_a_folder_that_no_delivery_makes_holds_no_files_of_ours(deployment, fold
     (segments,) = _top(deployment).glob("segments")
     shutil.copytree(segments / "prompt_id=prm", segments / folder)
     (copy,) = (segments / folder).rglob("*.parquet")
-    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1"]) == set()
+    assert deployment.runs_to_repair("run_1") == set()
     assert vacuum(deployment.destination(), lambda: NOW).left_alone == (copy.relative_to(_top(deployment)).as_posix(),)
     assert copy.exists()
     assert "is not the pipeline's" in verify(deployment.destination()).problems[0]
@@ -187,7 +186,7 @@ def test_a_copy_of_a_prompts_folder_makes_no_run_due_for_ever(deployment):
     _deliver(deployment, deployment.snapshot())
     (segments,) = _top(deployment).glob("segments")
     shutil.copytree(segments / "prompt_id=prm", segments / "prompt_id=backup")
-    assert runs_to_mend(deployment.destination(), _state(deployment), ["run_1"]) == set()
+    assert deployment.runs_to_repair("run_1") == set()
     assert len(verify(deployment.destination()).problems) == 1
 
 
@@ -197,7 +196,9 @@ def test_an_entry_says_for_each_run_why_it_was_delivered(deployment):
     (_top(deployment) / next(path for path in _committed(deployment) if "run_2" in path)).unlink()
     _deliver(deployment, deployment.snapshot("run_2"))
     _deliver(deployment, deployment.snapshot("run_2"), format_name="csv")
-    said = [{run.run_id: run.reason for run in entry.prompt_runs} for entry in _state(deployment).entries]
+    said = [
+        {run.run_id: run.reason for run in entry.prompt_runs} for entry in entries_since(deployment.destination(), 0)
+    ]
     assert said == [
         {"run_1": "new"},
         {"run_1": "changed", "run_2": "new"},
@@ -213,7 +214,7 @@ def test_what_an_older_version_gave_up_that_was_never_ours_is_left_alone(deploym
     note = f"{committed.rpartition('/')[0]}/README.txt"
     log = _top(deployment) / "_vv/log/00000000000000000000.json"
     log.write_text(log.read_text().replace('"abandoned": []', f'"abandoned": ["{note}"]'))
-    assert note not in _state(deployment).given_up
+    assert note not in _state(deployment).abandoned
     (_top(deployment) / note).write_text("put there again")
     _deliver(deployment, deployment.snapshot(segments=4))
     assert vacuum(deployment.destination(), lambda: NOW).left_alone == (note,)

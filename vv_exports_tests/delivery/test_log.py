@@ -5,7 +5,8 @@ import jsonschema
 import pytest
 
 from vv_exports.delivery.deliver import deliver
-from vv_exports.delivery.log import log_entry_schema, read_log
+from vv_exports.delivery.entry import log_entry_schema
+from vv_exports.delivery.log import read_log
 from vv_exports.errors import DeliveredDataError
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.log import ExportReference, read_log
+from vv_exports.delivery.entry import ExportReference
+from vv_exports.delivery.log import read_log
 from vv_exports.delivery.ownership import claim, owner_of
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify

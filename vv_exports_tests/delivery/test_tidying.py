@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from vv_exports.delivery.mending import runs_to_mend
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
@@ -201,7 +200,6 @@ def test_files_of_a_run_whose_prompt_changed_go_from_the_folder_of_the_old_one(d
     left = deployment.folder / "deliveries/exports/team" / old
     left.parent.mkdir(parents=True)
     left.write_bytes(content)
-    state = read_log(deployment.destination())
-    assert runs_to_mend(deployment.destination(), state, ["run_1"]) == {"run_1"}
+    assert deployment.runs_to_repair("run_1") == {"run_1"}
     _deliver(deployment, deployment.snapshot(segments=4, prompt_id="other"))
     assert not left.exists()

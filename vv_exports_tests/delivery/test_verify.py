@@ -145,7 +145,7 @@ def test_what_the_pipeline_left_is_a_problem_that_a_vacuum_mends(deployment, clo
     stray.write_bytes(b"left")
     said = verify(deployment.destination())
     assert set(said.problems) == {
-        f"{superseded} was superseded or given up, and is still there",
+        f"{superseded} was superseded or abandoned, and is still there",
         f"{stray} is not committed: a delivery is under way, or one has died",
     }
     assert said.advice[0].startswith("`vv-exports vacuum conn --subpath exports/team` removes")
@@ -160,8 +160,8 @@ class _Listing(LocalConnector):
         super().__init__("conn", folder, "deliveries")
         self.act = act
 
-    def files(self, prefix):
-        found = super().files(prefix)
+    def files(self, prefix, **options):
+        found = super().files(prefix, **options)
         if prefix == "exports/team":
             happens, self.act = self.act, lambda: None
             happens()

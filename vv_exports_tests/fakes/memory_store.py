@@ -98,9 +98,10 @@ class MemoryStore(ObjectStoreConnector):
         found: tuple[bytes, int] = await self._request(f"fetch {name} {start}-{end}", read)
         return found
 
-    async def listed(self, prefix: str) -> list[tuple[str, int]]:
+    async def listed(self, prefix: str, after: str) -> list[tuple[str, int]]:
         await self._request("list")
-        return [(name, len(data)) for name, data in self.memory.objects.items() if name.startswith(prefix)]
+        objects = self.memory.objects.items()
+        return [(name, len(data)) for name, data in objects if name.startswith(prefix) and name > after]
 
     async def delete_all(self, names: Sequence[str]) -> None:
         await self._request("delete", lambda: [self.memory.objects.pop(name, None) for name in names])

@@ -1,0 +1,163 @@
+"""Checkpoints of a log: the state up to one entry, so that a reader needs not begin at the first one.
+
+Layout: ``_vv/checkpoints/<sequence>.json.zst``, written beside entry ``sequence`` by whoever committed it, every
+``EVERY`` entries. The files are compressed since they grow with the collection, and nobody has to open them.
+
+A checkpoint is a hint, and may be missing, late, damaged, or from another log. It names the entry that it stands on by
+its hash, so that it counts only in the log that it was made of: not in a folder that was begun anew with the same
+numbers, nor in one that was set back to before it. Entries are never replaced, so what a checkpoint says of them stays
+true; ``verify`` reads all of them nevertheless, and compares.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from vv_exports.connectors.spool import spool_folder
+from vv_exports.connectors.versioned_document import NOT_PACKED, packed, unpacked
+from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, entry_hash, read_entry
+from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
+from vv_exports.domain.destinations import CHECKPOINT_FOLDER, checkpoint_name, checkpoint_sequence
+from vv_exports.errors import DeliveredDataError, RequestError
+
+EVERY = 100
+KEPT = 2
+"""So that a reader that has just listed the folder finds what it saw, and another one where the newest is damaged."""
+FORMAT_VERSION = 1
+_TRIED = 3
+_LOG = logging.getLogger(__name__)
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    """``entry`` is the sequence of one of the heads."""
+
+    entry: int
+    run: DeliveredRun
+    files: tuple[DeliveredFile, ...]
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True):
+    heads: list[EntryHead]
+    runs: list[_Run]
+    abandoned: list[str]
+    last_delivery: EntryHead | None
+    count: int
+    writers: list[tuple[Owner, int]]
+    began: dict[str, datetime]
+
+
+class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """``state_sha256`` is of the state's JSON as it stands."""
+
+    format_version: int
+    sequence: int
+    entry_sha256: str
+    state_sha256: str
+    state: msgspec.Raw
+
+
+def newest_checkpoint(destination: Destination, listed: Iterable[str] | None = None) -> LogState | None:
+    """The state up to the newest entry that a checkpoint stands on; None where there is none that can be used.
+    ``listed`` are the paths that are there, where that is known."""
+    for sequence in sorted(checkpoints_in(_paths(destination) if listed is None else listed), reverse=True)[:_TRIED]:
+        try:
+            state = read_checkpoint(destination, sequence)
+        except (DeliveredDataError, RequestError) as error:  # the log says it too, one entry at a time
+            _LOG.info("%s is not used: %s", destination.uri_of(checkpoint_name(sequence)), error)
+        else:
+            if state is not None:
+                return state
+    return None
+
+
+def checkpoints_in(paths: Iterable[str]) -> dict[int, str]:
+    """Those of paths that are checkpoints: sequence -> path."""
+    return {number: path for path in paths if (number := checkpoint_sequence(path)) is not None}
+
+
+def _paths(destination: Destination) -> Iterable[str]:
+    try:
+        return destination.files(CHECKPOINT_FOLDER)
+    except RequestError as error:
+        _LOG.info("checkpoints of %s are not used: %s", destination.uri, error)
+        return ()
+
+
+def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
+    """What a checkpoint says; None where it is gone. Raises DeliveredDataError where it is damaged, of a later version,
+    or of another log."""
+    data = destination.read(checkpoint_name(sequence))
+    if data is None:
+        return None
+    try:
+        unpacked_data = unpacked(data, msgspec.Raw)
+        version = msgspec.json.decode(unpacked_data, type=_Version).format_version
+        if version != FORMAT_VERSION:
+            raise DeliveredDataError(f"it has format_version {version}; this version reads {FORMAT_VERSION}")
+        found = msgspec.json.decode(unpacked_data, type=_Checkpoint)
+        if hashlib.sha256(found.state).hexdigest() != found.state_sha256:
+            raise DeliveredDataError("it is damaged: its state has another hash than it says")
+        state = msgspec.json.decode(found.state, type=_State)
+        heads = {head.sequence: head for head in state.heads}
+        runs = {one.run.run_id: CommittedRun(heads[one.entry], one.run, one.files) for one in state.runs}
+    except (*NOT_PACKED, KeyError) as error:
+        raise DeliveredDataError(f"it is no checkpoint: {error}") from error
+    last = read_entry(destination, sequence)
+    if last is None or found.sequence != sequence or found.entry_sha256 != entry_hash(last):
+        raise DeliveredDataError(f"it is of another log: it does not stand on entry {sequence} as it is there")
+    return LogState(
+        next_sequence=sequence + 1,
+        runs=runs,
+        abandoned=set(state.abandoned),
+        last=last,
+        last_delivery=state.last_delivery,
+        count=state.count,
+        writers=dict(state.writers),
+        began=state.began,
+    )
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """What checkpoints of all versions have."""
+
+    format_version: int
+
+
+def write_checkpoint(destination: Destination, state: LogState) -> None:
+    """Write the checkpoint of what a log holds up to its last entry, and remove those before the last ones."""
+    if (last := state.last) is None:
+        return
+    with spool_folder() as spool:
+        path = spool / "checkpoint"
+        path.write_bytes(packed(_checkpoint(state, last)))
+        # It replaces what is there: a log that was begun anew comes to the same numbers again.
+        destination.connector.put(path, destination.key(checkpoint_name(last.sequence)))
+    before = {number: path for number, path in checkpoints_in(_paths(destination)).items() if number <= last.sequence}
+    if over := sorted(before)[:-KEPT]:
+        destination.connector.delete([destination.key(before[number]) for number in over])
+
+
+def _checkpoint(state: LogState, last: LogEntry) -> _Checkpoint:
+    heads = {run.entry.sequence: run.entry for run in state.runs.values()}
+    encoded = msgspec.json.encode(
+        _State(
+            heads=list(heads.values()),
+            runs=[_Run(entry=one.entry.sequence, run=one.run, files=one.files) for one in state.runs.values()],
+            abandoned=sorted(state.abandoned),
+            last_delivery=state.last_delivery,
+            count=state.count,
+            writers=list(state.writers.items()),
+            began=state.began,
+        )
+    )
+    return _Checkpoint(
+        format_version=FORMAT_VERSION,
+        sequence=last.sequence,
+        entry_sha256=entry_hash(last),
+        state_sha256=hashlib.sha256(encoded).hexdigest(),
+        state=msgspec.Raw(encoded),
+    )

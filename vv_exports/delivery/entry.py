@@ -1,0 +1,228 @@
+"""One entry of a delivery log: its form, reading one, and writing one, which is the commit. The JSON Schema of an entry
+ships beside this module as ``log_entry.schema.json``.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from vv_exports.connectors.lease import Lease
+from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.domain.destinations import hash_in_name, log_entry_name
+from vv_exports.domain.tables import TableName
+from vv_exports.errors import (
+    DeliveredDataError,
+    DeliveryConflictError,
+    DestinationError,
+    OutcomeUnknownError,
+    UnusableEntryError,
+    VVExportsError,
+)
+from vv_exports.formats.registry import FORMATS
+
+FORMAT_VERSION = 1
+_SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
+
+Reason = Literal["new", "changed", "reformatted", "mended"]
+"""Of a run: not held before; other rows or another status than before; the same in another format or layout; the same,
+since files were missing, damaged or left over."""
+
+
+class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Which export wrote an entry. ``began_at`` is when an automation began, where it had begun by itself: so that the
+    log can tell it where the pipeline's storage was lost."""
+
+    id: str
+    type: Literal["index", "prompt_run", "automation"]
+    index_id: str
+    automation: str | None = None
+    began_at: datetime | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """Who makes this export."""
+        if self.type == "automation":
+            return Owner(type="automation", index_id=self.index_id, automation=self.automation)
+        return Owner(type="export", index_id=self.index_id, export_id=self.id)
+
+
+class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One committed file. ``path`` is relative to the destination; ``sha256`` is of its bytes, in hex."""
+
+    path: str
+    table: TableName
+    prompt_id: str
+    prompt_run_id: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Segments of a run: stated by its record (None where it states none), delivered, failed."""
+
+    expected: int | None
+    delivered: int
+    failed: int
+
+
+class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt run of an entry. ``supersedes`` is the sequence of the entry that held it before; ``abandoned`` are
+    paths that deliveries which died had uploaded for it, and that go together with the superseded ones. ``reason`` says
+    why it was delivered; where it is ``mended``, no row changed. Entries of earlier versions have none."""
+
+    run_id: str
+    prompt_id: str
+    status: str
+    revision: int
+    data_version: str
+    counts: RowCounts
+    supersedes: int | None
+    abandoned: list[str] = []
+    reason: Reason | None = None
+
+
+class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run's rows come from. ``schema_sha256`` is a key of ``Provenance.json_schemas``."""
+
+    run_id: str
+    executed_at: str
+    prompt_id: str
+    prompt_name: str
+    prompt_text_sha256: str
+    schema_sha256: str
+    video_level_schema_sha256: str | None
+    processing_model: str | None
+    segmentation: dict[str, Any]
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself.
+    ``commit`` says whether the store itself decided that no other writer had this entry's number, or whether it cannot,
+    and only one writer at a time was let at the destination."""
+
+    vv_exports_version: str
+    dagster_run_id: str | None
+    snapshot_store: str
+    format: str
+    layout_version: int
+    prompt_runs: list[RunProvenance]
+    json_schemas: dict[str, Any]
+    commit: Literal["put_if_absent", "single_writer"] = "put_if_absent"
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery, or one vacuum. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence``
+    does. ``abandoned`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is
+    about to commit one of them fails."""
+
+    format_version: int
+    delivery_id: str
+    sequence: int
+    committed_at: str
+    export: ExportReference
+    files: list[DeliveredFile]
+    prompt_runs: list[DeliveredRun]
+    provenance: Provenance
+    abandoned: list[str] = []
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """What entries of all versions have."""
+
+    format_version: int
+
+
+def read_entry(destination: Destination, sequence: int) -> LogEntry | None:
+    """One entry, or None where the log ends before it. Raises UnusableEntryError."""
+    path = log_entry_name(sequence)
+    uri = destination.uri_of(path)
+    try:
+        data = destination.read(path)
+    except (DestinationError, DeliveredDataError) as error:
+        problem = f"{uri} is not a delivery log entry, but a link, a folder or a device"
+        raise UnusableEntryError(problem) from error
+    if data is None:
+        return None
+    try:
+        version = msgspec.json.decode(data, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            problem = f"{uri} has format_version {version}; this version reads up to {FORMAT_VERSION}"
+            raise UnusableEntryError(problem, is_newer=True)
+        entry = msgspec.json.decode(data, type=LogEntry)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnusableEntryError(f"{uri} is not a delivery log entry: {error}") from error
+    if entry.sequence != sequence:
+        problem = f"{uri} says that it is entry {entry.sequence}: somebody copied or renamed it"
+        raise UnusableEntryError(problem)
+    return entry
+
+
+def write_entry(destination: Destination, entry: LogEntry, lease: Lease) -> bool:
+    """Write an entry if there is none of its number. A reply that was lost is found out by reading.
+
+    Raises OutcomeUnknownError where nothing tells whether it landed, or what it replaced; TransientError where the
+    lease was lost before; DeliveryConflictError where another writer, which took the lease over, replaced it.
+    """
+    path, data = log_entry_name(entry.sequence), encode_entry(entry)
+    lease.check()
+    with lease.committing():
+        try:
+            written = destination.connector.create(destination.key(path), data)
+        except OutcomeUnknownError:
+            if destination.read(path) != data:
+                raise
+            written = True
+    if written and (loss := lease.loss()) is not None:
+        raise _written_without_lease(destination, path, data, loss)
+    return written
+
+
+def _written_without_lease(destination: Destination, path: str, data: bytes, loss: str) -> VVExportsError:
+    """What to say of an entry at whose writing another writer may have been there."""
+    uri = destination.uri_of(path)
+    try:
+        is_there = destination.read(path) == data
+    except VVExportsError as error:
+        return OutcomeUnknownError(
+            f"{uri} was written. But {loss}; and what is there now cannot be read: {error} Read the log "
+            "before trying again."
+        )
+    if not is_there:
+        return DeliveryConflictError(
+            f"{uri} was written, and replaced by another writer's entry: {loss}. Nothing of this "
+            "delivery is committed; start again."
+        )
+    return OutcomeUnknownError(
+        f"{uri} is committed. But {loss}. If that one wrote an entry of the same number, it is "
+        "replaced, and what it delivered is in no entry: automations deliver it again by themselves, an export on "
+        "demand has to be made again."
+    )
+
+
+def encode_entry(entry: LogEntry) -> bytes:
+    """The entry's file: indented JSON, since people open it."""
+    return msgspec.json.format(msgspec.json.encode(entry), indent=1) + b"\n"
+
+
+def entry_hash(entry: LogEntry) -> str:
+    """64 hex characters that tell an entry from any other of its number."""
+    return hashlib.sha256(encode_entry(entry)).hexdigest()
+
+
+def log_entry_schema() -> dict[str, Any]:
+    """JSON Schema of an entry, from the types above."""
+    (reference,), definitions = msgspec.json.schema_components([LogEntry], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "vv_exports delivery log entry",
+        **reference,
+        "$defs": definitions,
+    }
+
+
+def named_hash(path: str) -> str | None:
+    """The hash that a path of the form of a data file carries (16 hex characters); None for any other path."""
+    return hash_in_name(path, _SUFFIXES)
