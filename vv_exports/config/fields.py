@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,32 +96,26 @@ def timezone_name(value: str) -> str:
     return value
 
 
-def gcs_bucket_name(value: str) -> str:
-    """The name of a bucket, by Google's rules."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", value):
-        raise ValueError("must be the name of a bucket: 3 to 222 of a-z 0-9 . _ - that begins and ends with a-z or 0-9")
-    return value
+def _name_of(what: str, pattern: str, rule: str) -> Callable[[str], str]:
+    def checked(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be the name of a {what}: {rule}")
+        return value
+
+    return checked
 
 
-def storage_account_name(value: str) -> str:
-    """The name of a storage account, by Azure's rules."""
-    if not re.fullmatch(r"[a-z0-9]{3,24}", value):
-        raise ValueError("must be the name of a storage account: 3 to 24 of a-z 0-9")
-    return value
-
-
-def container_name(value: str) -> str:
-    """The name of a container, by Azure's rules."""
-    if not re.fullmatch(r"[a-z0-9](-?[a-z0-9]){2,62}", value):
-        raise ValueError("must be the name of a container: 3 to 63 of a-z 0-9 and single dashes between them")
-    return value
-
-
-def bucket_name(value: str) -> str:
-    """The name of a bucket, by Amazon's rules."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-        raise ValueError("must be the name of a bucket: 3 to 63 of a-z 0-9 . - that begins and ends with a-z or 0-9")
-    return value
+# By Amazon's rules, by Google's, and by Azure's.
+bucket_name = _name_of(
+    "bucket", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 of a-z 0-9 . - that begins and ends with a-z or 0-9"
+)
+gcs_bucket_name = _name_of(
+    "bucket", r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", "3 to 222 of a-z 0-9 . _ - that begins and ends with a-z or 0-9"
+)
+storage_account_name = _name_of("storage account", r"[a-z0-9]{3,24}", "3 to 24 of a-z 0-9")
+container_name = _name_of(
+    "container", r"[a-z0-9](-?[a-z0-9]){2,62}", "3 to 63 of a-z 0-9 and single dashes between them"
+)
 
 
 def store_url(value: str) -> str:

@@ -9,8 +9,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,21 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings
 from azure.storage.blob.aio import BlobClient, ContainerClient
 
-from vv_exports.connectors.diagnosis import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import (
+    Cause,
+    CausesOfErrors,
+    Diagnosis,
+    UploadLostError,
+    cause_of_error,
+    cause_of_status,
+    telling_losses,
+)
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
     NotTheStoreError,
     ObjectStoreConnector,
     SentOnce,
-    UploadLostError,
 )
 from vv_exports.connectors.policies import azure_policies
 from vv_exports.domain.endpoints import same_endpoint
@@ -101,18 +107,15 @@ _CAUSE_OF_CODE = {code: cause for cause, codes in _CODES.items() for code in cod
 _CAUSE_OF_STATUS = {
     401: Cause.CREDENTIALS,
     403: Cause.FORBIDDEN,
-    408: Cause.INTERRUPTED,
     429: Cause.THROTTLED,
     503: Cause.THROTTLED,
 }
 # Only where there is no code: 409 and 412 also stand for leases, 404 for much that is no blob.
 _CAUSE_OF_BARE_STATUS = {404: Cause.NO_OBJECT, 412: Cause.TAKEN}
-_FIRST_SERVER_ERROR = 500
-_NOT_IMPLEMENTED = 501
 _FIRST_ERROR = 400
 _RANGE_NOT_SATISFIABLE = 416
 
-_CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
+_CAUSE_OF_ERROR: CausesOfErrors = (
     (ClientAuthenticationError, Cause.CREDENTIALS),
     (ResourceExistsError, Cause.TAKEN),
     (ResourceModifiedError, Cause.TAKEN),
@@ -124,15 +127,6 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (AzureError, Cause.INTERRUPTED),
     (DeserializationError, Cause.INTERRUPTED),
     (SerializationError, Cause.REFUSED),
-    (aiohttp.ClientConnectorError, Cause.UNREACHABLE),
-    (aiohttp.ClientHttpProxyError, Cause.UNREACHABLE),
-    (aiohttp.ConnectionTimeoutError, Cause.UNREACHABLE),
-    (aiohttp.InvalidURL, Cause.REFUSED),
-    (aiohttp.NonHttpUrlClientError, Cause.REFUSED),
-    (TimeoutError, Cause.TIMEOUT),
-    (aiohttp.ClientError, Cause.INTERRUPTED),
-    (ConnectionRefusedError, Cause.UNREACHABLE),
-    (OSError, Cause.INTERRUPTED),
 )
 
 # Only here: in other errors these words are followed by others.
@@ -386,17 +380,6 @@ class AzureConnector(ObjectStoreConnector):
         return _SECRET.sub(r"\1\2***", quoted(text, self._secrets))
 
 
-@contextmanager
-def _losses() -> Iterator[None]:
-    """Tell what the service has lost from what it refuses."""
-    try:
-        yield
-    except HttpResponseError as error:
-        if (code := _code_of(error)) in _LOST:
-            raise UploadLostError(error, code) from None
-        raise
-
-
 def _cause_of(error: BaseException) -> tuple[Cause, str]:
     """The cause, and the service's code or the error's class."""
     if isinstance(error, HttpResponseError) and (cause := _cause_of_answer(error)):
@@ -409,7 +392,7 @@ def _cause_of(error: BaseException) -> tuple[Cause, str]:
         inner, AzureError | aiohttp.ClientError
     ):
         return _cause_of(inner)
-    return next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind)), type(error).__name__
+    return cause_of_error(error, _CAUSE_OF_ERROR), type(error).__name__
 
 
 def _cause_of_answer(error: HttpResponseError) -> Cause | None:
@@ -419,7 +402,7 @@ def _cause_of_answer(error: HttpResponseError) -> Cause | None:
         return _CAUSE_OF_CODE[code]
     if status in _CAUSE_OF_STATUS:
         return _CAUSE_OF_STATUS[status]
-    if status >= _FIRST_SERVER_ERROR and status != _NOT_IMPLEMENTED:
+    if cause_of_status(status) is Cause.INTERRUPTED:
         return Cause.INTERRUPTED
     if status < _FIRST_ERROR or (isinstance(error, ClientAuthenticationError) and not code):
         return None  # what answers 400 to the request for a token is not the store
@@ -432,9 +415,12 @@ def _code_of(error: HttpResponseError) -> str:
     return str(getattr(code, "value", code) or "")
 
 
+_losses = partial(telling_losses, HttpResponseError, _code_of, _LOST)
+
+
 def _is_folder(blob: BlobProperties) -> bool:
-    """Whether a blob stands for a folder: by its name, or as accounts with a hierarchical namespace mark theirs."""
-    return blob.name.endswith("/") or (blob.metadata or {}).get("hdi_isfolder", "").lower() == "true"
+    """Whether a blob stands for a folder, as accounts with a hierarchical namespace mark theirs."""
+    return (blob.metadata or {}).get("hdi_isfolder", "").lower() == "true"
 
 
 def _md5_of(local: Path) -> "hashlib._Hash":

@@ -1,7 +1,17 @@
 """Why a store did not do what it was asked, in one vocabulary for all of them."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
+
+import aiohttp
+
+_Error = TypeVar("_Error", bound=Exception)
+_PASSING_STATUSES = frozenset({408, 425})
+_FIRST_SERVER_ERROR = 500
+_NOT_IMPLEMENTED = 501
 
 
 class Cause(Enum):
@@ -25,6 +35,33 @@ PASSING = frozenset({Cause.THROTTLED, Cause.SKEWED, Cause.UNREACHABLE, Cause.INT
 MAY_HAVE_LANDED = frozenset({Cause.INTERRUPTED, Cause.TIMEOUT})
 
 
+CausesOfErrors = Sequence[tuple[type[BaseException], Cause]]
+"""Classes of errors and what they mean; the first that fits holds."""
+
+_OF_CONNECTIONS: CausesOfErrors = (
+    (aiohttp.ClientConnectorError, Cause.UNREACHABLE),
+    (aiohttp.ClientHttpProxyError, Cause.UNREACHABLE),
+    (aiohttp.ConnectionTimeoutError, Cause.UNREACHABLE),
+    (aiohttp.InvalidURL, Cause.REFUSED),
+    (aiohttp.NonHttpUrlClientError, Cause.REFUSED),
+    (TimeoutError, Cause.TIMEOUT),
+    (aiohttp.ClientError, Cause.INTERRUPTED),
+    (ConnectionRefusedError, Cause.UNREACHABLE),
+    (OSError, Cause.INTERRUPTED),
+)
+
+
+def cause_of_error(error: BaseException, of_the_sdk: CausesOfErrors) -> Cause:
+    """What an error means that is no answer of the store: by the SDK's classes, then by those of the connection."""
+    return next(cause for kind, cause in (*of_the_sdk, *_OF_CONNECTIONS) if isinstance(error, kind))
+
+
+def cause_of_status(status: int) -> Cause:
+    """What an answer means of which nothing but the status is known: of a gateway before the store, say."""
+    passes = status in _PASSING_STATUSES or (status >= _FIRST_SERVER_ERROR and status != _NOT_IMPLEMENTED)
+    return Cause.INTERRUPTED if passes else Cause.REFUSED
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What an error of an SDK means. ``code`` is the store's word for it, or the error's class."""
@@ -32,6 +69,26 @@ class Diagnosis:
     cause: Cause
     code: str
     said: str = ""
+
+
+class UploadLostError(Exception):
+    """The store does not have what it was sent of an upload in parts. ``error`` is what it said, ``code`` its word."""
+
+    def __init__(self, error: Exception, code: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.code = code
+
+
+@contextmanager
+def telling_losses(kind: type[_Error], code_of: Callable[[_Error], str], lost: frozenset[str]) -> Iterator[None]:
+    """Around requests of an upload in parts: tell what the store has lost, by its codes, from what it refuses."""
+    try:
+        yield
+    except kind as error:
+        if (code := code_of(error)) in lost:
+            raise UploadLostError(error, code) from None
+        raise
 
 
 @dataclass

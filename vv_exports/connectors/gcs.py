@@ -29,7 +29,14 @@ from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
 from google.oauth2 import service_account
 from yarl import URL
 
-from vv_exports.connectors.diagnosis import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import (
+    Cause,
+    CausesOfErrors,
+    Diagnosis,
+    UploadLostError,
+    cause_of_error,
+    cause_of_status,
+)
 from vv_exports.connectors.gcs_session import session_of
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
@@ -37,7 +44,6 @@ from vv_exports.connectors.object_store import (
     NotTheStoreError,
     ObjectStoreConnector,
     SentOnce,
-    UploadLostError,
     read_at,
 )
 from vv_exports.connectors.policies import gcs_policies
@@ -55,15 +61,12 @@ _RESUME = 308
 _NOT_FOUND = 404
 _GONE = 410
 _RANGE_NOT_SATISFIABLE = 416
-_FIRST_SERVER_ERROR = 500
-_NOT_IMPLEMENTED = 501
 
 _CAUSE_OF_STATUS = {
     _RESUME: Cause.INTERRUPTED,
     401: Cause.CREDENTIALS,
     403: Cause.FORBIDDEN,
     _NOT_FOUND: Cause.NO_OBJECT,
-    408: Cause.INTERRUPTED,
     409: Cause.THROTTLED,
     _GONE: Cause.INTERRUPTED,  # an upload's session
     412: Cause.TAKEN,
@@ -87,7 +90,7 @@ _REASONS: Mapping[Cause, frozenset[str]] = {
 }
 _CAUSE_OF_REASON = {reason: cause for cause, reasons in _REASONS.items() for reason in reasons}
 
-_CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
+_CAUSE_OF_ERROR: CausesOfErrors = (
     (NonRetryableError, Cause.CREDENTIALS),
     (ChecksumError, Cause.INTERRUPTED),
     (auth.TransportError, Cause.UNREACHABLE),
@@ -104,15 +107,6 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (requests.exceptions.InvalidURL, Cause.REFUSED),
     (requests.exceptions.InvalidHeader, Cause.REFUSED),
     (requests.exceptions.RequestException, Cause.INTERRUPTED),
-    (aiohttp.ClientConnectorError, Cause.UNREACHABLE),
-    (aiohttp.ClientHttpProxyError, Cause.UNREACHABLE),
-    (aiohttp.ConnectionTimeoutError, Cause.UNREACHABLE),
-    (aiohttp.InvalidURL, Cause.REFUSED),
-    (aiohttp.NonHttpUrlClientError, Cause.REFUSED),
-    (TimeoutError, Cause.TIMEOUT),
-    (aiohttp.ClientError, Cause.INTERRUPTED),
-    (ConnectionRefusedError, Cause.UNREACHABLE),
-    (OSError, Cause.INTERRUPTED),
 )
 
 
@@ -224,8 +218,7 @@ class GcsConnector(ObjectStoreConnector):
             return self.diagnosed(_RefusedError(status, "", _shortened(str(error.message))))
         if isinstance(error, auth.RefreshError) and error.retryable:
             return Diagnosis(Cause.UNREACHABLE, type(error).__name__, _said(error))
-        cause = next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind))
-        return Diagnosis(cause, type(error).__name__, _said(error))
+        return Diagnosis(cause_of_error(error, _CAUSE_OF_ERROR), type(error).__name__, _said(error))
 
     async def resolve_credentials(self) -> str:
         """Whose they are, without asking the store."""
@@ -309,9 +302,7 @@ class GcsConnector(ObjectStoreConnector):
             listed = [(str(one["name"]), int(one["size"])) for one in answer.get("items") or ()]
             return {one[0]: one for one in listed}, str(answer.get("nextPageToken") or "") or None
 
-        found = await self.paged(lambda token: self.retried(partial(page, token)))
-        # Consoles make objects whose name ends in a slash, to show a folder.
-        return [one for one in found if not one[0].endswith("/")]
+        return await self.paged(lambda token: self.retried(partial(page, token)))
 
     async def delete_all(self, names: Sequence[str]) -> None:
         """``objects.delete``, some at a time. The store's batches are a request for each object all the same, each with
@@ -467,10 +458,7 @@ def _cause_of_answer(error: _RefusedError) -> Cause:
         return Cause.NO_BUCKET if named else error.absent
     if "doesn't match calculated" in error.message:
         return Cause.INTERRUPTED  # a checksum
-    if error.status in _CAUSE_OF_STATUS:
-        return _CAUSE_OF_STATUS[error.status]
-    passes = error.status >= _FIRST_SERVER_ERROR and error.status != _NOT_IMPLEMENTED
-    return Cause.INTERRUPTED if passes else Cause.REFUSED
+    return _CAUSE_OF_STATUS.get(error.status) or cause_of_status(error.status)
 
 
 def _said(error: BaseException) -> str:

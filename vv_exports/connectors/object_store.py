@@ -25,7 +25,7 @@ import stamina
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
-from vv_exports.connectors.diagnosis import PASSING, Cause, Diagnosis, Failures
+from vv_exports.connectors.diagnosis import PASSING, Cause, Diagnosis, Failures, UploadLostError
 from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
 from vv_exports.connectors.trials import refuses_taken_names, remember, remembered
 from vv_exports.domain.endpoints import same_endpoint
@@ -81,15 +81,6 @@ class OddAnswerError(aiohttp.ClientError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the store's answer makes no sense: {why}")
-
-
-class UploadLostError(Exception):
-    """The store does not have what it was sent of an upload in parts. ``error`` is what it said, ``code`` its word."""
-
-    def __init__(self, error: Exception, code: str) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.code = code
 
 
 class SentOnce:
@@ -200,8 +191,8 @@ class ObjectStoreConnector(ABC):
 
     @abstractmethod
     async def listed(self, prefix: str, after: str) -> list[tuple[str, int]]:
-        """(name, size) of every object whose name begins like this. Those that stand for folders are left out. Those
-        up to ``after`` may be, where it is not empty."""
+        """(name, size) of every object whose name begins like this. Those that stand for folders may be among them,
+        with names that end in a slash; those up to ``after`` may be left out, where it is not empty."""
 
     @abstractmethod
     async def delete_all(self, names: Sequence[str]) -> None:
@@ -349,7 +340,8 @@ class ObjectStoreConnector(ABC):
             found = [one for one in await self.listed(top, first) if one[0].startswith(top) and one[0] > first]
             if any(size < 0 for _, size in found):
                 raise OddAnswerError("it lists an object of less than no bytes")
-            return found
+            # Consoles make objects whose name ends in a slash, to show a folder.
+            return [one for one in found if not one[0].endswith("/")]
 
         found = self._run("list", prefix, below, seconds=float("inf"), again=False)
         keys = ((name.removeprefix(self.prefix), size) for name, size in found)

@@ -10,8 +10,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,21 @@ import botocore.parsers
 from fsspec.asyn import sync
 
 from vv_exports.connectors.base import UnfinishedUpload
-from vv_exports.connectors.diagnosis import Cause, Diagnosis
+from vv_exports.connectors.diagnosis import (
+    Cause,
+    CausesOfErrors,
+    Diagnosis,
+    UploadLostError,
+    cause_of_error,
+    cause_of_status,
+    telling_losses,
+)
 from vv_exports.connectors.object_store import (
     CONNECT_SECONDS,
     READ_SECONDS,
     NotTheStoreError,
     ObjectStoreConnector,
     OddAnswerError,
-    UploadLostError,
 )
 from vv_exports.connectors.policies import s3_policies
 from vv_exports.domain.endpoints import is_amazon
@@ -41,8 +48,6 @@ _LOG = logging.getLogger(__name__)
 _MOST_PARTS = 10_000
 _DELETED_AT_ONCE = 1000
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_FIRST_SERVER_ERROR = 500
-_NOT_IMPLEMENTED = 501
 
 _CODES: Mapping[Cause, frozenset[str]] = {
     Cause.CREDENTIALS: frozenset(
@@ -76,7 +81,7 @@ _DIGESTS = frozenset({"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch
 _TRUNCATED = re.compile(rb"(?i)(<(?:\w+:)?IsTruncated>)\s*(?:true|1)\s*(?=<)")
 _CAUSE_OF_CODE = {code: cause for cause, codes in _CODES.items() for code in codes}
 
-_CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
+_CAUSE_OF_ERROR: CausesOfErrors = (
     (botocore.exceptions.NoCredentialsError, Cause.CREDENTIALS),
     (botocore.exceptions.PartialCredentialsError, Cause.CREDENTIALS),
     (botocore.exceptions.CredentialRetrievalError, Cause.CREDENTIALS),
@@ -103,11 +108,6 @@ _CAUSE_OF_ERROR: Sequence[tuple[type[BaseException], Cause]] = (
     (botocore.exceptions.CapacityNotAvailableError, Cause.THROTTLED),
     (botocore.exceptions.BotoCoreError, Cause.REFUSED),
     (botocore.parsers.ResponseParserError, Cause.INTERRUPTED),
-    (TimeoutError, Cause.TIMEOUT),
-    (aiohttp.ClientConnectorError, Cause.UNREACHABLE),
-    (aiohttp.ClientError, Cause.INTERRUPTED),
-    (ConnectionRefusedError, Cause.UNREACHABLE),
-    (OSError, Cause.INTERRUPTED),
 )
 
 
@@ -347,9 +347,7 @@ class S3Connector(ObjectStoreConnector):
             listed = [(_found(one, "Key"), _found(one, "Size")) for one in answer.get("Contents", ())]
             return {one[0]: one for one in listed}, _token(answer, "NextContinuationToken") if truncated else None
 
-        found = await self.paged(lambda token: self.retried(partial(page, token)))
-        # Consoles make objects whose name ends in a slash, to show a folder.
-        return [one for one in found if not one[0].endswith("/")]
+        return await self.paged(lambda token: self.retried(partial(page, token)))
 
     async def delete_all(self, names: Sequence[str]) -> None:
         """``DeleteObjects``, a thousand in a request; ``DeleteObject`` for each where the store does not take that."""
@@ -424,17 +422,6 @@ class S3Connector(ObjectStoreConnector):
         return client
 
 
-@contextmanager
-def _losses() -> Iterator[None]:
-    """Tell what the store has lost from what it refuses."""
-    try:
-        yield
-    except botocore.exceptions.ClientError as error:
-        if (code := _code_of(error)) in _LOST:
-            raise UploadLostError(error, code) from None
-        raise
-
-
 def _add_content_md5(params: dict[str, Any], **_: Any) -> None:
     """Some stores demand it where many objects are deleted, as Amazon once did. The SDK sends other checksums alone."""
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
@@ -457,14 +444,11 @@ def _refuse_redirect(response_dict: dict[str, Any], **_: Any) -> None:
 
 def _cause_of_status(status: int) -> Cause:
     """Of a gateway before the store, which knows none of its codes."""
-    if status in _REDIRECTS:
-        return Cause.ELSEWHERE
-    passes = status in {408, 425} or (status >= _FIRST_SERVER_ERROR and status != _NOT_IMPLEMENTED)
-    return Cause.INTERRUPTED if passes else Cause.REFUSED
+    return Cause.ELSEWHERE if status in _REDIRECTS else cause_of_status(status)
 
 
 def _cause_of(error: BaseException) -> Cause:
-    cause = next(cause for kind, cause in _CAUSE_OF_ERROR if isinstance(error, kind))
+    cause = cause_of_error(error, _CAUSE_OF_ERROR)
     if isinstance(error, botocore.exceptions.EndpointConnectionError):
         # aiobotocore says it of every connection that failed, also of one that was cut after it had sent.
         inner = error.kwargs.get("error")
@@ -475,6 +459,9 @@ def _cause_of(error: BaseException) -> Cause:
 
 def _code_of(error: botocore.exceptions.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+_losses = partial(telling_losses, botocore.exceptions.ClientError, _code_of, _LOST)
 
 
 def _found(answer: Mapping[str, Any], name: str) -> Any:

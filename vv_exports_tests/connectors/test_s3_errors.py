@@ -57,20 +57,18 @@ CAUSES = {
         *("EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError", "ConnectionError"),
         *("ClientConnectorError", "ClientConnectorDNSError", "UnixClientConnectorError"),
         *("ClientConnectorSSLError", "ClientSSLError", "ClientConnectorCertificateError"),
-        *("ClientProxyConnectionError", "MetadataRetrievalError"),
+        *("ClientProxyConnectionError", "ClientHttpProxyError", "ConnectionTimeoutError", "MetadataRetrievalError"),
     },
     Cause.TIMEOUT: {
         *("ReadTimeoutError", "AioReadTimeoutError", "ServerTimeoutError", "SocketTimeoutError"),
-        *("ConnectionTimeoutError",),
     },
     Cause.INTERRUPTED: {
         *("HTTPClientError", "ConnectionClosedError", "ResponseStreamingError", "IncompleteReadError"),
         *("ChecksumError", "FlexibleChecksumError"),
         *("ClientError", "ClientOSError", "ClientConnectionError", "ClientConnectionResetError", "UploadAbortedError"),
         *("ServerConnectionError", "ServerDisconnectedError", "ServerFingerprintMismatch", "ClientPayloadError"),
-        *("ClientResponseError", "ClientHttpProxyError", "ContentTypeError", "TooManyRedirects"),
-        *("WSServerHandshakeError", "InvalidURL", "InvalidUrlClientError", "RedirectClientError"),
-        *("NonHttpUrlClientError", "InvalidUrlRedirectClientError", "NonHttpUrlRedirectClientError"),
+        *("ClientResponseError", "ContentTypeError", "TooManyRedirects"),
+        *("WSServerHandshakeError", "RedirectClientError"),
     },
     Cause.THROTTLED: {"CapacityNotAvailableError"},
 }
