@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.client
+import random
 import re
 import threading
 import uuid
@@ -162,7 +163,7 @@ def faulty(server, quick):
 @pytest.fixture
 def large(tmp_path):
     path = tmp_path / "large"
-    path.write_bytes(b"".join(hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(LARGE // 32)))
+    path.write_bytes(random.Random(0).randbytes(LARGE))
     return path
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import gzip
-import hashlib
 import json
 import logging
+import random
 import urllib.error
 import urllib.request
 import uuid
@@ -87,7 +87,7 @@ def anywhere(**options):
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     path = tmp_path_factory.mktemp("large") / "large"
-    path.write_bytes(b"".join(hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(LARGE // 32)))
+    path.write_bytes(random.Random(0).randbytes(LARGE))
     return path
 
 

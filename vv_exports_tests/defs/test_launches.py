@@ -1,20 +1,20 @@
 """Launches as people make them: from the UI, again, by hand, at once with another process, interrupted."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import UTC, datetime
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import dagster as dg
 import msgspec
 import pytest
 
-import vv_exports
 from vv_exports.defs.export_runs import attempt_now
+from vv_exports.defs.instance import open_instance
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of
 from vv_exports.defs.lost_runs import close_abandoned
@@ -191,24 +191,22 @@ def test_waiting_looks_at_least_once_and_no_longer_than_asked(client):
         client.exports.wait_for_completion(export.export_id, timeout=0)
 
 
-OPEN = """
-import os, sys, time
-from pathlib import Path
-from vv_exports.defs.instance import open_instance
-
-time.sleep(max(0, float(sys.argv[1]) - time.time()))
-open_instance({}, Path.cwd()).get_runs_count()
-"""
+def _open(folder: Path, together: Barrier) -> None:
+    os.chdir(folder)
+    together.wait(60)
+    open_instance({}, folder).get_runs_count()
 
 
 def test_many_processes_may_open_a_new_instance_at_once(tmp_path):
+    context = multiprocessing.get_context("forkserver")  # it imports Dagster once, and forks
+    context.set_forkserver_preload([__name__])
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
-        command = [sys.executable, "-c", OPEN, str(time.time() + 4)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(vv_exports.__file__).parents[1])}
-        processes = [
-            subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(6)
-        ]
-        said = [process.communicate(timeout=60)[1] for process in processes]
-        assert [process.returncode for process in processes] == [0] * 6, next(filter(None, said))[-300:]
+        together = context.Barrier(6)
+        processes = [context.Process(target=_open, args=(folder, together)) for _ in range(6)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * 6

@@ -152,7 +152,7 @@ class TestFormatContract:
 
     def test_memory_does_not_grow_with_the_file(self, fmt):
         done = subprocess.run(
-            [sys.executable, "-m", "vv_exports_tests.formats.many_rows", fmt.name, "300000"],
+            [sys.executable, "-m", "vv_exports_tests.formats.many_rows", fmt.name, "280000"],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             check=True,

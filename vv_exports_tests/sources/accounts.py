@@ -84,6 +84,7 @@ def account(platform: Platform, folder: Path, **limits: Any) -> Iterator[Account
     """An account over a server of its own. Waits between attempts are short."""
     with (
         patch.object(videovector_api, "_FIRST_WAIT_SECONDS", 0.002),
+        patch.object(videovector_api, "_LONGEST_WAIT_SECONDS", 0.05),
         patch.object(videovector_reading, "_BETWEEN_READINGS_SECONDS", 0.002),
         patch.object(videovector, "_BETWEEN_READINGS_SECONDS", 0.002),
         patch.dict("os.environ", {"NO_PROXY": "127.0.0.1"}),

@@ -108,7 +108,13 @@ def name_of(value):
 
 @pytest.fixture(scope="module")
 def platform():
-    return make_platform(media=14, runs=2, segments=(0, 230), failed_share=0.05)
+    return make_platform(media=7, runs=2, segments=(0, 230), failed_share=0.05)
+
+
+@pytest.fixture(scope="module")
+def whole(platform):
+    """What is read of the run, whatever goes wrong."""
+    return held(platform, RUN)
 
 
 @pytest.fixture
@@ -129,15 +135,15 @@ def test_a_run_arrives_whole_typed_and_in_order(here: Account, platform):
 
 
 @pytest.mark.parametrize("wrong", HARMLESS, ids=name_of)
-def test_a_fault_that_passes_costs_nothing_but_time(here: Account, platform, wrong: Fault):
+def test_a_fault_that_passes_costs_nothing_but_time(here: Account, whole, wrong: Fault):
     here.server.faults.append(wrong)
     snapshot = here.take(RUN)
-    assert here.kept(snapshot) == held(platform, RUN)
+    assert here.kept(snapshot) == whole
     assert wrong.hits, "the fault was met"
 
 
 @pytest.mark.parametrize(("wrong", "error", "said"), FATAL, ids=name_of)
-def test_a_fault_that_stays_is_told_and_nothing_is_kept(here: Account, platform, wrong: Fault, error, said):
+def test_a_fault_that_stays_is_told_and_nothing_is_kept(here: Account, whole, wrong: Fault, error, said):
     here.server.faults.append(wrong)
     with pytest.raises(error, match=said) as caught:
         here.take(RUN)
@@ -147,4 +153,4 @@ def test_a_fault_that_stays_is_told_and_nothing_is_kept(here: Account, platform,
     assert here.server.TOKEN_MARKER not in str(caught.value)
     assert here.store.current(INDEX, RUN) is None
     here.server.clear()
-    assert here.kept(here.take(RUN)) == held(platform, RUN), "and it arrives once the fault is gone"
+    assert here.kept(here.take(RUN)) == whole, "and it arrives once the fault is gone"
