@@ -10,7 +10,7 @@ from typing import Literal
 
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
-from vv_exports.defs.keys import asset_key, delivery_sensor_name
+from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
 from vv_exports.delivery.log import LogState
@@ -142,7 +142,7 @@ class Automations:
         pipeline.config.automation(index_id, automation)
         record = pipeline.following.record(index_id, automation)
         record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
-        set_switch(self._deployment.instance, delivery_sensor_name(index_id, automation), on=False)
+        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=False)
 
     def resume(self, index_id: str, automation: str) -> None:
         """Let a paused automation go on: it delivers what has finished meanwhile. Forgets the failures before.
@@ -155,7 +155,7 @@ class Automations:
                 f"automation {automation!r} of index {index_id!r} is paused in the configuration; set `paused: false` "
                 "there to resume it"
             )
-        set_switch(self._deployment.instance, delivery_sensor_name(index_id, automation), on=True)
+        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
         pipeline.following.record(index_id, automation).resume()
 
     def run(self, index_id: str, automation: str, run_ids: Sequence[str] | None = None) -> AutomationRun:
@@ -372,7 +372,7 @@ class Automations:
         executed_at = {run.run_id: run.executed_at for run in runs}
         before = pipeline.following.history(index_id, automation, state, executed_at) or frozenset()
         began_at = None if beginning is None else (state.began_at(f"{index_id}/{automation}") or beginning.began_at)
-        sensor = delivery_sensor_name(index_id, automation)
+        sensor = self._deployment.names.delivery_sensor(index_id, automation)
         pause = pause_in_force(config, remembered.pause, self._deployment.instance, sensor)
         eligible = eligible_runs(runs, on_status=config.on_status, partial=config.partial, delivered=state.runs)
         undelivered = [run.run_id for run in eligible if not pipeline.up_to_date(run, config, state)]

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from vv_exports.config import AutomationConfig
-from vv_exports.defs.keys import asset_key, delivery_sensor_name, reconciliation_name
+from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.switches import pause_in_force
 from vv_exports.pipeline import Pipeline
 
 
 def reconciliation_schedule(
-    pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig
+    pipeline: Pipeline, names: Names, index_id: str, name: str, config: AutomationConfig
 ) -> dg.ScheduleDefinition | None:
     """None where the configuration has none. Of ticks that were missed, Dagster makes up for the last one."""
     if config.schedule is None:
@@ -17,7 +17,7 @@ def reconciliation_schedule(
     active = config.enabled and not config.paused
 
     @dg.schedule(
-        name=reconciliation_name(index_id, name),
+        name=names.reconciliation(index_id, name),
         description=f"Puts the collection of automation {name} of index {index_id} right by the clock.",
         job_name="__ASSET_JOB",
         cron_schedule=config.schedule.cron,
@@ -26,7 +26,7 @@ def reconciliation_schedule(
     )
     def reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         recorded = pipeline.following.record(index_id, name).state().pause
-        pause = pause_in_force(config, recorded, context.instance, delivery_sensor_name(index_id, name))
+        pause = pause_in_force(config, recorded, context.instance, names.delivery_sensor(index_id, name))
         if not config.enabled:
             return dg.SkipReason("The automation is disabled in the configuration.")
         if pause is not None:

@@ -12,7 +12,7 @@ import dagster as dg
 from vv_exports.automations.records import AutomationRecord, Pause
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
-from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
+from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.switches import pause_in_force, set_switch
@@ -29,12 +29,12 @@ _RUNS_PER_TICK = 10
 _NAMED = 5
 
 
-def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
+def discovery_sensor(pipeline: Pipeline, names: Names, index_id: str) -> dg.SensorDefinition:
     """Looks for new and changed runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
     key = asset_key(index_id, "prompt_runs")
 
     @dg.sensor(
-        name=discovery_sensor_name(index_id),
+        name=names.discovery_sensor(index_id),
         description=(
             f"Adds a partition for each finished prompt run of index {index_id}, and has those read that an automation "
             "follows and that are new or changed."
@@ -88,14 +88,16 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
     return discovery
 
 
-def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: AutomationConfig) -> dg.SensorDefinition:
+def delivery_sensor(
+    pipeline: Pipeline, names: Names, index_id: str, name: str, config: AutomationConfig
+) -> dg.SensorDefinition:
     """Delivers what an automation's collection lacks. Its switch is the automation's pause."""
     key = asset_key(index_id, "exports", name)
     active = config.enabled and not config.paused
     state = "It is disabled in the configuration." if not config.enabled else "It is paused in the configuration."
 
     @dg.sensor(
-        name=delivery_sensor_name(index_id, name),
+        name=names.delivery_sensor(index_id, name),
         description=(
             f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. The switch is the "
             "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
@@ -108,7 +110,7 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
         close_abandoned(context.instance, now)
-        waits = _reason_to_wait(pipeline, context.instance, index_id, name, now)
+        waits = _reason_to_wait(pipeline, context.instance, context.sensor_name, (index_id, name), now)
         if waits is not None:
             return dg.SkipReason(waits)
         try:
@@ -131,14 +133,14 @@ def delivery_sensor(pipeline: Pipeline, index_id: str, name: str, config: Automa
 
 
 def _reason_to_wait(
-    pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, name: str, now: datetime
+    pipeline: Pipeline, instance: dg.DagsterInstance, sensor: str, automation: tuple[str, str], now: datetime
 ) -> str | None:
     """Why an automation delivers nothing now, whatever there is."""
-    config = pipeline.config.automation(index_id, name)
+    config = pipeline.config.automation(*automation)
     if not config.enabled:
         return "Disabled in the configuration; set `enabled: true` to let it deliver."
-    record = pipeline.following.record(index_id, name)
-    pause = _pause(record, config, instance, delivery_sensor_name(index_id, name))
+    record = pipeline.following.record(*automation)
+    pause = _pause(record, config, instance, sensor)
     if pause is not None:
         return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
     if record.beginning() is None:
