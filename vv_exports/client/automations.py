@@ -12,7 +12,7 @@ from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
-from vv_exports.defs.switches import pause_in_force, set_switch
+from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.delivery.log import LogState
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun

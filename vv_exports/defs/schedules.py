@@ -3,8 +3,9 @@
 import dagster as dg
 
 from vv_exports.config import AutomationConfig
+from vv_exports.defs.dagster_internals import IMPLICIT_ASSET_JOB_NAME
 from vv_exports.defs.keys import Names, asset_key
-from vv_exports.defs.switches import pause_in_force
+from vv_exports.defs.pauses import pause_in_force
 from vv_exports.pipeline import Pipeline
 
 
@@ -19,7 +20,7 @@ def reconciliation_schedule(
     @dg.schedule(
         name=names.reconciliation(index_id, name),
         description=f"Puts the collection of automation {name} of index {index_id} right by the clock.",
-        job_name="__ASSET_JOB",
+        job_name=IMPLICIT_ASSET_JOB_NAME,
         cron_schedule=config.schedule.cron,
         execution_timezone=config.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED,

@@ -15,7 +15,7 @@ from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, reque
 from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
-from vv_exports.defs.switches import pause_in_force, set_switch
+from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import UnreadableRunsError, VVExportsError
