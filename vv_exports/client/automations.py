@@ -15,9 +15,9 @@ from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
-from vv_exports.defs.keys import asset_key, delivery_sensor_name
+from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
-from vv_exports.defs.switches import pause_in_force, set_switch
+from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
@@ -96,7 +96,7 @@ class Automations:
         pipeline = self._deployment.pipeline
         record = pipeline.automations.get(index_id, automation).record
         record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
-        set_switch(self._deployment.instance, delivery_sensor_name(index_id, automation), on=False)
+        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=False)
 
     def resume(self, index_id: str, automation: str) -> None:
         """Let a paused automation go on: it delivers what has finished meanwhile. Forgets the failures before.
@@ -109,7 +109,7 @@ class Automations:
                 f"automation {automation!r} of index {index_id!r} is paused in the configuration; set `paused: false` "
                 "there to resume it"
             )
-        set_switch(self._deployment.instance, delivery_sensor_name(index_id, automation), on=True)
+        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
         found.record.resume()
 
     def run(
@@ -268,7 +268,7 @@ class Automations:
         known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
         owed = automation.standings(known, state=state)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
-        sensor = delivery_sensor_name(automation.index_id, automation.name)
+        sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
         pause = pause_in_force(config, remembered.pause, self._deployment.instance, sensor)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")

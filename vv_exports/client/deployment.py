@@ -15,6 +15,7 @@ from vv_exports.defs.assets import PARTITIONS_PER_RUN
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.instance import instance_errors, open_instance
+from vv_exports.defs.keys import Names
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import stretches
@@ -89,6 +90,11 @@ class Deployment:
     def close(self) -> None:
         """Give up readings of the source that are under way, and close its connections; they open again when needed."""
         self.pipeline.source.close()
+
+    @cached_property
+    def names(self) -> Names:
+        """What operations and sensors are called in Dagster."""
+        return Names.of(self.pipeline.config)
 
     @cached_property
     def definitions(self) -> dg.Definitions:

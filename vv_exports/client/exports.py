@@ -16,7 +16,7 @@ from vv_exports.defs.launches import launch, message_of, new_run_id
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
-from vv_exports.domain.names import dagster_name, partition_key
+from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import NotFoundError, RunFailedError
 from vv_exports.exports.on_demand import Deletion, ExportsVacuum
@@ -249,7 +249,7 @@ class Exports:
             [asset],
             run_id=run_id,
             partitions=(key, key) if request.export_type == "prompt_run" else None,
-            config={f"{dagster_name(request.index_id)}__{asset.path[-1]}": config},
+            config={self._deployment.names.op(request.index_id, asset.path[-1]): config},
             tags=tags,
         )
 

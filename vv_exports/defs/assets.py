@@ -20,11 +20,9 @@ from vv_exports.defs.keys import (
     EXPORTS,
     SNAPSHOTS,
     SOURCE_POOL,
+    Names,
     asset_key,
-    connector_key,
     destination_pool,
-    group_of,
-    reconciliation_name,
 )
 from vv_exports.defs.metadata import (
     data_version,
@@ -36,7 +34,7 @@ from vv_exports.defs.metadata import (
 from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
-from vv_exports.domain.names import dagster_name, partition_key
+from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
 from vv_exports.exports.make import ExportJob
@@ -67,20 +65,20 @@ _CHOSEN_RUNS = {
 }
 
 
-def all_assets(pipeline: Pipeline) -> list[dg.AssetsDefinition]:
+def all_assets(pipeline: Pipeline, names: Names) -> list[dg.AssetsDefinition]:
     """The assets of every configured index and automation."""
     destination = _destination_fields(pipeline)
     of_runs, of_index = dg.Field(destination), dg.Field({**_CHOSEN_RUNS, **destination})
     return [
-        *(_prompt_runs(pipeline, index_id) for index_id in pipeline.config.indexes),
-        *(_automation(pipeline, automation) for automation in pipeline.automations),
-        *(_reconciliation(pipeline, automation) for automation in pipeline.automations),
-        *(_prompt_run_export(pipeline, index_id, of_runs) for index_id in pipeline.config.indexes),
-        *(_index_export(pipeline, index_id, of_index) for index_id in pipeline.config.indexes),
+        *(_prompt_runs(pipeline, names, index_id) for index_id in pipeline.config.indexes),
+        *(_automation(pipeline, names, automation) for automation in pipeline.automations),
+        *(_reconciliation(pipeline, names, automation) for automation in pipeline.automations),
+        *(_prompt_run_export(pipeline, names, index_id, of_runs) for index_id in pipeline.config.indexes),
+        *(_index_export(pipeline, names, index_id, of_index) for index_id in pipeline.config.indexes),
     ]
 
 
-def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
+def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDefinition:
     def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[SnapshotBatch]:
         with step_failures(context):
             batch = pipeline.snapshots.of_ids(index_id, run_ids_of(context.partition_keys))
@@ -93,18 +91,18 @@ def _prompt_runs(pipeline: Pipeline, index_id: str) -> dg.AssetsDefinition:
             description=f"Results of the prompt runs of index {index_id}: one partition, one snapshot.",
             metadata={"vv_exports/index_id": index_id},
             kinds={"videovector", "parquet"},
-            group_name=group_of(index_id),
+            group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
         ),
         prompt_runs,
-        op=f"{dagster_name(index_id)}__prompt_runs",
+        op=names.op(index_id, "prompt_runs"),
         output=_SNAPSHOT_BATCH,
         backfill_policy=_BACKFILL,
         pool=SOURCE_POOL,
     )
 
 
-def _automation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefinition:
+def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.AssetsDefinition:
     index_id, name, config = automation.index_id, automation.name, automation.config
     connector, uri = automation.destination.connector, automation.destination.uri
 
@@ -122,18 +120,18 @@ def _automation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefiniti
             metadata={"vv_exports/index_id": index_id, "vv_exports/automation": name, "destination_uri": uri},
             kinds={connector.provider, config.format},
             deps=[asset_key(index_id, "prompt_runs")],
-            group_name=group_of(index_id),
+            group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
         ),
         collection,
-        op=f"{dagster_name(index_id)}__{dagster_name(name)}",
-        output=dg.Out(_AUTOMATION_EXPORT, io_manager_key=connector_key(config.destination_connector_id)),
+        op=names.collection_op(index_id, name),
+        output=dg.Out(_AUTOMATION_EXPORT, io_manager_key=names.connectors[config.destination_connector_id]),
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=config.max_runs_per_delivery),
         pool=destination_pool(index_id, name),
     )
 
 
-def _reconciliation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefinition:
+def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.AssetsDefinition:
     index_id, name = automation.index_id, automation.name
     collection = asset_key(index_id, "exports", name)
 
@@ -161,16 +159,16 @@ def _reconciliation(pipeline: Pipeline, automation: Automation) -> dg.AssetsDefi
             ),
             kinds={"verify"},
             deps=[dg.AssetDep(collection, partition_mapping=_ALL)],
-            group_name=group_of(index_id),
+            group_name=names.group(index_id),
         ),
         reconciliation,
-        op=reconciliation_name(index_id, name),
+        op=names.reconciliation(index_id, name),
         output=_NOTHING,
         pool=destination_pool(index_id, name),
     )
 
 
-def _prompt_run_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
+def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         begun: dict[str, ExportRequest] = {}
         with failures_recorded(pipeline.exports, context.run.run_id, begun), step_failures(context):
@@ -195,18 +193,18 @@ def _prompt_run_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> d
             ),
             kinds={"file"},
             deps=[asset_key(index_id, "prompt_runs")],
-            group_name=group_of(index_id),
+            group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
         ),
         prompt_run_export,
-        op=f"{dagster_name(index_id)}__prompt_run_export",
+        op=names.op(index_id, "prompt_run_export"),
         output=_ON_DEMAND_EXPORT,
         config_schema=fields,
         backfill_policy=_BACKFILL,
     )
 
 
-def _index_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
+def _index_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         export_id = export_id_of(root_run_id(context.run))
         with failures_recorded(pipeline.exports, context.run.run_id, [export_id]), step_failures(context):
@@ -229,10 +227,10 @@ def _index_export(pipeline: Pipeline, index_id: str, fields: dg.Field) -> dg.Ass
             ),
             kinds={"file"},
             deps=[dg.AssetDep(asset_key(index_id, "prompt_runs"), partition_mapping=_ALL)],
-            group_name=group_of(index_id),
+            group_name=names.group(index_id),
         ),
         index_export,
-        op=f"{dagster_name(index_id)}__index_export",
+        op=names.op(index_id, "index_export"),
         output=_ON_DEMAND_EXPORT,
         config_schema=fields,
     )

@@ -1,13 +1,17 @@
-"""Backfills in the Dagster daemon, like those from the UI. Dagster has no public call for it, hence the imports."""
+"""Backfills in the Dagster daemon, like those from the UI."""
 
 import time
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
-from dagster._core.execution.backfill import PartitionBackfill as Backfill
-from dagster._core.utils import make_new_backfill_id
 
+from vv_exports.defs.dagster_internals import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+    make_new_backfill_id,
+)
 from vv_exports.errors import RequestError, RunFailedError
 
 _DAEMON = "BACKFILL"
@@ -29,7 +33,7 @@ def submit(
     instance: dg.DagsterInstance, definitions: dg.Definitions, asset: dg.AssetKey, partitions: Sequence[str], title: str
 ) -> str:
     """Ask the daemon for these partitions of an asset. Returns the backfill's id."""
-    backfill = Backfill.from_asset_partitions(
+    backfill = PartitionBackfill.from_asset_partitions(
         backfill_id=make_new_backfill_id(),
         asset_graph=definitions.get_repository_def().asset_graph,
         partition_names=list(partitions),

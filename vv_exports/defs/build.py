@@ -4,7 +4,7 @@ import dagster as dg
 
 from vv_exports.defs.assets import all_assets
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
-from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, connector_key
+from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, Names
 from vv_exports.defs.schedules import reconciliation_schedule
 from vv_exports.defs.sensors import delivery_sensor, discovery_sensor
 from vv_exports.pipeline import Pipeline
@@ -12,22 +12,22 @@ from vv_exports.pipeline import Pipeline
 
 def build_definitions(pipeline: Pipeline) -> dg.Definitions:
     """Assets, sensors and connectors of every configured index."""
-    indexes = list(pipeline.config.indexes)
+    names = Names.of(pipeline.config)
     return dg.Definitions(
-        assets=all_assets(pipeline),
+        assets=all_assets(pipeline, names),
         sensors=[
-            *(discovery_sensor(pipeline, index_id) for index_id in indexes),
-            *(delivery_sensor(pipeline, automation) for automation in pipeline.automations),
+            *(discovery_sensor(pipeline, names, index_id) for index_id in pipeline.config.indexes),
+            *(delivery_sensor(pipeline, names, automation) for automation in pipeline.automations),
         ],
         schedules=[
             schedule
             for automation in pipeline.automations
-            if (schedule := reconciliation_schedule(automation)) is not None
+            if (schedule := reconciliation_schedule(names, automation)) is not None
         ],
         resources={
             SNAPSHOTS: SnapshotIOManager(pipeline),
             EXPORTS: ConnectorIOManager(pipeline),
-            **{connector_key(connector_id): ConnectorIOManager(pipeline) for connector_id in pipeline.connectors},
+            **{name: ConnectorIOManager(pipeline) for name in names.connectors.values()},
         },
         # One process for a run: a step process of its own would cost seconds more and outlive a killed run.
         executor=dg.in_process_executor,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.execution.context.system import StepExecutionContext
 
+from vv_exports.defs.dagster_internals import step_of
 from vv_exports.defs.instance import instance_errors
 from vv_exports.defs.launches import launched_here, note_worker
 from vv_exports.errors import OutcomeUnknownError, TransientError, VVExportsError
@@ -33,7 +33,7 @@ def step_failures(context: dg.AssetExecutionContext | dg.OutputContext) -> Itera
     Failure(allow_retries=False) says nothing to the daemon that retries runs. What is not ours passes unchanged,
     interrupts included.
     """
-    instance = _step_of(context).instance
+    instance = step_of(context).instance
     try:
         with instance_errors(lambda: instance):
             if isinstance(context, dg.AssetExecutionContext):
@@ -43,18 +43,12 @@ def step_failures(context: dg.AssetExecutionContext | dg.OutputContext) -> Itera
     # if there is none of that number. A write that landed is found; one that lands late loses, or is seen to be this
     # very delivery, or is a conflict, which is tried again. Claims and snapshots are written in the same way.
     except (TransientError, OutcomeUnknownError) as error:
-        step = _step_of(context)
+        step = step_of(context)
         failed_before = step.previous_attempt_count
         if failed_before < RETRIES.max_retries and not launched_here(step.dagster_run):
             raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(failed_before + 1)) from error
         raise dg.Failure(str(error), allow_retries=False) from error
     except VVExportsError as error:
-        step = _step_of(context)
+        step = step_of(context)
         step.instance.add_run_tags(step.run_id, _STAYS_FAILED)
         raise dg.Failure(str(error), allow_retries=False) from error
-
-
-def _step_of(context: dg.AssetExecutionContext | dg.OutputContext) -> StepExecutionContext:
-    if isinstance(context, dg.OutputContext):
-        return context.step_context
-    return context.op_execution_context.get_step_execution_context()

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
-from dagster._core.instance.ref import InstanceRef
-from dagster_shared.check import CheckError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from vv_exports.defs.dagster_internals import CheckError, InstanceRef
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 
 _SETTINGS = files("vv_exports.defs") / "dagster.yaml"

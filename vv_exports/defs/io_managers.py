@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from vv_exports.automations.deliver import deliver_batch
+from vv_exports.defs.dagster_internals import add_partition_metadata
 from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.metadata import (
     Metadata,
-    add_partition_metadata,
     delivered_run_metadata,
     export_metadata,
     log_materializations,

@@ -1,47 +1,90 @@
-"""How this project's things are called in Dagster: asset keys, groups, resources."""
+"""How this project's things are called in Dagster.
+
+What Dagster keeps a history by (asset keys, partitions, pools) depends on the id alone. Names of what can hold letters,
+digits and ``_`` only (``Names``) depend on the configuration too: a hash follows where two of them would meet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 
-from vv_exports.domain.names import dagster_name
+from vv_exports.config import Config
+from vv_exports.domain.names import dagster_key, dagster_name, hashed_name
 
-PIPELINE = "vv_pipeline"
 SNAPSHOTS = "vv_snapshots"
 EXPORTS = "vv_exports_on_demand"
 SOURCE_POOL = "source"
 """What reads the source in bulk: the limit is in ``dagster.yaml``."""
 
+_OF_AN_INDEX = ("", "__prompt_runs", "__prompt_run_export", "__index_export", "__discovery")
+_OF_AN_AUTOMATION = ("", "__delivery", "__reconciliation")
+
 
 def asset_key(index_id: str, *path: str) -> dg.AssetKey:
     """Key of an asset of an index. Its prefix is the index id, or a name for it where Dagster can't hold the id."""
-    return dg.AssetKey([dagster_name(index_id), *path])
-
-
-def group_of(index_id: str) -> str:
-    """The asset group of an index."""
-    return dagster_name(index_id)
-
-
-def connector_key(connector_id: str) -> str:
-    """Resource key of a connector's IO manager: its id, or a name for it where Dagster can't hold the id."""
-    name = dagster_name(connector_id)
-    return f"connector__{name}" if name in {PIPELINE, SNAPSHOTS, EXPORTS, "io_manager"} else name
+    return dg.AssetKey([dagster_key(index_id), *path])
 
 
 def destination_pool(index_id: str, automation: str) -> str:
     """The pool of an automation's destination: one writer at a time."""
-    return f"destination/{dagster_name(index_id)}/{dagster_name(automation)}"
+    return f"destination/{dagster_key(index_id)}/{dagster_key(automation)}"
 
 
-def discovery_sensor_name(index_id: str) -> str:
-    """Finds new and changed prompt runs of an index."""
-    return f"{dagster_name(index_id)}__discovery"
+@dataclass(frozen=True)
+class Names:
+    """Names of ops, sensors, schedules, groups and resources.
+
+    Renaming a sensor loses its switch, so an entry that the configuration gets behind the others renames none of them:
+    of two whose names would meet, the later one gets the hash.
+    """
+
+    indexes: Mapping[str, str]
+    automations: Mapping[tuple[str, str], str]
+    connectors: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: Config) -> "Names":
+        """All names in a configuration."""
+        taken: set[str] = set()
+        indexes = {index_id: _claimed(taken, "", index_id, _OF_AN_INDEX) for index_id in config.indexes}
+        automations = {
+            (index_id, automation): _claimed(taken, f"{indexes[index_id]}__", automation, _OF_AN_AUTOMATION)
+            for index_id, index in config.indexes.items()
+            for automation in index.automations
+        }
+        resources = {SNAPSHOTS, EXPORTS, "io_manager"}
+        return cls(indexes, automations, {name: _claimed(resources, "", name, ("",)) for name in config.connectors})
+
+    def group(self, index_id: str) -> str:
+        """The asset group of an index."""
+        return self.indexes[index_id]
+
+    def op(self, index_id: str, asset: str) -> str:
+        """The operation of an asset that an index has one of."""
+        return f"{self.indexes[index_id]}__{asset}"
+
+    def collection_op(self, index_id: str, automation: str) -> str:
+        """The operation of an automation's collection."""
+        return self.automations[index_id, automation]
+
+    def discovery_sensor(self, index_id: str) -> str:
+        """Finds new and changed prompt runs of an index."""
+        return f"{self.indexes[index_id]}__discovery"
+
+    def delivery_sensor(self, index_id: str, automation: str) -> str:
+        """Delivers what an automation's collection lacks."""
+        return f"{self.automations[index_id, automation]}__delivery"
+
+    def reconciliation(self, index_id: str, automation: str) -> str:
+        """Puts an automation's collection right, by the clock where it has a schedule."""
+        return f"{self.automations[index_id, automation]}__reconciliation"
 
 
-def delivery_sensor_name(index_id: str, automation: str) -> str:
-    """Delivers what an automation's collection lacks. Renaming a sensor loses its switch."""
-    return f"{dagster_name(index_id)}__{dagster_name(automation)}__delivery"
-
-
-def reconciliation_name(index_id: str, automation: str) -> str:
-    """Puts an automation's collection right by the clock."""
-    return f"{dagster_name(index_id)}__{dagster_name(automation)}__reconciliation"
+def _claimed(taken: set[str], prefix: str, text: str, uses: tuple[str, ...]) -> str:
+    """The name of ``text``, with a hash where it, or what is derived from it, is taken already. Takes all of these."""
+    name = prefix + dagster_name(text)
+    if not taken.isdisjoint(name + use for use in uses):
+        name = prefix + hashed_name(text)
+    taken.update(name + use for use in uses)
+    return name

@@ -5,10 +5,8 @@ from contextlib import suppress
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterRunAlreadyExists
-from dagster._core.events import JobFailureData
-from dagster._core.utils import make_new_run_id
 
+from vv_exports.defs.dagster_internals import DagsterRunAlreadyExists, JobFailureData, make_new_run_id
 from vv_exports.defs.instance import plain_text
 from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, process_of, this_process
 from vv_exports.errors import VVExportsError

@@ -5,7 +5,6 @@ a run would hold its place in the queue, and its destination, until ``run_monito
 """
 
 import json
-import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,8 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
-from dagster._core.launcher import DefaultRunLauncher
-from dagster._core.storage.runs import SqliteRunStorage
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from vv_exports.defs.dagster_internals import GRPC_INFO_TAG, STARTED_PROCESS, DefaultRunLauncher, SqliteRunStorage
 from vv_exports.defs.launches import NO_RUN_RETRY
 from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, is_gone, process_of, this_machine, was_alive
 
@@ -33,7 +30,6 @@ _HANDED_OVER_SECONDS = 15.0
 """The daemon marks a run as starting, notes the code server and asks it, all within a moment. One that is closed too
 early does no harm: its process finds it closed, and ends."""
 _CONNECT_SECONDS = 2.0
-_STARTED_PROCESS = re.compile(r"Started process for run \(pid: (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def _is_of_this_machine(instance: dg.DagsterInstance, run: dg.DagsterRun, server
 def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
     """The pid of the process that was started for a run, and when it said so."""
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        if found := _STARTED_PROCESS.match(entry.message):
+        if found := STARTED_PROCESS.match(entry.message):
             return int(found[1]), entry.timestamp
     return None
 

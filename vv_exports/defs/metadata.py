@@ -8,10 +8,9 @@ from typing import Any
 import dagster as dg
 import msgspec
 import pyarrow as pa
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.context.system import StepExecutionContext
 
 from vv_exports.automations.reconcile import Reconciliation
+from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.make import ExportJob, ExportOutcome
@@ -27,20 +26,6 @@ _KEPT = 50
 _MARKDOWN = frozenset("|\\`*_[]<>!#~&")
 
 
-def add_partition_metadata(
-    step: StepExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Metadata of an asset's partitions, by partition key, for the materializations that the step's output becomes.
-
-    What ``add_asset_metadata`` does, without its look at all partitions of the asset for each of these: with 10,000
-    of them that takes 36 ms a partition.
-    """
-    for partition, values in metadata.items():
-        step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(  # noqa: SLF001
-            asset_key=key, metadata=values, partition_key=partition
-        )
-
-
 def log_materializations(
     step: StepExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -48,7 +33,7 @@ def log_materializations(
     succeeds says it by itself, and would say it twice."""
     for partition, values in metadata.items():
         version = str(values["data_version"])
-        DagsterEvent.asset_materialization(step, materialization(key, partition, values, version))
+        log_materialization(step, materialization(key, partition, values, version))
 
 
 def materialization(

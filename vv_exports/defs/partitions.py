@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import dagster as dg
 
-from vv_exports.domain.names import dagster_name, partition_key, run_id_from_partition_key
+from vv_exports.domain.names import dagster_key, partition_key, run_id_from_partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import RequestError
 
@@ -18,7 +18,7 @@ def partitions_of(index_id: str) -> dg.DynamicPartitionsDefinition:
 
 def partitions_name(index_id: str) -> str:
     """Name of an index's partitions definition in the instance."""
-    return f"prompt_runs__{dagster_name(index_id)}"
+    return f"prompt_runs__{dagster_key(index_id)}"
 
 
 def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[PromptRun]) -> list[str]:

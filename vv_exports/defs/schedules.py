@@ -3,11 +3,12 @@
 import dagster as dg
 
 from vv_exports.automations.automation import Automation
-from vv_exports.defs.keys import asset_key, delivery_sensor_name, reconciliation_name
-from vv_exports.defs.switches import pause_in_force
+from vv_exports.defs.dagster_internals import IMPLICIT_ASSET_JOB_NAME
+from vv_exports.defs.keys import Names, asset_key
+from vv_exports.defs.pauses import pause_in_force
 
 
-def reconciliation_schedule(automation: Automation) -> dg.ScheduleDefinition | None:
+def reconciliation_schedule(names: Names, automation: Automation) -> dg.ScheduleDefinition | None:
     """None where the configuration has none. Of ticks that were missed, Dagster makes up for the last one."""
     index_id, name, config = automation.index_id, automation.name, automation.config
     if config.schedule is None:
@@ -15,16 +16,16 @@ def reconciliation_schedule(automation: Automation) -> dg.ScheduleDefinition | N
     active = config.enabled and not config.paused
 
     @dg.schedule(
-        name=reconciliation_name(index_id, name),
+        name=names.reconciliation(index_id, name),
         description=f"Puts the collection of automation {name} of index {index_id} right by the clock.",
-        job_name="__ASSET_JOB",
+        job_name=IMPLICIT_ASSET_JOB_NAME,
         cron_schedule=config.schedule.cron,
         execution_timezone=config.schedule.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING if active else dg.DefaultScheduleStatus.STOPPED,
     )
     def reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         recorded = automation.record.state().pause
-        pause = pause_in_force(config, recorded, context.instance, delivery_sensor_name(index_id, name))
+        pause = pause_in_force(config, recorded, context.instance, names.delivery_sensor(index_id, name))
         if not config.enabled:
             return dg.SkipReason("The automation is disabled in the configuration.")
         if pause is not None:

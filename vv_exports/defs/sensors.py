@@ -13,10 +13,10 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import AutomationRecord, Pause
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
-from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
+from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
-from vv_exports.defs.switches import pause_in_force, set_switch
+from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import UnreadableRunsError, VVExportsError
@@ -30,12 +30,12 @@ _RUNS_PER_TICK = 10
 _NAMED = 5
 
 
-def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
+def discovery_sensor(pipeline: Pipeline, names: Names, index_id: str) -> dg.SensorDefinition:
     """Looks for new and changed runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
     key = asset_key(index_id, "prompt_runs")
 
     @dg.sensor(
-        name=discovery_sensor_name(index_id),
+        name=names.discovery_sensor(index_id),
         description=(
             f"Adds a partition for each finished prompt run of index {index_id}, and has those read that an automation "
             "follows and that are new or changed."
@@ -89,7 +89,7 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
     return discovery
 
 
-def delivery_sensor(pipeline: Pipeline, automation: Automation) -> dg.SensorDefinition:
+def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) -> dg.SensorDefinition:
     """Delivers what an automation owes. Its switch is the automation's pause."""
     index_id, name, config = automation.index_id, automation.name, automation.config
     key = asset_key(index_id, "exports", name)
@@ -97,7 +97,7 @@ def delivery_sensor(pipeline: Pipeline, automation: Automation) -> dg.SensorDefi
     state = "It is disabled in the configuration." if not config.enabled else "It is paused in the configuration."
 
     @dg.sensor(
-        name=delivery_sensor_name(index_id, name),
+        name=names.delivery_sensor(index_id, name),
         description=(
             f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. The switch is the "
             "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
@@ -110,7 +110,7 @@ def delivery_sensor(pipeline: Pipeline, automation: Automation) -> dg.SensorDefi
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
         close_abandoned(context.instance, now)
-        waits = _reason_to_wait(automation, context.instance, now)
+        waits = _reason_to_wait(automation, context.instance, context.sensor_name, now)
         if waits is not None:
             return dg.SkipReason(waits)
         try:
@@ -138,12 +138,12 @@ def delivery_sensor(pipeline: Pipeline, automation: Automation) -> dg.SensorDefi
     return delivery
 
 
-def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, now: datetime) -> str | None:
+def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, sensor: str, now: datetime) -> str | None:
     """Why an automation delivers nothing now, whatever there is."""
     config, record = automation.config, automation.record
     if not config.enabled:
         return "Disabled in the configuration; set `enabled: true` to let it deliver."
-    pause = _pause(record, config, instance, delivery_sensor_name(automation.index_id, automation.name))
+    pause = _pause(record, config, instance, sensor)
     if pause is not None:
         return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
     if record.beginning() is None:

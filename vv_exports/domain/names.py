@@ -1,6 +1,7 @@
 """Ids as names: of folders, of Dagster partitions, of Dagster definitions.
 
-An id is any text that the platform allows, so no place can take it as it is. Two ids never get the same name.
+An id is any text that the platform allows, so no place can take it as it is. Two ids never get the same name, but for
+``dagster_name``.
 This module knows the rules of those places, not what is stored in them, and imports none of them.
 """
 
@@ -15,10 +16,11 @@ MAX_SEGMENT_BYTES = 200
 _SHORTENED = re.compile(r"~[0-9a-f]{32}\Z")
 _HASHED = re.compile(r"__[0-9a-f]{8}\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _MAX_NAME_STEM = 80
 
 # Dagster refuses these as names of definitions, beside the keywords of Python.
-_DAGSTER_RESERVED = frozenset(keyword.kwlist) | {
+_RESERVED = frozenset(keyword.kwlist) | {
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict"),
     *("int", "meta", "output", "output_arg_dict", "str", "type"),
 }
@@ -89,15 +91,28 @@ def run_id_from_partition_key(key: str) -> str:
     return run_id
 
 
+def dagster_key(text: str) -> str:
+    """An id in an asset key, a partitions definition, a pool: ``[A-Za-z0-9_-]+``, never empty.
+
+    The id itself where it is that already; else ``hashed_name``. Two ids never get the same key, and the same id always
+    gives the same one: Dagster keeps the history of an asset by it.
+    """
+    return text if _PLAIN_KEY.fullmatch(text) and not _HASHED.search(text) else hashed_name(text)
+
+
 def dagster_name(text: str) -> str:
     """An id as the name of an op, a resource, a sensor, a group: ``[A-Za-z0-9_]+``, never empty.
 
-    The id itself where Dagster takes it; else what can be kept of it (80 characters at most), with ``__`` and
-    8 hex digits of its SHA-256, which keep ids apart that differ only in what was replaced. The same id
-    always gives the same name: Dagster keys the state of sensors by it.
+    The id, with ``_`` for ``-`` and ``.``, where Dagster takes that; else ``hashed_name``. Only ids that differ in
+    these characters alone get the same name: who names things keeps these apart.
     """
-    if _PLAIN_NAME.fullmatch(text) and not _HASHED.search(text) and text not in _DAGSTER_RESERVED:
-        return text
+    name = re.sub(r"[.-]", "_", text)
+    is_usual = _PLAIN_NAME.fullmatch(name) and not _HASHED.search(name) and name not in _RESERVED
+    return name if is_usual else hashed_name(text)
+
+
+def hashed_name(text: str) -> str:
+    """What can be kept of an id as a name (80 characters at most), ``__``, and 8 hex digits of its SHA-256."""
     stem = re.sub(r"[^A-Za-z0-9_]", "_", text)[:_MAX_NAME_STEM]
     return f"{stem}__{sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 

@@ -7,7 +7,7 @@ import pytest
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import partitions_name, stretches, sync_partitions
-from vv_exports.domain.names import dagster_name, partition_key
+from vv_exports.domain.names import dagster_key, partition_key
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import CONFIG, client_of, written_files
 
@@ -181,7 +181,7 @@ def test_ids_that_dagster_cannot_hold_work_and_never_collide(tmp_path):
         for run_id in runs:
             write_run(tmp_path / "archive", index_id=index_id, run_id=run_id, segments=[segment(0)])
     client = client_of(tmp_path, config)
-    assert len({dagster_name(index_id) for index_id in indexes}) == len(indexes)
+    assert len({dagster_key(index_id) for index_id in indexes}) == len(indexes)
     assert len({partition_key(run_id) for run_id in runs}) == len(runs)
     for index_id in indexes:
         outcome = client.automations.run(index_id, "a.b")

@@ -17,14 +17,14 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInst
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
 from vv_exports.client import VVExports
-from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
+from vv_exports.defs.keys import asset_key
 from vv_exports.delivery.log import entries_since
 from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, reconciled, write_config, written_files
 
-DISCOVERY = discovery_sensor_name("idx")
-TEAM, HELD, OFF = (delivery_sensor_name("idx", name) for name in ("team", "held", "off"))
+DISCOVERY = "idx__discovery"
+TEAM, HELD, OFF = "idx__team__delivery", "idx__held__delivery", "idx__off__delivery"
 
 
 FROM_NOW = copy.deepcopy(CONFIG)
@@ -737,7 +737,7 @@ def test_a_renamed_automation_takes_its_folder_along_once_its_owner_is_changed(d
     automations = config["indexes"]["idx"]["automations"]
     automations["crew"] = automations.pop("team")
     again = Daemon(tmp_path, config)
-    sensor = delivery_sensor_name("idx", "crew")
+    sensor = "idx__crew__delivery"
     finish(tmp_path, 3)
     again.tick(DISCOVERY)
     finish(tmp_path, 4)

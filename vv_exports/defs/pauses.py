@@ -1,4 +1,4 @@
-"""The on-off switch that the Dagster UI shows at a sensor, read and set from elsewhere.
+"""Whether an automation is paused: the switch that the Dagster UI shows at its sensor, beside what is recorded.
 
 A pause is kept in the pipeline's storage too, with who and why; this says which of the two is in force.
 """
@@ -6,11 +6,15 @@ A pause is kept in the pipeline's storage too, with who and why; this says which
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
 from vv_exports.automations.records import Pause
 from vv_exports.config import AutomationConfig
+from vv_exports.defs.dagster_internals import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+)
 
 SWITCHED_OFF = "the sensor's switch"
 
