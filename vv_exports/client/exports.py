@@ -114,8 +114,8 @@ class Exports:
 
     def list(self, limit: int | None = None) -> Sequence[Export]:
         """All exports, newest first, those launched from the UI included."""
-        instance = self._deployment.instance
-        return list(islice(exports_of(instance, newest_runs(instance)), limit))
+        instance = self._deployment.instance_if_made
+        return [] if instance is None else list(islice(exports_of(instance, newest_runs(instance)), limit))
 
     def wait_for_completion(
         self, export_id: str, *, timeout: float | None = None, poll_interval: float = 1.0
@@ -156,9 +156,9 @@ class Exports:
         return export
 
     def _find(self, export_id: str) -> Export | None:
-        instance = self._deployment.instance
-        record = newest_run(instance, export_id)
-        made = () if record is None else exports_of(instance, [record])
+        instance = self._deployment.instance_if_made
+        record = None if instance is None else newest_run(instance, export_id)
+        made = () if instance is None or record is None else exports_of(instance, [record])
         return next((export for export in made if export.export_id == export_id), None)
 
     def _has_lost_its_download(self, export: Export) -> bool:
