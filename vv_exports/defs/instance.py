@@ -6,11 +6,13 @@ is the one place where these become errors of ours.
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 
+_LOG = logging.getLogger(__name__)
 _SETTINGS = files("vv_exports.defs") / "dagster.yaml"
 """The settings of every instance that this package makes: the queue, its limits, and what becomes of lost runs."""
 _MADE = ".dagster"
@@ -106,6 +109,28 @@ def instance_home(environ: Mapping[str, str], folder: Path) -> Path:
     return folder if (folder / _SETTINGS.name).exists() else folder / _MADE
 
 
+def warn_of_other_instances(instance: dg.DagsterInstance, environ: Mapping[str, str], folder: Path) -> None:
+    """Say once in a process that commands look at another instance than the one that this process records in."""
+    if instance.is_persistent:
+        _warn(_history(instance.get_ref()), environ.get("DAGSTER_HOME", ""), folder)
+
+
+@cache
+def _warn(here: str, given: str, folder: Path) -> None:
+    for said, who in {"": "commands without DAGSTER_HOME", given: "commands"}.items():
+        home = instance_home({"DAGSTER_HOME": said}, folder)
+        ref = _ref(home) if home.is_dir() else None
+        # Where commands have the same environment, theirs will be made if it is not; others may not be there at all.
+        if (ref is None or _history(ref) != here) and (said == given or (ref is not None and _is_made(ref))):
+            _LOG.warning(
+                "the history of this Dagster is in %s, and %s use the instance of %s: what is launched, paused or "
+                "switched in one is not seen in the other. Start Dagster and commands with the same DAGSTER_HOME.",
+                here,
+                who,
+                home,
+            )
+
+
 @contextmanager
 def instance_errors(opened: Callable[[], dg.DagsterInstance | None]) -> Iterator[None]:
     """Around what reads or writes an instance: what its database or its disk refuse leaves it as InstanceError.
@@ -163,8 +188,19 @@ def _placed(home: Path, settings: Any) -> Any:
 
 def _is_made(ref: InstanceRef) -> bool:
     """Whether there is a history. One in a database server may be taken to be there: it makes nothing here."""
+    folder = _runs_folder(ref)
+    return folder is None or (folder / "runs.db").exists()
+
+
+def _history(ref: InstanceRef) -> str:
+    """Where the runs of an instance are, told apart from any other place."""
+    folder = _runs_folder(ref)
+    return "a database" if folder is None else str(folder)
+
+
+def _runs_folder(ref: InstanceRef) -> Path | None:
     place = None if ref.run_storage_data is None else ref.run_storage_data.config_dict.get("base_dir")
-    return not isinstance(place, str) or (Path(place) / "runs.db").exists()
+    return Path(place).absolute() if isinstance(place, str) else None
 
 
 def _opened(home: Path, ref: InstanceRef) -> dg.DagsterInstance:

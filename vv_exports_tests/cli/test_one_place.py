@@ -5,6 +5,7 @@ import copy
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
@@ -17,7 +18,6 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from vv_exports.client import VVExports
 from vv_exports.config import load_config, parse_config
 from vv_exports.defs.instance import find_instance, open_instance
-from vv_exports.defs.keys import delivery_sensor_name
 from vv_exports.defs.switches import SWITCHED_OFF
 from vv_exports_tests.cli.running import REPOSITORY, run, tree, write_deployment
 from vv_exports_tests.deployments import CONFIG
@@ -134,7 +134,7 @@ def test_from_another_directory_everything_is_as_in_its_own(tmp_path, relative, 
 def test_a_pause_by_the_sensors_switch_is_seen_from_another_directory(tmp_path):
     """The list said "paused False" of one that somebody had switched off in the UI."""
     home = _in_use(tmp_path / "home")
-    sensor = delivery_sensor_name("idx", "team")
+    sensor = _sensor(VVExports(home / "vv_exports.yaml"), "team")
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("vv_exports"), "__repository__")
     origin = RemoteInstigatorOrigin(repository, sensor)
     with open_instance({}, home) as instance:
@@ -201,3 +201,44 @@ def test_an_instance_is_found_only_where_it_was_made(tmp_path):
     assert found is not None
     found.dispose()
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == [".history"]
+
+
+def _sensor(client: VVExports, of: str) -> str:
+    (name,) = (one.name for one in client.definitions.get_repository_def().sensor_defs if of in one.name)
+    return name
+
+
+def _tick(folder: Path, instance: dg.DagsterInstance) -> None:
+    client = VVExports(folder / "vv_exports.yaml", instance=instance)
+    context = dg.build_sensor_context(instance=instance, definitions=client.definitions)
+    client.definitions.resolve_sensor_def(_sensor(client, "discovery"))(context)
+
+
+def test_dagster_that_records_elsewhere_than_commands_says_so_once(tmp_path, monkeypatch, caplog):
+    """`dagster dev` that was started in another folder, or with a DAGSTER_HOME that commands do not have."""
+    home = write_deployment(tmp_path / "home")
+    (tmp_path / "elsewhere").mkdir()
+    with open_instance({}, tmp_path / "elsewhere") as instance:
+        _tick(home, instance)
+        _tick(home, instance)
+        (said,) = caplog.messages
+        assert f"is in {tmp_path}/elsewhere/.dagster/history, and commands use" in said
+        assert f"the instance of {home}/.dagster: " in said
+        caplog.clear()
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "elsewhere/.dagster"))
+        _tick(home, instance)
+        assert caplog.messages == [], "nobody has used the other one"
+        open_instance({}, write_deployment(tmp_path / "used")).dispose()
+        _tick(tmp_path / "used", instance)
+        (said,) = caplog.messages
+        assert f"and commands without DAGSTER_HOME use the instance of {tmp_path}/used/.dagster: " in said
+
+
+def test_dagster_that_records_where_commands_look_says_nothing(tmp_path, caplog):
+    home = write_deployment(tmp_path)
+    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    with open_instance({}, home) as instance:
+        _tick(home, instance)
+    with dg.DagsterInstance.ephemeral() as instance:
+        _tick(home, instance)
+    assert caplog.messages == []
