@@ -269,7 +269,7 @@ class Automations:
         owed = automation.standings(known, state=state)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
         sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
-        pause = pause_in_force(config, remembered.pause, self._deployment.instance, sensor)
+        pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")
         return AutomationState(

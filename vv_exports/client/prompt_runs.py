@@ -70,8 +70,7 @@ class PromptRuns:
         """
         pipeline, snapshots = self._deployment.pipeline, self._deployment.pipeline.snapshots
         there = pipeline.indexes.listing(index_id).run_ids  # first: a wrong index opens no database
-        instance = self._deployment.instance
-        partitions = known_run_ids(instance, index_id)
+        partitions = known_run_ids(self._deployment.instance_if_made, index_id)
         gone = sorted((partitions | snapshots.catalogs.read(index_id).runs.keys()) - there)
         if dry_run:
             return Prune(index_id, tuple(gone), sum(snapshots.store.count_files(index_id, run_id) for run_id in gone))
@@ -80,7 +79,7 @@ class PromptRuns:
             snapshots.catalogs.forget(index_id, gone)
         for run_id in gone:
             if run_id in partitions:
-                instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
+                self._deployment.instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
         return Prune(index_id, tuple(gone), files)
 
     def sync(self, index_id: str) -> Sync:
