@@ -11,7 +11,7 @@ import pytest
 from vv_exports.client import VVExports
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.exports import ExportRequest, ExportStatus
-from vv_exports.errors import DeliveredDataError, DeliveryConflictError, IdempotencyError
+from vv_exports.errors import DeliveredDataError, DeliveryConflictError, IdempotencyError, NotFoundError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of, written_files
 
@@ -184,11 +184,16 @@ def test_a_download_that_the_backup_does_not_have_is_made_again_by_the_same_key(
     backup = Backup(tmp_path)
     made = client.exports.create_index_export("idx", idempotency_key="k")
     without_key = client.exports.create_index_export("idx")
-    backup.restore()
+    for artifact in (tmp_path / "storage/exports/downloads").rglob("*.zip"):
+        artifact.unlink()
     for lost in (made, without_key):
         with pytest.raises(
             DeliveredDataError, match=r"is not there: it was deleted, or a backup .* Make the export again"
         ):
+            client.exports.download(lost.export_id, tmp_path / "x.zip")
+    backup.restore()
+    for lost in (made, without_key):
+        with pytest.raises(NotFoundError, match=r"does not exist.* a backup .*, the same request makes it again"):
             client.exports.download(lost.export_id, tmp_path / "x.zip")
     again = client.exports.create_index_export("idx", idempotency_key="k")
     assert (again.export_id, again.status) == (made.export_id, ExportStatus.COMPLETED)

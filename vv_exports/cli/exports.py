@@ -74,8 +74,8 @@ def list_(console: Console, *, limit: int, **chosen: Any) -> None:
     console.table([{name: row[name] for name in names} for row in rows], empty="no exports were made")
     if len(found) > limit:
         console.note(
-            f"These are the newest {limit} of more: --after {found[limit - 1].export_id} goes on, and --limit lists more "
-            "at a time."
+            f"These are the newest {limit} of more: --after {found[limit - 1].export_id} goes on, and --limit lists "
+            "more at a time."
         )
 
 

@@ -27,6 +27,8 @@ COUNTERPARTS = {
     "exports list": "exports.list",
     "exports show": "exports.retrieve",
     "exports download": "exports.download",
+    "exports delete": "exports.delete",
+    "exports vacuum": "exports.vacuum",
     "automations list": "automations.list",
     "automations show": "automations.retrieve",
     "automations pause": "automations.pause",

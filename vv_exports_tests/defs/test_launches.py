@@ -48,7 +48,7 @@ def client(folder):
     return client
 
 
-def _launch(client, *path, partitions=None, config=None, tags=None):
+def launch(client, *path, partitions=None, config=None, tags=None):
     """As the UI's run worker does it."""
     ends = dict(zip(("start", "end"), partitions or (), strict=False))
     return client.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
@@ -60,7 +60,7 @@ def _launch(client, *path, partitions=None, config=None, tags=None):
     )
 
 
-def _as_the_ui_launches_it_again(client, run_id):
+def as_the_ui_launches_it_again(client, run_id):
     """Re-execution from the UI: the new run gets all tags of its parent."""
     parent = client.instance.get_run_by_id(run_id)
     root = {"dagster/root_run_id": run_id, "dagster/parent_run_id": run_id}
@@ -76,7 +76,7 @@ def _as_the_ui_launches_it_again(client, run_id):
 def test_a_launch_of_several_partitions_lists_an_export_for_each(client, folder):
     """Only the first was listed, with the rows of any of them, and the other downloads could not be had."""
     write_run(folder / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=7)
-    result = _launch(client, "prompt_run_export", partitions=("run_0", "run_2"), config=DOWNLOADS)
+    result = launch(client, "prompt_run_export", partitions=("run_0", "run_2"), config=DOWNLOADS)
     found = {export.target_id: export for export in client.exports.list()}
     assert {target: export.rows for target, export in found.items()} == {"run_0": 3, "run_1": 7, "run_2": 3}
     assert len({export.export_id for export in found.values()}) == 3
@@ -88,9 +88,9 @@ def test_a_launch_of_several_partitions_lists_an_export_for_each(client, folder)
 
 def test_a_launch_that_fails_before_it_delivers_is_listed_as_failed(client, folder):
     (folder / "archive/indexes/idx/prompt_runs/run_1/segment_results.jsonl").write_text("{")
-    _launch(client, "prompt_run_export", partitions=("run_1", "run_1"), config=DOWNLOADS)
+    launch(client, "prompt_run_export", partitions=("run_1", "run_1"), config=DOWNLOADS)
     wrong = {"destination_connector_id": "conn_export", "destination_subpath": "../up"}
-    _launch(
+    launch(
         client, "prompt_run_export", partitions=("run_0", "run_0"), config={"idx__prompt_run_export": {"config": wrong}}
     )
     by_target = {export.target_id: export for export in client.exports.list()}
@@ -103,9 +103,9 @@ def test_a_launch_that_fails_before_it_delivers_is_listed_as_failed(client, fold
 def test_launched_again_from_the_ui_an_export_keeps_its_id_and_folder(client, folder, several):
     config = {"idx__prompt_run_export": {"config": {"destination_connector_id": "conn_export"}}}
     ends = ("run_0", "run_2") if several else ("run_0", "run_0")
-    first = _launch(client, "prompt_run_export", partitions=ends, config=config)
+    first = launch(client, "prompt_run_export", partitions=ends, config=config)
     before, ids = written_files(folder), {export.export_id for export in client.exports.list()}
-    again = _as_the_ui_launches_it_again(client, first.run_id)
+    again = as_the_ui_launches_it_again(client, first.run_id)
     assert again.success
     assert {export.export_id for export in client.exports.list()} == ids
     assert {export.dagster_run_id for export in client.exports.list()} == {again.run_id}
@@ -132,7 +132,7 @@ def test_a_run_launched_again_from_the_ui_is_not_abandoned_when_the_first_proces
 def test_a_partition_typed_by_hand_for_no_run_fails_and_says_why(client, folder, key, path):
     """The UI offers 'Add a partition'."""
     client.instance.add_dynamic_partitions(partitions_name("idx"), [key])
-    run = _launch(client, *path, partitions=(key, key))
+    run = launch(client, *path, partitions=(key, key))
     assert not run.success
     if key:
         expected = "no prompt run 'run_9'" if key == "run_9" else f"partition {key!r} is not the name of a prompt run"
@@ -144,7 +144,7 @@ def test_a_range_with_runs_that_may_not_be_exported_names_them_all_and_delivers_
     write_run(folder / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", status="processing")
     for path in (folder / "archive/indexes/idx/prompt_runs/run_2").iterdir():
         path.unlink()
-    run = _launch(client, "exports", "team", partitions=("run_0", "run_2"))
+    run = launch(client, "exports", "team", partitions=("run_0", "run_2"))
     message = error_of(client.instance, run.run_id)
     assert "run_1" in message
     assert "processing" in message
