@@ -52,7 +52,7 @@ def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, 
         f"{done.uri}: {verb} {len(done.superseded)} superseded and {len(done.strays)} stray files "
         f"({done.bytes:,} bytes) and {len(done.uploads)} unfinished uploads{kept}"
     )
-    for path in (*done.superseded, *done.strays, *done.uploads):
+    for path in (*done.superseded, *done.strays, *done.checkpoints, *done.uploads):
         console.line(f"  {one_line(path)}")
     for path in done.left_alone:
         console.line(f"  stays: {one_line(path)}")

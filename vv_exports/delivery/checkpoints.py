@@ -118,6 +118,7 @@ def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
         count=state.count,
         writers=dict(state.writers),
         began=state.began,
+        checkpoint=sequence,
     )
 
 
@@ -136,9 +137,16 @@ def write_checkpoint(destination: Destination, state: LogState) -> None:
         path.write_bytes(packed(_checkpoint(state, last)))
         # It replaces what is there: a log that was begun anew comes to the same numbers again.
         destination.connector.put(path, destination.key(checkpoint_name(last.sequence)))
-    before = {number: path for number, path in checkpoints_in(_paths(destination)).items() if number <= last.sequence}
-    if over := sorted(before)[:-KEPT]:
-        destination.connector.delete([destination.key(before[number]) for number in over])
+    there = checkpoints_in(_paths(destination))
+    if over := superseded_checkpoints((there[number] for number in there if number <= last.sequence), state):
+        destination.connector.delete([destination.key(path) for path in over])
+
+
+def superseded_checkpoints(paths: Iterable[str], state: LogState) -> tuple[str, ...]:
+    """Those of paths that are checkpoints before the last ones of a log, or stand on entries that it has not."""
+    found = checkpoints_in(paths)
+    kept = sorted(number for number in found if number < state.next_sequence)[-KEPT:]
+    return tuple(path for number, path in sorted(found.items()) if number not in kept)
 
 
 def _checkpoint(state: LogState, last: LogEntry) -> _Checkpoint:

@@ -157,7 +157,7 @@ def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) ->
             )
     ours = False
     keys = {file.key for file in there.values()}
-    for folder in map(partial(Destination, destination.connector), owned_folders(there.values())):
+    for folder in map(partial(Destination, destination.connector), owned_folders(keys)):
         by_file = _owner_or_nobody(folder) if folder.key(OWNER) in keys else None
         other = by_file or owner_by_either(folder)
         if other is not None and (other != owner or folder.subpath != subpath):
@@ -168,11 +168,11 @@ def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) ->
     return ours
 
 
-def owned_folders(there: Iterable[StoredFile]) -> list[str]:
+def owned_folders(keys: Iterable[str]) -> list[str]:
     """The folders that, by their owner file or their log, somebody delivered to."""
     found = set()
-    for file in there:
-        folder, marker, rest = file.key.rpartition(f"/{PIPELINES_OWN}/")
+    for key in keys:
+        folder, marker, rest = key.rpartition(f"/{PIPELINES_OWN}/")
         if marker and (f"{PIPELINES_OWN}/{rest}" == OWNER or log_sequence(f"{PIPELINES_OWN}/{rest}") is not None):
             found.add(folder)
     return sorted(found)

@@ -68,6 +68,8 @@ class LogState:
     count: int = 0
     writers: dict[Owner, int] = field(default_factory=dict)
     began: dict[str, datetime] = field(default_factory=dict)
+    checkpoint: int | None = field(default=None, compare=False)
+    """The entry up to which a checkpoint was believed, where one was."""
 
     @property
     def files(self) -> list[DeliveredFile]:

@@ -9,12 +9,22 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.checkpoints import newest_checkpoint
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile, named_hash
 from vv_exports.delivery.log import broken_log, scan_log
+from vv_exports.delivery.ownership import owner_of
 from vv_exports.delivery.state import LogState
-from vv_exports.domain.destinations import LOG_FOLDER, OWNER, checkpoint_sequence, log_sequence
-from vv_exports.errors import DeliveredDataError, DestinationError, RequestError
+from vv_exports.domain.destinations import (
+    CHECKPOINT_FOLDER,
+    LOG_FOLDER,
+    OWNER,
+    PIPELINES_OWN,
+    checkpoint_name,
+    checkpoint_sequence,
+    log_sequence,
+)
+from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, VVExportsError
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,14 @@ class Beside:
 
 @dataclass(frozen=True)
 class Survey:
-    """One reading of a destination. ``state`` is the replay of the log's usable entries, ``log_problem`` says what is
-    wrong with others. ``there`` is every file, path -> size; ``damaged`` are the committed ones that are missing or of
-    another size."""
+    """One reading of a destination. ``state`` is the replay of the log's usable entries, ``log_problem`` is what is
+    wrong with others. ``owner`` is whose it is by its owner file, ``owner_problem`` why that file does not say it.
+    ``there`` is every file, path -> size; ``damaged`` are the committed ones that are missing or of another size."""
 
     state: LogState
-    log_problem: str | None
+    log_problem: VVExportsError | None
+    owner: Owner | None
+    owner_problem: VVExportsError | None
     there: dict[str, int]
     damaged: tuple[DeliveredFile, ...]
     beside: Beside
@@ -52,26 +64,59 @@ class Survey:
         return {folders[folder] for folder in left & folders.keys()}
 
 
-def survey(destination: Destination, state: LogState | None = None) -> Survey:
-    """Look at all of a destination. ``state`` is what its log says, where that is known: it is not read then.
+def survey(destination: Destination, state: LogState | None = None, *, whole_log: bool = False) -> Survey:
+    """Look at all of a destination. ``state`` is what its log says, where that is known: it is not read then. With
+    ``whole_log`` each entry is read, and no checkpoint is believed.
 
-    Reads files only where their names say that they may be what a dead delivery left.
+    Reads other files only where their names say that they may be what a dead delivery left.
     """
-    problem = None
+    problem: VVExportsError | None = None
     if state is None:
         # The log first: what is listed after it and committed later is new, and never missing.
         try:
-            state, faults = scan_log(destination)
-            problem = str(broken_log(destination, state, faults)) if faults else None
+            state, problem = _log(destination, whole=whole_log)
         except DestinationError as error:  # a link is in the place of its folder
-            state, problem = LogState(), str(error)
+            state, problem = LogState(), error
+    owner, owner_problem = _owner(destination)
     files = destination.files()
     there = {path: file.size for path, file in files.items()}
     links = {path for path, file in files.items() if file.is_link}
     if LOG_FOLDER in there and problem is None:
-        problem = str(no_log_folder(destination))
+        problem = no_log_folder(destination)
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
-    return Survey(state, problem, there, damaged, sort_out(destination, state, there, links))
+    beside = sort_out(destination, state, there, links)
+    return Survey(state, problem, owner, owner_problem, there, damaged, beside)
+
+
+def _log(destination: Destination, *, whole: bool) -> tuple[LogState, DeliveredDataError | None]:
+    listed = destination.files(PIPELINES_OWN)
+    believed = newest_checkpoint(destination, listed)
+    if believed is None or not whole:
+        state, faults = scan_log(destination, believed, listed=listed)
+        return state, broken_log(destination, state, faults) if faults else None
+    up_to = [path for path in listed if (log_sequence(path) or 0) < believed.next_sequence]
+    state, faults = scan_log(destination, listed=up_to)
+    says_otherwise = state != believed and not faults
+    state, more = scan_log(destination, state, listed=listed)
+    if faults or more:
+        return state, broken_log(destination, state, [*faults, *more])
+    return state, _changed_entries(destination, believed.next_sequence - 1) if says_otherwise else None
+
+
+def _changed_entries(destination: Destination, sequence: int) -> DeliveredDataError:
+    checkpoint = checkpoint_name(sequence)
+    return DeliveredDataError(
+        f"{destination.uri_of(checkpoint)} says otherwise of the log up to entry {sequence} than its entries do: "
+        "somebody has changed or replaced one. Readers go by the checkpoint. Restore the entries from a backup; or, "
+        f"where they are right as they are, delete {CHECKPOINT_FOLDER}, and what is read from then on are they."
+    )
+
+
+def _owner(destination: Destination) -> tuple[Owner | None, VVExportsError | None]:
+    try:
+        return owner_of(destination), None
+    except (DestinationError, DeliveredDataError) as error:
+        return None, error
 
 
 def sort_out(destination: Destination, state: LogState, there: Mapping[str, int], links: Collection[str]) -> Beside:

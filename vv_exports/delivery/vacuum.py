@@ -14,6 +14,7 @@ from datetime import datetime
 from vv_exports import __version__
 from vv_exports.connectors.base import Connector, UnfinishedUpload
 from vv_exports.connectors.lease import Lease, only_writer
+from vv_exports.delivery.checkpoints import superseded_checkpoints
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import (
     FORMAT_VERSION,
@@ -23,11 +24,11 @@ from vv_exports.delivery.entry import (
     named_hash,
     write_entry,
 )
-from vv_exports.delivery.log import read_log
-from vv_exports.delivery.ownership import check_log, claim, owned_folders, owner_by_either
+from vv_exports.delivery.log import keep_checkpoint
+from vv_exports.delivery.ownership import check_log, claim, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
-from vv_exports.delivery.survey import Beside, no_log_folder, survey
-from vv_exports.domain.destinations import LOG_FOLDER, log_sequence
+from vv_exports.delivery.survey import Beside, Survey, survey
+from vv_exports.domain.destinations import checkpoint_sequence, log_sequence
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.errors import DestinationError, TransientError, VVExportsError
 from vv_exports.snapshots.tables import LAYOUT_VERSION
@@ -38,13 +39,15 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Vacuum:
-    """What was removed of a destination, or would be. ``superseded`` were committed once, ``strays`` never, ``uploads``
-    were never completed; ``left_alone`` are files that are not the pipeline's. Paths are relative to the subpath."""
+    """What was removed of a destination, or would be. ``superseded`` were committed once, ``strays`` never;
+    ``checkpoints`` of the log have newer ones, or are of another log; ``uploads`` were never completed; ``left_alone``
+    are files that are not the pipeline's. Paths are relative to the subpath."""
 
     subpath: str
     uri: str
     superseded: tuple[str, ...]
     strays: tuple[str, ...]
+    checkpoints: tuple[str, ...]
     uploads: tuple[str, ...]
     left_alone: tuple[str, ...]
     bytes: int
@@ -64,30 +67,30 @@ def vacuum(
     log, every file would be a stray one: that is refused, unless ``without_log`` says that it is meant. Raises
     DestinationError then, and where the subpath is not claimed; TransientError where deliveries kept coming first.
     """
-    owner = owner_by_either(destination)
-    if owner is None:
-        raise _unclaimed(destination)
-    destination, connector = replace(destination, owner=owner), destination.connector
+    connector = destination.connector
     with only_writer(connector, destination.subpath) as lease:
-        if not dry_run:
-            claim(destination, expected=True)  # its owner file may be lost
+        found = survey(destination)
+        destination = replace(destination, owner=_owner(destination, found))
+        if not dry_run and found.owner is None:
+            claim(destination)
         for _ in range(_ATTEMPTS):
-            state = read_log(destination)
-            check_log(destination, state)
-            found = survey(destination, state)
-            if LOG_FOLDER in found.there:
-                raise no_log_folder(destination)
+            if found.beside.strays and found.state.checkpoint is not None:
+                found = survey(destination, whole_log=True)  # a checkpoint is no reason to abandon files
+            if found.log_problem is not None:
+                raise found.log_problem
+            check_log(destination, found.state)
             beside = found.beside
-            if beside.strays and not state.count and not without_log:
+            if beside.strays and not found.state.count and not without_log:
                 raise _without_log(destination, len(beside.strays))
-            if dry_run or _abandon(destination, state, beside, clock, lease):
+            if dry_run or _abandon(destination, found.state, beside, clock, lease):
                 break
+            found = survey(destination)
         else:
             raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")
         uploads = tuple(one for one in _unfinished(destination) if _is_ours(destination.path(one.key)))
-        gone = {**beside.superseded, **beside.strays}
+        gone, checkpoints = {**beside.superseded, **beside.strays}, superseded_checkpoints(found.there, found.state)
         if not dry_run:
-            connector.delete([destination.key(path) for path in sorted(gone)])
+            connector.delete([destination.key(path) for path in sorted((*gone, *checkpoints))])
             uploads = _discarded(connector, uploads)
             _sweep(connector)
     return Vacuum(
@@ -95,11 +98,19 @@ def vacuum(
         uri=destination.uri,
         superseded=tuple(sorted(beside.superseded)),
         strays=tuple(sorted(beside.strays)),
+        checkpoints=checkpoints,
         uploads=tuple(sorted(destination.path(one.key) for one in uploads)),
         left_alone=tuple(sorted(beside.foreign)),
         bytes=sum(gone.values()),
         dry_run=dry_run,
     )
+
+
+def _owner(destination: Destination, found: Survey) -> Owner:
+    owner = found.owner or owner_by_log(found.state)
+    if owner is not None and not isinstance(found.owner_problem, DestinationError):
+        return owner
+    raise found.log_problem or found.owner_problem or _unclaimed(destination, found)
 
 
 def _unfinished(destination: Destination) -> list[UnfinishedUpload]:
@@ -131,7 +142,7 @@ def _sweep(connector: Connector) -> None:
 
 
 def _is_ours(path: str) -> bool:
-    return named_hash(path) is not None or log_sequence(path) is not None
+    return any(is_ours(path) is not None for is_ours in (named_hash, log_sequence, checkpoint_sequence))
 
 
 def _abandon(
@@ -163,7 +174,11 @@ def _abandon(
         ),
         abandoned=abandoned,
     )
-    return write_entry(destination, entry, lease)
+    if not write_entry(destination, entry, lease):
+        return False
+    state.apply(entry)
+    keep_checkpoint(destination, state, entry.sequence)
+    return True
 
 
 def _reference(owner: Owner) -> ExportReference:
@@ -182,8 +197,8 @@ def _without_log(destination: Destination, count: int) -> DestinationError:
     )
 
 
-def _unclaimed(destination: Destination) -> DestinationError:
-    below = owned_folders(destination.files().values())
+def _unclaimed(destination: Destination, found: Survey) -> DestinationError:
+    below = owned_folders(map(destination.key, found.there))
     hint = f" Below it are: {', '.join(below[:5])}{' …' if len(below) > 5 else ''}." if below else ""  # noqa: PLR2004
     return DestinationError(
         f"{destination.uri} belongs to no automation and no export, so nothing in it may be removed.{hint}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile
-from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log, owner_of
+from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
-from vv_exports.delivery.survey import Beside, sha256_of, survey
+from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
 from vv_exports.domain.destinations import OWNER, check_subpath, is_in_table
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
 from vv_exports.printable import one_line
@@ -36,14 +36,14 @@ def verify(destination: Destination) -> Verification:
     A log or an owner file that is damaged or gone is a problem of the destination too; what is known from the rest of
     the log is verified all the same. Raises NotFoundError where nobody ever delivered.
     """
-    found = survey(destination)
+    found = survey(destination, whole_log=True)
     differing = damaged_files(destination, found.state.files)
     if differing or _in_tables(found.beside):
         # A delivery that committed meanwhile has removed what it superseded, and what looked like left over is its own.
-        found = survey(destination)
+        found = survey(destination, whole_log=True)
     state, uri = found.state, destination.uri
-    owner, owner_problem = _owner(destination, state)
-    log_problem = found.log_problem or _copied_in(destination, state, owner)
+    owner, owner_problem = _owner(destination, found)
+    log_problem = str(found.log_problem or _copied_in(destination, state, owner) or "") or None
     if not (state.count or owner or log_problem or owner_problem):
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
     problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
@@ -97,7 +97,9 @@ def damaged_files(destination: Destination, files: Iterable[DeliveredFile]) -> d
 
 def destinations(connector: Connector, below: str = "") -> list[str]:
     """The subpaths of a connector that somebody owns or delivered to, at and below a folder."""
-    return [folder for folder in owned_folders(connector.files(below)) if _may_be_delivered_to(folder)]
+    return [
+        folder for folder in owned_folders(file.key for file in connector.files(below)) if _may_be_delivered_to(folder)
+    ]
 
 
 def _may_be_delivered_to(folder: str) -> bool:
@@ -113,19 +115,17 @@ def _in_tables(beside: Beside) -> list[str]:
     return [path for path in (*beside.superseded, *beside.strays, *beside.foreign) if is_in_table(path)]
 
 
-def _owner(destination: Destination, state: LogState) -> tuple[Owner | None, str | None]:
+def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str | None]:
     """The owner, and what is wrong with the owner file."""
-    by_log = owner_by_log(state)
+    by_log = owner_by_log(found.state)
     back = f"Its log says {by_log}: {_putting_back(destination, by_log)}." if by_log is not None else ""
-    try:
-        owner = owner_of(destination)
-    except (DestinationError, DeliveredDataError) as error:
-        return by_log, f"{error} {back}".strip()
-    if owner is None and by_log is not None:
+    if found.owner_problem is not None:
+        return by_log, f"{found.owner_problem} {back}".strip()
+    if found.owner is None and by_log is not None:
         return by_log, (
             f"{destination.uri_of(OWNER)} is missing, which says whose the folder is and keeps others away. {back}"
         )
-    return owner, None
+    return found.owner, None
 
 
 def _putting_back(destination: Destination, owner: Owner) -> str:
@@ -136,12 +136,12 @@ def _putting_back(destination: Destination, owner: Owner) -> str:
     return f"{vacuum} writes the file anew"
 
 
-def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -> str | None:
+def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -> DeliveredDataError | None:
     try:
         if owner is not None:
             check_log(replace(destination, owner=owner), state)
     except DeliveredDataError as error:
-        return str(error)
+        return error
     return None
 
 

@@ -17,6 +17,7 @@ from threading import Event
 import pytest
 
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery import checkpoints
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.vacuum import vacuum
@@ -45,7 +46,7 @@ tenth of the time; where the store does not decide, writers take turns as they d
 WRITERS = 8
 VERSIONS = 4
 RUNS = ("run_0", "run_1", "run_2")
-CALLS = 14
+CALLS = 16
 """About how many calls a delivery makes."""
 ALLOWED = (Crash, TransientError, OutcomeUnknownError)
 
@@ -121,6 +122,12 @@ def stage(store: Store, deployment: Deployment, contents: dict[str, list[Snapsho
         connector.remember_in(memory)
     schedules = SCHEDULES or IN_TIME.get(store.name, 50)
     return Stage(deployment, connectors, contents, connectors[0].decides_among_writers(), schedules)
+
+
+@pytest.fixture(autouse=True)
+def checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that schedules of a few entries have some."""
+    monkeypatch.setattr(checkpoints, "EVERY", 2)
 
 
 @dataclass
