@@ -503,6 +503,8 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
         for problem in one.problems:
             console.line(f"  {one_line(problem)}")
+        if one.left is not None:
+            console.line(f"  note: {one_line(str(one.left))}; nobody keeps it up to date")
         if one.foreign:
             console.line(
                 f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(map(one_line, one.foreign))}"
@@ -615,6 +617,8 @@ def _delivered(console: Console, outcome: Any) -> None:
             f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
             f"{len(outcome.already_delivered)} were there already{mended}"
         )
+        for uri in outcome.left:
+            console.line(f"  {one_line(uri)} is left as it is, and nobody keeps it up to date any more")
     else:
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "

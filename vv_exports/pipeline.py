@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vv_exports.automations.following import Following
+from vv_exports.automations.places import remove_left_places
 from vv_exports.automations.reconciliation import Reconciliation, sample_damage
 from vv_exports.config import AutomationConfig, Config, ConnectorConfig, check_apart
 from vv_exports.connectors.base import Connector
@@ -27,6 +28,7 @@ from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, 
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.isolation import deliver_isolated
+from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.ownership import check_unowned
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
@@ -419,6 +421,8 @@ class Pipeline:
             self.following.failed(index_id, automation, error, self.clock())
             raise
         delivered = [run.run_id for delivery in deliveries for run in delivery.prompt_runs]
+        if deliveries:
+            self.following.places(index_id, automation).delivered(request.destination, self.connectors, self.clock())
         self.following.succeeded(index_id, automation, delivered, {**batch.problems, **problems}, self.clock())
         return deliveries, problems
 
@@ -587,6 +591,16 @@ class Pipeline:
         connector = self.destination_connector(connector_id)
         subpath = check_subpath(subpath, boundary=connector.uri(""))
         return vacuum(Destination(connector, subpath), self.clock, dry_run=dry_run, without_log=without_log)
+
+    def remove_left_places(
+        self, connector_id: str, subpath: str | None = None, *, dry_run: bool = False
+    ) -> list[Removal]:
+        """Remove the collections that automations have left at a connector. Raises NotFoundError, DestinationError."""
+        connector = self.destination_connector(connector_id)
+        if subpath is not None:
+            subpath = check_subpath(subpath, boundary=connector.uri(""))
+        in_use = [self.destination(index_id, name) for index_id, name, _ in self.automations()]
+        return remove_left_places(self.storage, connector, in_use, subpath=subpath, dry_run=dry_run)
 
     def automations(self) -> list[tuple[str, str, AutomationConfig]]:
         """(index id, name, configuration) of every automation."""

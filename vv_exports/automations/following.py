@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vv_exports.automations.backlog import Backlog, backlog, history_of, in_scope
+from vv_exports.automations.places import AutomationPlaces
 from vv_exports.automations.records import AutomationRecord
 from vv_exports.config import AutomationConfig, Config
 from vv_exports.connectors.base import Connector
@@ -45,6 +46,7 @@ class Following:
         self._connectors = connectors
         self._catalogs = catalogs
         self._records: dict[tuple[str, str], AutomationRecord] = {}
+        self._places: dict[tuple[str, str], AutomationPlaces] = {}
         self._collections: dict[tuple[str, str], LogState] = {}
         self._guard = threading.Lock()
 
@@ -55,6 +57,14 @@ class Following:
             if key not in self._records:
                 self._records[key] = AutomationRecord(self._storage, *key)
             return self._records[key]
+
+    def places(self, index_id: str, automation: str) -> AutomationPlaces:
+        """Where an automation delivers and delivered."""
+        with self._guard:
+            key = (index_id, automation)
+            if key not in self._places:
+                self._places[key] = AutomationPlaces(self._storage, *key)
+            return self._places[key]
 
     def destination(self, index_id: str, automation: str) -> Destination:
         """Where an automation delivers."""

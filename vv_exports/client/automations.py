@@ -4,7 +4,7 @@ import getpass
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -29,7 +29,8 @@ class AutomationState:
     ``waiting`` are finished and are delivered by themselves; ``failing`` are those of them that failed and are tried
     again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only. ``paused_by`` is who or
-    what paused it. ``last_error`` is of the last delivery, where that failed.
+    what paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
+    ``last_error`` is of the last delivery, where that failed.
     """
 
     index_id: str
@@ -49,6 +50,7 @@ class AutomationState:
     held: int
     history: int
     last_delivery_at: str | None
+    left: dict[str, str]
     last_error: str | None
     waiting_runs: Sequence[str] = field(repr=False)
     held_runs: Sequence[str] = field(repr=False)
@@ -59,7 +61,8 @@ class AutomationState:
 class AutomationRun:
     """What one run of an automation did. ``delivered`` and ``already_delivered`` are prompt run ids; rows, files and
     bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row changed: files of
-    theirs were missing, damaged, or left over by a delivery that died."""
+    theirs were missing, damaged, or left over by a delivery that died. ``left`` are the addresses that it delivered to
+    before this run, which nobody keeps up to date any more."""
 
     index_id: str
     automation: str
@@ -71,6 +74,7 @@ class AutomationRun:
     bytes: int
     dagster_run_ids: tuple[str, ...]
     mended: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -318,10 +322,14 @@ class Automations:
         pipeline = self._deployment.pipeline
         config = pipeline.config.automation(index_id, automation)
         before = pipeline.collection(index_id, automation)
+        places = pipeline.following.places(index_id, automation)
+        left_before = places.left()
         wanted = [run.run_id for run in runs if is_wanted(run)]
         key = asset_key(index_id, "exports", automation)
         launched = self._deployment.launch_stretches(index_id, wanted, key, config.max_runs_per_delivery)
-        return self._outcome(index_id, automation, runs, before.next_sequence, launched)
+        outcome = self._outcome(index_id, automation, runs, before.next_sequence, launched)
+        known = {one.place for one in left_before}
+        return replace(outcome, left=tuple(one.place.uri for one in places.left() if one.place not in known))
 
     def _outcome(
         self,
@@ -401,6 +409,9 @@ class Automations:
             held=len(held),
             history=len(undelivered) - len(waiting),
             last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
+            left={
+                one.place.uri: _time_text(one.left.at) for one in pipeline.following.places(index_id, automation).left()
+            },
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             waiting_runs=tuple(waiting),
             held_runs=tuple(held),

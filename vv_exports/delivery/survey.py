@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from vv_exports.delivery.checkpoints import newest_checkpoint
-from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, named_hash
 from vv_exports.delivery.log import broken_log, scan_log
-from vv_exports.delivery.ownership import owner_of
+from vv_exports.delivery.ownership import OwnerFile, owner_file
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import (
     CHECKPOINT_FOLDER,
@@ -41,14 +41,16 @@ class Beside:
 @dataclass(frozen=True)
 class Survey:
     """One reading of a destination. ``state`` is the replay of the log's usable entries, ``log_problem`` is what is
-    wrong with others. ``owner`` is whose it is by its owner file, ``owner_problem`` why that file does not say it.
-    ``there`` is every file, path -> size; ``damaged`` are the committed ones that are missing or of another size."""
+    wrong with others. ``owner`` is what its owner file says, ``owner_problem`` why that says nothing. ``there`` is
+    every file, path -> size, ``links`` those of them that are symbolic links; ``damaged`` are the committed ones that
+    are missing or of another size."""
 
     state: LogState
     log_problem: VVExportsError | None
-    owner: Owner | None
+    owner: OwnerFile | None
     owner_problem: VVExportsError | None
     there: dict[str, int]
+    links: frozenset[str]
     damaged: tuple[DeliveredFile, ...]
     beside: Beside
 
@@ -80,12 +82,12 @@ def survey(destination: Destination, state: LogState | None = None, *, whole_log
     owner, owner_problem = _owner(destination)
     files = destination.files()
     there = {path: file.size for path, file in files.items()}
-    links = {path for path, file in files.items() if file.is_link}
+    links = frozenset(path for path, file in files.items() if file.is_link)
     if LOG_FOLDER in there and problem is None:
         problem = no_log_folder(destination)
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
     beside = sort_out(destination, state, there, links)
-    return Survey(state, problem, owner, owner_problem, there, damaged, beside)
+    return Survey(state, problem, owner, owner_problem, there, links, damaged, beside)
 
 
 def _log(destination: Destination, *, whole: bool) -> tuple[LogState, DeliveredDataError | None]:
@@ -112,9 +114,9 @@ def _changed_entries(destination: Destination, sequence: int) -> DeliveredDataEr
     )
 
 
-def _owner(destination: Destination) -> tuple[Owner | None, VVExportsError | None]:
+def _owner(destination: Destination) -> tuple[OwnerFile | None, VVExportsError | None]:
     try:
-        return owner_of(destination), None
+        return owner_file(destination), None
     except (DestinationError, DeliveredDataError) as error:
         return None, error
 
@@ -125,7 +127,7 @@ def sort_out(destination: Destination, state: LogState, there: Mapping[str, int]
     committed = {file.path for file in state.files}
     beside = Beside({}, {}, {})
     for path, size in there.items():
-        if path in committed or _is_of_the_log(path):
+        if path in committed or is_of_the_log(path):
             continue
         if path in links:
             beside.foreign[path] = size
@@ -138,7 +140,8 @@ def sort_out(destination: Destination, state: LogState, there: Mapping[str, int]
     return beside
 
 
-def _is_of_the_log(path: str) -> bool:
+def is_of_the_log(path: str) -> bool:
+    """Whether a path is of what says what a collection holds, and whose it is."""
     return path == OWNER or log_sequence(path) is not None or checkpoint_sequence(path) is not None
 
 
