@@ -24,12 +24,12 @@ from vv_exports.connectors.checking import check_connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.deliver import Delivery, DeliveryRequest, claim_again, deliver
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.isolation import deliver_isolated
 from vv_exports.delivery.left_places import Removal
-from vv_exports.delivery.ownership import check_unowned
+from vv_exports.delivery.ownership import check_unowned, claim_again
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.delivery.vacuum import Vacuum, vacuum

@@ -12,6 +12,7 @@ from functools import partial
 import msgspec
 
 from vv_exports.connectors.base import StoredFile
+from vv_exports.connectors.lease import only_writer
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.log import LogFault, broken_log, entries_since, read_log
@@ -200,6 +201,18 @@ def owned_folders(keys: Iterable[str]) -> list[str]:
         if marker and (f"{PIPELINES_OWN}/{rest}" == OWNER or log_sequence(f"{PIPELINES_OWN}/{rest}") is not None):
             found.add(folder)
     return sorted(found)
+
+
+def claim_again(destination: Destination, state: LogState) -> None:
+    """Put the owner file of our own collection back where it is missing or names nobody. ``state`` is its log.
+
+    Raises DestinationError where the subpath is somebody else's, DeliveredDataError where the log is partly so.
+    """
+    if not is_ours(destination):
+        with only_writer(destination.connector, destination.subpath):
+            claim(destination)
+    # Only now: the entries of a folder that is somebody else's were not copied there.
+    check_log(destination, state)
 
 
 def leave(destination: Destination, left: Left) -> bool:
