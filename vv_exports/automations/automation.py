@@ -1,17 +1,19 @@
 """An export automation: what it delivers to where, what is remembered of it, and what each run's standing is."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from vv_exports.automations.places import AutomationPlaces
 from vv_exports.automations.records import AutomationRecord, Beginning
 from vv_exports.automations.standing import Standings, standings
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.deliver import DeliveryRequest, claim_again
+from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference, read_entry
 from vv_exports.delivery.log import read_log
+from vv_exports.delivery.ownership import claim_again
 from vv_exports.delivery.state import LogState
 from vv_exports.errors import SelectionError, UnusableEntryError
 from vv_exports.snapshots.catalog import KnownRuns
@@ -27,7 +29,7 @@ class Automation:
         index_id: str,
         name: str,
         config: Config,
-        connector: Connector,
+        connectors: Mapping[str, Connector],
         snapshots: Snapshots,
     ) -> None:
         self.index_id = index_id
@@ -35,10 +37,13 @@ class Automation:
         self.config = config.automation(index_id, name)
         self.snapshots = snapshots
         self.destination = Destination(
-            connector, self.config.subpath, Owner(type="automation", index_id=index_id, automation=name)
+            connectors[self.config.destination_connector_id],
+            self.config.subpath,
+            Owner(type="automation", index_id=index_id, automation=name),
         )
         self.content = Content(self.config.format)
         self.record = AutomationRecord(snapshots.storage, index_id, name)
+        self.places = AutomationPlaces(snapshots.storage, connectors, index_id, name)
         self._deployment = config
         self._state: LogState | None = None
 

@@ -51,6 +51,8 @@ def deliver_batch(
     except Exception as error:
         automation.failed(error, deliveries.clock())
         raise
+    if outcome.deliveries:
+        automation.places.delivered(automation.destination, deliveries.clock())
     delivered = [run.run_id for delivery in outcome.deliveries for run in delivery.prompt_runs]
     automation.record.succeeded(delivered, {**batch.problems, **outcome.problems}, deliveries.clock())
     return outcome

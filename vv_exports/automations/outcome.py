@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vv_exports.automations.automation import Automation
+from vv_exports.automations.places import LeftPlace
 from vv_exports.automations.selection import Selection
 from vv_exports.delivery.log import entries_since
 from vv_exports.delivery.state import LogState
@@ -14,7 +15,8 @@ class AutomationRun:
     """What one run of an automation did. ``delivered``, ``already_delivered`` and ``history`` are prompt run ids; rows,
     files and bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row changed:
     files of theirs were missing, damaged, or left over by a delivery that died. ``history`` was finished before the
-    automation began, and was left alone since nobody asked for it."""
+    automation began, and was left alone since nobody asked for it. ``left`` are the addresses that it delivered to
+    before this run, which nobody keeps up to date any more."""
 
     index_id: str
     automation: str
@@ -27,13 +29,18 @@ class AutomationRun:
     bytes: int
     dagster_run_ids: tuple[str, ...]
     mended: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 def outcome_of(
-    automation: Automation, selection: Selection, before: LogState, launched: Collection[str] | None
+    automation: Automation,
+    selection: Selection,
+    before: LogState,
+    left_before: Collection[LeftPlace],
+    launched: Collection[str] | None,
 ) -> AutomationRun:
-    """What was committed of a selection since ``before``; with ``launched`` by these Dagster runs, since others may be
-    at it."""
+    """What was committed of a selection since ``before``, when the automation had left the places ``left_before``; with
+    ``launched`` by these Dagster runs, since others may be at it."""
     mine = {*selection.todo, *selection.there}
     entries = [
         entry
@@ -42,6 +49,7 @@ def outcome_of(
     ]
     reasons = {run.run_id: run.reason for entry in entries for run in entry.prompt_runs if run.run_id in mine}
     files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]
+    known_left = {one.place for one in left_before}
     by_runs: Sequence[str] = [entry.provenance.dagster_run_id or "" for entry in entries]
     return AutomationRun(
         index_id=automation.index_id,
@@ -55,4 +63,5 @@ def outcome_of(
         bytes=sum(file.bytes for file in files),
         dagster_run_ids=tuple(launched if launched is not None else dict.fromkeys(by_runs)),
         mended=tuple(run_id for run_id, reason in reasons.items() if reason == "mended"),
+        left=tuple(one.place.uri for one in automation.places.left() if one.place not in known_left),
     )

@@ -33,9 +33,9 @@ class Automations:
         self._config = config
         self._snapshots = snapshots
         self._all = {
-            (index_id, name): Automation(index_id, name, config, connectors[one.destination_connector_id], snapshots)
+            (index_id, name): Automation(index_id, name, config, connectors, snapshots)
             for index_id, index in config.indexes.items()
-            for name, one in index.automations.items()
+            for name in index.automations
         }
 
     def __iter__(self) -> Iterator[Automation]:

@@ -133,6 +133,8 @@ def _delivered(console: Console, outcome: Any) -> None:
             f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "
             f"{outcome.destination_uri} holds {len(outcome.already_delivered)} prompt runs already"
         )
+    for uri in outcome.left:
+        console.line(f"{one_line(uri)} is left as it is, and nobody keeps it up to date any more")
     if outcome.history:
         names = f"{shlex.quote(outcome.index_id)} {outcome.automation}"
         console.line(

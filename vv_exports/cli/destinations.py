@@ -4,6 +4,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, command, open_client
 from vv_exports.console import Console
+from vv_exports.errors import RequestError
 from vv_exports.printable import one_line
 
 
@@ -23,6 +24,8 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
         for problem in one.problems:
             console.line(f"  {one_line(problem)}")
+        if one.left is not None:
+            console.line(f"  note: {one_line(str(one.left))}; nobody keeps it up to date")
         if one.foreign:
             console.line(
                 f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(map(one_line, one.foreign))}"
@@ -37,12 +40,27 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
 @command(
     "vacuum",
     click.argument("connector_id", metavar="ID"),
-    click.option("--subpath", required=True, metavar="P", help="The destination: a folder that an export owns."),
+    click.option("--subpath", metavar="P", help="The destination: a folder that an export owns."),
     click.option("--dry-run", is_flag=True, help="Say what would be removed; write nothing."),
     click.option("--without-log", is_flag=True, help="Also where nothing was ever committed: all data files go."),
+    click.option(
+        "--abandoned",
+        is_flag=True,
+        help="Collections that their automations have left for another place, of all the connector or at --subpath.",
+    ),
 )
-def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, without_log: bool) -> None:
-    """Remove what was superseded or left over at a destination, and nothing else."""
+def vacuum(
+    console: Console, connector_id: str, subpath: str | None, *, dry_run: bool, without_log: bool, abandoned: bool
+) -> None:
+    """Remove what was superseded or left over at a destination, and nothing else. With --abandoned, remove collections
+    that were left: see with --dry-run first which."""
+    if abandoned:
+        if without_log:
+            raise RequestError("--abandoned is of collections that have a log; leave out --without-log")
+        _vacuum_abandoned(console, connector_id, subpath, dry_run=dry_run)
+        return
+    if subpath is None:
+        raise RequestError("say which destination with --subpath, or --abandoned for collections that were left")
     done = open_client().vacuum(connector_id, subpath, dry_run=dry_run, without_log=without_log)
     if console.as_json:
         console.document(done)
@@ -56,3 +74,19 @@ def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, 
         console.line(f"  {one_line(path)}")
     for path in done.left_alone:
         console.line(f"  stays: {one_line(path)}")
+
+
+def _vacuum_abandoned(console: Console, connector_id: str, subpath: str | None, *, dry_run: bool) -> None:
+    removed = open_client().vacuum_abandoned(connector_id, subpath, dry_run=dry_run)
+    if console.as_json:
+        console.document(removed)
+    verb = "would remove" if dry_run else "removed"
+    for one in removed:
+        console.line(
+            f"{one.uri}: {verb} all {len(one.files)} files ({one.bytes:,} bytes) and {len(one.uploads)} unfinished "
+            f"uploads of {one_line(str(one.owner))}, {one_line(str(one.left))}"
+        )
+        for path in one.left_alone:
+            console.line(f"  stays: {one_line(path)}")
+    if not removed:
+        console.line(f"no automation has left a collection at connector {one_line(connector_id)}")

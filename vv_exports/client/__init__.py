@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from vv_exports.automations.places import remove_left_places
 from vv_exports.client.automations import Automations
 from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
@@ -17,6 +18,7 @@ from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.source import Source
 from vv_exports.config import Config
 from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.delivery.verify import Verification, verify_connector
 from vv_exports.domain.destinations import check_subpath
@@ -47,6 +49,17 @@ class VVExports(Deployment):
         ``problems``.
         """
         return verify_connector(self.pipeline.connectors[connector_id], subpath)
+
+    def vacuum_abandoned(
+        self, connector_id: str, subpath: str | None = None, *, dry_run: bool = False
+    ) -> Sequence[Removal]:
+        """Remove the collections of a connector that their automations have left for another place, or the one at a
+        subpath. Raises NotFoundError, and DestinationError for a subpath that nobody left, or that is in use."""
+        connector = self.pipeline.connectors.for_export(connector_id)
+        if subpath is not None:
+            subpath = check_subpath(subpath, boundary=connector.uri(""))
+        in_use = [automation.destination for automation in self.pipeline.automations]
+        return remove_left_places(self.pipeline.storage, connector, in_use, subpath=subpath, dry_run=dry_run)
 
     def vacuum(self, connector_id: str, subpath: str, *, dry_run: bool = False, without_log: bool = False) -> Vacuum:
         """Remove superseded and stray files of one destination, and nothing else. Raises NotFoundError,

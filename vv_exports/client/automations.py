@@ -34,8 +34,8 @@ class AutomationState:
     not hold them as it should (missing, changed, reformatted, damaged, unfinished). ``failing`` were tried and are
     tried again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only; ``gone`` vanished from
-    the source before they were delivered. ``paused_by`` is who or what paused it. ``last_error`` is of the last
-    delivery, where that failed.
+    the source before they were delivered. ``paused_by`` is who or what paused it. ``left`` are the addresses where it
+    delivered before, each with the time at which it left. ``last_error`` is of the last delivery, where that failed.
     """
 
     index_id: str
@@ -57,6 +57,7 @@ class AutomationState:
     history: int
     gone: int
     last_delivery_at: str | None
+    left: dict[str, str]
     last_error: str | None
     due_runs: Sequence[str] = field(repr=False)
     held_runs: Sequence[str] = field(repr=False)
@@ -209,7 +210,7 @@ class Automations:
                     pass
         listing, unreadable = self._listing(index_id, run_ids)
         pipeline.automations.begin(index_id, listing, pipeline.clock())
-        before = found.collection()
+        before, left_before = found.collection(), found.places.left()
         owed = self._standings(found, listing, run_ids)
         chosen = selected(owed, run_ids, since, until, only, history=True)
         sync_partitions(instance, index_id, listing.runs)
@@ -221,7 +222,7 @@ class Automations:
                 for _ in follow(instance, backfill_id):
                     done = len(_delivered_since(found.collection(), before).intersection(chosen.todo))
                     _LOG.info("backfill %s: %d of %d prompt runs delivered", backfill_id, done, len(chosen.todo))
-            return outcome_of(found, chosen, before, None)
+            return outcome_of(found, chosen, before, left_before, None)
 
     def _listing(self, index_id: str, named: Sequence[str] | None) -> tuple[Listing, Mapping[str, Exception]]:
         """The runs of an index, and what must be said of those whose record cannot be read: nothing where readable ones
@@ -249,12 +250,12 @@ class Automations:
         )
 
     def _deliver(self, automation: Automation, chosen: Selection, run_ids: Sequence[str]) -> AutomationRun:
-        before = automation.collection()
+        before, left_before = automation.collection(), automation.places.left()
         key = asset_key(automation.index_id, "exports", automation.name)
         launched = self._deployment.launch_stretches(
             automation.index_id, run_ids, key, automation.config.max_runs_per_delivery
         )
-        return outcome_of(automation, chosen, before, launched)
+        return outcome_of(automation, chosen, before, left_before, launched)
 
     def _state(self, automation: Automation, listing: Listing) -> AutomationState:
         pipeline = self._deployment.pipeline
@@ -283,7 +284,7 @@ class Automations:
             destination_subpath=config.subpath,
             destination_uri=automation.destination.uri,
             format=config.format,
-            began_at=None if began_at is None else began_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            began_at=None if began_at is None else _time_text(began_at),
             delivered=len(state.runs),
             due=len(owed.of("due")),
             due_why=owed.whys("due"),
@@ -292,6 +293,7 @@ class Automations:
             history=len(owed.of("history")),
             gone=len(owed.of("gone")),
             last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
+            left={one.place.uri: _time_text(one.left.at) for one in automation.places.left()},
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
@@ -303,6 +305,10 @@ class Automations:
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _time_text(time: datetime) -> str:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _user() -> str:

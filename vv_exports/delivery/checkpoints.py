@@ -22,7 +22,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, entry_hash, read_entry
 from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
 from vv_exports.domain.destinations import CHECKPOINT_FOLDER, checkpoint_name, checkpoint_sequence
-from vv_exports.errors import DeliveredDataError, RequestError
+from vv_exports.errors import DeliveredDataError, RequestError, VVExportsError
 
 EVERY = 100
 KEPT = 2
@@ -139,7 +139,10 @@ def write_checkpoint(destination: Destination, state: LogState) -> None:
         destination.connector.put(path, destination.key(checkpoint_name(last.sequence)))
     there = checkpoints_in(_paths(destination))
     if over := superseded_checkpoints((there[number] for number in there if number <= last.sequence), state):
-        destination.connector.delete([destination.key(path) for path in over])
+        try:
+            destination.connector.delete([destination.key(path) for path in over])
+        except VVExportsError as error:  # credentials may deliver and not delete
+            _LOG.warning("%d old checkpoints stay until `vv-exports vacuum` removes them: %s", len(over), error)
 
 
 def superseded_checkpoints(paths: Iterable[str], state: LogState) -> tuple[str, ...]:

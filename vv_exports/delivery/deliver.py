@@ -11,15 +11,13 @@ delivery left is known by its name, which carries the hash of its content; any o
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from vv_exports import __version__
 from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
@@ -31,24 +29,20 @@ from vv_exports.delivery.entry import (
     DeliveredRun,
     ExportReference,
     LogEntry,
-    Provenance,
     Reason,
     RowCounts,
-    RunProvenance,
     read_entry,
     write_entry,
 )
 from vv_exports.delivery.log import keep_checkpoint, read_log
-from vv_exports.delivery.ownership import check_log, claim, is_ours
+from vv_exports.delivery.ownership import check_log, claim
+from vv_exports.delivery.provenance import delivery_id, provenance_of
 from vv_exports.delivery.state import CommittedRun, LogState
-from vv_exports.delivery.survey import Beside, no_log_folder, sort_out
+from vv_exports.delivery.survey import of_one_run, survey_runs
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
-from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
-    DeliveredDataError,
     DeliveryConflictError,
-    DestinationError,
     OutcomeUnknownError,
     SelectionError,
     StorageSetBackError,
@@ -59,7 +53,6 @@ from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
 
 _ATTEMPTS = 5
-_FILES_IN_A_PAGE = 1000
 _NAMED = 10
 _LOG = logging.getLogger(__name__)
 
@@ -171,18 +164,6 @@ def deliver(
     raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
 
 
-def claim_again(destination: Destination, state: LogState) -> None:
-    """Put the owner file of our own collection back where it is missing or names nobody. ``state`` is its log.
-
-    Raises DestinationError where the subpath is somebody else's, DeliveredDataError where the log is partly so.
-    """
-    if not is_ours(destination):
-        with only_writer(destination.connector, destination.subpath):
-            claim(destination)
-    # Only now: the entries of a folder that is somebody else's were not copied there.
-    check_log(destination, state)
-
-
 class _Attempt:
     """One reading of the log and what follows from it."""
 
@@ -207,15 +188,13 @@ class _Attempt:
         self.state = state
         check_log(self.destination, state)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
-        self.links: set[str] = set()
-        self.there = self._by_run(self._listed() if there is None else there)
-        self.beside = {run_id: self._sorted_out(files) for run_id, files in self.there.items()}
+        self.there = survey_runs(self.destination, state, self._folders(), there, damaged=request.damaged)
         self.pending = [
             snapshot
             for snapshot in request.snapshots
             if not request.content.is_delivered(self.state, snapshot)
-            or self.beside[snapshot.run_id].strays
-            or self._missing(snapshot.run_id)
+            or self.there[snapshot.run_id].beside.strays
+            or self.there[snapshot.run_id].missing
         ]
 
     def run(self) -> Delivery | None:
@@ -308,8 +287,8 @@ class _Attempt:
                 bytes=path.stat().st_size,
                 sha256=sha256,
             )
-            if file not in self._committed(snapshot.run_id) or file.path in self._missing(snapshot.run_id):
-                with _of_one_run():
+            if file not in self._committed(snapshot.run_id) or file.path in self.there[snapshot.run_id].missing:
+                with of_one_run():
                     self.destination.connector.put(path, self.destination.key(file.path), sha256=sha256)
         return file
 
@@ -318,7 +297,7 @@ class _Attempt:
         what would write over a file that is not ours."""
         folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
         paths = (f"{folder}/{part_name(n, sha256, self.format.suffix)}" for n in itertools.count(number))
-        foreign = self.beside[snapshot.run_id].foreign
+        foreign = self.there[snapshot.run_id].beside.foreign
         return next(path for path in paths if path not in self.state.abandoned and path not in foreign)
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
@@ -376,11 +355,11 @@ class _Attempt:
     def _remove_abandoned(self, state: LogState) -> tuple[str, ...]:
         """Remove what the log abandons, and say what. Anyone may repeat it, so a delivery that is committed does
         not fail for it: credentials may deliver and not delete, and the store may be away by now."""
-        there = {path for paths in self.there.values() for path in paths}
-        over = tuple(sorted((there - self.links) & state.abandoned))
+        there = {path for run in self.there.values() for path in run.sizes.keys() - run.links}
+        over = tuple(sorted(there & state.abandoned))
         try:
             self._delete(over)
-            left = [path for path in over if any(path in beside.strays for beside in self.beside.values())]
+            left = [path for path in over if any(path in run.beside.strays for run in self.there.values())]
             if left:
                 _LOG.warning("%s: removed %s, left by a delivery that died", self.request.uri, _listed(left))
             if superseded := sorted(set(over).difference(left)):
@@ -405,43 +384,13 @@ class _Attempt:
             for table in TABLES
         }
 
-    def _listed(self) -> dict[str, StoredFile]:
-        """The files that are there for the requested runs: from one listing of all where that takes fewer requests."""
-        folders = self._folders()
-        if 1 + len(self.state.files) // _FILES_IN_A_PAGE <= len(folders):
-            return self.destination.files()
-        with _of_one_run():
-            return {path: file for folder in folders for path, file in self.destination.files(folder).items()}
-
-    def _by_run(self, files: Mapping[str, StoredFile]) -> dict[str, dict[str, int]]:
-        """Every file that is there for a run, committed or not, with its size."""
-        if LOG_FOLDER in files:
-            raise no_log_folder(self.destination)
-        folders = self._folders()
-        found: dict[str, dict[str, int]] = {run_id: {} for run_id in folders.values()}
-        for path, file in files.items():
-            run_id = folders.get(path.rpartition("/")[0])
-            if run_id is not None and path not in self.request.damaged:
-                found[run_id][path] = file.size
-                if file.is_link:
-                    self.links.add(path)
-        return found
-
-    def _sorted_out(self, there: dict[str, int]) -> Beside:
-        return sort_out(self.destination, self.state, there, self.links)
-
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
         held = self.state.runs.get(run_id)
         return () if held is None else held.files
 
-    def _missing(self, run_id: str) -> set[str]:
-        """What the log holds of a run and somebody took away, or cut short."""
-        there = self.there[run_id]
-        return {file.path for file in self._committed(run_id) if there.get(file.path) != file.bytes}
-
     def _abandoned(self, run_id: str, ours: Sequence[DeliveredFile]) -> list[str]:
         """What was there of a run that the log knows nothing of: deliveries died, or are about to conflict."""
-        return sorted(self.beside[run_id].strays.keys() - {file.path for file in ours})
+        return sorted(self.there[run_id].beside.strays.keys() - {file.path for file in ours})
 
     def _reason(self, snapshot: Snapshot) -> Reason:
         """Why a run is delivered."""
@@ -462,19 +411,11 @@ class _Attempt:
             export=request.export,
             files=files,
             prompt_runs=[self._delivered_run(snapshot, files) for snapshot in self.pending],
-            provenance=Provenance(
-                vv_exports_version=__version__,
-                dagster_run_id=request.dagster_run_id,
+            provenance=provenance_of(
+                request.content,
+                self.pending,
                 snapshot_store=self.store.store_id,
-                format=request.content.format,
-                layout_version=request.content.layout_version,
-                prompt_runs=[_run_provenance(snapshot) for snapshot in self.pending],
-                json_schemas={
-                    _hash(schema): schema
-                    for snapshot in self.pending
-                    for schema in (snapshot.json_schema, snapshot.video_level_schema)
-                    if schema is not None
-                },
+                dagster_run_id=request.dagster_run_id,
                 commit="put_if_absent" if self.destination.connector.decides_among_writers() else "single_writer",
             ),
         )
@@ -496,44 +437,6 @@ class _Attempt:
             abandoned=self._abandoned(snapshot.run_id, files),
             reason=self._reason(snapshot),
         )
-
-
-@contextmanager
-def _of_one_run() -> Iterator[None]:
-    """Around what is done in the folder of a run: a link or a folder in its way is not in the way of other runs."""
-    try:
-        yield
-    except DestinationError as error:
-        raise DeliveredDataError(str(error)) from error
-
-
-def delivery_id(uri: str, content: Content, snapshots: Sequence[Snapshot]) -> str:
-    """A hash of what is delivered and to where, never of the clock: 32 hex characters."""
-    runs = sorted((snapshot.run_id, snapshot.data_version, snapshot.status) for snapshot in snapshots)
-    return _hash([content.id, uri, runs])[:32]
-
-
-def _run_provenance(snapshot: Snapshot) -> RunProvenance:
-    record = snapshot.run
-    segmentation = {
-        name: value for name, value in sorted(record.items()) if "segmentation" in name or "_duration" in name
-    }
-    model = record.get("processing_model")
-    return RunProvenance(
-        run_id=snapshot.run_id,
-        executed_at=snapshot.executed_at.isoformat().replace("+00:00", "Z"),
-        prompt_id=snapshot.prompt_id,
-        prompt_name=snapshot.prompt_name,
-        prompt_text_sha256=hashlib.sha256(snapshot.prompt_text.encode()).hexdigest(),
-        schema_sha256=_hash(snapshot.json_schema),
-        video_level_schema_sha256=None if snapshot.video_level_schema is None else _hash(snapshot.video_level_schema),
-        processing_model=model if isinstance(model, str) else None,
-        segmentation=segmentation,
-    )
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(encode_sorted(value)).hexdigest()
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Where a delivery goes: one folder below a connector's boundary, and whose it is."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -20,6 +21,16 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         if self.type == "automation":
             return f"automation {self.automation!r} of index {self.index_id!r}"
         return f"export {self.export_id!r} of index {self.index_id!r}"
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """That an automation delivers elsewhere: since when, and at which address."""
+
+    at: datetime
+    to: str
+
+    def __str__(self) -> str:
+        return f"left on {self.at:%Y-%m-%d} for {self.to}"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from functools import partial
 import msgspec
 
 from vv_exports.connectors.base import StoredFile
+from vv_exports.connectors.lease import only_writer
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.log import LogFault, broken_log, entries_since, read_log
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN, log_entry_name, log_sequence
@@ -25,13 +26,24 @@ _FOLDERS = frozenset({*TABLES, PIPELINES_OWN, LOG_FOLDER})
 _LOG = logging.getLogger(__name__)
 
 
-def owner_of(destination: Destination) -> Owner | None:
-    """Who owns exactly this subpath by its owner file, or None. Raises DeliveredDataError where that names nobody."""
+class OwnerFile(Owner, frozen=True, kw_only=True):
+    """What ``_vv/owner.json`` says: whose a destination is, and whether that one has left it."""
+
+    left: Left | None = None
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is, left or not."""
+        return Owner(type=self.type, index_id=self.index_id, automation=self.automation, export_id=self.export_id)
+
+
+def owner_file(destination: Destination) -> OwnerFile | None:
+    """The owner file of exactly this subpath, or None. Raises DeliveredDataError where it names nobody."""
     data = destination.read(OWNER)
     if data is None:
         return None
     try:
-        return msgspec.json.decode(data, type=Owner)
+        return msgspec.json.decode(data, type=OwnerFile)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DeliveredDataError(
             f"{destination.uri_of(OWNER)} does not name an owner: {error}. Restore it, or delete it if nobody else "
@@ -39,14 +51,22 @@ def owner_of(destination: Destination) -> Owner | None:
         ) from error
 
 
+def owner_of(destination: Destination) -> Owner | None:
+    """Who owns exactly this subpath by its owner file, or None. Raises DeliveredDataError where that names nobody."""
+    file = owner_file(destination)
+    return None if file is None else file.owner
+
+
 def is_ours(destination: Destination) -> bool:
-    """Whether the owner file names the destination's owner. One that names nobody does not."""
-    return _owner_or_nobody(destination) == destination.claimant
+    """Whether the owner file names the destination's owner, and not as one that has left. One that names nobody does
+    not."""
+    file = _owner_file_or_none(destination)
+    return file is not None and file.owner == destination.claimant and file.left is None
 
 
-def _owner_or_nobody(destination: Destination) -> Owner | None:
+def _owner_file_or_none(destination: Destination) -> OwnerFile | None:
     try:
-        return owner_of(destination)
+        return owner_file(destination)
     except DeliveredDataError:
         return None
 
@@ -115,13 +135,18 @@ def claim(destination: Destination, *, expected: bool = False) -> Claim:
     that it is ours as far as is known, which saves looking around. Where the owner file is missing or names nobody, and
     the log is ours, it is written anew.
     """
-    if expected and is_ours(destination):
+    file = _owner_file_or_none(destination) if expected else None
+    if file is not None and file.owner == destination.owner:
+        _come_back(destination, file)
         return Claim(None, is_new=False)  # it was looked at above and below when it was claimed
     there = destination.files()
-    if _looked_around(destination, there):
+    file = _looked_around(destination, there)
+    if file is not None:
+        _come_back(destination, file)
         return Claim(there, is_new=False)
     if OWNER in there:
-        _write_anew(destination)
+        _LOG.warning("%s named nobody, and the log names us: it is written anew", destination.uri_of(OWNER))
+        _replace(destination, destination.claimant)
         return Claim(there, is_new=True)
     connector, owner_key = destination.connector, destination.key(OWNER)
     if connector.create(owner_key, _document(destination.claimant)):
@@ -144,27 +169,27 @@ def claim(destination: Destination, *, expected: bool = False) -> Claim:
     return Claim(None, is_new=False)
 
 
-def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) -> bool:
-    """Whether the subpath is ours by its owner file. Raises DestinationError where someone else owns it, a folder above
-    or one below."""
+def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) -> OwnerFile | None:
+    """The owner file of the subpath, where it is ours by that. Raises DestinationError where someone else owns it, a
+    folder above or one below."""
     owner, subpath = destination.claimant, destination.subpath
     check_unowned(destination, only_above=True)
-    for path, file in there.items():
-        if file.is_link and path in _FOLDERS:
+    for path, found in there.items():
+        if found.is_link and path in _FOLDERS:
             raise DestinationError(
                 f"{destination.uri_of(path)} is a symbolic link, so that the collection would share its files with "
                 "what it leads to; remove the link or choose another destination_subpath"
             )
-    ours = False
-    keys = {file.key for file in there.values()}
+    ours = None
+    keys = {found.key for found in there.values()}
     for folder in map(partial(Destination, destination.connector), owned_folders(keys)):
-        by_file = _owner_or_nobody(folder) if folder.key(OWNER) in keys else None
-        other = by_file or owner_by_either(folder)
+        file = _owner_file_or_none(folder) if folder.key(OWNER) in keys else None
+        other = file.owner if file is not None else owner_by_either(folder)
         if other is not None and (other != owner or folder.subpath != subpath):
             renamed = (other.type, other.index_id) == (owner.type, owner.index_id) and owner.type == "automation"
-            only_by_log = by_file is None and folder.subpath == subpath
+            only_by_log = file is None and folder.subpath == subpath
             raise _taken(destination, folder.subpath, other, wanted_by=owner if only_by_log and renamed else None)
-        ours = ours or by_file is not None
+        ours = ours or file
     return ours
 
 
@@ -178,12 +203,40 @@ def owned_folders(keys: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def _write_anew(destination: Destination) -> None:
-    """Replace an owner file that names nobody, where the log has said that the subpath is ours."""
-    _LOG.warning("%s named nobody, and the log names us: it is written anew", destination.uri_of(OWNER))
+def claim_again(destination: Destination, state: LogState) -> None:
+    """Put the owner file of our own collection back where it is missing or names nobody. ``state`` is its log.
+
+    Raises DestinationError where the subpath is somebody else's, DeliveredDataError where the log is partly so.
+    """
+    if not is_ours(destination):
+        with only_writer(destination.connector, destination.subpath):
+            claim(destination)
+    # Only now: the entries of a folder that is somebody else's were not copied there.
+    check_log(destination, state)
+
+
+def leave(destination: Destination, left: Left) -> bool:
+    """Let the owner file say that its owner delivers elsewhere now. False where that is not its owner, or is not there:
+    then nothing of it is left."""
+    file = owner_file(destination)
+    if file is None or file.owner != destination.owner:
+        return False
+    _replace(destination, OwnerFile(**msgspec.structs.asdict(file.owner), left=left))
+    return True
+
+
+def _come_back(destination: Destination, file: OwnerFile) -> None:
+    """The owner of a destination that it had left delivers there again; all that its log holds counts."""
+    if file.left is not None:
+        _LOG.warning("%s was %s, and is taken over again", destination.uri, file.left)
+        _replace(destination, file.owner)
+
+
+def _replace(destination: Destination, owner: Owner) -> None:
+    """Replace the owner file."""
     with spool_folder() as spool:
         path = spool / "owner.json"
-        path.write_bytes(_document(destination.claimant))
+        path.write_bytes(_document(owner))
         destination.connector.put(path, destination.key(OWNER))
 
 

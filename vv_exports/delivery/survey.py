@@ -6,14 +6,16 @@ is always whole. Everything else is somebody's, and stays.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vv_exports.connectors.base import StoredFile
 from vv_exports.delivery.checkpoints import newest_checkpoint
-from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, named_hash
 from vv_exports.delivery.log import broken_log, scan_log
-from vv_exports.delivery.ownership import owner_of
+from vv_exports.delivery.ownership import OwnerFile, owner_file
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import (
     CHECKPOINT_FOLDER,
@@ -25,6 +27,8 @@ from vv_exports.domain.destinations import (
     log_sequence,
 )
 from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, VVExportsError
+
+_FILES_IN_A_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,16 @@ class Beside:
 @dataclass(frozen=True)
 class Survey:
     """One reading of a destination. ``state`` is the replay of the log's usable entries, ``log_problem`` is what is
-    wrong with others. ``owner`` is whose it is by its owner file, ``owner_problem`` why that file does not say it.
-    ``there`` is every file, path -> size; ``damaged`` are the committed ones that are missing or of another size."""
+    wrong with others. ``owner`` is what its owner file says, ``owner_problem`` why that says nothing. ``there`` is
+    every file, path -> size, ``links`` those of them that are symbolic links; ``damaged`` are the committed ones that
+    are missing or of another size."""
 
     state: LogState
     log_problem: VVExportsError | None
-    owner: Owner | None
+    owner: OwnerFile | None
     owner_problem: VVExportsError | None
     there: dict[str, int]
+    links: frozenset[str]
     damaged: tuple[DeliveredFile, ...]
     beside: Beside
 
@@ -80,12 +86,12 @@ def survey(destination: Destination, state: LogState | None = None, *, whole_log
     owner, owner_problem = _owner(destination)
     files = destination.files()
     there = {path: file.size for path, file in files.items()}
-    links = {path for path, file in files.items() if file.is_link}
+    links = frozenset(path for path, file in files.items() if file.is_link)
     if LOG_FOLDER in there and problem is None:
         problem = no_log_folder(destination)
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
     beside = sort_out(destination, state, there, links)
-    return Survey(state, problem, owner, owner_problem, there, damaged, beside)
+    return Survey(state, problem, owner, owner_problem, there, links, damaged, beside)
 
 
 def _log(destination: Destination, *, whole: bool) -> tuple[LogState, DeliveredDataError | None]:
@@ -112,11 +118,69 @@ def _changed_entries(destination: Destination, sequence: int) -> DeliveredDataEr
     )
 
 
-def _owner(destination: Destination) -> tuple[Owner | None, VVExportsError | None]:
+def _owner(destination: Destination) -> tuple[OwnerFile | None, VVExportsError | None]:
     try:
-        return owner_of(destination), None
+        return owner_file(destination), None
     except (DestinationError, DeliveredDataError) as error:
         return None, error
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What is there of one run: every file, path -> size; those that are symbolic links; the committed ones that
+    somebody took away, or cut short; and whose the others are."""
+
+    sizes: dict[str, int]
+    links: frozenset[str]
+    missing: frozenset[str]
+    beside: Beside
+
+
+def survey_runs(
+    destination: Destination,
+    state: LogState,
+    folders: Mapping[str, str],
+    listed: Mapping[str, StoredFile] | None = None,
+    *,
+    damaged: Collection[str] = (),
+) -> dict[str, RunFiles]:
+    """Look at some runs of a destination. ``folders`` are theirs, each with its run; ``listed`` is what is there, where
+    that is known. ``damaged`` files count as missing."""
+    if listed is None:
+        listed = _listed(destination, state, folders)
+    if LOG_FOLDER in listed:
+        raise no_log_folder(destination)
+    found: dict[str, dict[str, StoredFile]] = {run_id: {} for run_id in folders.values()}
+    for path, file in listed.items():
+        run_id = folders.get(path.rpartition("/")[0])
+        if run_id is not None and path not in damaged:
+            found[run_id][path] = file
+    return {run_id: _run_files(destination, state, run_id, files) for run_id, files in found.items()}
+
+
+def _listed(destination: Destination, state: LogState, folders: Iterable[str]) -> dict[str, StoredFile]:
+    """The files in these folders, at least: from one listing of all where that takes fewer requests."""
+    if 1 + len(state.files) // _FILES_IN_A_PAGE <= len(list(folders)):
+        return destination.files()
+    with of_one_run():
+        return {path: file for folder in folders for path, file in destination.files(folder).items()}
+
+
+def _run_files(destination: Destination, state: LogState, run_id: str, files: Mapping[str, StoredFile]) -> RunFiles:
+    sizes = {path: file.size for path, file in files.items()}
+    links = frozenset(path for path, file in files.items() if file.is_link)
+    held = state.runs[run_id].files if run_id in state.runs else ()
+    missing = frozenset(file.path for file in held if sizes.get(file.path) != file.bytes)
+    return RunFiles(sizes, links, missing, sort_out(destination, state, sizes, links))
+
+
+@contextmanager
+def of_one_run() -> Iterator[None]:
+    """Around what is done in the folder of a run: a link or a folder in its way is not in the way of other runs."""
+    try:
+        yield
+    except DestinationError as error:
+        raise DeliveredDataError(str(error)) from error
 
 
 def sort_out(destination: Destination, state: LogState, there: Mapping[str, int], links: Collection[str]) -> Beside:
@@ -125,7 +189,7 @@ def sort_out(destination: Destination, state: LogState, there: Mapping[str, int]
     committed = {file.path for file in state.files}
     beside = Beside({}, {}, {})
     for path, size in there.items():
-        if path in committed or _is_of_the_log(path):
+        if path in committed or is_of_the_log(path):
             continue
         if path in links:
             beside.foreign[path] = size
@@ -138,7 +202,8 @@ def sort_out(destination: Destination, state: LogState, there: Mapping[str, int]
     return beside
 
 
-def _is_of_the_log(path: str) -> bool:
+def is_of_the_log(path: str) -> bool:
+    """Whether a path is of what says what a collection holds, and whose it is."""
     return path == OWNER or log_sequence(path) is not None or checkpoint_sequence(path) is not None
 
 

@@ -87,19 +87,18 @@ def vacuum(
             found = survey(destination)
         else:
             raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")
-        uploads = tuple(one for one in _unfinished(destination) if _is_ours(destination.path(one.key)))
         gone, checkpoints = {**beside.superseded, **beside.strays}, superseded_checkpoints(found.there, found.state)
         if not dry_run:
             connector.delete([destination.key(path) for path in sorted((*gone, *checkpoints))])
-            uploads = _discarded(connector, uploads)
-            _sweep(connector)
+            sweep(connector)
+        uploads = discard_unfinished(destination, dry_run=dry_run)
     return Vacuum(
         subpath=destination.subpath,
         uri=destination.uri,
         superseded=tuple(sorted(beside.superseded)),
         strays=tuple(sorted(beside.strays)),
         checkpoints=checkpoints,
-        uploads=tuple(sorted(destination.path(one.key) for one in uploads)),
+        uploads=uploads,
         left_alone=tuple(sorted(beside.foreign)),
         bytes=sum(gone.values()),
         dry_run=dry_run,
@@ -107,10 +106,18 @@ def vacuum(
 
 
 def _owner(destination: Destination, found: Survey) -> Owner:
-    owner = found.owner or owner_by_log(found.state)
+    owner = found.owner.owner if found.owner is not None else owner_by_log(found.state)
     if owner is not None and not isinstance(found.owner_problem, DestinationError):
         return owner
     raise found.log_problem or found.owner_problem or _unclaimed(destination, found)
+
+
+def discard_unfinished(destination: Destination, *, dry_run: bool) -> tuple[str, ...]:
+    """Abort the uploads of the pipeline's files that were never completed. Returns the paths of those that are gone, or
+    would be."""
+    uploads = tuple(one for one in _unfinished(destination) if _is_ours(destination.path(one.key)))
+    gone = uploads if dry_run else _discarded(destination.connector, uploads)
+    return tuple(sorted(destination.path(one.key) for one in gone))
 
 
 def _unfinished(destination: Destination) -> list[UnfinishedUpload]:
@@ -134,7 +141,8 @@ def _discarded(connector: Connector, uploads: tuple[UnfinishedUpload, ...]) -> t
     return tuple(gone)
 
 
-def _sweep(connector: Connector) -> None:
+def sweep(connector: Connector) -> None:
+    """Remove what writers that died left beside the destinations, as far as that can be done."""
     try:
         connector.sweep()
     except VVExportsError as error:

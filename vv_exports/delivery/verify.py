@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
-from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.entry import DeliveredFile
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
@@ -17,8 +17,9 @@ from vv_exports.printable import one_line
 @dataclass(frozen=True)
 class Verification:
     """The outcome for one destination. ``problems`` is empty where every committed file is as it was delivered and a
-    plain glob takes no other; ``advice`` says what to do about them. ``foreign`` are the paths of all files that are
-    not the pipeline's, those that a plain glob takes included."""
+    plain glob takes no other; ``advice`` says what to do about them. ``left`` says that the automation which
+    delivered there does so elsewhere by now, so that nobody keeps it up to date. ``foreign`` are the paths of all files
+    that are not the pipeline's, those that a plain glob takes included."""
 
     subpath: str
     uri: str
@@ -27,6 +28,7 @@ class Verification:
     bytes: int
     problems: tuple[str, ...]
     advice: tuple[str, ...] = ()
+    left: Left | None = None
     foreign: tuple[str, ...] = ()
 
 
@@ -77,6 +79,7 @@ def verify(destination: Destination) -> Verification:
         bytes=sum(file.bytes for file in state.files),
         problems=(*problems, *damage, *left, *foreign),
         advice=tuple(advice),
+        left=None if found.owner is None else found.owner.left,
         foreign=tuple(sorted(found.beside.foreign)),
     )
 
@@ -125,7 +128,7 @@ def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str |
         return by_log, (
             f"{destination.uri_of(OWNER)} is missing, which says whose the folder is and keeps others away. {back}"
         )
-    return found.owner, None
+    return None if found.owner is None else found.owner.owner, None
 
 
 def _putting_back(destination: Destination, owner: Owner) -> str:

@@ -165,8 +165,8 @@ class Records:
             raise RequestError(f"{len(found)} exports have an id that begins with {text!r}; give more of it:\n{listed}")
         if not found:
             raise NotFoundError(
-                f"export {beginning!r} does not exist; `vv-exports exports list` lists those that do. Where a backup of "
-                "`storage` from before it was restored, the same request makes it again."
+                f"export {beginning!r} does not exist; `vv-exports exports list` lists those that do. Where a backup "
+                "of `storage` from before it was restored, the same request makes it again."
             )
         return text if text in found else next(iter(found))
 
