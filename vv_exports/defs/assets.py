@@ -67,7 +67,7 @@ def all_assets(pipeline: Pipeline, names: Names) -> list[dg.AssetsDefinition]:
     return [
         *(_prompt_runs(pipeline, names, index_id) for index_id in pipeline.config.indexes),
         *(_automation(pipeline, names, *automation) for automation in pipeline.automations()),
-        *(_reconciliation(pipeline, names, index_id, name) for index_id, name, _ in pipeline.automations()),
+        *(_reconciliation(pipeline, names, *automation) for automation in pipeline.automations()),
         *(_prompt_run_export(pipeline, names, index_id, of_runs) for index_id in pipeline.config.indexes),
         *(_index_export(pipeline, names, index_id, of_index) for index_id in pipeline.config.indexes),
     ]
@@ -128,8 +128,17 @@ def _automation(
     )
 
 
-def _reconciliation(pipeline: Pipeline, names: Names, index_id: str, name: str) -> dg.AssetsDefinition:
+def _reconciliation(
+    pipeline: Pipeline, names: Names, index_id: str, name: str, config: AutomationConfig
+) -> dg.AssetsDefinition:
     collection = asset_key(index_id, "exports", name)
+
+    # Dagster shows the schedules of an asset only where they have jobs of their own.
+    by_the_clock = ""
+    if (schedule := config.schedule) is not None:
+        by_the_clock = (
+            f" By the clock: schedule {names.reconciliation(index_id, name)}, {schedule.cron}, {schedule.timezone}."
+        )
 
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
         with step_failures(context):
@@ -150,7 +159,7 @@ def _reconciliation(pipeline: Pipeline, names: Names, index_id: str, name: str) 
             asset_key(index_id, "reconciliations", name),
             description=(
                 f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
-                "what is missing or changed, writes again what is damaged. Says what it found."
+                f"what is missing or changed, writes again what is damaged. Says what it found.{by_the_clock}"
             ),
             kinds={"verify"},
             deps=[dg.AssetDep(collection, partition_mapping=_ALL)],
