@@ -137,7 +137,7 @@ def _reconciliation(
     by_the_clock = ""
     if (schedule := config.schedule) is not None:
         by_the_clock = (
-            f" By the clock: schedule {names.reconciliation(index_id, name)}, {schedule.cron}, {schedule.timezone}."
+            f" By the clock: schedule {names.reconciliation(index_id, name)}, `{schedule.cron}` {schedule.timezone}."
         )
 
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
