@@ -132,8 +132,15 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
 
 
 def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.AssetsDefinition:
-    index_id, name = automation.index_id, automation.name
+    index_id, name, config = automation.index_id, automation.name, automation.config
     collection = asset_key(index_id, "exports", name)
+
+    # Dagster shows the schedules of an asset only where they have jobs of their own.
+    by_the_clock = ""
+    if (schedule := config.schedule) is not None:
+        by_the_clock = (
+            f" By the clock: schedule {names.reconciliation(index_id, name)}, `{schedule.cron}` {schedule.timezone}."
+        )
 
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
         with step_failures(context):
@@ -155,7 +162,7 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
             asset_key(index_id, "reconciliations", name),
             description=(
                 f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
-                "what is missing or changed, writes again what is damaged. Says what it found."
+                f"what is missing or changed, writes again what is damaged. Says what it found.{by_the_clock}"
             ),
             kinds={"verify"},
             deps=[dg.AssetDep(collection, partition_mapping=_ALL)],

@@ -14,10 +14,16 @@ def reconciliation_schedule(names: Names, automation: Automation) -> dg.Schedule
     if config.schedule is None:
         return None
     active = config.enabled and not config.paused
+    asset = asset_key(index_id, "reconciliations", name)
 
     @dg.schedule(
         name=names.reconciliation(index_id, name),
-        description=f"Puts the collection of automation {name} of index {index_id} right by the clock.",
+        # Dagster shows the target of a schedule only where that has a job of its own, which would cost more with every
+        # other asset that there is.
+        description=(
+            f"Puts the collection of automation {name} of index {index_id} right by the clock: materializes "
+            f"{asset.to_user_string()}."
+        ),
         job_name=IMPLICIT_ASSET_JOB_NAME,
         cron_schedule=config.schedule.cron,
         execution_timezone=config.schedule.timezone,
@@ -30,6 +36,6 @@ def reconciliation_schedule(names: Names, automation: Automation) -> dg.Schedule
             return dg.SkipReason("The automation is disabled in the configuration.")
         if pause is not None:
             return dg.SkipReason(f"The automation is paused by {pause.by}: {pause.reason}.")
-        return dg.RunRequest(asset_selection=[asset_key(index_id, "reconciliations", name)])
+        return dg.RunRequest(asset_selection=[asset])
 
     return reconciliation

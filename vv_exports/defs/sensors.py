@@ -20,6 +20,7 @@ from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.turns import AT_ONCE, Turns
 from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
 from vv_exports.errors import UnreadableRunsError, VVExportsError
@@ -33,7 +34,7 @@ _RUNS_PER_TICK = 10
 _NAMED = 5
 
 
-def discovery_sensor(pipeline: Pipeline, names: Names, index_id: str) -> dg.SensorDefinition:
+def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: str) -> dg.SensorDefinition:
     """Looks for new and changed runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
     key = asset_key(index_id, "prompt_runs")
 
@@ -47,10 +48,13 @@ def discovery_sensor(pipeline: Pipeline, names: Names, index_id: str) -> dg.Sens
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=pipeline.config.index(index_id).discovery_interval_seconds,
     )
-    def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
         close_abandoned(context.instance, pipeline.clock())
-        listing = pipeline.indexes.listing(index_id)
+        with turns.turn() as is_its_turn:
+            if not is_its_turn:
+                return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
+            listing = pipeline.indexes.listing(index_id)
         runs = listing.runs
         new = sync_partitions(context.instance, index_id, runs)
         now = pipeline.clock()

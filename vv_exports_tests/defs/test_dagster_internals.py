@@ -90,8 +90,8 @@ def _an_op(): ...
 
 
 def test_a_wrong_dagster_yaml_is_one_of_the_errors_that_are_told(tmp_path):
-    (tmp_path / "dagster.yaml").write_text("storage: 3\n")
-    with pytest.raises((CheckError, dg.DagsterInvalidConfigError, dg.DagsterInvariantViolationError)):
+    (tmp_path / "dagster.yaml").write_text("hello\n")
+    with pytest.raises(CheckError):
         dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path)))
 
 
