@@ -22,6 +22,8 @@ from vv_exports.errors import NotFoundError, RequestError, SelectionError, Sourc
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, write_config, written_files
 
+pytestmark = pytest.mark.slow
+
 DISCOVERY = discovery_sensor_name("idx")
 TEAM, HELD, OFF = (delivery_sensor_name("idx", name) for name in ("team", "held", "off"))
 
