@@ -7,10 +7,10 @@ AZURITE := azurite@3.37.0
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install run test check ui bench format clean
+.PHONY: help install run test test-fast check ui bench format clean
 
 help:  ## what the targets do
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=…" if sys.version_info < (3, 11) else 0)'
@@ -33,7 +33,10 @@ run: $(INSTALLED) vv_exports.yaml  ## run the main job on the demo archive and s
 	$(BIN)/vv-exports verify conn_export
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: $(INSTALLED)  ## run the tests without servers, processes and daemons
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 check: $(INSTALLED)  ## lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -121,6 +121,7 @@ def test_a_broken_record_is_not_gone_and_is_not_forgotten(folder):
     assert daemon.client.pipeline.snapshots.catalogs.read("idx").gone == {}
 
 
+@pytest.mark.slow
 def test_discovery_has_the_others_delivered_then_fails_and_delivers_it_when_it_is_mended(tmp_path):
     finish(tmp_path, 0)
     daemon = Daemon(tmp_path)
@@ -155,6 +156,7 @@ def test_a_reconciliation_puts_the_others_right_and_names_it(tmp_path):
     assert found.problems.keys() == {"run_1"}
 
 
+@pytest.mark.slow
 def test_the_command_shows_it_with_the_reason(folder, broken):
     write_config(folder)
     said = run(folder, "runs", "list", "idx")

@@ -293,6 +293,7 @@ def test_a_paused_automation_says_who_and_why_everywhere(tmp_path):
     assert run(tmp_path, "automations", "show", "idx", "team", "--json").document["paused"] is False
 
 
+@pytest.mark.slow
 def test_a_backfill_says_what_it_would_deliver_and_delivers_that(tmp_path):
     write_deployment(tmp_path)
     before = tree(tmp_path)
@@ -394,6 +395,7 @@ LEAVING = [
 ]
 
 
+@pytest.mark.slow
 def test_no_subpath_leads_out_of_the_base_and_nothing_is_written(tmp_path):
     assert len(set(LEAVING)) >= 70
     folder = write_deployment(tmp_path / "outer" / "deployment")
@@ -539,6 +541,7 @@ def test_demo_writes_its_files_and_says_so_again(tmp_path):
 # --- work that fails: exit code 1 -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_broken_data_fails_the_work_and_nothing_of_it_is_delivered(tmp_path):
     write_deployment(tmp_path)
     results = tmp_path / "archive/indexes/idx/prompt_runs/run_124/segment_results.jsonl"
@@ -568,6 +571,7 @@ def test_broken_data_fails_the_work_and_nothing_of_it_is_delivered(tmp_path):
     assert "line 2" in export["error_message"]
 
 
+@pytest.mark.slow
 def test_verify_finds_a_changed_and_a_missing_file(tmp_path):
     write_deployment(tmp_path)
     assert run(tmp_path, "verify", "conn_export").out == "nothing was delivered to connector conn_export yet\n"
@@ -599,6 +603,7 @@ def test_the_list_of_automations_counts_runs_that_fail_although_none_waits(tmp_p
 # --- in a process of its own ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_whole_way_in_real_processes(tmp_path):
     assert spawn(tmp_path, "demo").code == 0
     said = spawn(tmp_path, "automations", "run", "idx_archive", "review-team", "--json")
@@ -610,6 +615,7 @@ def test_the_whole_way_in_real_processes(tmp_path):
     assert refused.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_mistake_does_not_wait_for_dagster_to_be_imported(tmp_path):
     write_config(tmp_path, broken_config())
     program = """
@@ -671,6 +677,7 @@ def test_importing_the_package_opens_no_file_and_reads_no_environment(tmp_path):
     assert [event for event in events if event[0] == "environ" or "importlib" not in event[2]] == []
 
 
+@pytest.mark.slow
 def test_no_module_of_the_package_opens_a_file_or_reads_the_environment_when_imported(tmp_path):
     program = (
         WATCH
@@ -690,6 +697,7 @@ print(json.dumps({"names": names, "ours": [event for event in seen if event[2].s
     assert found["ours"] == []
 
 
+@pytest.mark.slow
 def test_two_hundred_indexes_load_without_network_archive_or_storage(tmp_path):
     config = copy.deepcopy(CONFIG)
     config["indexes"] = {

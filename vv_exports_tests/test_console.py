@@ -93,6 +93,7 @@ def test_on_a_terminal_ids_are_not_markup(columns):
     assert "uploaded [red]x" in said
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_folds_and_loses_nothing():
     said = _on_a_terminal(40, NO_COLOR="1")
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said[: said.index("starting")]).splitlines()[1:-1]
@@ -118,6 +119,7 @@ def test_lines_fit_an_encoding_that_lacks_their_characters(monkeypatch):
     assert raw.getvalue() == b"prompt run \\xe9\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("show", ["document([1] * 100000)", "line('x' * 100000)"])
 def test_a_reader_that_leaves_early_is_no_error(show):
     """`vv-exports --json runs list idx | head -1` said: unexpected BrokenPipeError."""

@@ -409,6 +409,7 @@ def data_files(demo):
     }
 
 
+@pytest.mark.slow
 def test_another_deployment_delivers_the_same_bytes_under_the_same_names(demo, tmp_path):
     other = data_files(deliver_demo(tmp_path))
     assert other == data_files(demo)

@@ -62,6 +62,7 @@ def test_errors_and_sensors_that_list_ids_keep_each_on_its_line(evil):
     assert not STEERS.search(said.replace("\n", "") + _few([evil]))
 
 
+@pytest.mark.slow
 def test_every_command_that_names_a_run_keeps_it_on_its_line(tmp_path):
     write_config(tmp_path)
     for evil in EVIL.values():
@@ -82,6 +83,7 @@ def test_every_command_that_names_a_run_keeps_it_on_its_line(tmp_path):
     assert said[0].out.count("\n") == len(EVIL) + 2
 
 
+@pytest.mark.slow
 def test_every_command_that_names_an_index_keeps_it_on_its_line(tmp_path):
     evil = "an\nError: all is lost\x1b[2J"
     write_config(tmp_path, CONFIG | {"indexes": {evil: CONFIG["indexes"]["idx"]}})

@@ -53,6 +53,7 @@ def changed(client: VVExports, folder: Path, *segments: int) -> None:
         client.automations.run("idx", "team")
 
 
+@pytest.mark.slow
 def test_a_run_whose_revision_at_the_destination_is_above_the_restored_ones_is_delivered_by_the_next_run(
     client, tmp_path, caplog
 ):

@@ -63,6 +63,7 @@ def here(tmp_path):
         yield Deployment(tmp_path / "deployment", server)
 
 
+@pytest.mark.slow
 def test_a_key_and_an_index_id_are_all_that_is_needed(here: Deployment):
     here.server.platform.runs["run_001"].record["status"] = "processing"
     done = here.spawn("automations", "run", "idx_1", "team", "--json")
@@ -128,6 +129,7 @@ def test_what_is_registered_upstream_can_be_listed(here: Deployment):
     assert "conn_up" not in here.run("connectors", "list").out
 
 
+@pytest.mark.slow
 def test_an_automation_that_is_active_upstream_is_warned_of(here: Deployment):
     warning = "VideoVector's own export automation of index 'idx_1' is active"
     here.server.platform.export_automations["idx_1"] = AUTOMATION
@@ -151,6 +153,7 @@ def test_an_archive_can_be_checked_too_and_has_nothing_upstream(tmp_path, here: 
     assert "leave out --upstream" in refused.err
 
 
+@pytest.mark.slow
 def test_no_token_and_no_key_is_written_anywhere(here: Deployment):
     """Every answer holds fresh tokens, in known and unknown fields; errors say the key and tokens."""
     server = here.server

@@ -9,6 +9,8 @@ import pytest
 
 import vv_exports
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(vv_exports.__file__).parents[1]
 WINDOWS = """
 import sys

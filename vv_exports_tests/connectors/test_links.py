@@ -337,6 +337,7 @@ def test_a_folder_that_may_only_be_passed_through_is_passed_through(place):
         (place.folder / "root").chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names are exchanged in one step on Linux alone")
 def test_a_race_with_one_who_swaps_folders_for_links_touches_nothing_outside():
     command = [sys.executable, str(RACE), "--seconds", "2", "--seed", "1"]

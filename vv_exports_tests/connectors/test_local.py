@@ -236,6 +236,7 @@ def test_a_full_disk_leaves_nothing_and_may_be_tried_again(tmp_path):
     assert [path for path in (tmp_path / "base").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_many_writers_in_one_process_do_not_get_into_each_others_way(tmp_path):
     connector = LocalConnector("c", tmp_path, make_root=True)
     with ThreadPoolExecutor(16) as threads:

@@ -169,6 +169,7 @@ def test_a_wrong_subpath_from_the_launchpad_fails_before_any_write(client, folde
     assert written_files(folder) == {}
 
 
+@pytest.mark.slow
 def test_ids_that_dagster_cannot_hold_work_and_never_collide(tmp_path):
     indexes = ["a b", "a/b", "a_b", "a%b", "é", "ü", "a..b", "a|b", "a...b", "日本"]
     runs = ["run a", "run/a", "run%a", "run%20a", "a...b", "a|b", "é", "..", "[r]", "r,s", "'q'"]

@@ -380,6 +380,7 @@ def _delivered(folder: Path) -> list[str]:
     return sorted(state.runs)
 
 
+@pytest.mark.slow
 def test_only_a_run_whose_worker_crashed_runs_again(start, folder):
     """The settings of this repository, whole: launches from the UI, workers of their own, the daemon."""
     faults = Faults(folder / "faults")
@@ -405,6 +406,7 @@ def test_only_a_run_whose_worker_crashed_runs_again(start, folder):
     assert len(_entries(folder)) == 2
 
 
+@pytest.mark.slow
 def test_a_permanent_failure_stays_one_where_failed_steps_run_again(start, folder):
     """Failure(allow_retries=False) by itself does not stop the daemon where ``retry_on_asset_or_op_failure`` is on."""
     faults = Faults(folder / "faults")

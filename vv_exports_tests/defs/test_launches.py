@@ -197,6 +197,7 @@ def _open(folder: Path, together: Barrier) -> None:
     open_instance({}, folder).get_runs_count()
 
 
+@pytest.mark.slow
 def test_many_processes_may_open_a_new_instance_at_once(tmp_path):
     context = multiprocessing.get_context("forkserver")  # it imports Dagster once, and forks
     context.set_forkserver_preload([__name__])

@@ -159,6 +159,7 @@ def test_what_was_being_cancelled_when_everything_was_killed_is_canceled(instanc
     assert status(instance, run_id) == "CANCELED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sensor", [DISCOVERY, TEAM])
 def test_after_the_crash_a_sensor_asks_again_in_its_first_tick_and_nobody_else_does(tmp_path, sensor):
     """It stood still for four to five minutes."""
@@ -178,6 +179,7 @@ def test_after_the_crash_a_sensor_asks_again_in_its_first_tick_and_nobody_else_d
     assert daemon.delivered() == {"run_2": 1}
 
 
+@pytest.mark.slow
 def test_where_runs_never_start_again_and_again_the_sensor_waits(tmp_path):
     finish(tmp_path, 0)
     daemon = Daemon(tmp_path)

@@ -21,6 +21,7 @@ def _shown(folder, **run):
     return shown
 
 
+@pytest.mark.slow
 def test_a_prompt_with_thousands_of_fields_shows_a_few_kilobytes(tmp_path):
     fields = {f"field {n}": {"type": "object", "properties": {"x": {"type": "string"}}} for n in range(2000)}
     untyped = {f"anything {n}": {} for n in range(2000)}

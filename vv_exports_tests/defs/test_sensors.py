@@ -23,6 +23,8 @@ from vv_exports.errors import NotFoundError, RequestError, SelectionError, Sourc
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, reconciled, write_config, written_files
 
+pytestmark = pytest.mark.slow
+
 DISCOVERY = "idx__discovery"
 TEAM, HELD, OFF = "idx__team__delivery", "idx__held__delivery", "idx__off__delivery"
 

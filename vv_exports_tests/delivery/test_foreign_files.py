@@ -235,6 +235,7 @@ def test_a_killed_process_and_the_one_after_it_leave_foreign_files(tmp_path, mon
     assert changed(put) == []
 
 
+@pytest.mark.slow
 def test_foreign_files_everywhere_outlive_all_commands_and_are_named(tmp_path):
     """Collection, export on demand and storage; a run that changes, one that is partial and completed later, a file of
     ours that is deleted and one that is damaged, a reconciliation, a vacuum, a prune."""

@@ -11,6 +11,8 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
+
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.snapshots.store import Snapshot
@@ -86,6 +88,7 @@ def _unfinished(folder: Path) -> list[Path]:
     return [*(folder / "tmp").glob("vv_exports_spool*/*"), *folder.rglob(".vv_exports_tmp")]
 
 
+@pytest.mark.slow
 def test_a_killed_delivery_is_before_or_after_to_a_reader_and_the_next_run_completes_it(tmp_path, monkeypatch):
     print(f"seed {SEED}")  # noqa: T201 - shown where it fails
     chance = random.Random(SEED)

@@ -144,6 +144,7 @@ print(export.export_id, export.status, export.rows, export.dagster_run_id)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_idempotency_key_make_one_export(tmp_path, monkeypatch):
     """The one that comes second waits for the first, wherever it has got to."""
     monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")

@@ -41,8 +41,8 @@ SEED = int(os.environ.get("VV_EXPORTS_TESTS_SEED", "20261125"))
 SCHEDULES = int(os.environ.get("VV_EXPORTS_TESTS_SCHEDULES", "0"))
 """For each store; 0: as many as it has time for."""
 IN_TIME = {"local": 200, "gcs_that_does_not_decide": 100}
-"""50 elsewhere. What a schedule finds is mostly how deliveries meet, which a folder shows as well as a server does, in a
-tenth of the time; where the store does not decide, writers take turns as they do nowhere else."""
+"""50 elsewhere. What a schedule finds is mostly how deliveries meet, which a folder shows as well as a server does, in
+a tenth of the time; where the store does not decide, writers take turns as they do nowhere else."""
 WRITERS = 8
 VERSIONS = 4
 RUNS = ("run_0", "run_1", "run_2")
@@ -117,7 +117,7 @@ def contents(deployment: Deployment) -> dict[str, list[Snapshot]]:
 @pytest.fixture(scope="module")
 def stage(store: Store, deployment: Deployment, contents: dict[str, list[Snapshot]]) -> Stage:  # noqa: F811
     memory = MemoryStore(Memory())
-    connectors = [store("schedules") for _ in range(WRITERS)]
+    connectors = [store(f"schedules/{store.name}") for _ in range(WRITERS)]
     for connector in connectors:
         connector.remember_in(memory)
     schedules = SCHEDULES or IN_TIME.get(store.name, 50)

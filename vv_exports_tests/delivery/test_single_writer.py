@@ -59,6 +59,7 @@ def let_go(store: CarelessFolder) -> None:
     document.update(lambda _: Holders())
 
 
+@pytest.mark.slow
 def test_processes_with_different_temporary_folders_lose_no_delivery(deployment):
     """Each had a lock of its own there, and both wrote entry 0 of the log and said that all was well."""
     names = [f"run_{number}" for number in range(4)]

@@ -203,6 +203,7 @@ subpaths = st.lists(pieces, min_size=1, max_size=8).map("".join) | st.text(max_s
 plain = st.lists(st.text("abcXYZ019-@+, é日", min_size=1, max_size=12), min_size=1, max_size=5).map("/".join)
 
 
+@pytest.mark.slow
 @given(subpaths | plain)
 @example("%%32e")
 @example("a/%2")

@@ -111,6 +111,7 @@ def test_every_value_is_read_back_as_it_was_written(value):
         assert _strict(decode(data)) == _strict(value)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(_TEXTS, _VALUES))
 def test_the_order_of_names_does_not_change_the_sorted_text(value):
     assert encode_sorted(dict(reversed(value.items()))) == encode_sorted(value)

@@ -1,6 +1,7 @@
 """Blocks end where the rows say, however they come in."""
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ def regrouped(blocks, batches):
     yield from blocks.rest()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(tables(), st.lists(st.integers(1, 11)), st.integers(1, 12), st.integers(1, 200))
 def test_the_same_rows_make_the_same_blocks(table, places, max_rows, max_bytes):
@@ -23,6 +25,7 @@ def test_the_same_rows_make_the_same_blocks(table, places, max_rows, max_bytes):
     assert pa.Table.from_batches(parts, table.schema).equals(table)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(tables(), st.integers(1, 12), st.integers(1, 200))
 def test_a_block_exceeds_its_bytes_by_less_than_a_row(table, max_rows, max_bytes):

@@ -45,6 +45,7 @@ class TestFormatContract:
         path = write(fmt, tmp_path / f"hard{fmt.suffix}", HARD.to_batches(), HARD.schema)
         assert same(read(fmt, path, HARD.schema), HARD)
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=150)
     @given(table=tables())
     def test_any_nested_table_comes_back_as_it_was(self, fmt, table):
@@ -150,6 +151,7 @@ class TestFormatContract:
         with pytest.raises(DeliveredDataError, match="Deliver again"):
             read(fmt, path, HARD.drop_columns("shot").schema)
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_file(self, fmt):
         done = subprocess.run(
             [sys.executable, "-m", "vv_exports_tests.formats.many_rows", fmt.name, "280000"],

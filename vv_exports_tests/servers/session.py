@@ -1,5 +1,6 @@
 """The servers of a test session: each is started when a test first asks for it, and is there until the last test is
-over. Starting them takes longer than most tests, so whoever uses one has a folder of his own in its bucket."""
+over. Starting them takes longer than most tests, so whoever uses one has a folder of his own in its bucket: Google's
+with and without a condition are the same server."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack

@@ -163,6 +163,7 @@ def test_thousands_of_stretches_need_few_open_files(tmp_path):
     assert [document["start_time"] for document in found] == list(range(5000))
 
 
+@pytest.mark.slow
 def test_memory_does_not_hold_the_rows_that_are_sorted(tmp_path):
     def many():
         for number in range(60):

@@ -189,6 +189,7 @@ def peak_of_reading(folder, count, *, in_order=True):
     return peak / (1 << 20)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_run(tmp_path):
     peaks = {}
     for count in (100_000, 200_000):
@@ -198,5 +199,6 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
     assert peaks[200_000] < peaks[100_000] * 1.15, peaks
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_when_rows_must_be_sorted(tmp_path):
     assert peak_of_reading(tmp_path, 60_000, in_order=False) < 450

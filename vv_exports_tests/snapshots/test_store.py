@@ -318,6 +318,7 @@ def _take_in_a_process(folder):
     return snapshot.revision, snapshot.data_version, deployment.store.store_id
 
 
+@pytest.mark.slow
 def test_processes_that_take_one_run_agree_on_one_revision(deployment):
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         taken = pool.map(_take_in_a_process, [str(deployment.folder)] * 4, chunksize=1)

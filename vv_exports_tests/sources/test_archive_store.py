@@ -60,6 +60,7 @@ def test_a_store_that_repeats_the_headers_of_a_request_gives_no_token_away():
     assert "Signature=" not in told
 
 
+@pytest.mark.slow
 def test_documents_of_any_size_are_read_from_s3(tmp_path, monkeypatch):
     archive, sizes = tmp_path / "archive", [KIB64 - 1, KIB64, KIB64 + 1, KIB64 + 2, 5 * KIB64]
     for size in sizes:

@@ -84,6 +84,7 @@ def test_a_compressed_stream_that_is_cut_anywhere_is_refused(tmp_path, suffix):
     assert len(read(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl.zst", ".jsonl.gz"])
 def test_a_large_compressed_stream_without_its_end_is_refused_after_the_pages_that_are_whole(tmp_path, suffix):
     documents = [segment(n, metadata={"noise": os.urandom(40).hex()}) for n in range(60_000)]
@@ -345,6 +346,7 @@ def test_a_store_that_fails_under_a_compressed_file_is_not_taken_for_damage(tmp_
         list(here.segment_results(run))
 
 
+@pytest.mark.slow
 def test_reading_200_000_lines_takes_the_memory_of_a_few_pages(tmp_path, suffix):
     text = "".join(
         json.dumps(segment(n, metadata={"text": f"{n:08} " + "and so on " * 20})) + "\n" for n in range(200_000)

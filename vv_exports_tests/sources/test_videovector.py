@@ -15,6 +15,8 @@ from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import make_platform
 from vv_exports_tests.sources.accounts import INDEX, Account, account, fault, held
 
+pytestmark = pytest.mark.slow
+
 RUN = "run_000"
 K = FaultKind
 

@@ -288,6 +288,7 @@ def command(folder, server, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_bombs_take_less_than_600_mib_and_cost_their_runs_alone(tmp_path):
     with FakeVideoVector(make_platform(media=20, runs=3, segments=(1, 5))) as server:
         server.faults.append(answered(_unpacks_to_1_5_gib(), "run_000/results", content_encoding="gzip"))
@@ -302,6 +303,7 @@ def test_bombs_take_less_than_600_mib_and_cost_their_runs_alone(tmp_path):
     assert int(done.stderr.rpartition("peak ")[2]) < 600 * 2**20
 
 
+@pytest.mark.slow
 def test_a_login_page_for_every_answer_is_told_within_seconds(tmp_path):
     with FakeVideoVector(make_platform(media=1, runs=1)) as server:
         server.faults.append(Fault(K.HTML_WITH_200, "", times=None))
