@@ -245,9 +245,6 @@ class AzureConnector(ObjectStoreConnector):
         drops them after a week, or when the name is written next. Their ids hold a token of this upload, so that a
         commit names its own blocks alone, and are of one length, as the service demands of all blocks of a name.
         """
-        await self.afresh(partial(self._upload_in_blocks, name, local, size))
-
-    async def _upload_in_blocks(self, name: str, local: Path, size: int) -> None:
         blob = self._blob(name)
         token = uuid.uuid4().hex
 

@@ -256,9 +256,6 @@ class GcsConnector(ObjectStoreConnector):
         the store has forgotten is begun anew.
         """
         checksum = _encoded(await asyncio.to_thread(_crc32c_of, local))
-        await self.afresh(partial(self._upload_in_chunks, name, local, size, checksum))
-
-    async def _upload_in_chunks(self, name: str, local: Path, size: int, checksum: str) -> None:
         session = _Session(await self.retried(partial(self._begin, name, size, checksum)), size)
         try:
             while (stored := await self.retried(partial(self._go_on, session, local))) is None:

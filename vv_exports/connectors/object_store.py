@@ -183,7 +183,10 @@ class ObjectStoreConnector(ABC):
 
     @abstractmethod
     async def upload_in_parts(self, name: str, local: Path, size: int) -> None:
-        """Write a large object. What was begun and failed is aborted, as far as the store lets us."""
+        """Write a large object. What was begun and failed is aborted, as far as the store lets us.
+
+        Raises UploadLostError where it may be begun anew.
+        """
 
     @abstractmethod
     async def fetch(self, name: str, start: int | None, end: int | None) -> tuple[bytes, int]:
@@ -266,7 +269,7 @@ class ObjectStoreConnector(ABC):
             return
         self._to_sweep.add(_form(key))
         limit = _LIMIT_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
-        self._run("write", key, partial(self.upload_in_parts, name, local, size), seconds=limit, again=False)
+        self._run("write", key, partial(self._upload_afresh, name, local, size), seconds=limit, again=False)
 
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """Upload if there is no such object. The store decides among writers that meet."""
@@ -475,11 +478,11 @@ class ObjectStoreConnector(ABC):
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def afresh(self, upload: Callable[[], Awaitable[None]]) -> None:
+    async def _upload_afresh(self, name: str, local: Path, size: int) -> None:
         """Upload in parts, and once more from the beginning where the store has lost what it was sent."""
         for left in reversed(range(_UPLOADS)):
             try:
-                await upload()
+                await self.upload_in_parts(name, local, size)
             except UploadLostError as lost:
                 if not left:
                     raise lost.error from None

@@ -246,9 +246,6 @@ class S3Connector(ObjectStoreConnector):
 
     async def upload_in_parts(self, name: str, local: Path, size: int) -> None:
         """A multipart upload."""
-        await self.afresh(partial(self._upload_in_parts, name, local, size))
-
-    async def _upload_in_parts(self, name: str, local: Path, size: int) -> None:
         client = await self._client()
         place = {"Bucket": self.bucket, "Key": name}
         begun = await self.retried(

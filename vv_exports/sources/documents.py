@@ -163,6 +163,14 @@ def time_of(record: JsonObject, field: str, where: str) -> datetime:
         ) from None
 
 
+def check_counts(record: JsonObject, counters: Sequence[str], where: str) -> None:
+    """Refuse a record in which one of these is there, and no count."""
+    for counter in counters:
+        value = record.get(counter)
+        if value is not None and (type(value) is not int or value < 0):
+            raise SourceDataError(f"{where}: expected {counter} to be a count, found {short(value)}")
+
+
 def found_in(record: JsonObject, field: str) -> str:
     """What a field holds, for a message."""
     return short(record[field]) if field in record else "nothing"

@@ -25,6 +25,7 @@ from vv_exports.sources.documents import (
     Limits,
     Rule,
     as_object,
+    check_counts,
     check_page,
     failed_segments,
     found_in,
@@ -291,10 +292,7 @@ class LocalArchive:
         if nests_deeper(record, _DEEPEST_RECORD):
             raise SourceDataError(f"{where}: arrays or objects are nested deeper than {_DEEPEST_RECORD} levels")
         run_id = _own_id(record, "run_id", folder, where)
-        for counter in _COUNTERS:
-            value = record.get(counter, 0)
-            if value is not None and (type(value) is not int or value < 0):
-                raise SourceDataError(f"{where}: expected {counter} to be a count, found {short(value)}")
+        check_counts(record, _COUNTERS, where)
         return PromptRun(
             run_id=run_id,
             index_id=index_id,

@@ -9,7 +9,7 @@ from vv_exports.domain.prompt_runs import DELIVERABLE, VOLATILE, Index, JsonObje
 from vv_exports.domain.redaction import holds_link, without_link_secrets
 from vv_exports.errors import SourceDataError
 from vv_exports.printable import one_line
-from vv_exports.sources.documents import as_object, found_in, short, status_of, text_of, time_of
+from vv_exports.sources.documents import as_object, check_counts, found_in, status_of, text_of, time_of
 from vv_exports.sources.videovector_api import RESULT_FIELDS, RUN_FIELDS
 
 MEDIA_COUNTERS = ("total_videos", "total_audios", "total_images")
@@ -110,10 +110,7 @@ def run_of(record: JsonObject, index_id: str, where: str) -> PromptRun:
     run_id = text_of(record, "run_id", where)
     where = f"prompt run {one_line(run_id)}"
     known = {name: value for name, value in record.items() if name in RUN_FIELDS}
-    for counter in _COUNTERS:
-        value = known.get(counter)
-        if value is not None and (type(value) is not int or value < 0):
-            raise SourceDataError(f"{where}: expected {counter} to be a count, found {short(value)}")
+    check_counts(known, _COUNTERS, where)
     if isinstance(known.get("error_message"), str):
         known["error_message"] = without_link_secrets(known["error_message"])
     return PromptRun(
