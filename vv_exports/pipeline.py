@@ -29,6 +29,7 @@ from vv_exports.delivery.ownership import Owner, check_unowned_above
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.domain.failures import problem_of
+from vv_exports.domain.progress import Progress
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
@@ -56,19 +57,6 @@ from vv_exports.sources.checking import both_deliver
 
 _LOG = logging.getLogger(__name__)
 _AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"
-
-
-def _silent(what: str, rows: int) -> None:
-    """No progress wanted."""
-    del what, rows
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Who is told how far the work is: (run id, segments) of a snapshot, (run id and table, rows) of a file."""
-
-    snapshot: Callable[[str, int], None] = _silent
-    file: Callable[[str, int], None] = _silent
 
 
 @dataclass(frozen=True)
