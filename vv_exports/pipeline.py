@@ -4,7 +4,6 @@ It knows nothing of Dagster.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vv_exports.automations.registry import Automations
@@ -13,24 +12,12 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors, open_connectors
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliveries import Deliveries
+from vv_exports.domain.progress import Progress
 from vv_exports.exports.on_demand import Exports
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
 from vv_exports.sources.indexes import Indexes
 from vv_exports.sources.registry import SOURCES
-
-
-def _silent(what: str, rows: int) -> None:
-    """No progress wanted."""
-    del what, rows
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Who is told how far the work is: (run id, segments) of a snapshot, (run id and table, rows) of a file."""
-
-    snapshot: Callable[[str, int], None] = _silent
-    file: Callable[[str, int], None] = _silent
 
 
 class Pipeline:

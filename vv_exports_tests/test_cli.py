@@ -228,13 +228,13 @@ def test_what_is_left_over_at_a_destination_goes_and_nothing_else(used):
     before = written_files(used.folder)
     arguments = ("vacuum", "conn_export", "--subpath", "exports/team")
     planned = run(used.folder, *arguments, "--dry-run")
-    assert (planned.code, "would remove 0 superseded and 1 stray files (23 bytes)" in planned.out) == (0, True)
+    assert (planned.code, "would remove 0 superseded and 1 stray file (23 bytes)" in planned.out) == (0, True)
     assert stray in planned.out
     assert f"  stays: {foreign}\n" in planned.out
     verified = run(used.folder, "verify", "conn_export", "--subpath", "exports/team")
     assert (verified.code, "2 problems" in verified.out) == (1, True)
     assert f"{foreign} is not the pipeline's, and a glob of the table's folder takes it" in verified.out
-    assert "1 files are not the pipeline's, and stay" in verified.out
+    assert f"  not the pipeline's, and left alone: {foreign}\n" in verified.out
     assert written_files(used.folder) == before
     done = run(used.folder, *arguments, "--json").document
     assert (done["strays"], done["superseded"], done["bytes"], done["dry_run"]) == ([stray], [], 23, False)
@@ -318,7 +318,7 @@ def test_runs_that_are_gone_are_forgotten_when_asked_for(tmp_path):
     assert run(tmp_path, "automations", "run", "idx", "team").code == 0
     shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_124")
     delivered = tree(tmp_path / "deliveries")
-    assert run(tmp_path, "runs", "prune", "idx", "--dry-run").out.startswith("would forget 1 prompt runs of idx")
+    assert run(tmp_path, "runs", "prune", "idx", "--dry-run").out.startswith("would forget 1 prompt run of idx")
     assert run(tmp_path, "runs", "prune", "idx", "--json").document["prompt_runs"] == ["run_124"]
     assert run(tmp_path, "runs", "prune", "idx").out.startswith("forgot 0 prompt runs")
     assert tree(tmp_path / "deliveries") == delivered
@@ -631,6 +631,27 @@ finally:
         assert (said.code, said.out) == (2, "")
         assert "4 problems" in said.err
         assert said.err.endswith("\nFalse\n"), "the import alone takes longer than everything else"
+
+
+def test_help_and_a_check_of_the_configuration_do_not_wait_for_dagster_either(tmp_path):
+    """Nor does help wait for anything else that takes long to import."""
+    write_deployment(tmp_path)
+    program = """
+import json, sys
+from vv_exports.cli import main
+loaded = []
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as done:
+        loaded.append([done.code, sorted({"dagster", "pyarrow", "pydantic", "fsspec"} & sys.modules.keys())])
+print(json.dumps(loaded), file=sys.stderr)
+"""
+    words = [["--help"], ["--version"], *([*one, "--help"] for one in _commands(main)), ["config", "check"]]
+    said = spawn(tmp_path, json.dumps(words), program=("-c", program))
+    *helped, checked = json.loads(said.err)
+    assert helped == [[0, []]] * (len(words) - 1)
+    assert (checked[0], "dagster" in checked[1]) == (0, False)
 
 
 WATCH = """

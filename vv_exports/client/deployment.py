@@ -19,8 +19,9 @@ from vv_exports.defs.keys import Names
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import stretches
+from vv_exports.domain.progress import Progress
 from vv_exports.errors import RunFailedError, UnreadableRunsError
-from vv_exports.pipeline import Pipeline, Progress
+from vv_exports.pipeline import Pipeline
 
 _Part = TypeVar("_Part", bound=type)
 
