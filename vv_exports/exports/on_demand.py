@@ -13,7 +13,7 @@ from vv_exports.connectors.configured import Connectors
 from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.errors import NotFoundError, RequestError
+from vv_exports.errors import RequestError
 from vv_exports.exports.artifacts import (
     artifact_of,
     artifacts,
@@ -201,11 +201,7 @@ class Exports:
 
     def find(self, beginning: str) -> Record:
         """An export, by its id or the beginning of it. Raises NotFoundError, RequestError where several begin so."""
-        export_id = self.records.export_id(beginning)
-        record = self.records.find(export_id)
-        if record is None:
-            raise NotFoundError(f"export {export_id!r} does not exist any more")
-        return record
+        return self.records.of(self.records.entry(beginning))
 
     def newest(
         self,
@@ -218,9 +214,8 @@ class Exports:
         behind an export. Records are read as they are consumed."""
         found = self.records.entries()
         if after is not None:
-            last = self.records.export_id(after)
-            ages = [one.age for one in found if one.export_id == last]
-            found = [one for one in found if ages and one.age < ages[0]]
+            last = self.records.entry(after)
+            found = [one for one in found if one.age < last.age]
         if since is not None:
             found = [one for one in found if one.created >= created_text(since)]
         if index_id is not None:
