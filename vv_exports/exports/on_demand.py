@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -217,6 +217,7 @@ class Exports:
             last = self.records.entry(after)
             found = [one for one in found if one.age < last.age]
         if since is not None:
+            since = since if since.tzinfo is not None else since.replace(tzinfo=UTC)
             found = [one for one in found if one.created >= created_text(since)]
         if index_id is not None:
             found = [one for one in found if one.index == index_digest(index_id)]
