@@ -46,7 +46,7 @@ format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .
 
 ui: $(INSTALLED) vv_exports.yaml  ## start the Dagster UI with its daemon on port 3000
-	DAGSTER_HOME="$(CURDIR)" $(BIN)/dagster dev --port 3000
+	DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)}" $(BIN)/dagster dev --port 3000
 
 bench: $(INSTALLED)  ## run the benchmarks
 	$(BIN)/python benchmarks/export_collection.py

@@ -19,8 +19,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from vv_exports.pipeline import Progress
-from vv_exports.printable import one_line, printable
+from vv_exports.domain.progress import Progress
+from vv_exports.printable import counted, one_line, printable
 
 
 class Console:
@@ -101,8 +101,8 @@ class Console:
         if not self._err.is_terminal:
             self._step = lambda text: self.note(one_line(text))
             yield Progress(
-                snapshot=lambda run_id, rows: self.note(f"snapshot of {one_line(run_id)}: {rows:,} segments"),
-                file=lambda what, rows: self.note(f"uploaded {one_line(what)}: {rows:,} rows"),
+                snapshot=lambda run_id, rows: self.note(f"snapshot of {one_line(run_id)}: {counted(rows, 'segment')}"),
+                file=lambda what, rows: self.note(f"uploaded {one_line(what)}: {counted(rows, 'row')}"),
             )
             return
         columns = (

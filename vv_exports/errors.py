@@ -27,7 +27,7 @@ VVExportsError
 
 from collections.abc import Mapping, Sequence
 
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 
 _LISTED = 20
 
@@ -51,8 +51,10 @@ class ConfigurationError(RequestError):
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{where}: {count}\n" + "\n".join(f"  - {problem}" for problem in self.problems))
+        super().__init__(
+            f"{where}: {counted(len(self.problems), 'problem')}\n"
+            + "\n".join(f"  - {problem}" for problem in self.problems)
+        )
 
 
 class CredentialsError(RequestError):

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from vv_exports.automations.following import Following
@@ -22,6 +22,7 @@ from vv_exports.delivery.log import ExportReference, LogState
 from vv_exports.delivery.mending import runs_to_mend
 from vv_exports.delivery.ownership import Owner
 from vv_exports.domain.failures import problem_of
+from vv_exports.domain.progress import Progress
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs, eligible_runs, missing_message
 from vv_exports.errors import (
@@ -46,19 +47,6 @@ from vv_exports.sources.checking import both_deliver
 
 _LOG = logging.getLogger(__name__)
 _AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"
-
-
-def _silent(what: str, rows: int) -> None:
-    """No progress wanted."""
-    del what, rows
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Who is told how far the work is: (run id, segments) of a snapshot, (run id and table, rows) of a file."""
-
-    snapshot: Callable[[str, int], None] = _silent
-    file: Callable[[str, int], None] = _silent
 
 
 class Pipeline:

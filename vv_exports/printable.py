@@ -1,4 +1,4 @@
-"""Ids and other people's text in what people read: messages, logs, progress, lists.
+"""Ids, other people's text and numbers in what people read: messages, logs, progress, lists.
 
 An id may hold anything. Printed as it is, a newline in it forges a line of a log, an escape sequence steers a terminal,
 and a change of direction makes it look like another one.
@@ -17,3 +17,8 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """An id, or text that is part of a line: newlines and tabs are escapes too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something: ``1 file``, ``2,000 files``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

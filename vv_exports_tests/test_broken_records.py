@@ -6,9 +6,9 @@ import pytest
 
 from vv_exports.errors import NotFoundError, RunFailedError, SourceDataError, UnreadableRunsError
 from vv_exports_tests.archives import write_run
+from vv_exports_tests.cli.running import run
 from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
 from vv_exports_tests.deployments import client_of, write_config, written_files
-from vv_exports_tests.test_cli import run
 
 RECORD = "archive/indexes/idx/prompt_runs/run_1/prompt_run.json"
 

@@ -1,13 +1,9 @@
 """The command line as a user meets it: what it prints where, its exit codes, and what it leaves on disk."""
 
-import contextlib
 import copy
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,77 +11,11 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 import vv_exports
 from vv_exports.cli import main
-from vv_exports_tests.archives import write_run
+from vv_exports_tests.cli.running import REPOSITORY, Said, run, spawn, tree, write_deployment
 from vv_exports_tests.deployments import CONFIG, write_config, written_files
-
-REPOSITORY = Path(vv_exports.__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on stdout; two of them, or anything beside, do not parse."""
-        return json.loads(self.out)
-
-    @property
-    def text(self) -> str:
-        return self.out + self.err
-
-
-def run(folder: Path, *arguments: str, **environment: str) -> Said:
-    """The command in this process; an exception that it let through fails the test."""
-    with contextlib.chdir(folder):
-        runner = CliRunner(env={"VV_EXPORTS_CONFIG": None, "DAGSTER_HOME": None, **environment})
-        result = runner.invoke(main, arguments)
-    if not isinstance(result.exception, SystemExit | None):
-        raise result.exception
-    return Said(result.exit_code, result.stdout, result.stderr)
-
-
-def spawn(folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "vv_exports"), **environment: str) -> Said:
-    """The command in a process of its own."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VV_", "DAGSTER_"))}
-    result = subprocess.run(
-        [sys.executable, *program, *arguments],
-        cwd=folder,
-        env={**inherited, "PYTHONPATH": str(REPOSITORY), **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return Said(result.returncode, result.stdout, result.stderr)
-
-
-def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder, empty folders included."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
-
-
-def write_deployment(folder: Path, config: dict[str, Any] = CONFIG) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / "archive"
-    write_run(archive, run_id="run_123", executed_at="2026-10-01T00:00:00Z")
-    write_run(archive, run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=2)
-    for status in ("pending", "processing", "failed", "cancelled"):
-        write_run(archive, run_id=f"run_{status}", executed_at="2026-10-04T00:00:00Z", status=status)
-    write_run(archive, index_id="idx_new", run_id="run_a", status="processing")
-    write_config(folder, config)
-    return folder
-
 
 WITH_NEW = copy.deepcopy(CONFIG)
 WITH_NEW["indexes"]["idx_new"] = {}
@@ -297,13 +227,13 @@ def test_what_is_left_over_at_a_destination_goes_and_nothing_else(used):
     before = written_files(used.folder)
     arguments = ("vacuum", "conn_export", "--subpath", "exports/team")
     planned = run(used.folder, *arguments, "--dry-run")
-    assert (planned.code, "would remove 0 superseded and 1 stray files (23 bytes)" in planned.out) == (0, True)
+    assert (planned.code, "would remove 0 superseded and 1 stray file (23 bytes)" in planned.out) == (0, True)
     assert stray in planned.out
     assert f"  stays: {foreign}\n" in planned.out
     verified = run(used.folder, "verify", "conn_export", "--subpath", "exports/team")
     assert (verified.code, "2 problems" in verified.out) == (1, True)
     assert f"{foreign} is not the pipeline's, and a glob of the table's folder takes it" in verified.out
-    assert "1 files are not the pipeline's, and stay" in verified.out
+    assert f"  not the pipeline's, and left alone: {foreign}\n" in verified.out
     assert written_files(used.folder) == before
     done = run(used.folder, *arguments, "--json").document
     assert (done["strays"], done["superseded"], done["bytes"], done["dry_run"]) == ([stray], [], 23, False)
@@ -384,7 +314,7 @@ def test_runs_that_are_gone_are_forgotten_when_asked_for(tmp_path):
     assert run(tmp_path, "automations", "run", "idx", "team").code == 0
     shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_124")
     delivered = tree(tmp_path / "deliveries")
-    assert run(tmp_path, "runs", "prune", "idx", "--dry-run").out.startswith("would forget 1 prompt runs of idx")
+    assert run(tmp_path, "runs", "prune", "idx", "--dry-run").out.startswith("would forget 1 prompt run of idx")
     assert run(tmp_path, "runs", "prune", "idx", "--json").document["prompt_runs"] == ["run_124"]
     assert run(tmp_path, "runs", "prune", "idx").out.startswith("forgot 0 prompt runs")
     assert tree(tmp_path / "deliveries") == delivered
@@ -692,6 +622,27 @@ finally:
         assert (said.code, said.out) == (2, "")
         assert "4 problems" in said.err
         assert said.err.endswith("\nFalse\n"), "the import alone takes longer than everything else"
+
+
+def test_help_and_a_check_of_the_configuration_do_not_wait_for_dagster_either(tmp_path):
+    """Nor does help wait for anything else that takes long to import."""
+    write_deployment(tmp_path)
+    program = """
+import json, sys
+from vv_exports.cli import main
+loaded = []
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as done:
+        loaded.append([done.code, sorted({"dagster", "pyarrow", "pydantic", "fsspec"} & sys.modules.keys())])
+print(json.dumps(loaded), file=sys.stderr)
+"""
+    words = [["--help"], ["--version"], *([*one, "--help"] for one in _commands(main)), ["config", "check"]]
+    said = spawn(tmp_path, json.dumps(words), program=("-c", program))
+    *helped, checked = json.loads(said.err)
+    assert helped == [[0, []]] * (len(words) - 1)
+    assert (checked[0], "dagster" in checked[1]) == (0, False)
 
 
 WATCH = """

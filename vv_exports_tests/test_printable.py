@@ -8,10 +8,10 @@ import pytest
 from vv_exports.console import Console
 from vv_exports.defs.sensors import _few
 from vv_exports.errors import PartlyFailedError
-from vv_exports.printable import one_line, printable
+from vv_exports.printable import counted, one_line, printable
 from vv_exports_tests.archives import write_run
+from vv_exports_tests.cli.running import run
 from vv_exports_tests.deployments import CONFIG, write_config
-from vv_exports_tests.test_cli import run
 
 EVIL = {
     "newline": "a\nError: all is lost",
@@ -105,3 +105,7 @@ def test_every_command_that_names_an_index_keeps_it_on_its_line(tmp_path):
     for one in said:
         assert "\nError: all" not in one.text, one
         assert "\x1b" not in one.text
+
+
+def test_one_of_something_is_not_some():
+    assert [counted(count, "file") for count in (0, 1, 2, 2000)] == ["0 files", "1 file", "2 files", "2,000 files"]

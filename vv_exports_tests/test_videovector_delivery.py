@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import vv_exports
+from vv_exports_tests.cli.running import Said, run, spawn
 from vv_exports_tests.deployments import write_config
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import make_platform
 from vv_exports_tests.fakes.server import FakeVideoVector
-from vv_exports_tests.test_cli import Said, run, spawn
 
 REPOSITORY = Path(vv_exports.__file__).parents[1]
 AUTOMATION = {"enabled": True, "paused": False, "destination_connector_id": "mine", "destination_subpath": "theirs"}

@@ -4,7 +4,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, command, open_client
 from vv_exports.console import Console
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 
 
 @command(
@@ -19,14 +19,15 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
     if console.as_json:
         console.document(found)
     for one in found:
-        verdict = "fine" if not one.problems else f"{len(one.problems)} problems"
-        console.line(f"{one.uri}: {verdict} ({one.prompt_runs} prompt runs, {one.files} files, {one.bytes:,} bytes)")
+        verdict = "fine" if not one.problems else counted(len(one.problems), "problem")
+        console.line(
+            f"{one.uri}: {verdict} ({counted(one.prompt_runs, 'prompt run')}, {counted(one.files, 'file')}, "
+            f"{counted(one.bytes, 'byte')})"
+        )
         for problem in one.problems:
             console.line(f"  {one_line(problem)}")
         if one.foreign:
-            console.line(
-                f"  {len(one.foreign)} files are not the pipeline's, and stay: {', '.join(map(one_line, one.foreign))}"
-            )
+            console.line(f"  not the pipeline's, and left alone: {', '.join(map(one_line, one.foreign))}")
         for advice in one.advice:
             console.line(f"  {one_line(advice)}")
     if not found:
@@ -47,10 +48,10 @@ def vacuum(console: Console, connector_id: str, subpath: str, *, dry_run: bool, 
     if console.as_json:
         console.document(done)
     verb = "would remove" if dry_run else "removed"
-    kept = f"; {len(done.left_alone)} that are not the pipeline's stay" if done.left_alone else ""
+    kept = f"; left alone, since not the pipeline's: {len(done.left_alone)}" if done.left_alone else ""
     console.line(
-        f"{done.uri}: {verb} {len(done.superseded)} superseded and {len(done.strays)} stray files "
-        f"({done.bytes:,} bytes) and {len(done.uploads)} unfinished uploads{kept}"
+        f"{done.uri}: {verb} {len(done.superseded)} superseded and {counted(len(done.strays), 'stray file')} "
+        f"({counted(done.bytes, 'byte')}) and {counted(len(done.uploads), 'unfinished upload')}{kept}"
     )
     for path in (*done.superseded, *done.strays, *done.uploads):
         console.line(f"  {one_line(path)}")

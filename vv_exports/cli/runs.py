@@ -4,7 +4,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, command, listing, open_client
 from vv_exports.console import Console
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 
 
 @command("sync", INDEX)
@@ -15,8 +15,8 @@ def sync(console: Console, index: str) -> None:
     if console.as_json:
         console.document(sync)
     console.line(
-        f"{one_line(index)}: {sync.finished} finished of {sync.prompt_runs} prompt runs; "
-        f"{len(sync.new_partitions)} new, {len(sync.snapshots_taken)} snapshots taken."
+        f"{one_line(index)}: {sync.finished} finished of {counted(sync.prompt_runs, 'prompt run')}; "
+        f"{len(sync.new_partitions)} new, {counted(len(sync.snapshots_taken), 'snapshot')} taken."
     )
 
 
@@ -58,8 +58,8 @@ def prune(console: Console, index: str, dry_run: bool) -> None:
     verb = "would forget" if dry_run else "forgot"
     listed = "".join(f"\n  {one_line(run_id)}" for run_id in pruned.prompt_runs)
     console.line(
-        f"{verb} {len(pruned.prompt_runs)} prompt runs of {one_line(index)} that are gone from the source, and "
-        f"{pruned.files} files of the pipeline's own; what was delivered stays{listed}"
+        f"{verb} {counted(len(pruned.prompt_runs), 'prompt run')} of {one_line(index)} that the source does not have "
+        f"any more, and {counted(pruned.files, 'file')} of the pipeline's own; what was delivered stays{listed}"
     )
 
 

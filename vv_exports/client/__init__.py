@@ -19,7 +19,7 @@ from vv_exports.config import Config
 from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.delivery.verify import Verification, verify_connector
 from vv_exports.domain.destinations import check_subpath
-from vv_exports.pipeline import Progress
+from vv_exports.domain.progress import Progress
 
 
 class VVExports(Deployment):

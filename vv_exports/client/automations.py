@@ -373,7 +373,7 @@ class Automations:
         before = pipeline.following.history(index_id, automation, state, executed_at) or frozenset()
         began_at = None if beginning is None else (state.began_at(f"{index_id}/{automation}") or beginning.began_at)
         sensor = delivery_sensor_name(index_id, automation)
-        pause = pause_in_force(config, remembered.pause, self._deployment.instance, sensor)
+        pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
         eligible = eligible_runs(runs, on_status=config.on_status, partial=config.partial, delivered=state.runs)
         undelivered = [run.run_id for run in eligible if not pipeline.up_to_date(run, config, state)]
         waiting = [run_id for run_id in undelivered if run_id not in before or run_id in state.runs]

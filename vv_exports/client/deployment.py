@@ -14,12 +14,13 @@ from vv_exports.config import Config, load_config
 from vv_exports.defs.assets import PARTITIONS_PER_RUN
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
-from vv_exports.defs.instance import instance_errors, open_instance
+from vv_exports.defs.instance import find_instance, instance_errors, open_instance
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import stretches
+from vv_exports.domain.progress import Progress
 from vv_exports.errors import RunFailedError, UnreadableRunsError
-from vv_exports.pipeline import Pipeline, Progress
+from vv_exports.pipeline import Pipeline
 
 _Part = TypeVar("_Part", bound=type)
 
@@ -71,12 +72,25 @@ class Deployment:
     ) -> None:
         loaded = config if isinstance(config, Config) else load_config(config)
         self.pipeline = Pipeline.from_config(loaded, progress)
+        self.folder = loaded.folder or Path.cwd()
         self._given_instance = instance
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        """The Dagster instance, opened when first needed."""
-        instance = self._given_instance or open_instance(os.environ, Path.cwd())
+        """The Dagster instance, opened when first needed, and made where there is none yet."""
+        return self._looked_after(self._given_instance or open_instance(os.environ, self.folder))
+
+    @property
+    def instance_if_made(self) -> dg.DagsterInstance | None:
+        """The Dagster instance for what only reads: None where nothing was launched yet."""
+        if self.opened_instance is None:
+            found = self._given_instance or find_instance(os.environ, self.folder)
+            if found is None:
+                return None
+            vars(self)["instance"] = self._looked_after(found)
+        return self.opened_instance
+
+    def _looked_after(self, instance: dg.DagsterInstance) -> dg.DagsterInstance:
         with instance_errors(lambda: instance):
             close_abandoned(instance, self.pipeline.clock())
         return instance

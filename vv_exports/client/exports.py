@@ -181,7 +181,7 @@ class Exports:
         if not record.is_open:
             return record.export()
         attempt = record.attempts[-1]
-        found = trace(self._deployment.instance, attempt)
+        found = trace(self._deployment.instance_if_made, attempt)
         if found.under_way:
             return record.export()
         # Looked at once more: it may have ended well since, and then says so before its run is over.
@@ -217,7 +217,8 @@ class Exports:
                 raise TimeoutError(f"export {export.export_id} is still {export.status} after {timeout} s")
             left = poll_interval if deadline is None else deadline - time.monotonic()
             time.sleep(max(0, min(poll_interval, left)))
-            close_abandoned(self._deployment.instance, self._deployment.pipeline.clock())
+            if (instance := self._deployment.instance_if_made) is not None:
+                close_abandoned(instance, self._deployment.pipeline.clock())
             export = self.retrieve(export.export_id)
         return export
 

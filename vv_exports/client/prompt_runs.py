@@ -67,8 +67,7 @@ class PromptRuns:
         """
         pipeline = self._deployment.pipeline
         there = pipeline.listing(index_id).run_ids  # first: a wrong index opens no database
-        instance = self._deployment.instance
-        partitions = known_run_ids(instance, index_id)
+        partitions = known_run_ids(self._deployment.instance_if_made, index_id)
         gone = sorted((partitions | pipeline.catalogs.read(index_id).runs.keys()) - there)
         if dry_run:
             return Prune(index_id, tuple(gone), sum(pipeline.store.count_files(index_id, run_id) for run_id in gone))
@@ -77,7 +76,7 @@ class PromptRuns:
             pipeline.catalogs.forget(index_id, gone)
         for run_id in gone:
             if run_id in partitions:
-                instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
+                self._deployment.instance.delete_dynamic_partition(partitions_name(index_id), partition_key(run_id))
         return Prune(index_id, tuple(gone), files)
 
     def sync(self, index_id: str) -> Sync:

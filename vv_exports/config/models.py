@@ -4,9 +4,19 @@ To add a kind of source: a class, its line in ``SOURCES``, its member in ``Sourc
 """
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    Tag,
+    model_validator,
+)
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
 from vv_exports.config.values import (
@@ -177,6 +187,8 @@ class Destinations(Model, extra="ignore"):
 class Config(Destinations, extra="forbid"):
     """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
 
+    _folder: Path | None = PrivateAttr(default=None)
+
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: StorageConfig = Field(
         description="Where snapshots and downloads are kept: a folder, the URL of a store whose credentials its SDK "
@@ -192,6 +204,15 @@ class Config(Destinations, extra="forbid"):
     def exports_kept(self) -> timedelta | None:
         """The same as a duration."""
         return None if self.exports_keep is None else duration(self.exports_keep)
+
+    def model_post_init(self, context: Any) -> None:
+        """What the file cannot say of itself."""
+        self._folder = (context or {}).get("folder")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where relative paths of the file start, and the Dagster instance is; None where there is no file."""
+        return self._folder
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""

@@ -6,13 +6,16 @@ is the one place where these become errors of ours.
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
@@ -22,8 +25,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 
+_LOG = logging.getLogger(__name__)
 _SETTINGS = files("vv_exports.defs") / "dagster.yaml"
 """The settings of every instance that this package makes: the queue, its limits, and what becomes of lost runs."""
+_MADE = ".dagster"
+"""The folder of an instance that this package makes."""
 _WRONG_SETTINGS = (
     yaml.YAMLError,
     UnicodeDecodeError,
@@ -63,27 +69,66 @@ _MAY_BE_FULL = ("disk I/O error", "unable to open database file")
 
 
 def open_instance(environ: Mapping[str, str], folder: Path) -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME, else of the folder's ``dagster.yaml``, else one in its ``.dagster``.
+    """The instance of DAGSTER_HOME, else of the folder's ``dagster.yaml``, else one in its ``.dagster``, made where
+    there is none yet.
 
     Raises RequestError for a DAGSTER_HOME or a ``dagster.yaml`` that is wrong, InstanceError where the instance cannot
     be made or read.
     """
-    home, given = _home(environ, folder)
-    try:
-        if not given:
+    home = instance_home(environ, folder)
+    with _explained(home):
+        if home == folder / _MADE:
             home.mkdir(exist_ok=True)
         with _one_at_a_time(home):
-            if home == folder / ".dagster":
+            if home == folder / _MADE:
                 _write_settings(home)
-            ref = InstanceRef.from_dir(str(home))
-            try:
-                return _with_tables(dg.DagsterInstance.from_ref(ref))
-            except (DBAPIError, sqlite3.Error) as error:
-                raise InstanceError(_database_said(error, home, _folders(ref, home))) from error
-    except _WRONG_SETTINGS as error:
-        raise ConfigurationError(str(home / _SETTINGS.name), _problems(error)) from error
-    except OSError as error:
-        raise InstanceError(_refused(home, error)) from error
+            return _opened(home, _ref(home))
+
+
+def find_instance(environ: Mapping[str, str], folder: Path) -> dg.DagsterInstance | None:
+    """The instance that ``open_instance`` opens, None where it would be made. Creates nothing."""
+    home = instance_home(environ, folder)
+    if not home.is_dir():
+        return None
+    with _explained(home):
+        ref = _ref(home)
+        if not _is_made(ref):
+            return None
+        with _one_at_a_time(home):
+            return _opened(home, ref)
+
+
+def instance_home(environ: Mapping[str, str], folder: Path) -> Path:
+    """The folder of the instance: where its ``dagster.yaml`` is, or would be. Raises RequestError."""
+    if given := environ.get("DAGSTER_HOME"):
+        if not Path(given).is_absolute() or not Path(given).is_dir():
+            raise RequestError(
+                f"DAGSTER_HOME is {given!r}, which is not the absolute path of a folder; create or mend it"
+            )
+        return Path(given)
+    return folder if (folder / _SETTINGS.name).exists() else folder / _MADE
+
+
+def warn_of_other_instances(instance: dg.DagsterInstance, environ: Mapping[str, str], folder: Path) -> None:
+    """Say once in a process that commands look at another instance than the one that this process records in."""
+    if instance.is_persistent:
+        _warn(_history(instance.get_ref()), environ.get("DAGSTER_HOME", ""), folder)
+
+
+@cache
+def _warn(here: str, given: str, folder: Path) -> None:
+    for said, who in {"": "commands without DAGSTER_HOME", given: "commands"}.items():
+        home = instance_home({"DAGSTER_HOME": said}, folder)
+        ref = _ref(home) if home.is_dir() else None
+        # Where commands have the same environment, theirs will be made if it is not; others may not be there at all.
+        if (ref is None or _history(ref) != here) and (said == given or (ref is not None and _is_made(ref))):
+            _LOG.warning(
+                "the history of this Dagster is in %s, and %s use the instance of %s: what is launched, paused or "
+                "switched in one is not seen in the other. Start Dagster and commands with the same DAGSTER_HOME.",
+                here,
+                who,
+                home,
+            )
 
 
 @contextmanager
@@ -113,15 +158,56 @@ def plain_text(message: str) -> str:
     return f"Dagster's database refused: {found[1].strip()}. Look at its disk and its rights. {_STAYS}"
 
 
-def _home(environ: Mapping[str, str], folder: Path) -> tuple[Path, bool]:
-    """Where the instance is, and whether DAGSTER_HOME says so."""
-    if given := environ.get("DAGSTER_HOME"):
-        if not Path(given).is_absolute() or not Path(given).is_dir():
-            raise RequestError(
-                f"DAGSTER_HOME is {given!r}, which is not the absolute path of a folder; create or mend it"
-            )
-        return Path(given), True
-    return (folder if (folder / "dagster.yaml").exists() else folder / ".dagster"), False
+@contextmanager
+def _explained(home: Path) -> Iterator[None]:
+    """Around the opening of an instance: what is wrong with its settings or its folder."""
+    try:
+        yield
+    except _WRONG_SETTINGS as error:
+        raise ConfigurationError(str(home / _SETTINGS.name), _problems(error)) from error
+    except OSError as error:
+        raise InstanceError(_refused(home, error)) from error
+
+
+def _ref(home: Path) -> InstanceRef:
+    """The settings of an instance. Dagster lets a relative ``base_dir`` start at the working directory; here it starts
+    at the file that says it."""
+    settings = home / _SETTINGS.name
+    said = yaml.safe_load(settings.read_text("utf-8")) if settings.exists() else None
+    return InstanceRef.from_dir(str(home), overrides=_placed(home, said) if isinstance(said, dict) else None)
+
+
+def _placed(home: Path, settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        name: str(home / value) if name == "base_dir" and isinstance(value, str) else _placed(home, value)
+        for name, value in settings.items()
+    }
+
+
+def _is_made(ref: InstanceRef) -> bool:
+    """Whether there is a history. One in a database server may be taken to be there: it makes nothing here."""
+    folder = _runs_folder(ref)
+    return folder is None or (folder / "runs.db").exists()
+
+
+def _history(ref: InstanceRef) -> str:
+    """Where the runs of an instance are, told apart from any other place."""
+    folder = _runs_folder(ref)
+    return "a database" if folder is None else str(folder)
+
+
+def _runs_folder(ref: InstanceRef) -> Path | None:
+    place = None if ref.run_storage_data is None else ref.run_storage_data.config_dict.get("base_dir")
+    return Path(place).absolute() if isinstance(place, str) else None
+
+
+def _opened(home: Path, ref: InstanceRef) -> dg.DagsterInstance:
+    try:
+        return _with_tables(dg.DagsterInstance.from_ref(ref))
+    except (DBAPIError, sqlite3.Error) as error:
+        raise InstanceError(_database_said(error, home, _folders(ref, home))) from error
 
 
 def _write_settings(home: Path) -> None:

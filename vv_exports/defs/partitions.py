@@ -33,10 +33,11 @@ def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[
     return new
 
 
-def known_run_ids(instance: dg.DagsterInstance, index_id: str) -> set[str]:
-    """The prompt runs that have a partition. Partitions that somebody made up in the UI are left out."""
+def known_run_ids(instance: dg.DagsterInstance | None, index_id: str) -> set[str]:
+    """The prompt runs that have a partition: without an instance, none. Partitions that somebody made up in the UI are
+    left out."""
     found = set()
-    for key in instance.get_dynamic_partitions(partitions_name(index_id)):
+    for key in instance.get_dynamic_partitions(partitions_name(index_id)) if instance is not None else ():
         with suppress(ValueError):
             found.add(run_id_from_partition_key(key))
     return found

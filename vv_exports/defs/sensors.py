@@ -4,14 +4,17 @@ What is to be done is decided elsewhere, from what there is and what the deliver
 answer into requests. It keeps no cursor: losing Dagster's database loses nothing and delivers nothing twice.
 """
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import dagster as dg
 
 from vv_exports.automations.records import AutomationRecord, Pause
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
+from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import asset_key, delivery_sensor_name, discovery_sensor_name
 from vv_exports.defs.lost_runs import close_abandoned
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
@@ -44,6 +47,7 @@ def discovery_sensor(pipeline: Pipeline, index_id: str) -> dg.SensorDefinition:
         minimum_interval_seconds=pipeline.config.index(index_id).discovery_interval_seconds,
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
         close_abandoned(context.instance, pipeline.clock())
         listing = pipeline.listing(index_id)
         runs = listing.runs

@@ -16,9 +16,9 @@ SWITCHED_OFF = "the sensor's switch"
 
 
 def pause_in_force(
-    config: AutomationConfig, recorded: Pause | None, instance: dg.DagsterInstance, sensor: str
+    config: AutomationConfig, recorded: Pause | None, instance: dg.DagsterInstance | None, sensor: str
 ) -> Pause | None:
-    """Why an automation waits, None where it does not.
+    """Why an automation waits, None where it does not. Without an instance there is no switch.
 
     The configuration wins. A recorded pause holds until it is lifted, or until somebody switches the sensor on after
     it: that is how it is resumed in the UI. A daemon that sees a sensor for the first time, since Dagster's database
@@ -51,8 +51,8 @@ def set_switch(instance: dg.DagsterInstance, sensor: str, *, on: bool) -> None:
         instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
 
 
-def _state(instance: dg.DagsterInstance, sensor: str) -> InstigatorState | None:
-    if instance.schedule_storage is None:  # one in memory, which no daemon looks at
+def _state(instance: dg.DagsterInstance | None, sensor: str) -> InstigatorState | None:
+    if instance is None or instance.schedule_storage is None:  # one in memory, which no daemon looks at
         return None
     states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
     return next((state for state in states if state.instigator_name == sensor), None)

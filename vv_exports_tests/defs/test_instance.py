@@ -1,5 +1,6 @@
 """What keeps Dagster's history from being kept is said in words that help: which place, what came back, what to do."""
 
+import copy
 import errno
 import json
 import os
@@ -19,7 +20,7 @@ import vv_exports
 from vv_exports.defs.instance import instance_errors, open_instance, plain_text
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 from vv_exports_tests.archives import write_run
-from vv_exports_tests.deployments import write_config
+from vv_exports_tests.deployments import CONFIG, write_config
 
 ROOT = Path(vv_exports.__file__).parents[1]
 STAYS = "Whatever was committed to a destination stays committed."
@@ -242,7 +243,7 @@ def cli(scene, *arguments):
 Path(".dagster").mkdir()
 mount("size=4m")
 fill(leave=100_000)
-cli("first creation", "--json", "exports", "list")
+cli("first creation", "--json", "runs", "sync", "idx")
 free()
 
 client = VVExports(Path("vv_exports.yaml"))
@@ -259,7 +260,7 @@ told("after the commit", lambda: client.automations.run("idx", "team"))
 print(json.dumps(["entries", len(list(Path("deliveries/exports/team/_vv/log").glob("*.json")))]), flush=True)
 client.pipeline.deliver_automation = deliver
 told("pause", lambda: client.automations.pause("idx", "team"))
-cli("list", "--json", "exports", "list")
+cli("list", "--json", "automations", "list")
 free()
 told("again", lambda: client.automations.run("idx", "team"))
 print(json.dumps(["entries again", len(list(Path("deliveries/exports/team/_vv/log").glob("*.json")))]), flush=True)
@@ -267,7 +268,20 @@ subprocess.run(["mount", "-o", "remount,ro", ".dagster"], check=True)
 cli("read-only", "--json", "automations", "run", "idx", "team")
 subprocess.run(["umount", ".dagster"], check=True)
 mount("size=4m,nr_inodes=3")
-cli("no more files", "--json", "exports", "list")
+cli("no more files", "--json", "runs", "sync", "idx")
+subprocess.run(["umount", ".dagster"], check=True)
+
+Path("mounted").mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "mounted"], check=True)
+Path("mounted/conf.yaml").write_text(Path("absolute.yaml").read_text())
+subprocess.run(["mount", "-o", "remount,ro", "mounted"], check=True)
+os.environ["VV_EXPORTS_CONFIG"] = "mounted/conf.yaml"
+for words in (("automations", "list"), ("exports", "list"), ("runs", "prune", "idx", "--dry-run"), ("config", "check")):
+    cli("reading beside a read-only configuration: " + words[0], "--json", *words)
+cli("writing beside a read-only configuration", "--json", "runs", "sync", "idx")
+Path("home").mkdir()
+os.environ["DAGSTER_HOME"] = os.path.abspath("home")
+cli("writing as it advises", "--json", "runs", "sync", "idx")
 """
 
 
@@ -277,6 +291,10 @@ def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("disk")
     write_run(folder / "archive", run_id="run_0", executed_at="2026-10-01T00:00:00Z")
     write_config(folder)
+    elsewhere = copy.deepcopy(CONFIG) | {"storage": str(folder / "storage")}
+    elsewhere["source"]["path"] = str(folder / "archive")
+    elsewhere["connectors"]["conn_export"]["root"] = str(folder)
+    (folder / "absolute.yaml").write_text(yaml.safe_dump(elsewhere))
     alone = ["unshare", "--map-root-user", "--mount"]
     if (
         not shutil.which("unshare")
@@ -334,6 +352,18 @@ def test_a_read_only_disk_is_named(scenes):
     assert (code, document["error"]["type"], traceback) == (1, "InstanceError", False)
     assert f"{folder}/.dagster" in document["error"]["message"]
     assert "how its disk is mounted" in document["error"]["message"]
+
+
+def test_a_configuration_in_a_read_only_folder_is_enough_to_read(scenes):
+    """As one that is mounted into a container. What has to be written down says how."""
+    folder, found = scenes
+    reading = [outcome for scene, outcome in found.items() if scene.startswith("reading beside")]
+    assert [outcome[0] for outcome in reading] == [0, 0, 0, 0]
+    code, document, traceback = found["writing beside a read-only configuration"]
+    assert (code, document["error"]["type"], traceback) == (1, "InstanceError", False)
+    assert f"cannot be kept in {folder}/mounted/.dagster: Read-only file system" in document["error"]["message"]
+    assert "or set DAGSTER_HOME to another folder" in document["error"]["message"]
+    assert found["writing as it advises"][0] == 0
 
 
 def test_a_disk_that_takes_no_more_files_is_named(scenes):

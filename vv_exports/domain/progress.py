@@ -1,0 +1,17 @@
+"""Who is told how far long work is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _silent(what: str, rows: int) -> None:
+    """No progress wanted."""
+    del what, rows
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told how far the work is: (run id, segments) of a snapshot, (run id and table, rows) of a file."""
+
+    snapshot: Callable[[str, int], None] = _silent
+    file: Callable[[str, int], None] = _silent
