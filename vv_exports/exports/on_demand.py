@@ -124,8 +124,8 @@ class Exports:
             return there
         if there.request != record.request:
             raise RequestError(
-                f"export {record.export_id} was launched for another request before ({there.request}), and an export "
-                "is repeated as it was; launch a new one"
+                f"export {record.export_id} was launched for another request before, which `vv-exports exports show "
+                f"{record.export_id}` tells, and an export is repeated as it was; launch a new one"
             )
 
         def processed(there: Record) -> Record:
