@@ -1,6 +1,7 @@
 import os
 import re
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -958,6 +959,29 @@ def test_two_hundred_indexes_load_in_well_under_a_second(tmp_path):
     assert min(seconds) < 0.3
 
 
+class TestHowLongDownloadsAreKept:
+    @pytest.mark.parametrize(
+        ("text", "length"),
+        [("12h", timedelta(hours=12)), ("30d", timedelta(days=30)), ("8w", timedelta(weeks=8)), ("null", None)],
+    )
+    def test_it_is_a_number_of_hours_days_or_weeks(self, text, length):
+        assert parsed(f"{HEAD}exports_keep: {text}").exports_kept == length
+        assert parsed(HEAD).exports_kept is None
+
+    @pytest.mark.parametrize(
+        "text", ["30", "d", "0d", "-1d", "1.5d", "30 d", "30D", "1m", "100000d", "1d2h", "٣d", "30d\\n"]
+    )
+    def test_anything_else_is_told_with_what_is_allowed(self, text):
+        problem = only_problem(f'{HEAD}exports_keep: "{text}"')
+        assert problem.startswith("exports_keep: ")
+        assert "must be a duration: a number from 1 to 99999 and h, d or w, such as 12h, 30d or 8w" in problem
+        document = {"source": {"kind": "videovector"}, "storage": "storage", "exports_keep": text}
+        assert not Draft202012Validator(config_schema()).is_valid(document)
+
+    def test_a_number_is_told_as_one(self):
+        assert only_problem(f"{HEAD}exports_keep: 30").startswith("exports_keep: ")
+
+
 class TestSchema:
     def test_every_field_is_described(self):
         for model in models():
@@ -968,7 +992,7 @@ class TestSchema:
         schema = config_schema()
         objects = [schema, *schema["$defs"].values()]
         assert all(each["additionalProperties"] is False for each in objects if "properties" in each)
-        assert set(schema["properties"]) == {"source", "storage", "connectors", "indexes"}
+        assert set(schema["properties"]) == {"source", "storage", "exports_keep", "connectors", "indexes"}
         assert set(schema["required"]) == {"source", "storage"}
 
     def test_each_registered_kind_is_in_the_schema(self):

@@ -63,9 +63,16 @@ def test_another_machine_goes_on_where_the_first_one_was(tmp_path, config):
     after = {file for connector in (second.pipeline.storage, second.pipeline.connectors["conn_export"])
              for file in connector.files("")}  # fmt: skip
     assert after == before, "what is there is found, and nothing is written again"
+    assert second.exports.list() == [made]
+    assert second.exports.retrieve(made.export_id[:12]) == made
     again = second.exports.create_index_export("idx", idempotency_key="k", format="csv")
     assert (again.export_id, again.rows) == (made.export_id, made.rows)
     assert second.exports.download(again.export_id, tmp_path / "out.zip").written
+    assert [file.key for file in second.pipeline.storage.files("exports/downloads")] == [
+        f"exports/downloads/{again.export_id[4:6]}/{again.export_id}.zip"
+    ], "the mark of the reader is gone"
+    assert second.exports.delete(again.export_id).bytes == again.bytes
+    assert first.exports.retrieve(made.export_id).artifact == "deleted"
     assert verify(Destination(second.pipeline.connectors["conn_export"], "idx")).problems == ()
 
     write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-02T00:00:00Z", segments=5)

@@ -71,7 +71,10 @@ def list_(console: Console, *, limit: int, **chosen: Any) -> None:
         *("export_id", "created_at", "status", "index_id", "prompt_runs", "format", "destination_uri"),
         *("rows", "files", "bytes"),
     )
-    console.table([{name: row[name] for name in names} for row in rows], empty="no exports were made")
+    console.table(
+        [{name: row[name] for name in names} for row in rows],
+        empty="no exports are like this" if any(chosen.values()) else "no exports were made",
+    )
     if len(found) > limit:
         console.note(
             f"These are the newest {limit} of more: --after {found[limit - 1].export_id} goes on, and --limit lists "

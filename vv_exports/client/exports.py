@@ -18,7 +18,7 @@ from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import NotFoundError, RunFailedError
+from vv_exports.errors import NotFoundError, RequestError, RunFailedError
 from vv_exports.exports.on_demand import Deletion, ExportsVacuum
 from vv_exports.exports.records import Record
 
@@ -126,9 +126,13 @@ class Exports:
     ) -> Sequence[Export]:
         """Exports, newest first, those launched from the UI included.
 
-        ``since`` is when they were asked for. ``after`` goes on behind an export, which is how to page: the last one
-        of the page before.
+        ``since`` is when they were asked for; a time without an offset is in UTC. ``after`` goes on behind an export,
+        which is how to page: the last one of the page before. Raises RequestError for a status that does not exist.
         """
+        if status is not None and status not in set(ExportStatus):
+            raise RequestError(f"status {status!r} does not exist; there are: {', '.join(ExportStatus)}")
+        if limit is not None and limit < 1:
+            raise RequestError(f"limit is {limit}; it must be at least 1, or left out for all")
         return list(
             islice(self._listed(None if status is None else ExportStatus(status), index_id, since, after), limit)
         )

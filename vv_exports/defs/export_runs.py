@@ -122,8 +122,8 @@ def failures_recorded(exports: Exports, run_id: str, export_ids: Collection[str]
 
 
 def trace(instance: dg.DagsterInstance | None, attempt: Attempt) -> Trace:
-    """What became of an attempt, as far as its Dagster run and its process tell."""
-    run = None if instance is None else instance.get_run_by_id(attempt.dagster_run_id)
+    """What became of an attempt, as far as its Dagster run and its process tell. There may be no instance yet."""
+    run = instance.get_run_by_id(attempt.dagster_run_id) if instance is not None else None
     if instance is None or run is None:
         gone = is_gone(attempt.process)
         over = f"the process that made it ({attempt.process}) is gone" if gone else None

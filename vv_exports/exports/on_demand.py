@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,7 @@ from vv_exports.connectors.configured import Connectors
 from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.errors import NotFoundError, RequestError
+from vv_exports.errors import RequestError
 from vv_exports.exports.artifacts import (
     artifact_of,
     artifacts,
@@ -124,8 +124,8 @@ class Exports:
             return there
         if there.request != record.request:
             raise RequestError(
-                f"export {record.export_id} was launched for another request before ({there.request}), and an export "
-                "is repeated as it was; launch a new one"
+                f"export {record.export_id} was launched for another request before, which `vv-exports exports show "
+                f"{record.export_id}` tells, and an export is repeated as it was; launch a new one"
             )
 
         def processed(there: Record) -> Record:
@@ -201,11 +201,7 @@ class Exports:
 
     def find(self, beginning: str) -> Record:
         """An export, by its id or the beginning of it. Raises NotFoundError, RequestError where several begin so."""
-        export_id = self.records.export_id(beginning)
-        record = self.records.find(export_id)
-        if record is None:
-            raise NotFoundError(f"export {export_id!r} does not exist any more")
-        return record
+        return self.records.of(self.records.entry(beginning))
 
     def newest(
         self,
@@ -218,10 +214,10 @@ class Exports:
         behind an export. Records are read as they are consumed."""
         found = self.records.entries()
         if after is not None:
-            last = self.records.export_id(after)
-            ages = [one.age for one in found if one.export_id == last]
-            found = [one for one in found if ages and one.age < ages[0]]
+            last = self.records.entry(after)
+            found = [one for one in found if one.age < last.age]
         if since is not None:
+            since = since if since.tzinfo is not None else since.replace(tzinfo=UTC)
             found = [one for one in found if one.created >= created_text(since)]
         if index_id is not None:
             found = [one for one in found if one.index == index_digest(index_id)]

@@ -2,7 +2,7 @@
 
 Layout::
 
-    exports/records/<2 hex>/<export id>.<created>.<version>.<status>.<index>.json.zst
+    exports/records/<2 hex>/<export id>.<created>.<version>.<status>.<index>.json
 
 Each version of a record is a file of its own that nobody changes, written if there is none; the newest one holds, and
 whoever writes it removes those before it. What a list asks for is in the names: the newest exports, the failed ones,
@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 import msgspec
 
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.versioned_document import NOT_PACKED, packed, unpacked
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError, TransientError, VVExportsError, first_few
 
@@ -34,7 +33,7 @@ _READ_AT_ONCE = 20
 _CREATED = "%Y%m%dT%H%M%S%fZ"
 _NAME = re.compile(
     r"(?P<export_id>exp_[^./]+)\.(?P<created>[0-9]{8}T[0-9]{12}Z)\.(?P<version>[0-9]{4,})\."
-    r"(?P<status>pending|processing|failed|completed|deleted)\.(?P<index>[0-9a-f]{8})\.json\.zst"
+    r"(?P<status>pending|processing|failed|completed|deleted)\.(?P<index>[0-9a-f]{8})\.json"
 )
 DELETED = "deleted"
 """In the name of a record: it is completed, and its artifact was deleted."""
@@ -152,9 +151,9 @@ class Records:
         found = self._newest(export_id)
         return found[1] if found is not None else None
 
-    def export_id(self, beginning: str) -> str:
-        """The id that begins like this, with or without the ellipsis of the documentation. Raises NotFoundError, and
-        RequestError where several do."""
+    def entry(self, beginning: str) -> Entry:
+        """The export whose id begins like this, with or without the ellipsis of the documentation. Raises
+        NotFoundError, and RequestError where there are several."""
         text = beginning.removesuffix("…").removesuffix("...")
         # A beginning of that length is in one folder; a shorter one may be in any.
         folder = _folder(text) if len(text) >= len("exp_00") and "/" not in text else _FOLDER
@@ -168,7 +167,15 @@ class Records:
                 f"export {beginning!r} does not exist; `vv-exports exports list` lists those that do. Where a backup "
                 "of `storage` from before it was restored, the same request makes it again."
             )
-        return text if text in found else next(iter(found))
+        return found.get(text) or next(iter(found.values()))
+
+    def of(self, entry: Entry) -> Record:
+        """The record of an entry, or what came after it. Raises DeliveredDataError, and NotFoundError where both are
+        gone."""
+        record = self._read(entry) or self.find(entry.export_id)
+        if record is None:
+            raise NotFoundError(f"export {entry.export_id!r} does not exist any more")
+        return record
 
     def entries(self) -> list[Entry]:
         """The newest version of every record, the newest export first. One listing, and nothing is read."""
@@ -176,17 +183,18 @@ class Records:
 
     def read(self, entries: Iterable[Entry]) -> Iterator[Record]:
         """The records of some entries, as they are consumed. One that cannot be read is named in the log."""
-        waiting = list(entries)
-        with ThreadPoolExecutor(min(_READ_AT_ONCE, self._storage.uploads_at_once)) as pool:
+        waiting, at_once = list(entries), self._storage.uploads_at_once
+        with ThreadPoolExecutor(at_once) as pool:
+            some = pool.map if at_once > 1 else map
             for start in range(0, len(waiting), _READ_AT_ONCE):
-                found = pool.map(self._readable, waiting[start : start + _READ_AT_ONCE])
+                found = some(self._readable, waiting[start : start + _READ_AT_ONCE])
                 yield from (record for record in found if record is not None)
 
     def begin(self, record: Record) -> Record:
         """Write the first version of a record, unless there is one. Returns what there is then. Of those who begin the
         same export at once, all have to say that it was asked for at the same moment."""
         there = self.find(record.export_id)
-        if there is None and self._storage.create(_key(record, 1), packed(record)):
+        if there is None and self._storage.create(_key(record, 1), msgspec.json.encode(record)):
             return record
         return there or self.update(record.export_id, lambda _: None)
 
@@ -203,7 +211,7 @@ class Records:
             after = change(before)
             if after is None or after == before:
                 return before
-            if self._storage.create(_key(after, max(one.version for one in versions) + 1), packed(after)):
+            if self._storage.create(_key(after, max(one.version for one in versions) + 1), msgspec.json.encode(after)):
                 self._forget(versions)
                 return after
         raise TransientError(f"the record of export {export_id!r} kept changing while it was written; try again")
@@ -228,8 +236,8 @@ class Records:
 
     def _readable(self, entry: Entry) -> Record | None:
         try:
-            return self._read(entry) or self.find(entry.export_id)
-        except DeliveredDataError as error:
+            return self.of(entry)
+        except (DeliveredDataError, NotFoundError) as error:
             _LOG.warning("export %s is left out: %s", entry.export_id, error)
             return None
 
@@ -238,8 +246,8 @@ class Records:
         if data is None:
             return None
         try:
-            return unpacked(data, Record)
-        except NOT_PACKED as error:
+            return msgspec.json.decode(data, type=Record)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeliveredDataError(
                 f"{self._storage.uri(entry.key)} does not say what became of export {entry.export_id}: {error}. "
                 "Restore it; or remove it, and make the export again."
@@ -289,7 +297,7 @@ def _folder(export_id: str) -> str:
 def _key(record: Record, version: int) -> str:
     index = index_digest(record.request.index_id)
     status = DELETED if record.artifact_deleted_at is not None else record.status
-    name = f"{record.export_id}.{created_text(record.created_at)}.{version:04}.{status}.{index}.json.zst"
+    name = f"{record.export_id}.{created_text(record.created_at)}.{version:04}.{status}.{index}.json"
     return f"{_folder(record.export_id)}/{name}"
 
 

@@ -84,6 +84,10 @@ def test_a_launch_of_several_partitions_lists_an_export_for_each(client, folder)
         assert client.exports.retrieve(export.export_id) == export
         assert export.dagster_run_id == result.run_id
         assert client.exports.download(export.export_id, folder / "out.zip").written
+        assert export.launched_by == "dagster"
+    assert client_of(folder).exports.list() == client.exports.list(), (
+        "another instance with the same storage knows them"
+    )
 
 
 def test_a_launch_that_fails_before_it_delivers_is_listed_as_failed(client, folder):

@@ -62,7 +62,7 @@ def test_the_newest_of_many_are_found_by_names_and_only_those_are_read(storage):
     assert [one.export_id for one in page] == [record_of(number).export_id for number in range(44, 24, -1)]
     assert Counter(counted.log) == {"files": 1, "read": 20}
     counted.log.clear()
-    assert counting.find(page[3].export_id) == page[3]
+    assert counting.of(counting.entry(page[3].export_id)) == page[3]
     assert Counter(counted.log) == {"files": 1, "read": 1}
 
 
@@ -129,16 +129,16 @@ def test_the_beginning_of_an_id_is_enough_as_long_as_it_is_of_one(storage, ellip
     ]
     for one in (*alike, record_of(8)):
         records.begin(one)
-    assert records.export_id(f"exp_08{ellipsis}") == record_of(8).export_id
-    assert records.export_id(f"exp_07a1{ellipsis}") == "exp_07a1"
+    assert records.entry(f"exp_08{ellipsis}").export_id == record_of(8).export_id
+    assert records.entry(f"exp_07a1{ellipsis}").export_id == "exp_07a1"
     for beginning in ("exp_07", "exp_07a"):
         with pytest.raises(RequestError, match=r"2 exports have an id that begins(?s:.*)exp_07a2 \(completed\)"):
-            records.export_id(f"{beginning}{ellipsis}")
+            records.entry(f"{beginning}{ellipsis}")
     with pytest.raises(RequestError, match="3 exports have an id"):
-        records.export_id(f"exp_{ellipsis}")
+        records.entry(f"exp_{ellipsis}")
     for nobody in ("exp_09", "x", "", "exp_0/../08", "../exp_08"):
         with pytest.raises(NotFoundError, match="does not exist"):
-            records.export_id(f"{nobody}{ellipsis}")
+            records.entry(f"{nobody}{ellipsis}")
 
 
 def test_a_whole_id_is_its_own_though_others_begin_with_it(storage):
@@ -146,8 +146,8 @@ def test_a_whole_id_is_its_own_though_others_begin_with_it(storage):
     records = Records(storage)
     for export_id in ("exp_07", "exp_07_0123456789ab"):
         records.begin(record_of(7, export_id=export_id))
-    assert records.export_id("exp_07") == "exp_07"
-    assert records.export_id("exp_07_0") == "exp_07_0123456789ab"
+    assert records.entry("exp_07").export_id == "exp_07"
+    assert records.entry("exp_07_0").export_id == "exp_07_0123456789ab"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null"])

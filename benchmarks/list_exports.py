@@ -1,0 +1,121 @@
+"""Listing exports where many were made: seconds in this process, seconds of the command, and requests to the storage.
+
+Records are written as the pipeline writes them, without waiting for the disk. Of the requests, a listing of names takes
+one for each 1,000 objects of a store.
+
+    python benchmarks/list_exports.py [--exports 10000]
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from vv_exports.connectors.local import LocalConnector  # noqa: E402
+from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of  # noqa: E402
+from vv_exports.exports.records import Attempt, Outcome, Record, Records  # noqa: E402
+from vv_exports_tests.deployments import client_of  # noqa: E402
+from vv_exports_tests.fakes.faulty_connector import FaultyConnector  # noqa: E402
+
+REPEATS = 5
+
+
+class Hasty(LocalConnector):
+    """Does not wait for the disk: ten thousand files would take minutes."""
+
+    def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:  # noqa: ARG002
+        return super().create(key, data, durable=False)
+
+
+def write(records: Records, count: int) -> list[str]:
+    chance = random.Random(7)
+    began = datetime.now(UTC) - timedelta(minutes=count)
+    ids = []
+    for number in range(count):
+        run = str(uuid.UUID(int=chance.getrandbits(128)))
+        at = began + timedelta(minutes=number)
+        failed = number % 20 == 0
+        to_connector = number % 2 == 0
+        outcome = Outcome(
+            destination_uri=f"/deliveries/{run}", rows=number, files=3, bytes=40_000, delivery_id=uuid.UUID(run).hex
+        )
+        records.begin(
+            Record(
+                export_id=export_id_of(run),
+                launch=run,
+                request=ExportRequest("index", "idx", None, "conn_export" if to_connector else None, None, "parquet"),
+                prompt_run_ids=tuple(f"run_{n}" for n in range(number % 10 + 1)),
+                created_at=at,
+                status=ExportStatus.FAILED if failed else ExportStatus.COMPLETED,
+                attempts=(Attempt(dagster_run_id=run, began_at=at, launched_by="client", process="machine 1 1"),),
+                completed_at=at + timedelta(seconds=3),
+                outcome=None if failed else outcome,
+                error="the source did not answer" if failed else None,
+            )
+        )
+        ids.append(export_id_of(run))
+    return ids
+
+
+def best(work: Callable[[], object]) -> float:
+    """The least of several, in seconds: others work on this machine too."""
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--exports", type=int, default=10_000)
+    count = parser.parse_args().exports
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        client = client_of(folder)
+        ids = write(Records(Hasty("storage", folder / "storage", make_root=True)), count)
+        exports, real = client.pipeline.exports, client.pipeline.storage
+        lists: dict[str, Callable[[], object]] = {
+            "the newest 50": partial(client.exports.list, limit=50),
+            "the 50 behind the middle": partial(client.exports.list, limit=50, after=ids[count // 2]),
+            "the newest 50 that failed": partial(client.exports.list, limit=50, status="failed"),
+            "the newest 50 of an index": partial(client.exports.list, limit=50, index_id="idx"),
+            "those of the last hour": partial(client.exports.list, since=datetime.now(UTC) - timedelta(hours=1)),
+            "one, by its id": partial(client.exports.retrieve, ids[1]),
+            "one, by 12 characters of it": partial(client.exports.retrieve, ids[1][:12]),
+            "all": client.exports.list,
+        }
+        print(f"{count:,} exports, local storage")
+        for what, work in lists.items():
+            counted = FaultyConnector(real, {})
+            exports.records = Records(counted)
+            work()
+            calls = Counter(counted.log)
+            exports.records = Records(real)
+            print(f"  {what:28} {best(work):6.3f} s   {calls['files']} listings, {calls['read']} reads")
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        for arguments in (
+            ["exports", "list"],
+            ["exports", "list", "--status", "failed", "--json"],
+            ["config", "check"],
+        ):
+            command = [sys.executable, "-m", "vv_exports", *arguments]
+            run = partial(subprocess.run, command, cwd=folder, env=environment, check=True, capture_output=True)
+            print(f"  vv-exports {' '.join(arguments):34} {best(run):6.3f} s")
+
+
+if __name__ == "__main__":
+    main()
