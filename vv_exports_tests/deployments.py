@@ -8,6 +8,7 @@ import yaml
 
 from vv_exports.automations.reconcile import Reconciliation, reconcile
 from vv_exports.client import VVExports
+from vv_exports.pipeline import Pipeline
 
 CONFIG: dict[str, Any] = {
     "source": {"kind": "local_archive", "path": "archive"},
@@ -64,6 +65,12 @@ def write_config(folder: Path, config: dict[str, Any] = CONFIG) -> Path:
 def client_of(folder: Path, config: dict[str, Any] = CONFIG) -> VVExports:
     """A client with a Dagster instance of its own, in memory."""
     return VVExports(write_config(folder, config), instance=dg.DagsterInstance.ephemeral())
+
+
+def with_parts(pipeline: Pipeline, **parts: Any) -> None:
+    """Put a pipeline together again, with another source or other connectors."""
+    kept = {name: getattr(pipeline, name) for name in ("source", "storage", "connectors", "clock")}
+    pipeline.__init__(pipeline.config, **{**kept, **parts})
 
 
 def reconciled(client: VVExports, automation: str = "team") -> Reconciliation:

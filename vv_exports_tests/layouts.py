@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.entry import FORMAT_VERSION
-from vv_exports.formats.registry import FORMATS, format_named
+from vv_exports.formats.registry import FORMATS
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.delivery.conftest import NOW, Deployment
@@ -41,7 +41,7 @@ def made(folder: Path) -> dict[str, bytes]:
     snapshots = [deployment.store.take(source, run, NOW) for run in runs]
     found = {f"{LAYOUT}/snapshots/{number}.json": _json(_snapshot(one)) for number, one in enumerate(snapshots)}
     for name in FORMATS:
-        request = deployment.request(*snapshots, subpath=name, format=format_named(name))
+        request = deployment.request(*snapshots, subpath=name, format_name=name)
         deliver(request, deployment.store, lambda: NOW)
         for file in deployment.connector.files(name):
             content = deployment.connector.read(file.key)

@@ -49,6 +49,7 @@ OPTIONS = {
     ("backfill", "dry_run"): "automations.plan_backfill",
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
+    ("vacuum", "abandoned"): "vacuum_abandoned",
 }
 """Flags that ask for something else, which has a name of its own."""
 BEFORE_THE_CLIENT = {"demo": write_demo, "config check": load_config, "config schema": config_schema}

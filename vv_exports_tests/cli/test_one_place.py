@@ -14,11 +14,11 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
-from vv_exports.defs.switches import SWITCHED_OFF
 
 from vv_exports.client import VVExports
 from vv_exports.config import load_config, parse_config
 from vv_exports.defs.instance import find_instance, open_instance
+from vv_exports.defs.pauses import SWITCHED_OFF
 from vv_exports_tests.cli.running import REPOSITORY, run, tree, write_deployment
 from vv_exports_tests.deployments import CONFIG
 

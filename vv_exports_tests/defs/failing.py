@@ -10,6 +10,7 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.pipeline import Pipeline
 from vv_exports.sources.local_archive import LocalArchive
+from vv_exports_tests.deployments import with_parts
 
 
 class Faults:
@@ -90,6 +91,9 @@ class FailingFolder(LocalConnector):
 def fail_at_times(pipeline: Pipeline, folder: Path) -> Faults:
     """Make a pipeline's archive and destination fail as its faults say."""
     faults = Faults(folder / "faults")
-    pipeline.source = FailingArchive(folder / "archive", faults)
-    pipeline.connectors["conn_export"] = FailingFolder(folder, faults)
+    with_parts(
+        pipeline,
+        source=FailingArchive(folder / "archive", faults),
+        connectors={**pipeline.connectors, "conn_export": FailingFolder(folder, faults)},
+    )
     return faults

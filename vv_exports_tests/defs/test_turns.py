@@ -11,7 +11,7 @@ import pytest
 from vv_exports.defs import turns
 from vv_exports.defs.turns import AT_ONCE, Turns, seconds_between
 from vv_exports.sources.base import Listing
-from vv_exports_tests.deployments import CONFIG, client_of
+from vv_exports_tests.deployments import CONFIG, client_of, with_parts
 
 
 class Clock:
@@ -53,7 +53,7 @@ def deployment(folder, indexes):
     config = copy.deepcopy(CONFIG)
     config["indexes"] = {f"idx_{number}": {"automations": {}} for number in range(indexes)}
     client = client_of(folder, config)
-    client.pipeline.source = CountingSource(client.pipeline.source)
+    with_parts(client.pipeline, source=CountingSource(client.pipeline.source))
     return client
 
 
