@@ -102,13 +102,7 @@ class Collection:
             state = read_log(self.destination)
         reading = self._said()
         self.deliver(state)
-        new = self._said()
-        state = read_log(self.destination)
-        self.deliver(state)
-        print(
-            f"{place:8} {size:7,} entries | read the log {reading} | add one run {new}, again {self._said()}",
-            flush=True,
-        )
+        print(f"{place:8} {size:7,} entries | read the log {reading} | add one run {self._said()}", flush=True)
 
     def _said(self) -> str:
         asked = "" if self.asked is None else f"{self.asked:6,} requests "

@@ -96,6 +96,8 @@ def survey(destination: Destination, state: LogState | None = None, *, whole_log
 
 def _log(destination: Destination, *, whole: bool) -> tuple[LogState, DeliveredDataError | None]:
     listed = destination.files(PIPELINES_OWN)
+    if LOG_FOLDER in listed:
+        destination.files(LOG_FOLDER)  # says so where it is a link
     believed = newest_checkpoint(destination, listed)
     if believed is None or not whole:
         state, faults = scan_log(destination, believed, listed=listed)

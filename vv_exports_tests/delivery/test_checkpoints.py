@@ -380,4 +380,4 @@ def test_one_survey_says_what_a_reader_of_the_whole_log_would(deployment):
     _write_log(deployment, 6)
     quick, whole = survey(deployment.destination()), survey(deployment.destination(), whole_log=True)
     assert quick == whole
-    assert (quick.owner, quick.log_problem, quick.owner_problem) == (OWNER, None, None)
+    assert (quick.owner.owner, quick.log_problem, quick.owner_problem) == (OWNER, None, None)
