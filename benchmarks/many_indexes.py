@@ -17,6 +17,10 @@ import time
 from pathlib import Path
 
 import yaml
+from dagster._core.remote_representation.external_data import JobDataSnap, RepositorySnap
+from dagster._serdes import serialize_value
+
+from vv_exports.definitions import defs
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,11 +45,6 @@ def configuration(indexes):
 
 def measure():
     """In the folder of a configuration: print what each step of loading it costs."""
-    from dagster._core.remote_representation.external_data import JobDataSnap, RepositorySnap
-    from dagster._serdes import serialize_value
-
-    from vv_exports.definitions import defs
-
     began = time.process_time()
     definitions = defs.load_fn()
     built = time.process_time()

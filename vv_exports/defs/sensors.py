@@ -101,11 +101,12 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     """Delivers what an automation owes. Its switch is the automation's pause."""
     index_id, name, config = automation.index_id, automation.name, automation.config
     key = asset_key(index_id, "exports", name)
+    sensor = names.delivery_sensor(index_id, name)
     active = config.enabled and not config.paused
     state = "It is disabled in the configuration." if not config.enabled else "It is paused in the configuration."
 
     @dg.sensor(
-        name=names.delivery_sensor(index_id, name),
+        name=sensor,
         description=(
             f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. The switch is the "
             "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
@@ -118,7 +119,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
         close_abandoned(context.instance, now)
-        waits = _reason_to_wait(automation, context.instance, context.sensor_name, now)
+        waits = _reason_to_wait(automation, context.instance, sensor, now)
         if waits is not None:
             return dg.SkipReason(waits)
         try:
