@@ -239,6 +239,16 @@ def test_dagster_that_records_where_commands_look_says_nothing(tmp_path, caplog)
     shutil.copy(REPOSITORY / "dagster.yaml", home)
     with open_instance({}, home) as instance:
         _tick(home, instance)
+        _tick(home / "archive" / "..", instance)
     with dg.DagsterInstance.ephemeral() as instance:
+        _tick(home, instance)
+    assert caplog.messages == []
+
+
+def test_settings_that_nobody_uses_stop_no_tick(tmp_path, monkeypatch, caplog):
+    home = write_deployment(tmp_path / "home")
+    (home / "dagster.yaml").write_text("storage: [\n")
+    with open_instance({}, tmp_path) as instance:
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".dagster"))
         _tick(home, instance)
     assert caplog.messages == []
