@@ -86,9 +86,11 @@ def keep_checkpoint(destination: Destination, state: LogState, committed: int) -
         _LOG.warning("the log of %s gets no checkpoint at entry %d: %s", destination.uri, committed, error)
 
 
-def broken_log(destination: Destination, state: LogState, faults: Sequence[LogFault]) -> DeliveredDataError:
+def broken_log(
+    destination: Destination, state: LogState, faults: Sequence[LogFault], *, read_from: int = 0
+) -> DeliveredDataError:
     """What is wrong with a log, what is known all the same, and the way out. ``state`` is of the entries that can be
-    used."""
+    used; ``read_from`` is the first one that readers need, where a checkpoint has those before it."""
     first = faults[0]
     more = f" ({len(faults) - 1} more of its entries are missing or unusable.)" if len(faults) > 1 else ""
     known = (
@@ -96,8 +98,13 @@ def broken_log(destination: Destination, state: LogState, faults: Sequence[LogFa
     )
     if first.newer:
         return DeliveredDataError(f"{first.problem}. Upgrade vv_exports.{more} {known}")
+    goes_on = (
+        f"Deliveries go on from the checkpoint at entry {read_from - 1}."
+        if all(fault.sequence < read_from for fault in faults)
+        else "Nothing is delivered there until this is mended."
+    )
     return DeliveredDataError(
-        f"{first.problem}.{more} {known} Nothing is delivered there until this is mended. Restore the entry from a "
+        f"{first.problem}.{more} {known} {goes_on} Restore the entry from a "
         f"backup. Or, while nothing delivers there, move every entry from {log_entry_name(first.sequence)} on out of "
         f"{destination.uri}, and {_again(state)}: what they held is delivered again, files that are as they "
         "should be are kept, and prompt runs that the source has no more are lost to the log."

@@ -107,7 +107,7 @@ def _log(destination: Destination, *, whole: bool) -> tuple[LogState, DeliveredD
     says_otherwise = state != believed and not faults
     state, more = scan_log(destination, state, listed=listed)
     if faults or more:
-        return state, broken_log(destination, state, [*faults, *more])
+        return state, broken_log(destination, state, [*faults, *more], read_from=believed.next_sequence)
     return state, _changed_entries(destination, believed.next_sequence - 1) if says_otherwise else None
 
 

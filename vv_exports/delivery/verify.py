@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.entry import DeliveredFile
+from vv_exports.delivery.log import scan_log
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
@@ -42,7 +43,8 @@ def verify(destination: Destination) -> Verification:
     differing = damaged_files(destination, found.state.files)
     if differing or _in_tables(found.beside):
         # A delivery that committed meanwhile has removed what it superseded, and what looked like left over is its own.
-        found = survey(destination, whole_log=True)
+        known, faults = scan_log(destination, found.state)
+        found = survey(destination, None if faults or found.log_problem else known, whole_log=True)
     state, uri = found.state, destination.uri
     owner, owner_problem = _owner(destination, found)
     log_problem = str(found.log_problem or _copied_in(destination, state, owner) or "") or None

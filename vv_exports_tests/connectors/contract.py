@@ -83,6 +83,8 @@ class ConnectorContract:
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(lambda key: connector.create(key, b"x", durable=False), keys))
         assert [one.key for one in connector.files("many")] == keys
+        assert [one.key for one in connector.files("many", after=keys[30])] == keys[31:]
+        assert connector.files("many", after=keys[-1]) == []
         connector.delete(keys)
         assert connector.files("") == []
 

@@ -291,6 +291,7 @@ def test_a_hole_behind_a_checkpoint_makes_no_reader_see_a_wrong_state_and_is_fou
     assert len(read_log(deployment.destination()).runs) == 6
     (problem, *_) = verify(deployment.destination()).problems
     assert "00000000000000000002.json is missing, while entry 4 is there" in problem
+    assert "Deliveries go on from the checkpoint at entry 4." in problem
     with pytest.raises(DeliveredDataError, match=r"00000000000000000002\.json is missing"):
         read_log(deployment.destination(), LogState())
 

@@ -7,13 +7,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from vv_exports.connectors.lease import Holder, Holders
 from vv_exports.connectors.versioned_document import VersionedDocument
+from vv_exports.delivery import checkpoints
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.entry import encode_entry, read_entry
+from vv_exports.delivery.entry import LogEntry, encode_entry, read_entry
 from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.destinations import log_entry_name, part_name
@@ -176,3 +178,21 @@ def test_a_vacuum_whose_turn_was_taken_over_removes_nothing(deployment, clock):
         vacuum(Destination(slow, TEAM), clock)
     assert store.read(stray) == b"PAR1"
     assert read_log(Destination(store, TEAM)).next_sequence == 1
+
+
+def test_a_checkpoint_is_of_what_lies_there_and_not_of_what_its_writer_remembers(deployment, clock, monkeypatch):
+    """Entries can be replaced in such a store, by a writer whose turn was over."""
+    monkeypatch.setattr(checkpoints, "EVERY", 3)
+    store = store_of(deployment)
+    team = Destination(store, TEAM)
+    for name in ("run_0", "run_1"):
+        deliver(deployment.request(deployment.snapshot(name), connector=store), deployment.store, clock)
+    remembered = read_log(team)
+    path = deployment.folder / "store" / TEAM / log_entry_name(0)
+    entry = msgspec.json.decode(path.read_bytes(), type=LogEntry)
+    path.write_bytes(encode_entry(msgspec.structs.replace(entry, files=[], prompt_runs=[])))
+    request = deployment.request(deployment.snapshot("run_2"), connector=store)
+    deliver(request, deployment.store, clock, state=remembered)
+    found = read_log(team)
+    assert found.checkpoint == 2
+    assert found.runs.keys() == {"run_1", "run_2"}
