@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 
 # O_PATH, where there is such: passing through a folder needs no right to list it.
@@ -124,7 +124,8 @@ def names_in(folder: int) -> list[str]:
 
 def entries_below(folder: int, *, skipped: str, after: str = "") -> Iterator[Entry]:
     """Everything below a folder that is no folder itself and whose path comes after ``after``, in no order. No link is
-    followed, and folders of the name ``skipped`` are left out. What vanishes meanwhile is left out too.
+    followed, and folders of the name ``skipped`` are left out. What vanishes meanwhile is left out too, and what has
+    taken its place is not: of a file that is replaced again and again by one of another name, one is always there.
     """
     # Not a recursion: how deep folders are is up to whoever may write there.
     levels = [_Level(os.open(".", _LIST, dir_fd=folder), "")]
@@ -141,10 +142,13 @@ def entries_below(folder: int, *, skipped: str, after: str = "") -> Iterator[Ent
                     continue
                 if path <= after:
                     continue
-                with suppress(FileNotFoundError):
+                try:
                     found = os.stat(entry.name, dir_fd=level.descriptor, follow_symlinks=False)
-                    if not stat.S_ISDIR(found.st_mode):
-                        yield Entry(path, found.st_size, stat.S_ISLNK(found.st_mode))
+                except FileNotFoundError:
+                    level.changed = True
+                    continue
+                if not stat.S_ISDIR(found.st_mode):
+                    yield Entry(path, found.st_size, stat.S_ISLNK(found.st_mode))
     finally:
         for level in levels:
             os.close(level.descriptor)
@@ -156,12 +160,17 @@ class _Level:
 
     descriptor: int
     prefix: str
-    entries: "list[os.DirEntry[str]] | None" = None
+    changed: bool = True
+    """Something vanished since it was listed: it is listed again for what came since."""
+    entries: "list[os.DirEntry[str]]" = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
 
     def next_entry(self) -> "os.DirEntry[str] | None":
-        if self.entries is None:
+        if not self.entries and self.changed:
+            self.changed = False
             with os.scandir(self.descriptor) as entries:
-                self.entries = list(entries)
+                self.entries = [entry for entry in entries if entry.name not in self.seen]
+            self.seen.update(entry.name for entry in self.entries)
         return self.entries.pop() if self.entries else None
 
 

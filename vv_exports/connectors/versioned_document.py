@@ -66,7 +66,7 @@ class VersionedDocument(Generic[_T]):
             if self._storage.create(self._key(version + 1), packed(after)):
                 # Where we were slow, this number was taken, and tidied away again: then the change is made once more.
                 there = self._versions()
-                if _number(there[-1]) == version + 1:
+                if there and _number(there[-1]) == version + 1:
                     self._newest = there, after
                     if len(there) > _KEPT:
                         self._newest = there[-_KEPT:], after

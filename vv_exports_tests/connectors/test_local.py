@@ -297,3 +297,20 @@ class TestDatasets:
         for act in (filesystem.create_dir, filesystem.delete_file, filesystem.open_output_stream):
             with pytest.raises(RequestError, match="this file system is for reading"):
                 act(f"{base}/t/new")
+
+
+def test_a_file_that_is_replaced_by_one_of_another_name_while_it_is_listed_is_there_under_one_of_them(tmp_path):
+    """A folder whose versions were tidied away one after the other looked empty, and as if it had never been used."""
+    (tmp_path / "1").touch()
+    stat = os.stat
+
+    def once_it_was_replaced(name, **options):
+        if name in {"1", "2"}:
+            (tmp_path / str(int(name) + 1)).touch()
+            (tmp_path / name).unlink()
+        return stat(name, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.stat", once_it_was_replaced)
+        found = LocalConnector("conn", tmp_path).files("")
+    assert [file.key for file in found] == ["3"]

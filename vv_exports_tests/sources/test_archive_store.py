@@ -3,6 +3,7 @@
 import json
 import threading
 import traceback
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -10,7 +11,6 @@ import s3fs
 
 from vv_exports.errors import SourceDataError, TransientError
 from vv_exports.sources.local_archive import LocalArchive
-from vv_exports_tests.servers.s3 import moto
 from vv_exports_tests.sources.archives import RUN, lines, segment, write_run
 
 KIB64 = 64 << 10
@@ -60,31 +60,29 @@ def test_a_store_that_repeats_the_headers_of_a_request_gives_no_token_away():
     assert "Signature=" not in told
 
 
-@pytest.mark.slow
-def test_documents_of_any_size_are_read_from_s3(tmp_path, monkeypatch):
+def test_documents_of_any_size_are_read_from_s3(servers, tmp_path, monkeypatch):
     archive, sizes = tmp_path / "archive", [KIB64 - 1, KIB64, KIB64 + 1, KIB64 + 2, 5 * KIB64]
     for size in sizes:
         padding = "x" * (size - len(json.dumps(RUN | {"run_id": f"{size:06}", "padding": ""})))
         write_run(archive, {"segment_results.jsonl": lines(segment())}, run_id=f"{size:06}", padding=padding)
-    with moto(tmp_path) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-        files = s3fs.S3FileSystem(skip_instance_cache=True)
-        files.mkdir("bucket")
-        files.put(str(archive), "bucket/archive", recursive=True)
-        here = LocalArchive("s3://bucket/archive", max_document_bytes=5 * KIB64)
-        assert [run.run_id for run in here.prompt_runs("idx_1")] == [f"{size:06}" for size in sizes]
-        assert [len(list(here.segment_results(run))) for run in here.prompt_runs("idx_1")] == [1] * len(sizes)
-        put_away = {"Bucket": "bucket", "StorageClass": "GLACIER", "Body": b"{}"}
-        run = f"archive/indexes/idx_1/prompt_runs/{KIB64:06}"
-        files.call_s3("put_object", Key=f"{run}/segment_results.jsonl", **put_away)
-        with pytest.raises(SourceDataError, match=r"segment_results\.jsonl cannot be read: .*Restore it"):
-            list(here.segment_results(here.prompt_run("idx_1", f"{KIB64:06}")))
-        files.call_s3("put_object", Key=f"{run}/prompt_run.json", **put_away)
-        assert "Restore it" in str(here.listing("idx_1").problems[f"{KIB64:06}"])
-        files.rm(f"bucket/{run}", recursive=True)
-        sizes.remove(KIB64)
-        less = LocalArchive("s3://bucket/archive", max_document_bytes=5 * KIB64 - 1).listing("idx_1")
-        assert [run.run_id for run in less.runs] == [f"{size:06}" for size in sizes[:-1]]
-        assert "found 327,680 bytes, and the limit is 327,679" in str(less.problems[f"{sizes[-1]:06}"])
+    server, place = servers.moto, uuid.uuid4().hex
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    files.put(str(archive), f"bucket/{place}/archive", recursive=True)
+    here = LocalArchive(f"s3://bucket/{place}/archive", max_document_bytes=5 * KIB64)
+    assert [run.run_id for run in here.prompt_runs("idx_1")] == [f"{size:06}" for size in sizes]
+    assert [len(list(here.segment_results(run))) for run in here.prompt_runs("idx_1")] == [1] * len(sizes)
+    put_away = {"Bucket": "bucket", "StorageClass": "GLACIER", "Body": b"{}"}
+    run = f"{place}/archive/indexes/idx_1/prompt_runs/{KIB64:06}"
+    files.call_s3("put_object", Key=f"{run}/segment_results.jsonl", **put_away)
+    with pytest.raises(SourceDataError, match=r"segment_results\.jsonl cannot be read: .*Restore it"):
+        list(here.segment_results(here.prompt_run("idx_1", f"{KIB64:06}")))
+    files.call_s3("put_object", Key=f"{run}/prompt_run.json", **put_away)
+    assert "Restore it" in str(here.listing("idx_1").problems[f"{KIB64:06}"])
+    files.rm(f"bucket/{run}", recursive=True)
+    sizes.remove(KIB64)
+    less = LocalArchive(f"s3://bucket/{place}/archive", max_document_bytes=5 * KIB64 - 1).listing("idx_1")
+    assert [run.run_id for run in less.runs] == [f"{size:06}" for size in sizes[:-1]]
+    assert "found 327,680 bytes, and the limit is 327,679" in str(less.problems[f"{sizes[-1]:06}"])

@@ -346,12 +346,15 @@ def test_a_store_that_fails_under_a_compressed_file_is_not_taken_for_damage(tmp_
         list(here.segment_results(run))
 
 
+@pytest.fixture(scope="module")
+def many_lines():
+    lines = (json.dumps(segment(n, metadata={"text": f"{n:08} " + "and so on " * 20})) for n in range(200_000))
+    return "".join(line + "\n" for line in lines).encode()
+
+
 @pytest.mark.slow
-def test_reading_200_000_lines_takes_the_memory_of_a_few_pages(tmp_path, suffix):
-    text = "".join(
-        json.dumps(segment(n, metadata={"text": f"{n:08} " + "and so on " * 20})) + "\n" for n in range(200_000)
-    ).encode()
-    write_segments(tmp_path, text, suffix, completed_segments=200_000)
+def test_reading_200_000_lines_takes_the_memory_of_a_few_pages(tmp_path, many_lines, suffix):
+    write_segments(tmp_path, many_lines, suffix, completed_segments=200_000)
     program = textwrap.dedent("""
         import sys, tracemalloc
         from vv_exports.sources.local_archive import LocalArchive
@@ -371,7 +374,7 @@ def test_reading_200_000_lines_takes_the_memory_of_a_few_pages(tmp_path, suffix)
     ).stdout
     rows, peak = map(int, output.split())
     assert rows == 200_000
-    assert len(text) > 55e6
+    assert len(many_lines) > 55e6
     assert peak < 55e6
 
 
