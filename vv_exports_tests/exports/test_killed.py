@@ -101,7 +101,7 @@ def test_of_an_export_on_another_machine_is_said_what_is_known(folder):
     client.pipeline.exports.records.begin(record_of(1, "processing"))
     (export,) = client.exports.list(status="processing")
     assert export.error_message.startswith(
-        "whether it is still under way is not known here: process another-machine 1 1 began it at 2026-11-01 12:00 UTC"
+        "whether it is still under way is not known here: process another-machine 1 1 began it at 2024-11-01 12:00 UTC"
     )
     with pytest.raises(TimeoutError):
         client.exports.wait_for_completion(export.export_id, timeout=0)
