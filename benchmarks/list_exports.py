@@ -1,7 +1,8 @@
 """Listing exports where many were made: seconds in this process, seconds of the command, and requests to the storage.
 
-Of several tries the best counts, by the clock and in seconds of CPU: on a machine that others use these differ. Records are written as the pipeline writes them, without waiting for the disk. Of the requests, a listing of names takes
-one for each 1,000 objects of a store.
+Of several tries the best counts, by the clock and in seconds of CPU: on a machine that others use these differ. Records
+are written as the pipeline writes them, without waiting for the disk. Of the requests, a listing of names takes one for
+each 1,000 objects of a store.
 
     python benchmarks/list_exports.py [--exports 10000]
 """
