@@ -23,7 +23,12 @@ from vv_exports.domain.progress import Progress
 
 
 class VVExports(Deployment):
-    """Exports of one deployment: the same configuration and Dagster instance as the command line."""
+    """Exports of one deployment: the same configuration and Dagster instance as the command line.
+
+    ``config`` is a loaded configuration or the path of one, by default the one that the command line finds. The Dagster
+    instance is ``instance``, or the one of DAGSTER_HOME, or beside the file; in the working directory where a loaded
+    configuration is of no file. Raises ConfigurationError with what is wrong in the file.
+    """
 
     def __init__(
         self,

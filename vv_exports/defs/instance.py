@@ -119,7 +119,7 @@ def warn_of_other_instances(instance: dg.DagsterInstance, environ: Mapping[str, 
 def _warn(here: str, given: str, folder: Path) -> None:
     for said, who in {"": "commands without DAGSTER_HOME", given: "commands"}.items():
         home = instance_home({"DAGSTER_HOME": said}, folder)
-        ref = _ref(home) if home.is_dir() else None
+        ref = _ref_if_any(home)
         # Where commands have the same environment, theirs will be made if it is not; others may not be there at all.
         if (ref is None or _history(ref) != here) and (said == given or (ref is not None and _is_made(ref))):
             _LOG.warning(
@@ -177,6 +177,13 @@ def _ref(home: Path) -> InstanceRef:
     return InstanceRef.from_dir(str(home), overrides=_placed(home, said) if isinstance(said, dict) else None)
 
 
+def _ref_if_any(home: Path) -> InstanceRef | None:
+    try:
+        return _ref(home) if home.is_dir() else None
+    except (*_WRONG_SETTINGS, OSError):
+        return None  # whoever opens it is told why
+
+
 def _placed(home: Path, settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
@@ -200,7 +207,7 @@ def _history(ref: InstanceRef) -> str:
 
 def _runs_folder(ref: InstanceRef) -> Path | None:
     place = None if ref.run_storage_data is None else ref.run_storage_data.config_dict.get("base_dir")
-    return Path(place).absolute() if isinstance(place, str) else None
+    return Path(place).resolve() if isinstance(place, str) else None
 
 
 def _opened(home: Path, ref: InstanceRef) -> dg.DagsterInstance:

@@ -46,6 +46,8 @@ READING = {
     "verify --subpath": ("verify", "conn_export", "--subpath", "exports/team"),
     "vacuum": ("vacuum", "conn_export", "--subpath", "exports/team", "--dry-run"),
 }
+PAUSE = ("automations", "pause", "idx", "team")
+"""The least that needs an instance, and makes one."""
 REFUSED = {"exports show", "exports download", "verify --subpath", "vacuum"}
 """There is no such export, and nothing was ever delivered."""
 
@@ -76,7 +78,7 @@ def test_nor_in_an_empty_folder_without_a_configuration(tmp_path, command):
 
 def test_without_an_instance_the_state_of_an_automation_is_what_is_recorded_of_it(tmp_path):
     write_deployment(tmp_path)
-    assert run(tmp_path, "automations", "pause", "idx", "team", "--reason", "stocktaking").code == 0
+    assert run(tmp_path, *PAUSE, "--reason", "stocktaking").code == 0
     shutil.rmtree(tmp_path / ".dagster")
     shown = run(tmp_path, "automations", "show", "idx", "team", "--json").document
     assert (shown["paused"], shown["pause_reason"]) == (True, "stocktaking")
@@ -90,18 +92,6 @@ def test_an_instance_that_was_named_and_is_empty_stays_so_while_one_only_reads(p
         assert list((tmp_path / "named").iterdir()) == []
 
 
-def _in_use(folder: Path, config_name: str = "vv_exports.yaml", *, settings: str | None = None) -> Path:
-    """A deployment with a delivery and an automation that the sensor's switch pauses, all made from its own folder."""
-    write_deployment(folder)
-    (folder / "vv_exports.yaml").rename(folder / config_name)
-    if settings is not None:
-        (folder / "dagster.yaml").write_text(settings)
-    config = {"VV_EXPORTS_CONFIG": config_name}
-    assert run(folder, "automations", "run", "idx", "team", **config).code == 0
-    assert run(folder, "export", "index", "idx", **config).code == 0
-    return folder
-
-
 def _everything(folder: Path, config: str) -> list[object]:
     told = (
         ("exports", "list"),
@@ -113,27 +103,27 @@ def _everything(folder: Path, config: str) -> list[object]:
     return [run(folder, *words, "--json", VV_EXPORTS_CONFIG=config).document for words in told]
 
 
-@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("settings", [None, "clone"])
-def test_from_another_directory_everything_is_as_in_its_own(tmp_path, relative, settings):
+def test_from_another_directory_everything_is_as_in_its_own(tmp_path, settings):
     """The instance went by the working directory: the list of exports was empty there, and a pause forgotten."""
-    given = (REPOSITORY / "dagster.yaml").read_text() if settings else None
-    home = _in_use(tmp_path / "home", settings=given)
-    elsewhere = tmp_path / "elsewhere"
+    home, elsewhere = write_deployment(tmp_path / "home"), tmp_path / "elsewhere"
     elsewhere.mkdir()
-    config = "../home/vv_exports.yaml" if relative else str(home / "vv_exports.yaml")
+    if settings is not None:
+        shutil.copy(REPOSITORY / "dagster.yaml", home)
+    assert run(home, "export", "index", "idx", "--connector", "conn_export").code == 0
     before = _everything(home, "vv_exports.yaml")
     assert len(before[0]) == 1
-    assert _everything(elsewhere, config) == before
-    assert run(elsewhere, "automations", "run", "idx", "team", VV_EXPORTS_CONFIG=config).code == 0
-    assert run(elsewhere, "automations", "pause", "idx", "team", VV_EXPORTS_CONFIG=config).code == 0
-    assert list(elsewhere.iterdir()) == []
-    assert next(one for one in _everything(home, "vv_exports.yaml")[1] if one["automation"] == "team")["paused"]
+    for config in (str(home / "vv_exports.yaml"), "../home/vv_exports.yaml"):
+        assert _everything(elsewhere, config) == before
+        assert run(elsewhere, *PAUSE, VV_EXPORTS_CONFIG=config).code == 0
+        assert list(elsewhere.iterdir()) == []
+        assert run(home, "automations", "show", "idx", "team", "--json").document["paused"]
+        assert run(home, "automations", "resume", "idx", "team").code == 0
 
 
 def test_a_pause_by_the_sensors_switch_is_seen_from_another_directory(tmp_path):
     """The list said "paused False" of one that somebody had switched off in the UI."""
-    home = _in_use(tmp_path / "home")
+    home = write_deployment(tmp_path / "home")
     sensor = _sensor(VVExports(home / "vv_exports.yaml"), "team")
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("vv_exports"), "__repository__")
     origin = RemoteInstigatorOrigin(repository, sensor)
@@ -152,7 +142,7 @@ def test_a_configuration_behind_a_link_has_its_instance_beside_the_link(tmp_path
     config = (tmp_path / "here/vv_exports.yaml").rename(tmp_path / "mounted/v1.yaml")
     (tmp_path / "here/vv_exports.yaml").symlink_to(config)
     here = str(tmp_path / "here/vv_exports.yaml")
-    assert run(tmp_path, "automations", "run", "idx", "team", VV_EXPORTS_CONFIG=here).code == 0
+    assert run(tmp_path, *PAUSE, VV_EXPORTS_CONFIG=here).code == 0
     assert (tmp_path / "here/.dagster/dagster.yaml").is_file()
     assert [path.name for path in (tmp_path / "mounted").iterdir()] == ["v1.yaml"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "mounted"]
@@ -165,7 +155,7 @@ def test_dagster_home_wins_and_its_relative_folders_lie_in_it(tmp_path):
         folder.mkdir()
     shutil.copy(REPOSITORY / "dagster.yaml", named)
     environment = {"VV_EXPORTS_CONFIG": str(home / "vv_exports.yaml"), "DAGSTER_HOME": str(named)}
-    assert run(elsewhere, "runs", "sync", "idx", **environment).code == 0
+    assert run(elsewhere, *PAUSE, **environment).code == 0
     assert list(elsewhere.iterdir()) == []
     assert not (home / ".dagster").exists()
     assert (named / ".dagster/storage/history/runs.db").is_file()
@@ -176,7 +166,7 @@ def test_the_instance_of_the_demo_that_needs_no_file_is_in_the_working_directory
         assert load_config(environ={}).folder == tmp_path
     assert run(tmp_path, "demo").code == 0
     (tmp_path / "vv_exports.yaml").unlink()
-    assert run(tmp_path, "runs", "sync", "idx_archive").code == 0
+    assert run(tmp_path, "automations", "pause", "idx_archive", "review-team").code == 0
     assert (tmp_path / ".dagster").is_dir()
 
 
@@ -239,6 +229,16 @@ def test_dagster_that_records_where_commands_look_says_nothing(tmp_path, caplog)
     shutil.copy(REPOSITORY / "dagster.yaml", home)
     with open_instance({}, home) as instance:
         _tick(home, instance)
+        _tick(home / "archive" / "..", instance)
     with dg.DagsterInstance.ephemeral() as instance:
+        _tick(home, instance)
+    assert caplog.messages == []
+
+
+def test_settings_that_nobody_uses_stop_no_tick(tmp_path, monkeypatch, caplog):
+    home = write_deployment(tmp_path / "home")
+    (home / "dagster.yaml").write_text("storage: [\n")
+    with open_instance({}, tmp_path) as instance:
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".dagster"))
         _tick(home, instance)
     assert caplog.messages == []
