@@ -258,7 +258,7 @@ def test_every_command_has_help_and_is_tried_here():
     assert tried == {
         "demo",
         *("config check", "config schema", "source check", "runs sync", "runs list", "export index", "export run"),
-        *("exports list", "exports show", "exports download"),
+        *("exports list", "exports show", "exports download", "exports delete", "exports vacuum"),
         *("automations list", "automations show", "automations pause", "automations resume", "automations run"),
         *("backfill", "runs prune", "connectors list", "connectors browse", "connectors test"),
         *("verify", "vacuum"),

@@ -19,6 +19,7 @@ from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, expor
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import NotFoundError, RequestError, RunFailedError
+from vv_exports.exports.idempotency import check_key
 from vv_exports.exports.on_demand import Deletion, ExportsVacuum
 from vv_exports.exports.records import Record
 
@@ -83,6 +84,7 @@ class Exports:
         runs = exports.check(request)  # first: a wrong request leaves nothing behind, no database either
         root, created_at = new_run_id(), self._deployment.pipeline.clock()
         if idempotency_key is not None:
+            check_key(idempotency_key)
             # The storage knows the key. Where a backup of it was restored that does not, Dagster may know it still.
             root = launch_with_key(self._deployment.instance, idempotency_key, request) or root
             first = exports.launch_of(idempotency_key, request, root, created_at)

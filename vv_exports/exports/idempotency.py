@@ -27,13 +27,15 @@ def request_hash(request: ExportRequest) -> str:
     return hashlib.sha256(msgspec.json.encode(request)).hexdigest()
 
 
-def remembered_launch(storage: Connector, key: str, launch: Launch) -> Launch:
-    """The launch that a key stands for: ``launch`` where the key is new.
-
-    Raises IdempotencyError where the key is blank, or was used for another request.
-    """
+def check_key(key: str) -> None:
+    """Raise IdempotencyError for a key that is none."""
     if not key.strip():
         raise IdempotencyError("an idempotency key may not be blank")
+
+
+def remembered_launch(storage: Connector, key: str, launch: Launch) -> Launch:
+    """The launch that a key stands for: ``launch`` where the key is new. Raises IdempotencyError where it was used for
+    another request."""
     path = f"exports/idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
     storage.create(path, msgspec.json.encode(launch))
     data = storage.read(path)

@@ -6,7 +6,7 @@ from typing import Any
 from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.exports.records import Attempt, Outcome, Record
 
-BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+BEGAN = datetime(2024, 11, 1, 12, tzinfo=UTC)
 
 
 def attempt_of(run_id: str, process: str = "another-machine 1 1") -> Attempt:

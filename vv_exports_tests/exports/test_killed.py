@@ -14,9 +14,10 @@ import pytest
 
 import vv_exports
 from vv_exports.defs.export_runs import attempt_now
+from vv_exports.domain.exports import ExportRequest, export_id_of
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import client_of, write_config
-from vv_exports_tests.exports.records import attempt_of, record_of
+from vv_exports_tests.exports.records import BEGAN, attempt_of, record_of
 
 EXPORT = """
 import json, sys
@@ -101,7 +102,7 @@ def test_of_an_export_on_another_machine_is_said_what_is_known(folder):
     client.pipeline.exports.records.begin(record_of(1, "processing"))
     (export,) = client.exports.list(status="processing")
     assert export.error_message.startswith(
-        "whether it is still under way is not known here: process another-machine 1 1 began it at 2026-11-01 12:00 UTC"
+        "whether it is still under way is not known here: process another-machine 1 1 began it at 2024-11-01 12:00 UTC"
     )
     with pytest.raises(TimeoutError):
         client.exports.wait_for_completion(export.export_id, timeout=0)
@@ -121,6 +122,16 @@ def test_an_export_that_a_machine_left_that_is_gone_is_made_by_the_same_key(fold
     again = client_of(folder).exports.create_index_export("idx", None, "conn_export", "there", idempotency_key="k")
     assert (again.export_id, again.status, again.delivery_id) == (made.export_id, "completed", made.delivery_id)
     assert committed(folder) == [made.export_id]
+
+
+def test_a_key_whose_process_was_killed_before_there_was_a_record_stands_for_its_export(folder):
+    client = client_of(folder)
+    request = ExportRequest("index", "idx", None, "conn_export", "there", "parquet")
+    run_id = "8f14e45f-ceea-467f-a8f2-0c6d2b4f1a11"
+    client.pipeline.exports.launch_of("k", request, run_id, BEGAN)
+    made = client.exports.create(request, idempotency_key="k")
+    assert (made.export_id, made.dagster_run_id) == (export_id_of(run_id), run_id)
+    assert (made.status, made.created_at) == ("completed", "2024-11-01T12:00:00.000Z")
 
 
 def test_a_launch_that_dagster_refuses_is_a_failed_export_and_the_key_makes_it(folder, monkeypatch):

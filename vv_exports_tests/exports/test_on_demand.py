@@ -72,8 +72,8 @@ def test_a_record_says_what_was_asked_for_and_what_came_of_it(pipeline, tmp_path
             "dagster_run_id": "1",
             "dagster_run_ids": ("1",),
             "error_message": None,
-            "created_at": "2026-11-01T12:01:00.000Z",
-            "completed_at": "2026-12-11T12:00:00.000Z",
+            "created_at": "2024-11-01T12:01:00.000Z",
+            "completed_at": "2024-12-11T12:00:00.000Z",
         }.items()
     )
     assert len(export.delivery_id) == 32
@@ -170,8 +170,8 @@ def test_a_deleted_artifact_is_gone_and_its_record_says_so(pipeline, tmp_path):
     assert not artifact_of(tmp_path, record).exists()
     export = pipeline.exports.find(record.export_id).export()
     assert (export.status, export.artifact, export.rows) == ("completed", "deleted", 6)
-    assert export.artifact_deleted_at == "2026-12-11T12:00:00.000Z"
-    with pytest.raises(RequestError, match="was deleted at 2026-12-11 12:00 UTC; make the export again"):
+    assert export.artifact_deleted_at == "2024-12-11T12:00:00.000Z"
+    with pytest.raises(RequestError, match="was deleted at 2024-12-11 12:00 UTC; make the export again"):
         pipeline.exports.download(record.export_id, tmp_path / "x.zip")
     assert pipeline.exports.delete(record.export_id).bytes == 0, "once more is nothing"
     assert [one.export_id for one in pipeline.exports.newest({"completed"})] == [record.export_id]
