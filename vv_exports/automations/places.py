@@ -155,12 +155,11 @@ def remove_left_places(
 
     Raises DestinationError where the subpath is not left, or is in use; of all, one that is in use is left out.
     """
-    used = [Place.of(one) for one in in_use]
+    used = [f"{one.connector.address}/{one.subpath}" for one in in_use]
     removed = []
     for folder in left_destinations(connector) if subpath is None else [subpath]:
         destination = Destination(connector, folder)
-        user = next((one for one in used if one.address == connector.address and overlaps(one.subpath, folder)), None)
-        if user is not None:
+        if any(overlaps(one, f"{connector.address}/{folder}") for one in used):
             problem = f"{destination.uri} is where an automation of the configuration delivers, so it is not removed"
             if subpath is not None:
                 raise DestinationError(problem)

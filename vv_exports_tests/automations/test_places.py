@@ -218,6 +218,19 @@ def test_a_place_that_an_automation_of_the_configuration_uses_is_never_removed(f
         back.vacuum_abandoned("conn_export", OLD)
 
 
+def test_a_place_that_is_used_through_another_connector_is_not_removed_either(folder, moved):
+    config = copy.deepcopy(CONFIG)
+    team = config["indexes"]["idx"]["automations"]["team"]
+    config["connectors"]["wide"] = {**config["connectors"]["conn_export"]}
+    config["connectors"]["narrow"] = {**config["connectors"]["conn_export"], "export_base_path": "deliveries/exports"}
+    team["destination_connector_id"], team["destination_subpath"] = "narrow", "team"
+    back = client_of(folder, config)
+    before = (folder / "deliveries" / OLD / "_vv/owner.json").read_bytes()
+    with pytest.raises(DestinationError, match="is where an automation of the configuration delivers"):
+        back.pipeline.remove_left_places("wide", OLD)
+    assert (folder / "deliveries" / OLD / "_vv/owner.json").read_bytes() == before
+
+
 def test_a_place_that_nobody_left_is_not_removed(folder, moved):
     for subpath in ("exports/nothing", "exports"):
         with pytest.raises(DestinationError, match=r"is where an automation|is not a collection that"):
