@@ -261,3 +261,12 @@ def test_a_broken_record_fails_a_sync_with_its_file_once_the_other_runs_are_read
     with pytest.raises(SourceDataError, match=r"run_124/prompt_run\.json"):
         client.prompt_runs.sync("idx")
     assert {one.run_id for one in client.prompt_runs.list("idx") if one.snapshot} == {"run_123", "run_125"}
+
+
+def test_clients_of_two_deployments_in_one_process_have_connectors_of_their_own(tmp_path):
+    """The second one was refused its connectors: Dagster had kept the choices of the first."""
+    for name in ("first", "second"):
+        write_run(tmp_path / name / "archive")
+        config = CONFIG | {"connectors": {f"conn_{name}": CONFIG["connectors"]["conn_export"]}, "indexes": {"idx": {}}}
+        made = client_of(tmp_path / name, config).exports.create_index_export("idx", None, f"conn_{name}", "x")
+        assert made.status == "completed"

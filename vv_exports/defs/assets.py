@@ -3,6 +3,7 @@
 Operations have explicit names, since asset keys may hold what Dagster's names can't.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -250,9 +251,12 @@ def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
     if DOWNLOAD in connectors:
         problem = f"connectors.{DOWNLOAD}: this id means a download in the launchpad; choose another"
         raise ConfigurationError("configuration", [problem])
+    choices = (DOWNLOAD, *connectors)
+    # A process keeps one type of a name: another deployment's clients in it must not get these choices.
+    name = f"Connector_{hashlib.sha256(repr(choices).encode()).hexdigest()[:8]}"
     return {
         "destination_connector_id": dg.Field(
-            dg.Enum("Connector", [dg.EnumValue(choice) for choice in (DOWNLOAD, *connectors)]),
+            dg.Enum(name, [dg.EnumValue(choice) for choice in choices]),
             default_value=DOWNLOAD,
             is_required=False,
             description=f"The connector to deliver to; {DOWNLOAD}: make a download in the pipeline's storage.",
