@@ -311,7 +311,7 @@ class Deployment:
 
     def download(self, key: str) -> Target:
         command = f"export index idx --format csv --idempotency-key {key} --to {self.copy_of(key)}"
-        return Target("download csv", command, self.scratch, self.folder / "storage" / "exports", "*.zip")
+        return Target("download csv", command, self.scratch, self.folder / "storage/exports/downloads", "*/*.zip")
 
     def copy_of(self, key: str) -> Path:
         return self.folder / "downloads" / f"{key}.zip"
