@@ -37,7 +37,7 @@ def made(pipeline, request, number=1):
     """Make an export, as a Dagster run does."""
     record = begun(pipeline, request, number)
     runs = pipeline.exports.decided(record.export_id, request)
-    snapshots = [one.snapshot for one in pipeline.snapshots(runs)]
+    snapshots = [one.snapshot for one in pipeline.snapshots.of_runs(runs)]
     pipeline.exports.make(ExportJob(record.export_id, request, snapshots), str(number))
     return pipeline.exports.find(record.export_id)
 
@@ -95,7 +95,7 @@ def test_what_is_committed_stays_as_it_is_though_the_process_died_before_it_said
     """Killed after the commit, and made again when a run had changed, it became another export under its old id."""
     record = begun(pipeline, request_)
     runs = pipeline.exports.decided(record.export_id, request_)
-    job = ExportJob(record.export_id, request_, [one.snapshot for one in pipeline.snapshots(runs)])
+    job = ExportJob(record.export_id, request_, [one.snapshot for one in pipeline.snapshots.of_runs(runs)])
     real, dying = pipeline.exports.records, FaultyConnector(pipeline.storage, {0: crashes_after}, only={"files"})
     pipeline.exports.records = type(real)(dying)
     with pytest.raises(Crash):
