@@ -35,7 +35,9 @@ def config(server, tmp_path, monkeypatch):
         "source": {"kind": "local_archive", "path": str(tmp_path / "archive")},
         "storage": {**store, "export_base_path": f"{place}/state"},
         "connectors": {"conn_export": {**store, "export_base_path": f"{place}/exports", "scopes": ["export"]}},
-        "indexes": {"idx": {"automations": {"team": {"destination_connector_id": "conn_export"}}}},
+        "indexes": {
+            "idx": {"automations": {"team": {"destination_connector_id": "conn_export", "start": "beginning"}}}
+        },
     }
 
 

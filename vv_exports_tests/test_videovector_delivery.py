@@ -37,7 +37,7 @@ class Deployment:
             "connectors": {
                 "mine": {"provider": "local", "root": ".", "export_base_path": "deliveries", "scopes": ["export"]}
             },
-            "indexes": {"idx_1": {"automations": {"team": {"destination_connector_id": "mine"}}}},
+            "indexes": {"idx_1": {"automations": {"team": {"destination_connector_id": "mine", "start": "beginning"}}}},
         }
         write_config(folder, config)
         (folder / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())

@@ -43,8 +43,8 @@ def verify(destination: Destination) -> Verification:
     differing = damaged_files(destination, found.state.files)
     if differing or _in_tables(found.beside):
         # A delivery that committed meanwhile has removed what it superseded, and what looked like left over is its own.
-        known, faults = scan_log(destination, found.state)
-        found = survey(destination, None if faults or found.log_problem else known, whole_log=True)
+        known, faults = (None, ()) if found.log_problem else scan_log(destination, found.state)
+        found = survey(destination, None if faults else known, whole_log=True)
     state, uri = found.state, destination.uri
     owner, owner_problem = _owner(destination, found)
     log_problem = str(found.log_problem or _copied_in(destination, state, owner) or "") or None

@@ -175,7 +175,11 @@ def test_ids_that_dagster_cannot_hold_work_and_never_collide(tmp_path):
     runs = ["run a", "run/a", "run%a", "run%20a", "a...b", "a|b", "é", "..", "[r]", "r,s", "'q'"]
     config = {**CONFIG, "indexes": {}}
     for number, index_id in enumerate(indexes):
-        automation = {"destination_connector_id": "conn_export", "destination_subpath": f"c{number}"}
+        automation = {
+            "destination_connector_id": "conn_export",
+            "destination_subpath": f"c{number}",
+            "start": "beginning",
+        }
         config["indexes"][index_id] = {
             "automations": {"a.b": automation, "a-b": {**automation, "destination_subpath": f"d{number}"}}
         }
@@ -212,7 +216,7 @@ def test_partitions_come_in_the_order_of_execution(client, folder):
 
 
 def test_the_discovery_sensor_adds_finished_runs(folder):
-    client = client_of(folder)
+    client = client_of(folder, {**CONFIG, "indexes": {"idx": {}}})
     write_run(folder / "archive", run_id="still", status="processing")
     sensor = client.definitions.resolve_sensor_def("idx__discovery")
     context = dg.build_sensor_context(instance=client.instance, definitions=client.definitions)

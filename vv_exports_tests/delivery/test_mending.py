@@ -125,13 +125,15 @@ def test_half_a_zip_is_never_the_artifact(client, tmp_path, monkeypatch):
     failed = client.exports.create_index_export("idx", idempotency_key="k")
     assert "Input/output error" in failed.error_message
     assert [
-        path for path in (tmp_path / "storage").rglob("*") if path.parent.name in {"exports", ".vv_exports_tmp"}
+        path
+        for path in (tmp_path / "storage").rglob("*")
+        if path.suffix == ".zip" or path.parent.name == ".vv_exports_tmp"
     ] == []
     monkeypatch.setattr(LocalConnector, "put_stream", put)
     export = client.exports.create_index_export("idx", idempotency_key="k")
     assert export.export_id == failed.export_id
     assert client.exports.download(export.export_id, tmp_path / "out.zip").written
-    assert len(list((tmp_path / "storage").glob("exports/*"))) == 1
+    assert len(list((tmp_path / "storage").rglob("*.zip"))) == 1
 
 
 _EXPORT = """
