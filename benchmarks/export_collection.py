@@ -80,7 +80,7 @@ CONFIG = """
 source: {kind: local_archive, path: archive}
 storage: storage
 connectors: {conn: {provider: local, root: ., export_base_path: out, scopes: [export]}}
-indexes: {idx: {automations: {all: {destination_connector_id: conn}}}}
+indexes: {idx: {automations: {all: {destination_connector_id: conn, start: beginning}}}}
 """
 
 

@@ -40,8 +40,8 @@ connectors: {conn: {provider: local, root: ., export_base_path: deliveries, scop
 indexes:
   idx:
     automations:
-      team: {destination_connector_id: conn, destination_subpath: exports/team}
-      sheet: {destination_connector_id: conn, destination_subpath: exports/sheet, format: csv}
+      team: {destination_connector_id: conn, destination_subpath: exports/team, start: beginning}
+      sheet: {destination_connector_id: conn, destination_subpath: exports/sheet, format: csv, start: beginning}
 """
 TEXT_SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}, "version": {"type": "integer"}}}
 POLL_SECONDS = 0.0003

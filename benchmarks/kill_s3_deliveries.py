@@ -49,7 +49,7 @@ connectors:
 indexes:
   idx:
     automations:
-      team: {{destination_connector_id: conn, destination_subpath: {subpath}}}
+      team: {{destination_connector_id: conn, destination_subpath: {subpath}, start: beginning}}
 """
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}, "version": {"type": "integer"}}}
 

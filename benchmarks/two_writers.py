@@ -46,7 +46,7 @@ connectors:
 indexes:
   idx:
     automations:
-      team: {{destination_connector_id: conn, destination_subpath: {subpath}, max_runs_per_delivery: 1}}
+      team: {{destination_connector_id: conn, destination_subpath: {subpath}, max_runs_per_delivery: 1, start: beginning}}
 """
 
 Writer = Callable[[Path, str], tuple[Sequence[str], dict[str, str]]]
