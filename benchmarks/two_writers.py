@@ -46,7 +46,11 @@ connectors:
 indexes:
   idx:
     automations:
-      team: {{destination_connector_id: conn, destination_subpath: {subpath}, max_runs_per_delivery: 1, start: beginning}}
+      team:
+        destination_connector_id: conn
+        destination_subpath: {subpath}
+        max_runs_per_delivery: 1
+        start: beginning
 """
 
 Writer = Callable[[Path, str], tuple[Sequence[str], dict[str, str]]]

@@ -176,7 +176,7 @@ def test_the_command_shows_it_with_the_reason(folder, broken):
     assert (ran.code, "run_1/prompt_run.json" in ran.err) == (1, True)
     broken()
     assert run(folder, "runs", "list", "idx").code == 0
-    assert run(folder, "automations", "run", "idx", "team").out.startswith("idx/team: delivered 1 prompt runs")
+    assert run(folder, "automations", "run", "idx", "team").out.startswith("idx/team: delivered 1 prompt run ")
 
 
 def test_an_index_whose_record_is_broken_keeps_no_other_from_being_delivered(folder):

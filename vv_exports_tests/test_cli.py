@@ -108,7 +108,7 @@ def test_a_prompt_run_export_is_about_its_run(used):
     export = used.said["run --json"].document
     assert (export["export_type"], export["target_id"], export["rows"]) == ("prompt_run", "run_123", 3)
     assert list(Path(export["destination_uri"]).rglob("*.jsonl.zst"))
-    assert "3 rows, 1 files, " in used.said["run"].out
+    assert "3 rows, 1 file, " in used.said["run"].out
 
 
 def test_a_download_lands_where_it_was_asked_for_and_the_same_key_makes_no_second_one(used):
@@ -282,14 +282,14 @@ def test_a_paused_automation_says_who_and_why_everywhere(tmp_path):
     run(tmp_path, "automations", "run", "idx", "team")
     write_run(tmp_path / "archive", run_id="run_new")
     assert run(tmp_path, "automations", "pause", "idx", "team", "--reason", "the share moves").out.endswith(
-        "(the share moves); 1 prompt runs are due, 2 are delivered\n"
+        "(the share moves); due: 1 prompt run, delivered: 2\n"
     )
     for command in (("show", "idx", "team"), ("pause", "idx", "team"), ("list",)):
         document = run(tmp_path, "automations", *command, "--json").document
         shown = document if isinstance(document, dict) else next(o for o in document if o["automation"] == "team")
         assert (shown["paused"], shown["pause_reason"], shown["due"]) == (True, "the share moves", 1)
         assert shown["paused_by"]
-    assert "idx/team is resumed; 1 prompt runs are due" in run(tmp_path, "automations", "resume", "idx", "team").out
+    assert "idx/team is resumed; due: 1 prompt run," in run(tmp_path, "automations", "resume", "idx", "team").out
     assert run(tmp_path, "automations", "show", "idx", "team", "--json").document["paused"] is False
 
 
@@ -308,7 +308,7 @@ def test_a_backfill_says_what_it_would_deliver_and_delivers_that(tmp_path):
     assert tree(tmp_path) == before
     outcome = run(tmp_path, "backfill", "idx", "team", "--run", "run_124", "--json").document
     assert outcome["delivered"] == ["run_124"]
-    assert run(tmp_path, "backfill", "idx", "team").out.startswith("idx/team: delivered 1 prompt runs (")
+    assert run(tmp_path, "backfill", "idx", "team").out.startswith("idx/team: delivered 1 prompt run (")
     assert run(tmp_path, "backfill", "idx", "team").out.startswith("idx/team: nothing new, nothing written;")
     assert run(tmp_path, "backfill", "idx", "team", "--in-daemon").err.startswith("Error: no Dagster daemon works on")
 
@@ -587,7 +587,7 @@ def test_verify_finds_a_changed_and_a_missing_file(tmp_path):
     (found,) = run(tmp_path, "verify", "conn_export", "--json").document
     assert (found["subpath"], found["prompt_runs"], len(found["problems"])) == ("exports/team", 2, 2)
     mended = run(tmp_path, "automations", "run", "idx", "team").out
-    assert mended.endswith("; 1 were there already; of those delivered, 1 had files put right, and no row changed\n")
+    assert mended.endswith("; 1 was there already; files were put right, and no row changed, of 1 prompt run\n")
 
 
 def test_the_list_of_automations_counts_runs_that_fail_although_none_waits(tmp_path):

@@ -1,7 +1,7 @@
 """Export automations: their state, pausing and resuming, and what they deliver when asked."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
 from vv_exports.console import Console
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 
 
 @command("list")
@@ -119,29 +119,34 @@ def _delivered(console: Console, outcome: Any) -> None:
         console.document(outcome)
     elif outcome.delivered:
         mended = (
-            f"; of those delivered, {len(outcome.mended)} had files put right, and no row changed"
+            f"; files were put right, and no row changed, of {counted(len(outcome.mended), 'prompt run')}"
             if outcome.mended
             else ""
         )
         console.line(
-            f"{one_line(outcome.index_id)}/{outcome.automation}: delivered {len(outcome.delivered)} prompt runs "
-            f"({outcome.rows:,} rows, {outcome.files} files, {outcome.bytes:,} bytes) to {outcome.destination_uri}; "
-            f"{len(outcome.already_delivered)} were there already{mended}"
+            f"{one_line(outcome.index_id)}/{outcome.automation}: delivered "
+            f"{counted(len(outcome.delivered), 'prompt run')} ({counted(outcome.rows, 'row')}, "
+            f"{counted(outcome.files, 'file')}, {counted(outcome.bytes, 'byte')}) to {outcome.destination_uri}; "
+            f"{_there(outcome.already_delivered, 'was', 'were')}{mended}"
         )
     else:
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "
-            f"{outcome.destination_uri} holds {len(outcome.already_delivered)} prompt runs already"
+            f"{outcome.destination_uri} holds {counted(len(outcome.already_delivered), 'prompt run')} already"
         )
     for uri in outcome.left:
         console.line(f"{one_line(uri)} is left as it is, and nobody keeps it up to date any more")
     if outcome.history:
         names = f"{shlex.quote(outcome.index_id)} {outcome.automation}"
         console.line(
-            f"{len(outcome.history)} prompt runs are history, finished before the automation began, and left alone: "
-            f"`vv-exports automations run {one_line(names)} --history` delivers them, or `vv-exports backfill`, which "
-            "can choose among them"
+            f"left alone, since finished before the automation began: {counted(len(outcome.history), 'prompt run')} of "
+            f"history; `vv-exports automations run {one_line(names)} --history` delivers all of it, "
+            f"`vv-exports backfill` chooses"
         )
+
+
+def _there(run_ids: Sequence[str], one: str, many: str) -> str:
+    return f"{len(run_ids):,} {one if len(run_ids) == 1 else many} there already"
 
 
 def _due(state: Mapping[str, Any]) -> str:
@@ -156,10 +161,11 @@ def _planned(console: Console, plan: Any) -> int:
         console.document({"dry_run": True, **vars(plan), "rows": plan.rows, "bytes": plan.bytes})
         return code
     unread = sum(run.bytes is None for run in plan.prompt_runs)
-    still = f"; {unread} are not read yet, so their bytes are unknown" if unread else ""
+    still = f"; not read yet, so that bytes are unknown: {unread}" if unread else ""
     console.line(
-        f"would deliver {len(plan.prompt_runs)} prompt runs ({plan.rows:,} rows, {plan.bytes:,} bytes{still}) to "
-        f"{plan.destination_uri}; {len(plan.already_delivered)} are there already"
+        f"would deliver {counted(len(plan.prompt_runs), 'prompt run')} ({counted(plan.rows, 'row')}, "
+        f"{counted(plan.bytes, 'byte')}{still}) to {plan.destination_uri}; "
+        f"{_there(plan.already_delivered, 'is', 'are')}"
     )
     console.table([vars(run) for run in plan.prompt_runs], empty="")
     for run_id, problem in plan.problems.items():
@@ -174,8 +180,8 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
         return
     why = f" by {state.paused_by} ({state.pause_reason})" if state.paused else ""
     console.line(
-        f"{one_line(index)}/{name} is {done}{one_line(why)}; {state.due} prompt runs are due, {state.delivered} are "
-        "delivered"
+        f"{one_line(index)}/{name} is {done}{one_line(why)}; due: {counted(state.due, 'prompt run')}, delivered: "
+        f"{state.delivered}"
     )
 
 

@@ -9,7 +9,7 @@ from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, op
 from vv_exports.console import Console
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RequestError
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 
 _NEWEST = 50
 _NAMED_RUNS = 3
@@ -64,7 +64,7 @@ def export_run(console: Console, index: str, run: str, **options: Any) -> int:
 def list_(console: Console, *, limit: int, **chosen: Any) -> None:
     """List exports, newest first."""
     found = open_client().exports.list(limit=limit + 1, **chosen)
-    rows = [one.to_json() | {"prompt_runs": _runs_of(one)} for one in found[:limit]]
+    rows = [one.to_json() | {"prompt_runs": _runs_of(one), "status": _status_of(one)} for one in found[:limit]]
     if console.as_json:
         console.document([one.to_json() for one in found[:limit]])
     names = (
@@ -122,7 +122,9 @@ def vacuum(console: Console, *, dry_run: bool) -> None:
         console.document({**vars(done), "bytes": done.bytes, "dry_run": dry_run})
     verb = "would delete" if dry_run else "deleted"
     kept = "exports_keep is not set, so artifacts are kept for ever" if done.keep is None else f"kept for {done.keep}"
-    console.line(f"{verb} the artifacts of {len(done.deleted)} downloads ({done.bytes:,} bytes); {kept}")
+    console.line(
+        f"{verb} the artifacts of {counted(len(done.deleted), 'download')} ({counted(done.bytes, 'byte')}); {kept}"
+    )
     for one in done.deleted:
         console.line(
             f"  {one.export_id}: "
@@ -130,6 +132,10 @@ def vacuum(console: Console, *, dry_run: bool) -> None:
         )
     for key in done.unknown:
         console.line(f"  stays, since no record tells of it: {one_line(key)}")
+
+
+def _status_of(export: Any) -> str:
+    return f"{export.status}, artifact deleted" if export.artifact == "deleted" else str(export.status)
 
 
 def _runs_of(export: Any) -> str:
@@ -177,7 +183,7 @@ def _export(
         return FAILED
     earlier = " (made earlier; nothing written)" if made.was_over(started) else ""
     console.line(
-        f"{made.export_id}: {made.rows:,} rows, {made.files} files, {made.bytes:,} bytes "
+        f"{made.export_id}: {counted(made.rows, 'row')}, {counted(made.files, 'file')}, {counted(made.bytes, 'byte')} "
         f"in {made.destination_uri}{earlier}"
     )
     if download is not None:
@@ -209,7 +215,7 @@ def _dry_run(console: Console, request: Any) -> int:
                 "prompt_runs": rows,
             }
         )
-    console.line(f"would export {len(rows)} prompt runs as {request.format} to {where}:")
+    console.line(f"would export {counted(len(rows), 'prompt run')} as {request.format} to {where}:")
     if not console.as_json:
         console.table(rows, empty="")
     return DONE
