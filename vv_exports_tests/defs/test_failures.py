@@ -32,6 +32,8 @@ from vv_exports_tests.archives import write_run
 from vv_exports_tests.defs.failing import Faults, fail_at_times
 from vv_exports_tests.deployments import client_of, write_config, written_files
 
+pytestmark = pytest.mark.slow
+
 TEAM = asset_key("idx", "exports", "team")
 STARTED, FAILED, AGAIN = (
     dg.DagsterEventType.STEP_START,
@@ -382,7 +384,6 @@ def _delivered(folder: Path) -> list[str]:
     return sorted(state.runs)
 
 
-@pytest.mark.slow
 def test_only_a_run_whose_worker_crashed_runs_again(start, folder):
     """The settings of this repository, whole: launches from the UI, workers of their own, the daemon."""
     faults = Faults(folder / "faults")
@@ -408,7 +409,6 @@ def test_only_a_run_whose_worker_crashed_runs_again(start, folder):
     assert len(_entries(folder)) == 2
 
 
-@pytest.mark.slow
 def test_a_permanent_failure_stays_one_where_failed_steps_run_again(start, folder):
     """Failure(allow_retries=False) by itself does not stop the daemon where ``retry_on_asset_or_op_failure`` is on."""
     faults = Faults(folder / "faults")
