@@ -35,7 +35,8 @@ from vv_exports.snapshots.store import SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.servers.s3 import seaweedfs
-from vv_exports_tests.stores import make_bucket, s3_connector
+from vv_exports_tests.servers.session import make_bucket
+from vv_exports_tests.stores import s3_connector
 
 CONTENT = b"a file that only has to be there"
 OWNER = Owner(type="automation", index_id="idx", automation="team")

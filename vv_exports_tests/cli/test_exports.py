@@ -101,13 +101,13 @@ def test_a_vacuum_says_first_what_it_would_delete(folder):
     would = run(folder, "exports", "vacuum", "--dry-run", "--json").document
     assert (would["keep"], would["bytes"], would["dry_run"]) == ("12h", 1000, True)
     assert [one["export_id"] for one in would["deleted"]] == [record_of(1).export_id]
-    assert "would delete the artifacts of 1 downloads (1,000 bytes); kept for 12h" in run(
+    assert "would delete the artifacts of 1 download (1,000 bytes); kept for 12h" in run(
         folder, "exports", "vacuum", "--dry-run"
     ).out.replace("\n", " ")
     pipeline = client_of(folder, {**CONFIG, "exports_keep": "12h"}).pipeline
     with being_read(pipeline.storage, record_of(1).export_id, pipeline.clock()):
         assert "is being read; the next vacuum removes it" in run(folder, "exports", "vacuum").out
-    assert "deleted the artifacts of 1 downloads (1,000 bytes)" in run(folder, "exports", "vacuum").out
+    assert "deleted the artifacts of 1 download (1,000 bytes)" in run(folder, "exports", "vacuum").out
     assert "deleted the artifacts of 0 downloads (0 bytes)" in run(folder, "exports", "vacuum").out
     client_of(folder)
     assert "exports_keep is not set, so artifacts are kept for ever" in run(folder, "exports", "vacuum").out
