@@ -227,7 +227,7 @@ def test_a_place_that_is_used_through_another_connector_is_not_removed_either(fo
     back = client_of(folder, config)
     before = (folder / "deliveries" / OLD / "_vv/owner.json").read_bytes()
     with pytest.raises(DestinationError, match="is where an automation of the configuration delivers"):
-        back.pipeline.remove_left_places("wide", OLD)
+        back.vacuum_abandoned("wide", OLD)
     assert (folder / "deliveries" / OLD / "_vv/owner.json").read_bytes() == before
 
 
