@@ -133,6 +133,7 @@ class Deployment:
                 problems.append(f"{message} (Dagster run {run.run_id})")
                 if not PARTLY_FAILED.keys() <= run.tags.keys():
                     break
+        self.pipeline.snapshots.sweep()  # also where nothing is to be done, since a process died after its delivery
         if problems:
             raise RunFailedError("\n".join(problems))
         return launched

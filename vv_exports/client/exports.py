@@ -106,6 +106,7 @@ class Exports:
         )
         if record.attempts[-1] == attempt:
             self._make(record, runs, idempotency_key)
+        self._deployment.pipeline.snapshots.sweep()  # a process with this key may have died while it wrote the record
         return self._over(self.retrieve(record.export_id))
 
     def check(self, request: ExportRequest) -> Sequence[PromptRun]:

@@ -30,11 +30,7 @@ class Deliveries:
         """
         self._snapshots.check_storage()
         delivery = self._deliver(request, state)
-        try:
-            # The connector is swept by the delivery; snapshots and downloads can be killed too.
-            self._snapshots.storage.sweep()
-        except VVExportsError as error:  # what is delivered is delivered
-            _LOG.warning("what was left over in the pipeline's storage stays: %s", error)
+        self._snapshots.sweep()  # the connector is swept by the delivery
         return delivery
 
     def _deliver(self, request: DeliveryRequest, state: LogState | None) -> Delivery:

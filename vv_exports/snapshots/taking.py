@@ -1,5 +1,6 @@
 """Snapshots of many runs at once. It decides whose failure an error is; not what follows from it."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import check_deliverable
-from vv_exports.errors import RequestError
+from vv_exports.errors import RequestError, VVExportsError
 from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns
 from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, fingerprint_of
 from vv_exports.sources.base import Listing, Source
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class Snapshots:
                 "processes that meet would lose each other's snapshots; keep `storage` in a store that does, or in a "
                 "folder"
             )
+
+    def sweep(self) -> None:
+        """Remove what writers that died left unfinished in the storage: whatever is kept there can be killed while it
+        is written. That it cannot be done is a warning, since what is done is done."""
+        try:
+            self.storage.sweep()
+        except VVExportsError as error:
+            _LOG.warning("what was left over in the pipeline's storage stays: %s", error)
 
     def of_runs(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
         """A snapshot of each run. Raises what the first one raises."""

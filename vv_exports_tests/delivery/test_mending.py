@@ -54,6 +54,22 @@ def test_a_file_that_somebody_deleted_or_cut_is_delivered_again(client, tmp_path
     assert client.automations.run("idx", "team").dagster_run_ids == ()
 
 
+def test_what_a_process_left_in_the_storage_that_died_after_its_delivery_goes_where_nothing_is_to_be_done(
+    client, tmp_path
+):
+    again = (
+        lambda: client.automations.run("idx", "team").dagster_run_ids,
+        lambda: client.exports.create_index_export("idx", idempotency_key="k").export_id,
+    )
+    before = [one() for one in again]
+    for one, outcome in zip(again, before, strict=True):
+        left = tmp_path / "storage/.vv_exports_tmp" / ("0" * 32)
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half a record")
+        assert one() in {(), outcome}
+        assert not left.exists()
+
+
 def test_an_automation_that_was_killed_before_it_tidied_up_tidies_up(client, tmp_path):
     client.automations.run("idx", "team")
     (old,) = (tmp_path / "deliveries").rglob("prompt_run_id=run%2F1/*.parquet")
