@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable
+from io import IOBase
 from typing import Any
 
 from vv_exports.connectors.base import Connector
@@ -57,7 +58,7 @@ def crashes(perform: Callable[[], Any]) -> None:
 
 def crashes_after(perform: Callable[[], Any]) -> None:
     """The process dies after the call, before it hears of it."""
-    perform()
+    _unheard(perform())
     raise Crash
 
 
@@ -68,8 +69,14 @@ def fails(perform: Callable[[], Any]) -> None:
 
 def loses_the_reply(perform: Callable[[], Any]) -> None:
     """The call does what it should, and nobody hears of it."""
-    perform()
+    _unheard(perform())
     raise OutcomeUnknownError("conn: no answer")
+
+
+def _unheard(outcome: Any) -> None:
+    """A file that was opened for nobody is nobody's to close."""
+    if isinstance(outcome, IOBase):
+        outcome.close()
 
 
 def loses_the_request(perform: Callable[[], Any]) -> None:
