@@ -17,7 +17,7 @@ from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.instance import find_instance, instance_errors, open_instance
 from vv_exports.defs.keys import Names
 from vv_exports.defs.launches import error_of, launch
-from vv_exports.defs.lost_runs import close_abandoned
+from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import stretches
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import RunFailedError, UnreadableRunsError
@@ -93,7 +93,7 @@ class Deployment:
 
     def _looked_after(self, instance: dg.DagsterInstance) -> dg.DagsterInstance:
         with instance_errors(lambda: instance):
-            close_abandoned(instance, self.pipeline.clock())
+            close_lost(instance, self.pipeline.clock())
         return instance
 
     @property

@@ -13,7 +13,7 @@ from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.defs.assets import destination_config
 from vv_exports.defs.export_runs import attempt_now, export_asset, export_tags, key_tags, launch_with_key, trace
 from vv_exports.defs.launches import launch, message_of, new_run_id
-from vv_exports.defs.lost_runs import close_abandoned
+from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import partition_key
@@ -221,7 +221,7 @@ class Exports:
             left = poll_interval if deadline is None else deadline - time.monotonic()
             time.sleep(max(0, min(poll_interval, left)))
             if (instance := self._deployment.instance_if_made) is not None:
-                close_abandoned(instance, self._deployment.pipeline.clock())
+                close_lost(instance, self._deployment.pipeline.clock())
             export = self.retrieve(export.export_id)
         return export
 

@@ -70,14 +70,14 @@ class VersionedDocument(Generic[_T]):
                     self._newest = there, after
                     if len(there) > _KEPT:
                         self._newest = there[-_KEPT:], after
-                        self._tidy([file.key for file in there[:-_KEPT] if not file.is_link])
+                        self._forget([file.key for file in there[:-_KEPT] if not file.is_link])
                     return after
             time.sleep(random.uniform(0, _LONGEST_WAIT_SECONDS))  # noqa: S311
         raise TransientError(
             f"{self._storage.uri(self._folder)}: {_ATTEMPTS} other changes were made meanwhile; try again"
         )
 
-    def _tidy(self, keys: list[str]) -> None:
+    def _forget(self, keys: list[str]) -> None:
         """Remove old versions. The change is made, whether that succeeds or not; whoever makes the next tries again."""
         try:
             self._storage.delete(keys)

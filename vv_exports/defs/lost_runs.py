@@ -38,7 +38,7 @@ class _Lost:
     never_started: bool = False
 
 
-def close_abandoned(instance: dg.DagsterInstance, now: datetime) -> list[str]:
+def close_lost(instance: dg.DagsterInstance, now: datetime) -> list[str]:
     """Report runs as failed, or canceled, that have no process on this machine any more, so that they are tried again.
 
     Returns their ids. A run whose process, or whose code server, is there is never touched, however long it takes.

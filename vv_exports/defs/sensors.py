@@ -17,7 +17,7 @@ from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
 from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key
-from vv_exports.defs.lost_runs import close_abandoned
+from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.defs.turns import AT_ONCE, Turns
@@ -50,7 +50,7 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
-        close_abandoned(context.instance, pipeline.clock())
+        close_lost(context.instance, pipeline.clock())
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
@@ -118,7 +118,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     )
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
-        close_abandoned(context.instance, now)
+        close_lost(context.instance, now)
         waits = _reason_to_wait(automation, context.instance, sensor, now)
         if waits is not None:
             return dg.SkipReason(waits)

@@ -17,7 +17,7 @@ from vv_exports.defs.export_runs import attempt_now
 from vv_exports.defs.instance import open_instance
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of
-from vv_exports.defs.lost_runs import close_abandoned
+from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import partitions_name, sync_partitions
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RunFailedError
@@ -124,10 +124,10 @@ def test_a_run_launched_again_from_the_ui_is_not_abandoned_when_the_first_proces
     own = client.instance.create_run_for_job(
         client.definitions.resolve_implicit_global_asset_job_def(), tags=gone, status=dg.DagsterRunStatus.STARTED
     )
-    assert close_abandoned(client.instance, datetime.now(UTC)) == []
+    assert close_lost(client.instance, datetime.now(UTC)) == []
     mine = {name: value.replace(parent.run_id, own.run_id) for name, value in gone.items()}
     client.instance.add_run_tags(own.run_id, mine)
-    assert close_abandoned(client.instance, datetime.now(UTC)) == [own.run_id]
+    assert close_lost(client.instance, datetime.now(UTC)) == [own.run_id]
     assert "is gone" in error_of(client.instance, own.run_id)
 
 

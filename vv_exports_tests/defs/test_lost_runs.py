@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from vv_exports.defs.lost_runs import SENSORS_TAG, close_abandoned
+from vv_exports.defs.lost_runs import SENSORS_TAG, close_lost
 from vv_exports.defs.processes import was_alive
 from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
 
@@ -65,7 +65,7 @@ def process_started(instance, run_id, pid):
 
 def status(instance, run_id, after=timedelta(0)) -> str:
     """A run's status once the lost ones are closed, a while from now."""
-    close_abandoned(instance, datetime.now(UTC) + after)
+    close_lost(instance, datetime.now(UTC) + after)
     return instance.get_run_by_id(run_id).status.value
 
 
@@ -78,8 +78,8 @@ def test_a_run_that_was_being_started_when_everything_was_killed_is_closed(insta
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     refused = launched(instance, server={"host": "127.0.0.1", "port": port}, **HERE)
-    assert {nowhere, left, refused} <= set(close_abandoned(instance, datetime.now(UTC)))
-    assert not {nowhere, left, refused} & set(close_abandoned(instance, datetime.now(UTC)))
+    assert {nowhere, left, refused} <= set(close_lost(instance, datetime.now(UTC)))
+    assert not {nowhere, left, refused} & set(close_lost(instance, datetime.now(UTC)))
     assert {instance.get_run_by_id(one).status.value for one in (nowhere, left, refused)} == {"FAILURE"}
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_is_slow_to_start_is_left_alone_however_long_it_takes(instanc
     process_started(instance, loading, os.getpid())
     stopping = launched(instance, "PIPELINE_CANCELING", server=at(tmp_path / "s"), **HERE)
     for seconds in (0, 40, 600):
-        close_abandoned(instance, datetime.now(UTC) + timedelta(seconds=seconds))
+        close_lost(instance, datetime.now(UTC) + timedelta(seconds=seconds))
         found = [instance.get_run_by_id(one).status.value for one in (asked, loading, stopping)]
         assert found == ["STARTING", "STARTING", "CANCELING"]
 
@@ -188,7 +188,7 @@ def test_where_runs_never_start_again_and_again_the_sensor_waits(tmp_path):
     daemon.tick(DISCOVERY)
     for _ in range(2):
         launched(daemon.instance, server=at(tmp_path / "gone"), **HERE, **{"vv_exports/automation": "idx/team"})
-        close_abandoned(daemon.instance, daemon.now)
+        close_lost(daemon.instance, daemon.now)
     assert "2 failed in a row; the next attempt is at" in daemon.tick(TEAM)
     daemon.now += timedelta(minutes=3)
     assert not daemon.tick(TEAM)
