@@ -52,6 +52,7 @@ def committed(folder: Path) -> list[str]:
     return [path.parents[2].name for path in folder.glob("deliveries/there/*/_vv/log/*.json")]
 
 
+@pytest.mark.slow
 def test_an_export_whose_process_was_killed_is_made_by_the_same_key_of_the_runs_that_were_decided(folder):
     process = started(folder)
     while not in_status(folder, "processing") and process.poll() is None:
@@ -76,6 +77,7 @@ def test_an_export_whose_process_was_killed_is_made_by_the_same_key_of_the_runs_
     assert committed(folder) == [made.export_id]
 
 
+@pytest.mark.slow
 def test_of_two_processes_with_one_key_one_makes_the_export_and_both_have_it(folder):
     processes = [started(folder) for _ in range(2)]
     said = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
