@@ -184,10 +184,14 @@ def _shapeless(said: Any, error: Exception) -> list[str]:
     """The sections that are no mappings, else Dagster's words. No values: one may be a password."""
     sections = said if isinstance(said, dict) else {}
     return [
-        f"{name}: must be a mapping of settings, and is {'empty' if value is None else f'of type {type(value).__name__}'}"
+        f"{name}: must be a mapping of settings, and is {_kind(value)}"
         for name, value in sections.items()
         if not isinstance(value, dict)
     ] or [f"A section has another shape than Dagster expects: {error}"]
+
+
+def _kind(value: Any) -> str:
+    return "empty" if value is None else f"of type {type(value).__name__}"
 
 
 def _ref_if_any(home: Path) -> InstanceRef | None:
