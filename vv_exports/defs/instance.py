@@ -173,13 +173,31 @@ def _ref(home: Path) -> InstanceRef:
     at the file that says it."""
     settings = home / _SETTINGS.name
     said = yaml.safe_load(settings.read_text("utf-8")) if settings.exists() else None
-    return InstanceRef.from_dir(str(home), overrides=_placed(home, said) if isinstance(said, dict) else None)
+    try:
+        return InstanceRef.from_dir(str(home), overrides=_placed(home, said) if isinstance(said, dict) else None)
+    except (TypeError, AttributeError) as error:
+        # Dagster looks into some sections (`storage`, `concurrency`) before it checks that they are mappings.
+        raise ConfigurationError(str(settings), _shapeless(said, error)) from error
+
+
+def _shapeless(said: Any, error: Exception) -> list[str]:
+    """The sections that are no mappings, else Dagster's words. No values: one may be a password."""
+    sections = said if isinstance(said, dict) else {}
+    return [
+        f"{name}: must be a mapping of settings, and is {_kind(value)}"
+        for name, value in sections.items()
+        if not isinstance(value, dict)
+    ] or [f"A section has another shape than Dagster expects: {error}"]
+
+
+def _kind(value: Any) -> str:
+    return "empty" if value is None else f"of type {type(value).__name__}"
 
 
 def _ref_if_any(home: Path) -> InstanceRef | None:
     try:
         return _ref(home) if home.is_dir() else None
-    except (*_WRONG_SETTINGS, OSError):
+    except (*_WRONG_SETTINGS, ConfigurationError, OSError):
         return None  # whoever opens it is told why
 
 

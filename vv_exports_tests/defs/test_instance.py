@@ -37,6 +37,10 @@ STAYS = "Whatever was committed to a destination stays committed."
         ("storage: {postgres: {postgres_url: {env: NOT_SET}}}\n", "dagster_postgres"),
         ("storage: {sqlite: {base_dir: 7355608}}\n", "root:storage:sqlite:base_dir"),
         (b"\xff\xfe", "can't decode"),
+        ("storage: 7355608\n", "storage: must be a mapping of settings, and is of type int"),
+        ("concurrency: 7355608\n", "concurrency: must be a mapping of settings, and is of type int"),
+        ("storage:\n", "storage: must be a mapping of settings, and is empty"),
+        ("concurrency: {pools: 7355608}\n", "another shape than Dagster expects"),
     ],
 )
 def test_a_wrong_dagster_yaml_is_a_problem_of_that_file(tmp_path, settings, said):
