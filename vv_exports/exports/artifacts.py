@@ -3,7 +3,7 @@
 Layout::
 
     exports/downloads/<2 hex>/<export id>.zip
-    exports/downloads/<2 hex>/<export id>.readers/<began>-<random>.json    who copies it at the moment
+    exports/downloads/<2 hex>/<export id>.zip.readers/<began>-<random>.json    who copies it at the moment
 
 A reader leaves its mark before it looks whether the artifact is still promised; whoever takes one away says so in the
 record first, and looks for marks after that. So one of them sees the other, and no file is taken from under a reader.
@@ -55,11 +55,11 @@ def artifact_key(export_id: str) -> str:
 def artifact_of(storage: Connector, export_id: str, now: datetime) -> StoredArtifact | None:
     """The artifact of an export; None where there is none."""
     found = _artifacts(storage.files(f"{_FOLDER}/{shard(export_id)}"), now)
-    return next((one for one in found if one.export_id == export_id), None)
+    return next((one for one in found if one.key == artifact_key(export_id)), None)
 
 
 def artifacts(storage: Connector, now: datetime) -> list[StoredArtifact]:
-    """Every artifact, from one listing."""
+    """Every artifact, and every other zip file among them, from one listing."""
     return _artifacts(storage.files(_FOLDER), now)
 
 
@@ -69,7 +69,10 @@ def remove_artifact(storage: Connector, artifact: StoredArtifact) -> None:
 
 
 def copy_artifact(storage: Connector, export_id: str, target: Path) -> bool:
-    """Copy an artifact to a local file, atomically. False where the file is there already, the same."""
+    """Copy an artifact to a local file, atomically. False where the file is there already, the same.
+
+    Raises DeliveredDataError where it is gone, or no whole zip file.
+    """
     key = artifact_key(export_id)
     try:
         opened = storage.open(key)
@@ -79,6 +82,11 @@ def copy_artifact(storage: Connector, export_id: str, target: Path) -> bool:
             "Make the export again, with the same idempotency key where it had one."
         ) from error
     with opened as content:
+        try:
+            zipfile.ZipFile(content).close()  # reads its end, which one that was cut short has not
+        except zipfile.BadZipFile as error:
+            raise _no_zip_file(storage, export_id, error) from error
+        content.seek(0)
         digest = hashlib.file_digest(content, "sha256").digest()
         if target.is_file():
             with target.open("rb") as existing:
@@ -141,24 +149,36 @@ def unpack(storage: Connector, export_id: str, folder: Path, wanted: Callable[[s
             for name in filter(wanted, zipped.namelist()):
                 zipped.extract(name, folder)
     except zipfile.BadZipFile as error:
-        raise DeliveredDataError(
-            f"{storage.uri(key)} is no zip file any more ({error}). Remove it, and make the export again."
-        ) from error
+        raise _no_zip_file(storage, export_id, error) from error
+
+
+def _no_zip_file(storage: Connector, export_id: str, error: zipfile.BadZipFile) -> DeliveredDataError:
+    return DeliveredDataError(
+        f"{storage.uri(artifact_key(export_id))} is no zip file any more ({error}). Restore it; or remove it, and make "
+        "the export again, with the same idempotency key where it had one."
+    )
 
 
 def _artifacts(files: Sequence[StoredFile], now: datetime) -> list[StoredArtifact]:
-    marks = [match for file in files if (match := _MARK.fullmatch(file.key)) is not None]
+    marks: dict[str, dict[str, datetime]] = {}
+    for file in files:
+        match = _MARK.fullmatch(file.key)
+        if match is not None and (began := _moment(match["began"])) is not None:
+            marks.setdefault(match["artifact"], {})[file.key] = began
     found = []
     for file in files:
         if not file.key.endswith(".zip"):
             continue
-        mine = {
-            mark[0]: datetime.strptime(mark["began"], _BEGAN).replace(tzinfo=UTC)
-            for mark in marks
-            if mark["artifact"] == file.key
-        }
+        mine = marks.get(file.key, {})
         left = tuple(mark for mark, began in mine.items() if now - began > _READER_DIED_AFTER)
         readers = tuple(mark for mark in mine if mark not in left)
         export_id = file.key.rpartition("/")[2].removesuffix(".zip")
         found.append(StoredArtifact(export_id, file.key, file.size, readers, left))
     return found
+
+
+def _moment(began: str) -> datetime | None:
+    try:
+        return datetime.strptime(began, _BEGAN).replace(tzinfo=UTC)
+    except ValueError:  # no reader left that mark
+        return None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.errors import RequestError
 from vv_exports.exports.artifacts import (
+    artifact_key,
     artifact_of,
     artifacts,
     being_read,
@@ -265,13 +267,15 @@ class Exports:
             )
         if record.status != ExportStatus.COMPLETED:
             raise RequestError(f"export {export_id!r} is {record.status}, so there is no artifact to delete")
-        return self._deleted(record)
+        deletion = self._deleted(export_id, lambda _: True)
+        return deletion or Deletion(export_id, 0, is_being_read=False)
 
     def vacuum(self, *, dry_run: bool = False) -> ExportsVacuum:
         """Delete the artifacts of downloads that were completed longer ago than ``exports_keep``, and what is left of
         those that were deleted, or failed. What is being read or made stays."""
         now, keep = self.clock(), self._config.exports_kept
-        there = {one.export_id: one for one in artifacts(self._storage, now)}
+        listed = artifacts(self._storage, now)
+        there = {one.export_id: one for one in listed if one.key == artifact_key(one.export_id)}
         known = [one for one in self.records.entries() if one.export_id in there]
         # Nothing is completed before it is asked for: most of those that stay need not be read.
         old = created_text(now - keep) if keep is not None else ""
@@ -280,8 +284,12 @@ class Exports:
             artifact = there[record.export_id]
             if self._is_over(record, now, keep):
                 seen = Deletion(record.export_id, artifact.bytes, bool(artifact.readers))
-                deleted.append(seen if dry_run else self._deleted(record))
-        unknown = tuple(there[export_id].key for export_id in sorted(there.keys() - {one.export_id for one in known}))
+                over = partial(self._is_over, now=now, keep=keep)
+                deletion = seen if dry_run else self._deleted(record.export_id, over)
+                if deletion is not None:
+                    deleted.append(deletion)
+        known_keys = {there[one.export_id].key for one in known}
+        unknown = tuple(one.key for one in sorted(listed, key=lambda one: one.export_id) if one.key not in known_keys)
         return ExportsVacuum(self._config.exports_keep, tuple(deleted), unknown)
 
     def _is_over(self, record: Record, now: datetime, keep: timedelta | None) -> bool:
@@ -289,19 +297,25 @@ class Exports:
             return True
         return keep is not None and record.completed_at is not None and now - record.completed_at > keep
 
-    def _deleted(self, record: Record) -> Deletion:
+    def _deleted(self, export_id: str, is_over: Callable[[Record], bool]) -> Deletion | None:
+        """Delete an artifact whose record is still over when that is written; None where it is being made again by
+        now, or was."""
         now = self.clock()
 
         def deleted(there: Record) -> Record | None:
-            return msgspec.structs.replace(there, artifact_deleted_at=now) if there.has_artifact else None
+            goes = there.has_artifact and is_over(there)
+            return msgspec.structs.replace(there, artifact_deleted_at=now) if goes else None
 
-        self.records.update(record.export_id, deleted)
-        artifact = artifact_of(self._storage, record.export_id, now)
-        if artifact is None or self.find(record.export_id).is_open:  # gone, or being made again
-            return Deletion(record.export_id, 0, is_being_read=False)
+        self.records.update(export_id, deleted)
+        artifact = artifact_of(self._storage, export_id, now)
+        there = self.find(export_id)
+        if there.is_open or there.has_artifact:
+            return None
+        if artifact is None:
+            return Deletion(export_id, 0, is_being_read=False)
         if not artifact.readers:
             remove_artifact(self._storage, artifact)
-        return Deletion(record.export_id, artifact.bytes, bool(artifact.readers))
+        return Deletion(export_id, artifact.bytes, bool(artifact.readers))
 
     def _artifact_bytes(self, export_id: str) -> int | None:
         found = artifact_of(self._storage, export_id, self.clock())

@@ -35,6 +35,7 @@ _NAME = re.compile(
     r"(?P<export_id>exp_[^./]+)\.(?P<created>[0-9]{8}T[0-9]{12}Z)\.(?P<version>[0-9]{4,})\."
     r"(?P<status>pending|processing|failed|completed|deleted)\.(?P<index>[0-9a-f]{8})\.json"
 )
+_BEGINNING = re.compile(r"[\w-]+")
 DELETED = "deleted"
 """In the name of a record: it is completed, and its artifact was deleted."""
 _RANK = {status: rank for rank, status in enumerate(("pending", "processing", "failed", "completed", DELETED))}
@@ -156,8 +157,9 @@ class Records:
         NotFoundError, and RequestError where there are several."""
         text = beginning.removesuffix("…").removesuffix("...")
         # A beginning of that length is in one folder; a shorter one may be in any.
-        folder = _folder(text) if len(text) >= len("exp_00") and "/" not in text else _FOLDER
-        found = {one.export_id: one for one in self._entries(folder) if text and one.export_id.startswith(text)}
+        folder = _folder(text) if len(text) >= len("exp_00") else _FOLDER
+        there = self._entries(folder) if _BEGINNING.fullmatch(text) else ()  # else it could name any folder
+        found = {one.export_id: one for one in there if one.export_id.startswith(text)}
         if len(found) > 1 and text not in found:
             newest = sorted(found.values(), key=lambda one: one.age, reverse=True)
             listed = "\n".join(f"  {line}" for line in first_few([f"{one.export_id} ({one.status})" for one in newest]))
@@ -246,12 +248,15 @@ class Records:
         if data is None:
             return None
         try:
-            return msgspec.json.decode(data, type=Record)
+            record = msgspec.json.decode(data, type=Record)
+            if not record.attempts or _key(record, entry.version) != entry.key:
+                raise msgspec.ValidationError("it is not the record that its name says")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeliveredDataError(
                 f"{self._storage.uri(entry.key)} does not say what became of export {entry.export_id}: {error}. "
                 "Restore it; or remove it, and make the export again."
             ) from error
+        return record
 
     def _entries(self, folder: str) -> list[Entry]:
         newest: dict[str, Entry] = {}
@@ -264,8 +269,11 @@ class Records:
     def _versions(self, folder: str, export_id: str | None = None) -> list[Entry]:
         found = []
         for file in self._storage.files(folder):
-            match = _NAME.fullmatch(file.key.rpartition("/")[2])
-            if match is not None and export_id in {None, match["export_id"]}:
+            holding, _, name = file.key.rpartition("/")
+            match = _NAME.fullmatch(name)
+            if match is None or holding != _folder(match["export_id"]):
+                continue  # a copy that lies elsewhere is nobody's
+            if export_id in {None, match["export_id"]}:
                 id_, created, version, status, index = match.groups()
                 found.append(Entry(file.key, id_, created, int(version), status, index))
         return found

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from vv_exports.domain.exports import ExportRequest
-from vv_exports.errors import RequestError
+from vv_exports.errors import DeliveredDataError, RequestError
 from vv_exports.exports.artifacts import artifact_key, being_read
 from vv_exports.exports.make import ExportJob
 from vv_exports_tests.archives import write_run
@@ -281,3 +281,64 @@ def test_without_exports_keep_nothing_expires(tmp_path):
     pipeline.exports.clock = lambda: datetime(2100, 1, 1, tzinfo=UTC)
     assert pipeline.exports.vacuum().deleted == ()
     assert artifact_of(tmp_path, record).exists()
+
+
+@pytest.mark.parametrize("status", ["failed", "expired"])
+def test_a_vacuum_leaves_what_was_made_again_since_it_looked(pipeline, tmp_path, status):
+    """It removed an artifact that had just been made, since the record had been over when it was read."""
+    at = pipeline.exports.clock()
+    record = made(pipeline, DOWNLOAD)
+    pipeline.exports.clock = lambda: at + timedelta(days=31)
+    if status == "failed":
+        pipeline.exports.delete(record.export_id)
+        begun(pipeline, DOWNLOAD)
+        pipeline.exports.failed(record.export_id, "1", "killed")
+        pipeline.storage.create(artifact_key(record.export_id), b"left by it")
+
+    vacuuming = client_of(tmp_path, {**copy.deepcopy(CONFIG), "exports_keep": "30d"}).pipeline.exports
+    vacuuming.clock = pipeline.exports.clock
+    read = vacuuming.records.read
+
+    def read_and_be_overtaken(entries):
+        for one in read(entries):
+            pipeline.exports.delete(record.export_id) if status == "expired" else None
+            artifact_of(tmp_path, record).unlink(missing_ok=True)
+            made(pipeline, DOWNLOAD)
+            yield one
+
+    vacuuming.records.read = read_and_be_overtaken
+    assert vacuuming.vacuum().deleted == ()
+    assert artifact_of(tmp_path, record).exists()
+    assert pipeline.exports.find(record.export_id).has_artifact
+
+
+def test_a_copy_of_an_artifact_elsewhere_is_not_the_artifact(pipeline, tmp_path):
+    """A copy in a folder beside it passed for it, so that the same key did not make what had been taken away."""
+    record = made(pipeline, DOWNLOAD)
+    key = artifact_key(record.export_id)
+    copied = key.replace("/01/", "/01/old/")
+    pipeline.storage.create(copied, b"mine")
+    artifact_of(tmp_path, record).unlink()
+    assert pipeline.exports.has_lost_its_artifact(record)
+    assert pipeline.exports.vacuum().unknown == (copied,)
+    pipeline.exports.delete(record.export_id)
+    assert pipeline.storage.read(copied) == b"mine"
+
+
+def test_a_file_that_only_looks_like_a_readers_mark_is_none(pipeline, tmp_path):
+    """A moment that there is not ended every look at the artifact with a traceback."""
+    record = made(pipeline, DOWNLOAD)
+    pipeline.storage.create(f"{artifact_key(record.export_id)}.readers/99999999T999999Z-{'0' * 16}.json", b"")
+    assert not pipeline.exports.delete(record.export_id).is_being_read
+    assert not artifact_of(tmp_path, record).exists()
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-10], lambda _: b""], ids=["cut short", "empty"])
+def test_an_artifact_that_was_cut_short_is_not_downloaded(pipeline, tmp_path, harm):
+    """It was copied as if it were the export."""
+    record = made(pipeline, DOWNLOAD)
+    artifact = artifact_of(tmp_path, record)
+    artifact.write_bytes(harm(artifact.read_bytes()))
+    with pytest.raises(DeliveredDataError, match="is no zip file any more"):
+        pipeline.exports.download(record.export_id, tmp_path / "x.zip")
+    assert not (tmp_path / "x.zip").exists()

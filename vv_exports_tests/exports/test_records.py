@@ -174,3 +174,47 @@ def test_other_files_among_the_records_are_left_alone(storage):
     assert len(records.entries()) == 1
     records.update(record_of(1).export_id, failed)
     assert storage.read("exports/records/01/notes.txt") == b"mine"
+
+
+def test_a_copy_of_the_records_among_them_is_nobodys(storage):
+    """A backup that somebody put beside the records made up exports that could be listed and not shown."""
+    records = Records(storage)
+    records.begin(record_of(1))
+    (key,) = (file.key for file in storage.files("exports/records"))
+    storage.create(key.replace("/records/", "/records/backup/"), storage.read(key))
+    storage.create(key.replace("/01/", "/01/old/").replace(".0001.", ".0007."), b"{}")
+    assert records.find(record_of(1).export_id) == record_of(1)
+    storage.delete([key])
+    assert records.entries() == []
+    with pytest.raises(NotFoundError):
+        records.entry(record_of(1).export_id[:5])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda of: msgspec.structs.replace(of(2), attempts=()),
+        lambda of: of(3),
+        lambda of: of(2, "processing"),
+    ],
+    ids=["without attempts", "of another export", "in another status"],
+)
+def test_a_record_that_is_not_what_its_name_says_is_damaged(storage, harm, caplog):
+    """One without attempts ended every list with a traceback, one of another export was shown in its place."""
+    records = Records(storage)
+    for number in (1, 2):
+        records.begin(record_of(number))
+    (key,) = (file.key for file in storage.files("exports/records/02"))
+    storage.delete([key])
+    storage.create(key, msgspec.json.encode(harm(record_of)))
+    with pytest.raises(DeliveredDataError, match=r"does not say what became of export exp_02"):
+        records.find(record_of(2).export_id)
+    assert list(records.read(records.entries())) == [record_of(1)]
+
+
+@pytest.mark.parametrize("beginning", ["exp_..", "exp_.._", "exp_a\\b", "exp_a\0b", "exp_//", "/", "..", "*"])
+def test_what_begins_no_id_is_not_found(tmp_path, beginning):
+    records = Records(LocalConnector("storage", tmp_path, make_root=True))
+    records.begin(record_of(1))
+    with pytest.raises(NotFoundError, match="does not exist"):
+        records.entry(beginning)
