@@ -81,10 +81,14 @@ class Exports:
     def create(self, request: ExportRequest, *, idempotency_key: str | None = None) -> Export:
         """What both ``create_*`` come to."""
         exports = self._deployment.pipeline.exports
-        runs = exports.check(request)  # first: a wrong request leaves nothing behind, no database either
-        root, created_at = new_run_id(), self._deployment.pipeline.clock()
         if idempotency_key is not None:
             check_key(idempotency_key)
+            if (earlier := exports.completed_earlier(idempotency_key, request)) is not None:
+                self._deployment.pipeline.snapshots.sweep()
+                return earlier.export()
+        runs = exports.check(request)  # before anything else: a wrong request leaves nothing behind, no database either
+        root, created_at = new_run_id(), self._deployment.pipeline.clock()
+        if idempotency_key is not None:
             # The storage knows the key. Where a backup of it was restored that does not, Dagster may know it still.
             root = launch_with_key(self._deployment.instance, idempotency_key, request) or root
             first = exports.launch_of(idempotency_key, request, root, created_at)

@@ -33,14 +33,13 @@ def check_key(key: str) -> None:
         raise IdempotencyError("an idempotency key may not be blank")
 
 
-def remembered_launch(storage: Connector, key: str, launch: Launch) -> Launch:
-    """The launch that a key stands for: ``launch`` where the key is new. Raises IdempotencyError where it was used for
-    another request."""
-    path = f"exports/idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"
-    storage.create(path, msgspec.json.encode(launch))
+def earlier_launch(storage: Connector, key: str, request: ExportRequest) -> Launch | None:
+    """The launch that a key stands for; None where it is new. Raises IdempotencyError where it was used for another
+    request."""
+    path = _path(key)
     data = storage.read(path)
     if data is None:
-        raise TransientError(f"{storage.uri(path)} was written and cannot be read back; try again")
+        return None
     try:
         remembered = msgspec.json.decode(data, type=Launch)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -49,8 +48,25 @@ def remembered_launch(storage: Connector, key: str, launch: Launch) -> Launch:
             "Restore it; or remove it and ask again, which makes the export anew where Dagster does not know the "
             "key any more."
         ) from error
-    if remembered.request != launch.request:
+    if remembered.request != request_hash(request):
         raise IdempotencyError(
             f"the idempotency key {key!r} was used before, for another request; use a new key, or repeat that request"
         )
     return remembered
+
+
+def remembered_launch(
+    storage: Connector, key: str, request: ExportRequest, run_id: str, created_at: datetime
+) -> Launch:
+    """The launch that a key stands for: this one where the key is new. Raises IdempotencyError where it was used for
+    another request."""
+    launch = Launch(run_id=run_id, created_at=created_at, request=request_hash(request))
+    storage.create(_path(key), msgspec.json.encode(launch))
+    remembered = earlier_launch(storage, key, request)
+    if remembered is None:
+        raise TransientError(f"{storage.uri(_path(key))} was written and cannot be read back; try again")
+    return remembered
+
+
+def _path(key: str) -> str:
+    return f"exports/idempotency/{hashlib.sha256(key.encode()).hexdigest()}.json"

@@ -11,7 +11,7 @@ import msgspec
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors
-from vv_exports.domain.exports import ExportRequest, ExportStatus
+from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.errors import RequestError
@@ -24,7 +24,7 @@ from vv_exports.exports.artifacts import (
     copy_artifact,
     remove_artifact,
 )
-from vv_exports.exports.idempotency import Launch, remembered_launch, request_hash
+from vv_exports.exports.idempotency import Launch, earlier_launch, remembered_launch
 from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_artifact, make_folder
 from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
 from vv_exports.exports.request import check_destination, parent_folder
@@ -95,8 +95,15 @@ class Exports:
 
     def launch_of(self, key: str, request: ExportRequest, run_id: str, created_at: datetime) -> Launch:
         """What an idempotency key stands for: this launch, where the key is new. Raises IdempotencyError."""
-        launch = Launch(run_id=run_id, created_at=created_at, request=request_hash(request))
-        return remembered_launch(self._storage, key, launch)
+        return remembered_launch(self._storage, key, request, run_id, created_at)
+
+    def completed_earlier(self, key: str, request: ExportRequest) -> Record | None:
+        """The export that an idempotency key stands for, where it is complete and nothing is to be made: neither the
+        source nor the destination is asked. Raises IdempotencyError where the key was used for another request."""
+        first = earlier_launch(self._storage, key, request)
+        record = self.records.find(export_id_of(first.run_id)) if first is not None else None
+        is_done = record is not None and record.status == ExportStatus.COMPLETED
+        return record if record is not None and is_done and not self.has_lost_its_artifact(record) else None
 
     # What becomes of it
 

@@ -271,8 +271,8 @@ class Records:
         for file in self._storage.files(folder):
             holding, _, name = file.key.rpartition("/")
             match = _NAME.fullmatch(name)
-            if match is None or holding != _folder(match["export_id"]):
-                continue  # a copy that lies elsewhere is nobody's
+            if match is None or file.is_link or holding != _folder(match["export_id"]):
+                continue  # a copy that lies elsewhere is nobody's, and a link is never read
             if export_id in {None, match["export_id"]}:
                 id_, created, version, status, index = match.groups()
                 found.append(Entry(file.key, id_, created, int(version), status, index))

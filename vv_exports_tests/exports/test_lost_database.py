@@ -7,7 +7,7 @@ import pytest
 
 from vv_exports.client import VVExports
 from vv_exports.defs.instance import open_instance
-from vv_exports.errors import IdempotencyError
+from vv_exports.errors import IdempotencyError, RequestError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.defs.test_launches import launch
 from vv_exports_tests.deployments import CONFIG, write_config, written_files
@@ -74,3 +74,15 @@ def test_the_same_key_gives_the_finished_export_and_writes_nothing(client, known
     with pytest.raises(IdempotencyError):
         client.exports.create_index_export("idx", None, "conn_export", "elsewhere", idempotency_key="k")
     assert client.instance.get_runs_count() == 0
+
+
+def test_the_same_key_gives_the_finished_export_though_the_source_has_its_run_no_more(client, known, folder):
+    """It was refused, since the request had become a wrong one."""
+    away = folder / "archive/indexes/idx/prompt_runs/run_0"
+    away.rename(folder / "run_0")
+    try:
+        assert client.exports.create_index_export("idx", ["run_0"], format="csv", idempotency_key="zip") in known
+        with pytest.raises(RequestError, match="run_0"):
+            client.exports.create_index_export("idx", ["run_0"], format="csv", idempotency_key="new")
+    finally:
+        (folder / "run_0").rename(away)

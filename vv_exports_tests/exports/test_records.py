@@ -218,3 +218,15 @@ def test_what_begins_no_id_is_not_found(tmp_path, beginning):
     records.begin(record_of(1))
     with pytest.raises(NotFoundError, match="does not exist"):
         records.entry(beginning)
+
+
+def test_a_link_among_the_records_is_nobodys(tmp_path):
+    """It ended every list."""
+    records = Records(LocalConnector("storage", tmp_path, make_root=True))
+    records.begin(record_of(1))
+    (path,) = (tmp_path / "exports/records").rglob("*.json")
+    path.with_name(path.name.replace(".0001.", ".0002.")).symlink_to(path)
+    (tmp_path / "exports/records/02").mkdir()
+    (tmp_path / "exports/records/02" / path.name.replace("exp_01", "exp_02")).symlink_to(path)
+    assert list(records.read(records.entries())) == [record_of(1)]
+    assert records.update(record_of(1).export_id, failed).status == "failed"
