@@ -443,6 +443,7 @@ def test_a_dry_run_refuses_what_the_export_would_refuse(untouched):
         (("runs", "nope"), "nope"),
         (("runs", "list", "idx", "more"), "more"),
         (("backfill", "idx", "team", "--since", "soon"), "is no time"),
+        (("exports", "list", "--since", "9999-12-31T23:00:00-12:00"), "is no time"),
     ],
 )
 def test_a_command_that_is_not_understood_prints_its_usage_on_stderr(untouched, arguments, phrase, flag):

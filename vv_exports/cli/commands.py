@@ -37,9 +37,9 @@ class Time(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
             time_ = datetime.fromisoformat(value)
-        except ValueError:
+            return time_.astimezone(UTC) if time_.tzinfo is not None else time_.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):  # in UTC it may be of a year that there is not
             self.fail(f"{value!r} is no time; write it as 2026-11-01 or 2026-11-01T12:00:00+01:00", param, ctx)
-        return time_ if time_.tzinfo is not None else time_.replace(tzinfo=UTC)
 
 
 INDEX = click.argument("index")

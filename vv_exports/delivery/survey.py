@@ -102,6 +102,8 @@ def _log(destination: Destination, *, whole: bool) -> tuple[LogState, DeliveredD
     if believed is None or not whole:
         state, faults = scan_log(destination, believed, listed=listed)
         return state, broken_log(destination, state, faults) if faults else None
+    # Listed once more, since a listing is no moment: that one may have the checkpoint, and not the entry it stands on.
+    listed = destination.files(LOG_FOLDER)
     up_to = [path for path in listed if (log_sequence(path) or 0) < believed.next_sequence]
     state, faults = scan_log(destination, listed=up_to)
     says_otherwise = state != believed and not faults

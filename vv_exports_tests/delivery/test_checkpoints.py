@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from vv_exports.connectors import local
 from vv_exports.connectors.lease import Lease
 from vv_exports.connectors.versioned_document import packed, unpacked
 from vv_exports.delivery import checkpoints
@@ -382,3 +383,24 @@ def test_one_survey_says_what_a_reader_of_the_whole_log_would(deployment):
     quick, whole = survey(deployment.destination()), survey(deployment.destination(), whole_log=True)
     assert quick == whole
     assert (quick.owner.owner, quick.log_problem, quick.owner_problem) == (OWNER, None, None)
+
+
+def test_a_checkpoint_that_came_while_the_folder_was_listed_says_nothing_otherwise(deployment, monkeypatch):
+    """A walk of a folder takes time: it had the log as it was before a delivery, and the checkpoints after it."""
+    _deliver(deployment, *range(4))
+    walk, interrupted = local.entries_below, []
+
+    def slow(folder, **options):
+        before = list(walk(folder, **options))
+        if not interrupted:
+            interrupted.append(True)
+            _deliver(deployment, 4)
+            before = [one for one in before if one.path.startswith("log/")]
+            before += [one for one in walk(folder, **options) if not one.path.startswith("log/")]
+        yield from before
+
+    monkeypatch.setattr(local, "entries_below", slow)
+    found = survey(deployment.destination(), whole_log=True)
+    assert interrupted
+    assert found.log_problem is None
+    assert found.state == read_log(deployment.destination())
