@@ -238,6 +238,43 @@ def test_a_lost_dagster_database_causes_no_second_delivery(client, folder):
     assert written_files(folder) == before
 
 
+def test_what_stays_as_it_was_delivered_does_so_after_a_lost_dagster_database_too(folder):
+    config = _team(on_status=["completed"])
+    client_of(folder, config).automations.run("idx", "team")
+    status = {"status": "completed_with_failures", "segments": 1, "executed_at": "2026-10-02T00:00:00Z"}
+    write_run(folder / "archive", run_id="run_124", **status)
+    before = written_files(folder)
+    outcome = client_of(folder, config).automations.run("idx", "team")
+    assert (outcome.delivered, outcome.already_delivered) == ((), ("run_123", "run_124"))
+    assert written_files(folder) == before, "nothing of a status that is not asked for"
+
+
+def test_a_backfill_of_an_automation_that_holds_by_now_takes_no_partial_history(folder):
+    client_of(folder, _team(start="now")).automations.run("idx", "team")
+    client = client_of(folder, _team(start="now", partial="hold"))
+    assert [run.run_id for run in client.automations.plan_backfill("idx", "team").prompt_runs] == ["run_123", "run_124"]
+    assert client.automations.retrieve("idx", "team").held_runs == ("run_125",)
+
+
+def test_a_record_that_is_damaged_is_in_the_list_beside_the_other_automations(folder, client):
+    client.pipeline.automations.begin("idx", client.pipeline.indexes.listing("idx"), client.pipeline.clock())
+    (folder / "storage/automations/idx/team/begin.json.zst").write_bytes(b"{")
+    found = {one.automation: one for one in client_of(folder).automations.list()}
+    assert "does not say where an automation began" in found["team"].last_error
+    assert (found["held"].last_error, found["held"].due) == (None, 2)
+
+
+def test_a_run_that_could_not_be_delivered_is_read_as_soon_as_it_changes(folder, client):
+    pipeline = client.pipeline
+    now = pipeline.clock()
+    pipeline.automations.begin("idx", pipeline.indexes.listing("idx"), now)
+    client.prompt_runs.sync("idx")
+    pipeline.automations.get("idx", "team").record.succeeded((), {"run_124": SourceDataError("too odd")}, now)
+    write_run(folder / "archive", run_id="run_124", executed_at="2026-10-02T00:00:00Z", segments=6)
+    to_read = pipeline.automations.to_read("idx", pipeline.indexes.listing("idx"), now)
+    assert (to_read.due, to_read.failing) == (("run_124",), ())
+
+
 def test_a_sync_takes_snapshots_of_new_and_changed_runs_only(client, folder):
     assert client.prompt_runs.sync("idx").snapshots_taken == ("run_123", "run_124", "run_125")
     assert client.prompt_runs.sync("idx").snapshots_taken == ()
@@ -270,3 +307,9 @@ def test_clients_of_two_deployments_in_one_process_have_connectors_of_their_own(
         config = CONFIG | {"connectors": {f"conn_{name}": CONFIG["connectors"]["conn_export"]}, "indexes": {"idx": {}}}
         made = client_of(tmp_path / name, config).exports.create_index_export("idx", None, f"conn_{name}", "x")
         assert made.status == "completed"
+
+
+def _team(**changes):
+    config = copy.deepcopy(CONFIG)
+    config["indexes"]["idx"]["automations"]["team"].update(changes)
+    return config

@@ -75,13 +75,15 @@ class Automation:
         self._state = read_log(destination, kept.copy() if kept is not None else None)
         return self._state
 
-    def claim_again(self) -> None:
-        """Put the owner file of the collection back where it is lost and the log is the automation's.
+    def claim_again(self, now: datetime) -> None:
+        """Put the owner file of the collection back where it is lost and the log is the automation's, or where that had
+        left it. Then it is where the automation delivers, whether or not anything is due.
 
         Raises DestinationError where the folder is somebody else's.
         """
         if (state := self.collection()).last is not None:
             claim_again(self.destination, state)
+            self.places.settle(self.destination, now)
 
     def standings(
         self,

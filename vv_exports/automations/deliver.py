@@ -52,7 +52,7 @@ def deliver_batch(
         automation.failed(error, deliveries.clock())
         raise
     if outcome.deliveries:
-        automation.places.delivered(automation.destination, deliveries.clock())
+        automation.places.settle(automation.destination, deliveries.clock())
     delivered = [run.run_id for delivery in outcome.deliveries for run in delivery.prompt_runs]
     automation.record.succeeded(delivered, {**batch.problems, **outcome.problems}, deliveries.clock())
     return outcome

@@ -4,6 +4,7 @@ Layout: ``automations/<index>/<automation>/places/<version>.json.zst``
 """
 
 import logging
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.delivery.destination import Destination, Left
 from vv_exports.delivery.left_places import Removal, left_destinations, remove_left
-from vv_exports.delivery.ownership import leave
+from vv_exports.delivery.ownership import leave, owner_of
 from vv_exports.domain.destinations import overlaps
 from vv_exports.domain.names import path_segment
 from vv_exports.errors import DestinationError, VVExportsError
@@ -73,9 +74,10 @@ class AutomationPlaces:
         """The places that it has left, as far as they were not removed."""
         return self._places.read().left
 
-    def delivered(self, destination: Destination, now: datetime) -> None:
-        """A delivery was made. Where it is the first one at another place than before, the place before is told, by
-        whatever name its connector has. One that is out of reach is told with a later delivery."""
+    def settle(self, destination: Destination, now: datetime) -> None:
+        """It delivers at this place, as a delivery or the claim has shown. Where that is another one than before, the
+        place before is told, by whatever name its connector has. One that is out of reach is told with a later
+        delivery."""
         place = Place.of(destination)
         if place == self._settled:
             return  # the usual case: the storage need not be asked
@@ -99,6 +101,21 @@ class AutomationPlaces:
         self._places.update(
             lambda places: _changed(places, left=tuple(one for one in places.left if one.place.uri != uri))
         )
+
+
+def _in_use(left: Destination, used: Iterable[Destination], *, is_named: bool) -> str | None:
+    """Why a place that may be left is not removed; None where nobody delivers there."""
+    here = f"{left.connector.address}/{left.subpath}"
+    users = [one for one in used if overlaps(f"{one.connector.address}/{one.subpath}", here)]
+    if not users:
+        return None
+    kept = f"{left.uri} is where an automation of the configuration delivers, so it is not removed"
+    owner = owner_of(left)
+    if owner is None or any(one.owner == owner for one in users):
+        return kept if is_named else f"{kept}: its next delivery says that it is not left any more"
+    # Whoever else delivers there is refused, since it is the other's: of theirs there is nothing that could be lost.
+    asks = f"vv-exports vacuum {left.connector.connector_id} --abandoned --subpath {shlex.quote(left.subpath)}"
+    return None if is_named else f"{kept}; {owner} has left it: `{asks}` removes it"
 
 
 def _moved(places: Places, place: Place, now: datetime) -> Places | None:
@@ -153,17 +170,19 @@ def remove_left_places(
     """Remove the collections of a connector that their automations have left, or the one at a subpath. ``in_use`` is
     where the automations of the configuration deliver.
 
-    Raises DestinationError where the subpath is not left, or is in use; of all, one that is in use is left out.
+    Raises DestinationError where the subpath is not left, or is in use; of all, one that is in use is left out. Where
+    the automation that is to deliver there is not the one that left it, it cannot before the collection is removed,
+    which has to be asked for by its subpath.
     """
-    used = [f"{one.connector.address}/{one.subpath}" for one in in_use]
+    used = list(in_use)
     removed = []
     for folder in left_destinations(connector) if subpath is None else [subpath]:
         destination = Destination(connector, folder)
-        if any(overlaps(one, f"{connector.address}/{folder}") for one in used):
-            problem = f"{destination.uri} is where an automation of the configuration delivers, so it is not removed"
+        problem = _in_use(destination, used, is_named=subpath is not None)
+        if problem is not None:
             if subpath is not None:
                 raise DestinationError(problem)
-            _LOG.warning("%s: its next delivery says that it is not left any more", problem)
+            _LOG.warning("%s", problem)
             continue
         done = remove_left(destination, dry_run=dry_run)
         if not dry_run and done.owner.automation is not None:

@@ -43,7 +43,7 @@ def reconcile(
     Looks at the names and sizes of all delivered files, and reads some of them.
     """
     automation.check_enabled()
-    automation.claim_again()
+    automation.claim_again(deliveries.clock())
     state = automation.collection()
     found = survey(automation.destination, state)
     sample = state.files if len(state.files) <= SAMPLE else random.sample(state.files, SAMPLE)

@@ -18,7 +18,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import NOT_PACKED, VersionedDocument, packed, unpacked
 from vv_exports.domain.failures import Problem, problem_of
 from vv_exports.domain.names import path_segment
-from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.prompt_runs import PromptRun, RunStatus
 from vv_exports.domain.selection import takes
 from vv_exports.errors import DeliveredDataError
 
@@ -36,8 +36,8 @@ class BeginningRules(Protocol):
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     """Where an automation began. ``history`` are the runs that were finished then: delivering them is a backfill's
-    work. ``held`` are those of them that it would not have delivered, since they were not complete. Both are empty
-    where it began at the beginning."""
+    work. ``held`` are those of them that were not complete, and that it would not have delivered like that. Both are
+    empty where it began at the beginning."""
 
     began_at: datetime
     start: Literal["now", "beginning"]
@@ -55,7 +55,8 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
             held=frozenset(
                 run.run_id
                 for run in finished
-                if not takes(run.status, on_status=rules.on_status, partial=rules.partial, delivered=False)
+                if run.status != RunStatus.COMPLETED
+                and not takes(run.status, on_status=rules.on_status, partial=rules.partial, delivered=False)
             ),
         )
 

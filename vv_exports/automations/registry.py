@@ -52,8 +52,7 @@ class Automations:
 
     def to_read(self, index_id: str, listing: Listing, now: datetime) -> ToRead:
         """The runs that must be read, since an automation owes them and they are new or look changed."""
-        due: set[str] = set()
-        failing: set[str] = set()
+        unread: set[str] = set()
         known = self._snapshots.known(index_id, listing)
         for automation in self._enabled(index_id):
             try:
@@ -62,13 +61,15 @@ class Automations:
                 # Its own sensor fails, and says so. The index's other automations must not wait for it.
                 _LOG.warning("index %s is read without automation %s: %s", one_line(index_id), automation.name, error)
                 continue
-            unread = {run_id for run_id in found.of("due", "failing") if known.rows[run_id].data_version is None}
-            due |= unread.intersection(found.due(now))
-            failing |= unread
-        in_order = [run.run_id for run in listing.runs]
+            unread |= {run_id for run_id in found.of("due", "failing") if known.rows[run_id].data_version is None}
+        # Of a run that could not be delivered, but can be read, new content may be what it takes.
+        failing = {
+            run_id for run_id in unread if (one := known.problems.get(run_id)) is not None and now < one.again_at
+        }
+        in_order, due = [run.run_id for run in listing.runs], unread - failing
         return ToRead(
             due=tuple(run_id for run_id in in_order if run_id in due),
-            failing=tuple(run_id for run_id in in_order if run_id in failing and run_id not in due),
+            failing=tuple(run_id for run_id in in_order if run_id in failing),
         )
 
     def _begins(self, automation: Automation, listing: Listing, now: datetime) -> bool:

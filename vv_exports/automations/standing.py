@@ -53,7 +53,8 @@ class Rules(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """Of one run. ``why`` is None for what is delivered; ``until`` is set for what is failing."""
+    """Of one run. ``why`` is None for what is delivered as it is now; of what stays as it was delivered, it says what is
+    different by now. ``until`` is set for what is failing."""
 
     state: State
     why: Why | None = None
@@ -148,14 +149,14 @@ class _Decision:
             row.status, on_status=self.rules.on_status, partial=self.rules.partial, delivered=is_held
         )
         if is_held and (run_id in self.gone or not is_taken):
-            return _DELIVERED  # as it was: there is nothing to put in its place
+            return Standing("delivered", why)  # as it was: there is nothing to put in its place
         if is_held or run_id in self.named:
             return self._due(run_id, why)
         if self.beginning is None or row.status not in self.rules.on_status:
             return None
         if run_id in self.gone:
             return None if run_id in self.history else Standing("gone", why)
-        if not is_taken and (run_id not in self.history or run_id in self.beginning.held):
+        if not is_taken:
             return Standing("held", why)
         return Standing("history", why) if run_id in self.history else self._due(run_id, why)
 

@@ -84,8 +84,8 @@ def _vacuum_abandoned(console: Console, connector_id: str, subpath: str | None, 
     verb = "would remove" if dry_run else "removed"
     for one in removed:
         console.line(
-            f"{one.uri}: {verb} all {len(one.files)} files ({one.bytes:,} bytes) and {len(one.uploads)} unfinished "
-            f"uploads of {one_line(str(one.owner))}, {one_line(str(one.left))}"
+            f"{one.uri}: {verb} {counted(len(one.files), 'file')} ({counted(one.bytes, 'byte')}), which is all, and "
+            f"{counted(len(one.uploads), 'unfinished upload')} of {one_line(str(one.owner))}, {one_line(str(one.left))}"
         )
         for path in one.left_alone:
             console.line(f"  stays: {one_line(path)}")

@@ -10,6 +10,7 @@ from datetime import datetime
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.backfill import BackfillPlan, plan
 from vv_exports.automations.outcome import AutomationRun, outcome_of
+from vv_exports.automations.places import LeftPlace
 from vv_exports.automations.records import Beginning
 from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
@@ -22,7 +23,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.errors import RunFailedError, SelectionError, VVExportsError
+from vv_exports.errors import DeliveredDataError, RunFailedError, SelectionError, VVExportsError
 from vv_exports.sources.base import Listing
 
 
@@ -129,7 +130,8 @@ class Automations:
         listing, unreadable = self._listing(index_id, run_ids)
         instance = self._deployment.instance
         pipeline.automations.begin(index_id, listing, pipeline.clock())
-        found.claim_again()
+        left_before = found.places.left()
+        found.claim_again(pipeline.clock())
         state = found.collection()
         there = survey(found.destination, state)
         owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
@@ -138,9 +140,13 @@ class Automations:
         # Dagster's database may be younger than the collection: what is there already is shown again.
         shown = instance.get_materialized_partitions(asset_key(index_id, "exports", automation))
         listed = {run.run_id for run in listing.runs}
-        hidden = [one for one in chosen.there if one in listed and partition_key(one) not in shown]
+        hidden = [
+            one
+            for one in chosen.there
+            if one in listed and owed.by_run[one].why is None and partition_key(one) not in shown
+        ]
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
-            return self._deliver(found, chosen, [*chosen.todo, *hidden])
+            return self._deliver(found, chosen, [*chosen.todo, *hidden], left_before)
 
     def plan_backfill(
         self,
@@ -181,7 +187,7 @@ class Automations:
         chosen = selected(owed, run_ids, since, until, only, history=True)
         sync_partitions(self._deployment.instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
-            return self._deliver(found, chosen, chosen.todo)
+            return self._deliver(found, chosen, chosen.todo, found.places.left())
 
     def backfill_in_daemon(
         self,
@@ -249,8 +255,10 @@ class Automations:
             known, beginning=would_begin, damaged=damaged, unfinished=unfinished, named=named or ()
         )
 
-    def _deliver(self, automation: Automation, chosen: Selection, run_ids: Sequence[str]) -> AutomationRun:
-        before, left_before = automation.collection(), automation.places.left()
+    def _deliver(
+        self, automation: Automation, chosen: Selection, run_ids: Sequence[str], left_before: Collection[LeftPlace]
+    ) -> AutomationRun:
+        before = automation.collection()
         key = asset_key(automation.index_id, "exports", automation.name)
         launched = self._deployment.launch_stretches(
             automation.index_id, run_ids, key, automation.config.max_runs_per_delivery
@@ -265,9 +273,13 @@ class Automations:
             state = automation.collection()
         except VVExportsError as error:
             state, unreachable = LogState(), str(error)  # to be seen in the list, among the others
-        beginning, remembered = automation.record.beginning(), automation.record.state()
+        remembered = automation.record.state()
         known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
-        owed = automation.standings(known, state=state)
+        try:
+            beginning = automation.record.beginning()
+            owed = automation.standings(known, state=state)
+        except DeliveredDataError as error:  # where it began is not known, and so not what it owes
+            beginning, owed, unreachable = None, Standings({}, {}), unreachable or str(error)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
         sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
         pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
@@ -298,7 +310,7 @@ class Automations:
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),
-            problems={run_id: problems[run_id].message for run_id in failing}
+            problems={run_id: problems[run_id].message for run_id in failing if run_id in problems}
             | {run_id: str(error) for run_id, error in listing.problems.items()},
         )
 

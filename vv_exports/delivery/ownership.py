@@ -5,6 +5,7 @@ nobody else can.
 """
 
 import logging
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -116,8 +117,8 @@ def check_unowned(destination: Destination, *, only_above: bool = False) -> None
     segments = destination.subpath.split("/") if destination.subpath else []
     for depth in range(len(segments) + (0 if only_above else 1)):
         folder = replace(destination, subpath="/".join(segments[:depth]))
-        if (other := owner_of(folder)) is not None:
-            raise _taken(destination, folder.subpath, other)
+        if (file := owner_file(folder)) is not None:
+            raise _taken(destination, folder.subpath, file.owner, left=file.left)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,13 @@ def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) ->
         if other is not None and (other != owner or folder.subpath != subpath):
             renamed = (other.type, other.index_id) == (owner.type, owner.index_id) and owner.type == "automation"
             only_by_log = file is None and folder.subpath == subpath
-            raise _taken(destination, folder.subpath, other, wanted_by=owner if only_by_log and renamed else None)
+            raise _taken(
+                destination,
+                folder.subpath,
+                other,
+                left=file.left if file is not None else None,
+                wanted_by=owner if only_by_log and renamed else None,
+            )
         ours = ours or file
     return ours
 
@@ -244,7 +251,9 @@ def _document(owner: Owner) -> bytes:
     return msgspec.json.format(msgspec.json.encode(owner), indent=1) + b"\n"
 
 
-def _taken(asked: Destination, folder: str, other: Owner, *, wanted_by: Owner | None = None) -> DestinationError:
+def _taken(
+    asked: Destination, folder: str, other: Owner, *, left: Left | None = None, wanted_by: Owner | None = None
+) -> DestinationError:
     """``wanted_by`` is set where only the log of the subpath names the other one, which may be its earlier name."""
     where = "belongs" if folder == asked.subpath else f"overlaps {asked.connector.uri(folder)}, which belongs"
     renamed = (
@@ -253,7 +262,14 @@ def _taken(asked: Destination, folder: str, other: Owner, *, wanted_by: Owner | 
         if wanted_by is not None
         else ""
     )
+    connector_id = asked.connector.connector_id
+    was_left = (
+        f" It was {left}: once nobody reads it any more, `vv-exports vacuum {connector_id} --abandoned --subpath "
+        f"{shlex.quote(folder)}` removes it."
+        if left is not None
+        else ""
+    )
     return DestinationError(
-        f"destination {asked.subpath!r} of connector {asked.connector.connector_id!r} {where} to {other}; its readers "
-        f"would count rows twice. Choose another destination_subpath.{renamed}"
+        f"destination {asked.subpath!r} of connector {connector_id!r} {where} to {other}; its readers would count rows "
+        f"twice. Choose another destination_subpath.{was_left}{renamed}"
     )

@@ -31,7 +31,7 @@ def _deliver(client, *run_ids: str) -> list[str]:
     """What the command does, without Dagster, which takes a second. Returns the runs that were delivered."""
     pipeline = client.pipeline
     automation = pipeline.automations.get("idx", "team")
-    automation.claim_again()
+    automation.claim_again(pipeline.clock())
     batch = take_snapshots(automation, run_ids, pipeline.clock())
     outcome = deliver_batch(automation, pipeline.deliveries, batch, None)
     assert outcome.problems == {}
@@ -117,8 +117,17 @@ def test_moving_back_takes_the_old_place_over_again_and_all_that_its_log_holds_c
 
 def test_a_reconciliation_at_the_old_place_takes_it_over_again_where_nothing_is_due(folder, moved):
     client = _client(folder)
-    client.pipeline.automations.get("idx", "team").claim_again()
+    client.pipeline.automations.get("idx", "team").claim_again(client.pipeline.clock())
     assert "left" not in _owner(folder, OLD)
+
+
+def test_an_automation_that_is_back_where_nothing_is_due_has_left_the_other_place_and_not_this_one(folder, moved):
+    client = _client(folder)
+    outcome = client.automations.run("idx", "team", ["run_0"])
+    new = str(folder / "deliveries" / NEW)
+    assert (outcome.delivered, outcome.left) == ((), (new,))
+    assert list(client.automations.retrieve("idx", "team").left) == [new]
+    assert _owner(folder, NEW)["left"]["to"] == str(folder / "deliveries" / OLD)
 
 
 def test_an_old_place_that_is_out_of_reach_is_a_warning_and_is_told_by_a_later_delivery(folder, caplog):
@@ -229,6 +238,26 @@ def test_a_place_that_is_used_through_another_connector_is_not_removed_either(fo
     with pytest.raises(DestinationError, match="is where an automation of the configuration delivers"):
         back.vacuum_abandoned("wide", OLD)
     assert (folder / "deliveries" / OLD / "_vv/owner.json").read_bytes() == before
+
+
+def test_a_place_that_another_automation_is_to_have_is_removed_where_it_is_asked_for(folder, moved, caplog):
+    config = copy.deepcopy(CONFIG)
+    automations = config["indexes"]["idx"]["automations"]
+    automations["team"]["destination_subpath"] = NEW
+    automations["next"] = {**automations["team"], "destination_subpath": OLD}
+    client = client_of(folder, config)
+    asks = f"vv-exports vacuum conn_export --abandoned --subpath {OLD}"
+    following = client.pipeline.automations.get("idx", "next")
+    with pytest.raises(DestinationError, match=f"belongs to automation 'team'.* was left on .*`{asks}` removes it"):
+        following.claim_again(client.pipeline.clock())
+    with caplog.at_level(logging.WARNING):
+        assert client.vacuum_abandoned("conn_export") == [], "not by the way"
+    assert f"`{asks}` removes it" in caplog.text
+    (done,) = client.vacuum_abandoned("conn_export", OLD)
+    assert done.owner.automation == "team"
+    batch = take_snapshots(following, ["run_0"], client.pipeline.clock())
+    assert deliver_batch(following, client.pipeline.deliveries, batch, None).problems == {}
+    assert _owner(folder, OLD)["automation"] == "next"
 
 
 def test_a_place_that_nobody_left_is_not_removed(folder, moved):

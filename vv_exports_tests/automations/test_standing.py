@@ -30,6 +30,7 @@ class Rules:
 
 
 TAKES_ALL, HOLDS, ONLY_COMPLETE = Rules(), Rules(partial="hold"), Rules(on_status=frozenset({"completed"}))
+ONLY_PARTIAL = Rules(on_status=frozenset({PARTIAL}))
 FAILED = problem_of(SourceDataError("broken"), None, NOW)
 
 
@@ -81,14 +82,20 @@ CASES = {
     "changed, and a file is gone": (rows(a="2"), log(a="1"), TAKES_ALL, {"damaged": {"a"}}, Standing("due", "changed")),
     "not over": (rows(a=("processing", None)), log(), TAKES_ALL, {}, None),
     "failed at the platform": (rows(a=("failed", None)), log(), TAKES_ALL, {}, None),
-    "held, and runs again": (rows(a=("processing", None)), log(a="1"), TAKES_ALL, {}, Standing("delivered")),
+    "held, and runs again": (rows(a=("processing", None)), log(a="1"), TAKES_ALL, {}, Standing("delivered", "changed")),
     "partial, and held back": (rows(a=(PARTIAL, "1")), log(), HOLDS, {}, Standing("held", "missing")),
     "partial, and not read yet": (rows(a=(PARTIAL, None)), log(), HOLDS, {}, Standing("held", "missing")),
     "held back, and complete now": (rows(a="2"), log(), HOLDS, {}, Standing("due", "missing")),
     "held back, and named": (rows(a=(PARTIAL, "1")), log(), HOLDS, {"named": {"a"}}, Standing("due", "missing")),
     "released, and changed": (rows(a=(PARTIAL, "2")), log(a=(PARTIAL, "1")), HOLDS, {}, Standing("due", "changed")),
     "a status not asked for": (rows(a=(PARTIAL, "1")), log(), ONLY_COMPLETE, {}, None),
-    "that status, and held": (rows(a=(PARTIAL, "2")), log(a="1"), ONLY_COMPLETE, {}, Standing("delivered")),
+    "that status, and held": (
+        rows(a=(PARTIAL, "2")),
+        log(a="1"),
+        ONLY_COMPLETE,
+        {},
+        Standing("delivered", "changed"),
+    ),
     "that status, and named": (
         rows(a=(PARTIAL, "2")),
         log(a="1"),
@@ -125,13 +132,13 @@ CASES = {
         Standing("held", "missing"),
     ),
     "gone before it was delivered": (rows(a="1"), log(), TAKES_ALL, {"gone": {"a"}}, Standing("gone", "missing")),
-    "gone, and held": (rows(a="2"), log(a="1"), TAKES_ALL, {"gone": {"a"}}, Standing("delivered")),
+    "gone, and held": (rows(a="2"), log(a="1"), TAKES_ALL, {"gone": {"a"}}, Standing("delivered", "changed")),
     "gone, and a file is gone": (
         rows(a="1"),
         log(a="1"),
         TAKES_ALL,
         {"gone": {"a"}, "damaged": {"a"}},
-        Standing("delivered"),
+        Standing("delivered", "damaged"),
     ),
     "held, and nothing known of it": ({}, log(a="1"), TAKES_ALL, {}, Standing("delivered")),
     "history": (rows(a="1"), log(), TAKES_ALL, {"beginning": began(A_COMPLETE)}, Standing("history", "missing")),
@@ -176,6 +183,20 @@ CASES = {
         log(),
         HOLDS,
         {"beginning": began(A_PARTIAL)},
+        Standing("held", "missing"),
+    ),
+    "partial history of one that holds now, complete now": (
+        rows(a="2"),
+        log(),
+        HOLDS,
+        {"beginning": began(A_PARTIAL)},
+        Standing("history", "missing"),
+    ),
+    "complete history of one that took only partial ones": (
+        rows(a="1"),
+        log(),
+        TAKES_ALL,
+        {"beginning": began(A_COMPLETE, rules=ONLY_PARTIAL)},
         Standing("history", "missing"),
     ),
     "history that was held back": (

@@ -29,7 +29,7 @@ def _deliver(client) -> list[str]:
     """What the command does, without Dagster, which takes a second. Returns the runs that were delivered."""
     pipeline = client.pipeline
     automation = pipeline.automations.get("idx", "team")
-    automation.claim_again()
+    automation.claim_again(NOW)
     listing = pipeline.indexes.listing("idx")
     pipeline.automations.begin("idx", listing, NOW)
     known = pipeline.snapshots.known("idx", listing, automation.collection().runs)
