@@ -53,8 +53,8 @@ class Rules(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """Of one run. ``why`` is None for what is delivered as it is now; of what stays as it was delivered, it says what is
-    different by now. ``until`` is set for what is failing."""
+    """Of one run. ``why`` is None for what is delivered as it is now; of what stays as it was delivered, it says what
+    is different by now. ``until`` is set for what is failing."""
 
     state: State
     why: Why | None = None
