@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vv_exports_tests.architecture import FLOORS, PAGE, ROOT, drawn
+from vv_exports_tests.architecture import FLOORS, PAGE, ROOT, drawn, imports
 
 LINTER = Path(sys.executable).with_name("lint-imports")
 FOLDERS = [folder for floor in FLOORS for folder in floor]
@@ -29,9 +29,17 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("httpx sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
+    # What people ask Dagster with: the package asks its Python.
+    ("dagster_graphql dagster_webserver", set()),
 )
 HOMES = {library: folders for libraries, folders in _AT_HOME for library in libraries.split()}
 """Library -> the folders in any module of which it may be imported."""
+
+ASKED_BY_THE_CLIENT = ["automations", "connectors", "defs", "delivery", "exports", "formats", "snapshots", "sources"]
+"""What the command line leaves to the client, though it is below."""
+
+STORES = ["azure", "gcs", "object_store", "s3"]
+"""Modules of connectors that only the registry there picks: anybody else relies on the protocol."""
 
 EVERYWHERE = {"msgspec"}
 NOT_IMPORTED = {"dagster_webserver", "sniffio", "azure_storage_blob", "google_auth"}
@@ -76,7 +84,10 @@ def caught(copied, there):
     assert untouched.returncode == 0, untouched.stdout
     package = copied / "vv_exports"
     for folder in there:
-        plant(package, folder, [*HOMES, *(f"vv_exports.{other}" for other in too_high(folder) if other in there)])
+        ours = [other for other in not_for(folder) if other in there]
+        if folder in above_the_connectors(there):
+            ours += [f"connectors.{store}" for store in STORES]
+        plant(package, folder, [*HOMES, *(f"vv_exports.{one}" for one in ours)])
     (package / "unheard_of").mkdir()
     (package / "unheard_of" / "__init__.py").touch()
     outcome = lint(copied)
@@ -92,6 +103,14 @@ def too_high(folder: str) -> list[str]:
     return [other for floor in FLOORS[: at + 1] for other in floor if other != folder]
 
 
+def not_for(folder: str) -> list[str]:
+    return [*too_high(folder), *(ASKED_BY_THE_CLIENT if folder == "cli" else [])]
+
+
+def above_the_connectors(there: list[str]) -> list[str]:
+    return [folder for folder in there if "connectors" not in [folder, *too_high(folder)]]
+
+
 def test_who_may_import_whom_is_kept():
     outcome = lint(ROOT)
     assert outcome.returncode == 0, outcome.stdout
@@ -105,7 +124,19 @@ def test_an_import_of_a_library_away_from_its_home_is_caught(caught, there, libr
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_an_import_of_what_is_above_or_beside_is_caught(caught, there, folder):
     found = {imported for importer, imported in caught[0] if importer == folder and imported in FOLDERS}
-    assert found == {other for other in too_high(folder) if {other, folder} <= set(there)}
+    assert found == {other for other in not_for(folder) if {other, folder} <= set(there)}
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_an_import_of_one_store_above_the_connectors_is_caught(caught, there, store):
+    found = {folder for folder, imported in caught[0] if imported == f"connectors.{store}"}
+    assert found == set(above_the_connectors(there))
+
+
+def test_every_library_that_is_imported_has_a_home():
+    """One that no contract names could be imported anywhere."""
+    libraries = set().union(*imports()[1].values())
+    assert libraries <= HOMES.keys() | EVERYWHERE
 
 
 def test_a_folder_that_has_no_floor_is_caught(caught):
