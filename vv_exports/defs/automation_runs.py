@@ -27,7 +27,7 @@ def snapshot_tags(index_id: str) -> dict[str, str]:
 
 
 def delivery_tags(index_id: str, automation: str, connector_id: str) -> dict[str, str]:
-    """Of runs that deliver an automation's backlog."""
+    """Of runs that deliver what an automation owes."""
     return {"vv_exports/automation": f"{index_id}/{automation}", "vv_exports/connector": connector_id}
 
 

@@ -100,10 +100,10 @@ def damaged_files(destination: Destination, files: Iterable[DeliveredFile]) -> d
     return {file: problem for file in files if (problem := _problem(destination, file)) is not None}
 
 
-def destinations(connector: Connector, below: str = "") -> list[str]:
-    """The subpaths of a connector that somebody owns or delivered to, at and below a folder."""
+def destinations(connector: Connector) -> list[str]:
+    """The subpaths of a connector that somebody owns or delivered to."""
     return [
-        folder for folder in owned_folders(file.key for file in connector.files(below)) if _may_be_delivered_to(folder)
+        folder for folder in owned_folders(file.key for file in connector.files("")) if _may_be_delivered_to(folder)
     ]
 
 
