@@ -264,7 +264,10 @@ def test_a_record_that_is_damaged_is_in_the_list_beside_the_other_automations(fo
     assert (found["held"].last_error, found["held"].due) == (None, 2)
 
 
-def test_a_run_that_could_not_be_delivered_is_read_as_soon_as_it_changes(folder, client):
+def test_a_run_that_could_not_be_delivered_is_read_as_soon_as_it_changes(folder):
+    config = _team()
+    config["indexes"]["idx"]["automations"]["held"]["enabled"] = False
+    client = client_of(folder, config)
     pipeline = client.pipeline
     now = pipeline.clock()
     pipeline.automations.begin("idx", pipeline.indexes.listing("idx"), now)
