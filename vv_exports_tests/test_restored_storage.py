@@ -15,6 +15,8 @@ from vv_exports.errors import DeliveredDataError, DeliveryConflictError, Idempot
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of, written_files
 
+pytestmark = pytest.mark.slow
+
 
 class Backup:
     """Of the storage alone."""

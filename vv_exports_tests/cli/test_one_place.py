@@ -22,6 +22,8 @@ from vv_exports.defs.pauses import SWITCHED_OFF
 from vv_exports_tests.cli.running import REPOSITORY, run, tree, write_deployment
 from vv_exports_tests.deployments import CONFIG
 
+pytestmark = pytest.mark.slow
+
 WITH_NEW = copy.deepcopy(CONFIG)
 WITH_NEW["indexes"]["idx_new"] = {}
 

@@ -21,6 +21,8 @@ from vv_exports_tests.fakes.careless_folder import CarelessFolder
 from vv_exports_tests.fakes.faulty_connector import FaultyConnector, fails
 from vv_exports_tests.fakes.memory_store import Memory, MemoryStore
 
+pytestmark = pytest.mark.slow
+
 TEAM = "exports/team"
 REPOSITORY = Path(__file__).resolve().parents[2]
 

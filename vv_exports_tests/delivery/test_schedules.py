@@ -37,6 +37,8 @@ from vv_exports_tests.fakes.faulty_connector import (
 from vv_exports_tests.fakes.memory_store import Memory, MemoryStore
 from vv_exports_tests.stores import Store, store  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.slow
+
 SEED = int(os.environ.get("VV_EXPORTS_TESTS_SEED", "20261125"))
 SCHEDULES = int(os.environ.get("VV_EXPORTS_TESTS_SCHEDULES", "0"))
 """For each store; 0: as many as it has time for."""

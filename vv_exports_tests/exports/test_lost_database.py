@@ -12,6 +12,8 @@ from vv_exports_tests.archives import write_run
 from vv_exports_tests.defs.test_launches import launch
 from vv_exports_tests.deployments import CONFIG, write_config, written_files
 
+pytestmark = pytest.mark.slow
+
 FROM_THE_UI = {"idx__prompt_run_export": {"config": {"destination_connector_id": "(download)", "format": "jsonl"}}}
 
 

@@ -13,6 +13,8 @@ from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import make_platform
 from vv_exports_tests.fakes.server import FakeVideoVector
 
+pytestmark = pytest.mark.slow
+
 K = FaultKind
 RESULTS = "/prompt-runs/run_000/results?video_id=vid_0000&limit=5"
 
