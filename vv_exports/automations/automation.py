@@ -99,6 +99,12 @@ class Automation:
         ``beginning`` is how the automation would begin, where it did not;
         ``damaged`` and ``unfinished`` are what a survey of its destination found; ``named`` were asked for."""
         state = self.collection() if state is None else state
+        # A run of which there is a snapshot as it is now need not be read, whatever kept it from being read before.
+        unread = {
+            run_id: problem
+            for run_id, problem in known.problems.items()
+            if (row := known.rows.get(run_id)) is not None and row.data_version is None
+        }
         return standings(
             known.rows,
             state,
@@ -106,7 +112,7 @@ class Automation:
             self.content,
             beginning=self.record.beginning() or beginning,
             began_at=state.began_at(self.id),
-            problems={**known.problems, **self.record.state().problems},
+            problems={**unread, **self.record.state().problems},
             gone=known.gone,
             damaged=damaged,
             unfinished=unfinished,

@@ -21,6 +21,7 @@ from vv_exports.client import VVExports
 from vv_exports.defs.keys import asset_key
 from vv_exports.delivery.log import entries_since
 from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
+from vv_exports.sources.base import Listing
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, reconciled, write_config, written_files
 
@@ -418,6 +419,19 @@ def test_a_run_that_cannot_be_read_does_not_stand_in_the_others_way(daemon, tmp_
     daemon.deliver()
     assert daemon.delivered()["run_3"] == 1
     assert daemon.client.automations.retrieve("idx", "team").problems == {}
+
+
+def test_a_record_that_could_not_be_read_for_a_moment_keeps_nothing_back_that_was_read(tmp_path):
+    finish(tmp_path, 0, 1)
+    daemon = Daemon(tmp_path, config_with(team={"start": "beginning"}))
+    daemon.tick(DISCOVERY)
+    pipeline = daemon.client.pipeline
+    broken = Listing([], {"run_1": SourceDataError("half a record")})
+    pipeline.snapshots.note_unreadable("idx", broken)
+    found = daemon.client.automations.retrieve("idx", "team")
+    assert (found.due_runs, found.failing) == (("run_0", "run_1"), 0)
+    assert not daemon.tick(TEAM), "it asks for both"
+    assert daemon.delivered() == {"run_0": 1, "run_1": 1}
 
 
 def test_a_run_that_cannot_be_delivered_does_not_stand_in_the_others_way(daemon, tmp_path):
