@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
 from vv_exports.console import Console
+from vv_exports.delivery.destination import Left, Owner
+from vv_exports.delivery.left_places import Removal
 
 _ROWS = [
     {"run_id": "[red]r[/red]", "uri": "a\tb\nc\x1b[31m", "count": None},
@@ -150,3 +153,13 @@ def test_with_json_only_documents_are_printed(capsys):
     console.table([{"a": 1}], empty="nothing")
     assert capsys.readouterr().out == ""
     assert set(threading.enumerate()) <= set(threads)
+
+
+def test_an_owner_and_where_it_has_gone_are_objects_for_programs(capsys):
+    owner = Owner(type="automation", index_id="idx", automation="team")
+    left = Left(at=datetime(2026, 11, 26, tzinfo=UTC), to="/new", place="/old")
+    place = Removal("old", "/old", owner, left, (), (), (), 0, dry_run=True)
+    Console(as_json=True).document([place])
+    (said,) = json.loads(capsys.readouterr().out)
+    assert said["owner"] == {"type": "automation", "index_id": "idx", "automation": "team", "export_id": None}
+    assert said["left"] == {"at": "2026-11-26T00:00:00Z", "to": "/new", "place": "/old"}

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Literal, Protocol
 
 from vv_exports.automations.records import Beginning
@@ -91,7 +92,13 @@ class Standings:
         return tuple(run_id for _, run_id in sorted(known))
 
 
-_DELIVERED = Standing("delivered")
+@cache
+def _standing(state: State, why: Why | None = None) -> Standing:
+    """One object for all runs of a standing: an index can have a hundred thousand."""
+    return Standing(state, why)
+
+
+_DELIVERED = _standing("delivered")
 
 
 def standings(
@@ -149,20 +156,20 @@ class _Decision:
             row.status, on_status=self.rules.on_status, partial=self.rules.partial, delivered=is_held
         )
         if is_held and (run_id in self.gone or not is_taken):
-            return Standing("delivered", why)  # as it was: there is nothing to put in its place
+            return _standing("delivered", why)  # as it was: there is nothing to put in its place
         if is_held or run_id in self.named:
             return self._due(run_id, why)
         if self.beginning is None or row.status not in self.rules.on_status:
             return None
         if run_id in self.gone:
-            return None if run_id in self.history else Standing("gone", why)
+            return None if run_id in self.history else _standing("gone", why)
         if not is_taken:
-            return Standing("held", why)
-        return Standing("history", why) if run_id in self.history else self._due(run_id, why)
+            return _standing("held", why)
+        return _standing("history", why) if run_id in self.history else self._due(run_id, why)
 
     def _due(self, run_id: str, why: Why) -> Standing:
         problem = self.problems.get(run_id)
-        return Standing("due", why) if problem is None else Standing("failing", why, problem.again_at)
+        return _standing("due", why) if problem is None else Standing("failing", why, problem.again_at)
 
 
 def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Mapping[str, Row]) -> Collection[str]:

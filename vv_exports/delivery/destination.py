@@ -24,10 +24,12 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """That an automation delivers elsewhere: since when, and at which address."""
+    """That an automation delivers elsewhere: since when, and at which address. ``place`` is the address that it left: a
+    copy that somebody made of the folder says it of another one."""
 
     at: datetime
     to: str
+    place: str = ""
 
     def __str__(self) -> str:
         return f"left on {self.at:%Y-%m-%d} for {self.to}"

@@ -37,7 +37,7 @@ class Removal:
 
 
 def left_destinations(connector: Connector) -> dict[str, Left]:
-    """The subpaths of a connector that an automation has left, and since when for where."""
+    """The subpaths of a connector that an automation has left, and since when for where. Copies of such are none."""
     found = {}
     for subpath in destinations(connector):
         try:
@@ -48,9 +48,21 @@ def left_destinations(connector: Connector) -> dict[str, Left]:
         ) as error:  # whoever left it has said so in a file that can be read
             _LOG.warning("%s is not looked at: %s", connector.uri(subpath), error)
             continue
-        if file is not None and file.left is not None:
-            found[subpath] = file.left
+        if file is None or file.left is None:
+            continue
+        if (copy := _copy(connector.uri(subpath), file.left)) is not None:
+            _LOG.warning("%s", copy)
+            continue
+        found[subpath] = file.left
     return found
+
+
+def _copy(uri: str, left: Left) -> str | None:
+    """Why a folder that says it was left is not removed: somebody has copied or moved it there. None where it is the
+    place itself."""
+    if left.place == uri:
+        return None
+    return f"{uri} is a copy of {left.place or 'a collection'}, which was {left}: it is somebody's, and is not removed"
 
 
 def remove_left(destination: Destination, *, dry_run: bool = False) -> Removal:
@@ -68,6 +80,8 @@ def remove_left(destination: Destination, *, dry_run: bool = False) -> Removal:
                 f"{destination.uri} is not a collection that its automation has left, so it is not removed; "
                 "`vv-exports verify` says whose it is"
             )
+        if (copy := _copy(destination.uri, found.owner.left)) is not None:
+            raise DestinationError(copy)
         own = {file.path for file in found.state.files} | found.beside.superseded.keys() | found.beside.strays.keys()
         own |= set(filter(is_of_the_log, found.there))
         own = (own & found.there.keys()) - found.links

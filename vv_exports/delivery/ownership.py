@@ -228,7 +228,8 @@ def leave(destination: Destination, left: Left) -> bool:
     file = owner_file(destination)
     if file is None or file.owner != destination.owner:
         return False
-    _replace(destination, OwnerFile(**msgspec.structs.asdict(file.owner), left=left))
+    told = msgspec.structs.replace(left, place=destination.uri)
+    _replace(destination, OwnerFile(**msgspec.structs.asdict(file.owner), left=told))
     return True
 
 

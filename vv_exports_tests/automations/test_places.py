@@ -260,6 +260,18 @@ def test_a_place_that_another_automation_is_to_have_is_removed_where_it_is_asked
     assert _owner(folder, OLD)["automation"] == "next"
 
 
+def test_a_copy_of_a_place_that_was_left_is_somebodys_and_stays(folder, moved, caplog):
+    copy_ = folder / "deliveries/kept/for-the-audit"
+    shutil.copytree(folder / "deliveries" / OLD, copy_)
+    before = {path: path.read_bytes() for path in copy_.rglob("*") if path.is_file()}
+    with pytest.raises(DestinationError, match=r"for-the-audit is a copy of .*exports/team, .* is not removed"):
+        moved.vacuum_abandoned("conn_export", "kept/for-the-audit")
+    with caplog.at_level(logging.WARNING):
+        assert [one.subpath for one in moved.vacuum_abandoned("conn_export")] == [OLD]
+    assert "for-the-audit is a copy of" in caplog.text
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_place_that_nobody_left_is_not_removed(folder, moved):
     for subpath in ("exports/nothing", "exports"):
         with pytest.raises(DestinationError, match=r"is where an automation|is not a collection that"):
