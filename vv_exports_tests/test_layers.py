@@ -22,7 +22,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
         {"connectors"},
     ),
     ("pydantic pydantic_core yaml", {"config"}),
-    ("pyarrow", {"connectors", "defs", "demo", "formats", "snapshots", "sources"}),
+    ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "snapshots", "sources"}),
     ("click", {"cli"}),
     ("rich", {"console"}),
     # At home in single modules: a new one beside them is no home.
@@ -35,7 +35,17 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
 HOMES = {library: folders for libraries, folders in _AT_HOME for library in libraries.split()}
 """Library -> the folders in any module of which it may be imported."""
 
-ASKED_BY_THE_CLIENT = ["automations", "connectors", "defs", "delivery", "exports", "formats", "snapshots", "sources"]
+ASKED_BY_THE_CLIENT = [
+    "automations",
+    "connectors",
+    "content",
+    "defs",
+    "delivery",
+    "exports",
+    "formats",
+    "snapshots",
+    "sources",
+]
 """What the command line leaves to the client, though it is below."""
 
 STORES = ["azure", "gcs", "object_store", "s3"]

@@ -1,0 +1,71 @@
+"""What somebody may choose of the content of an export or a collection: format, tables, fields, redaction, sizes.
+
+The names are the same in the configuration, the launchpad, the command line and Python.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from vv_exports.domain.tables import TABLES, TableName
+
+FormatName = Literal["parquet", "jsonl", "csv", "json"]
+Compression = Literal["none", "gzip", "snappy", "zstd"]
+Formulas = Literal["escape", "keep"]
+RedactionMethod = Literal["drop", "hash", "mask"]
+OnSchemaConflict = Literal["new_version", "text", "hold"]
+
+FORMAT_NAMES: tuple[FormatName, ...] = get_args(FormatName)
+DELIMITERS = (",", ";", "\t", "|")
+COMPRESSIONS: Mapping[FormatName, tuple[Compression, ...]] = {
+    "parquet": ("zstd", "snappy", "gzip", "none"),
+    "jsonl": ("zstd", "gzip", "none"),
+    "csv": ("none", "gzip", "zstd"),
+    "json": ("none", "gzip", "zstd"),
+}
+"""What each format can be compressed with; the first is the default."""
+MIN_TARGET_FILE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """A format by its name, and its own options, which are those of ``csv``.
+
+    ``excel`` begins the file with a byte order mark. ``formulas``: what to do with text that a spreadsheet would take
+    for one; ``escape`` puts an apostrophe before it, which the package's own reader takes away.
+    """
+
+    name: FormatName = "parquet"
+    delimiter: str = ","
+    excel: bool = False
+    formulas: Formulas = "escape"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields are delivered, by their paths (``field_paths.py``): those in ``include``, or all where it is None,
+    without those in ``exclude``."""
+
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContentOptions:
+    """``redact`` says by path what becomes of a value: it is left out, replaced by a keyed hash, or masked.
+    ``compression`` is the format's default where it is None. A table goes on in another file at ``target_file_bytes``.
+    ``on_schema_conflict``: what to do with a run whose prompt has another type in a place than its files there have.
+    """
+
+    format: FormatOptions = FormatOptions()
+    tables: tuple[TableName, ...] = TABLES
+    fields: Fields = Fields()
+    redact: Mapping[str, RedactionMethod] = field(default_factory=dict)
+    compression: Compression | None = None
+    target_file_bytes: int | None = None
+    on_schema_conflict: OnSchemaConflict = "new_version"
+
+    @property
+    def compressed_with(self) -> Compression:
+        """The compression, chosen or by default."""
+        return self.compression or COMPRESSIONS[self.format.name][0]
