@@ -56,7 +56,7 @@ def write(records: Records, count: int) -> list[str]:
             Record(
                 export_id=export_id_of(run),
                 launch=run,
-                request=ExportRequest("index", "idx", None, "conn_export" if to_connector else None, None, "parquet"),
+                request=ExportRequest("index", "idx", None, "conn_export" if to_connector else None, None),
                 prompt_run_ids=tuple(f"run_{n}" for n in range(number % 10 + 1)),
                 created_at=at,
                 status=ExportStatus.FAILED if failed else ExportStatus.COMPLETED,

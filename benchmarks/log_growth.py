@@ -30,7 +30,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference, LogEntry, encode_entry
 from vv_exports.delivery.log import keep_checkpoint, read_entry, read_log
 from vv_exports.delivery.state import LogState
-from vv_exports.domain.destinations import log_entry_name, part_name, table_folder
+from vv_exports.domain.destinations import log_entry_name, part_name, run_folder
 from vv_exports.snapshots.store import SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run
@@ -64,9 +64,7 @@ class Collection:
         write_run(self.archive, run_id=run_id, segments=3)
         source = LocalArchive(str(self.archive))
         snapshot = self.store.take(source, source.prompt_run("idx", run_id), datetime.now(UTC))
-        request = DeliveryRequest(
-            destination=self.destination, export=EXPORT, content=Content("parquet"), snapshots=[snapshot]
-        )
+        request = DeliveryRequest(destination=self.destination, export=EXPORT, content=Content(), snapshots=[snapshot])
         with self.measured():
             deliver(request, self.store, lambda: datetime.now(UTC), state=state)
 
@@ -115,7 +113,7 @@ def _entry(template: LogEntry, number: int) -> LogEntry:
     digest = hashlib.sha256(run_id.encode()).hexdigest()
     file = msgspec.structs.replace(
         template.files[0],
-        path=f"{table_folder('segments', 'prm', run_id)}/{part_name(0, digest, '.parquet')}",
+        path=f"{run_folder('segments', 'prm', run_id)}/{part_name(0, digest, '.parquet')}",
         prompt_run_id=run_id,
         bytes=len(CONTENT),
         sha256=digest,

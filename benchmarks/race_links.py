@@ -153,7 +153,7 @@ class Worker:
                 self.connector, COLLECTION, Owner(type="automation", index_id="idx", automation="team")
             ),
             export=ExportReference(id="idx/team", type="automation", index_id="idx", automation="team"),
-            content=Content("parquet"),
+            content=Content(),
             snapshots=[self._snapshot()],
         )
         deliver(request, self.store, lambda: datetime.now(UTC))

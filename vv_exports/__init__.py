@@ -4,6 +4,7 @@ The data flow, which is also the folder list::
 
     sources/     where prompt runs are read                      (local archive)
     snapshots/   the pipeline's copy of one prompt run: typed tables, hashes, change detection
+    content/     what is delivered of a snapshot: columns, fields, redaction, rows as each format has them
     formats/     tables -> files                                 (parquet, jsonl, csv, json)
     delivery/    files -> destination, all or nothing            (log, ownership, verify, vacuum)
     connectors/  storage behind a destination                    (local, s3, gcs, azure)
@@ -23,7 +24,7 @@ Importing this package reads no environment variable and opens no file.
 
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if sys.platform == "win32":
     # Here, before any module imports what Windows lacks: whichever way the package is started, it is one line.

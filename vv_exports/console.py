@@ -52,14 +52,9 @@ class Console:
         _say(self._err, printable(text))
 
     def record(self, record: dict[str, Any]) -> None:
-        """One thing for people: a line for each of its fields, and below that one for each item of a mapping."""
-        for name, value in record.items():
-            if isinstance(value, dict) and value:
-                self.line(f"{name}:")
-                for key, item in value.items():
-                    self.line(f"  {_cell(key)}: {_cell(item)}")
-            else:
-                self.line(f"{name}: {_cell(value)}")
+        """One thing for people: a line for each of its fields, and below that those of a mapping."""
+        for line in _lines(record):
+            self.line(line)
 
     def table(self, rows: Sequence[dict[str, Any]], *, empty: str) -> None:
         """Rows for people: a table on a terminal, tab-separated lines in a pipe."""
@@ -156,6 +151,15 @@ def _say(terminal: Terminal, text: str) -> None:
         # The reader has what it wanted (`| head`). Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.file.fileno())
         raise SystemExit(1) from None
+
+
+def _lines(record: dict[str, Any], indent: str = "") -> Iterator[str]:
+    for name, value in record.items():
+        if isinstance(value, dict) and value:
+            yield f"{indent}{_cell(name)}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{_cell(name)}: {_cell(value)}"
 
 
 def _cell(value: Any) -> str:

@@ -105,6 +105,14 @@ class SnapshotDamagedError(DeliveredDataError):
         super().__init__(message)
 
 
+class SchemaConflictError(VVExportsError):
+    """A prompt run has a type in a place that the files of its prompt cannot hold, and it is to wait then."""
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        self.run_id = run_id
+        super().__init__(message)
+
+
 class QuotaError(VVExportsError):
     """A quota of the account is used up. Trying again soon is of no use."""
 

@@ -3,8 +3,10 @@
 It knows nothing of Dagster.
 """
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from vv_exports.automations.registry import Automations
 from vv_exports.config import Config
@@ -13,6 +15,7 @@ from vv_exports.connectors.configured import Connectors, open_connectors
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.domain.progress import Progress
+from vv_exports.domain.redaction_key import redaction_key
 from vv_exports.exports.on_demand import Exports
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
@@ -45,17 +48,20 @@ class Pipeline:
         progress = progress or Progress()
         for connector in (storage, *connectors.values()):
             connector.remember_in(storage)
+        key = partial(redaction_key, os.environ, config.redaction_key_env)
         delivered = [index_id for index_id, index in config.indexes.items() if index.automations]
         self.indexes = Indexes(source, config.indexes, delivered)
         self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot)
         self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file)
-        self.automations = Automations(config, self.connectors, self.snapshots)
+        self.automations = Automations(config, self.connectors, self.snapshots, key)
         self.exports = Exports(
             config,
             storage,
             self.connectors,
             listing=self.indexes.listing,
             deliver=self.deliveries.deliver,
+            schemas=self.snapshots.schemas,
+            redaction_key=key,
             clock=self.now,
         )
 

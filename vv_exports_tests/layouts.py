@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.entry import FORMAT_VERSION
-from vv_exports.formats.registry import FORMATS
+from vv_exports.domain.content_options import FORMAT_NAMES
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.delivery.conftest import NOW, Deployment
@@ -40,7 +40,12 @@ def made(folder: Path) -> dict[str, bytes]:
     runs = sorted(source.listing(INDEX).runs, key=lambda run: run.run_id)
     snapshots = [deployment.store.take(source, run, NOW) for run in runs]
     found = {f"{LAYOUT}/snapshots/{number}.json": _json(_snapshot(one)) for number, one in enumerate(snapshots)}
-    for name in FORMATS:
+    for number, snapshot in enumerate(snapshots):
+        for table in ("segments", "videos"):
+            rows = deployment.store.rows(snapshot, table, answers=True)
+            texts = [text for some in rows for text in some.answers.to_pylist()]
+            found[f"{LAYOUT}/snapshots/{number}.{table}.jsonl"] = "".join(f"{text}\n" for text in texts).encode()
+    for name in FORMAT_NAMES:
         request = deployment.request(*snapshots, subpath=name, format_name=name)
         deliver(request, deployment.store, lambda: NOW)
         for file in deployment.connector.files(name):
@@ -138,7 +143,8 @@ def write() -> None:
         (GOLDEN / path).write_bytes(data)
     written = {path.partition("/")[0] for path in found}
     known = {path: digest for path, digest in sums().items() if path.partition("/")[0] not in written}
-    known |= {path: sha256(data).hexdigest() for path, data in (found | golden("archive")).items()}
+    kept = {path.name: path.read_bytes() for path in GOLDEN.glob("deployment-*.tar.gz")}
+    known |= {path: sha256(data).hexdigest() for path, data in (found | golden("archive") | kept).items()}
     SUMS.write_text("".join(f"{digest}  {path}\n" for path, digest in sorted(known.items())))
     sys.stdout.write(f"wrote {len(found)} golden files\n")
 

@@ -343,7 +343,11 @@ WRONG = {
     "unknown automation": (("automations", "run", "idx", "teem"), "index 'idx' has no automation 'teem'", "'team'?"),
     "unknown automation to show": (("automations", "show", "idx", "teem"), "has no automation 'teem'", "'team'?"),
     "unknown index of an automation": (("automations", "show", "idy", "team"), "has no index 'idy'", "'idx'?"),
-    "unknown format": (("export", "index", "idx", "--format", "xlsx"), "no format 'xlsx'", "parquet, jsonl, csv, json"),
+    "unknown format": (
+        ("export", "index", "idx", "--format", "xlsx"),
+        "format: 'xlsx' is not",
+        "csv, json, jsonl, parquet",
+    ),
     "a run named twice": (("export", "index", "idx", *["--run", "run_123"] * 2), "named twice", "run_123"),
     "nothing to select": (("export", "index", "idx_new"), "no finished prompt run", "1 runs in all"),
     "an empty run id": (("export", "index", "idx", "--run", ""), "prompt run '' does not exist", ""),

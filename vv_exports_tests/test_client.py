@@ -1,10 +1,13 @@
 import copy
+import re
 from pathlib import Path
 
 import pytest
 
-from vv_exports.domain.exports import ExportStatus
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
+from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.errors import (
+    CredentialsError,
     DestinationError,
     IdempotencyError,
     NotFoundError,
@@ -27,6 +30,11 @@ def folder(tmp_path: Path) -> Path:
     for number, status in enumerate(["pending", "processing", "failed", "cancelled"], start=126):
         write_run(archive, run_id=f"run_{number}", executed_at="2026-10-04T00:00:00Z", status=status)
     return tmp_path
+
+
+@pytest.fixture
+def no_key(monkeypatch):
+    monkeypatch.delenv("VV_EXPORTS_REDACTION_KEY", raising=False)
 
 
 @pytest.fixture
@@ -126,7 +134,17 @@ def test_a_failed_export_is_tried_again_under_its_id(client, folder):
         ({"destination_connector_id": "nope"}, NotFoundError, "connector 'nope' does not exist"),
         ({"destination_connector_id": "conn_import"}, DestinationError, "not 'export'"),
         ({"destination_subpath": "x"}, DestinationError, "without a connector"),
-        ({"format": "xlsx"}, RequestError, "xlsx"),
+        ({"format": "xlsx"}, RequestError, "^format: 'xlsx' is not allowed"),
+        ({"format": {"name": "csv", "delimiter": "x"}}, RequestError, "^format.delimiter: 'x': must be one of"),
+        ({"format": {"name": "jsonl", "excel": True}}, RequestError, "is an option of csv, and jsonl has none"),
+        ({"tables": "segments"}, RequestError, "^tables: 'segments': must be a list"),
+        ({"tables": []}, RequestError, "^tables: .*must not be empty"),
+        ({"fields": {"exclude": ["metadata..a"]}}, RequestError, r"^fields\.exclude\.0: 'metadata\.\.a' has two dots"),
+        ({"redact": {"metadata.a": "kill"}}, RequestError, "Allowed: drop, hash, mask"),
+        ({"redact": {"metadata.a": "hash"}}, CredentialsError, "variable VV_EXPORTS_REDACTION_KEY"),
+        ({"format": "csv", "compression": "snappy"}, RequestError, "csv files can be: none, gzip, zstd"),
+        ({"target_file_bytes": 0}, RequestError, "must be at least 1,048,576"),
+        ({"on_schema_conflict": "hold"}, RequestError, "made at once: choose new_version or text"),
         (
             {"destination_connector_id": "conn_export", "destination_subpath": "../x"},
             DestinationError,
@@ -149,12 +167,30 @@ def test_a_failed_export_is_tried_again_under_its_id(client, folder):
         ),
     ],
 )
+@pytest.mark.usefixtures("no_key")
 def test_a_wrong_request_is_refused_before_anything_is_written(client, folder, request_, error, message):
     with pytest.raises(error, match=message):
         client.exports.create_index_export(**{"index_id": "idx", **request_})
     assert written_files(folder) == {}
     assert not (folder / "storage").exists()
     assert client.instance.get_runs() == []
+
+
+def test_a_content_that_was_made_by_hand_keeps_the_rules_too(client, folder):
+    for options, said in (
+        (ContentOptions(FormatOptions("json"), compression="snappy"), "json files can be: none, gzip, zstd"),
+        (ContentOptions(redact={"a..b": "drop"}), "has two dots"),
+        (ContentOptions(tables=()), "must not be empty"),
+    ):
+        with pytest.raises(RequestError, match=re.escape(said)):
+            client.exports.create(ExportRequest("index", "idx", None, None, None, options))
+    assert not (folder / "storage").exists()
+
+
+def test_a_wrong_choice_is_told_before_the_source_is_asked(client, folder):
+    (folder / "archive").rename(folder / "gone")
+    with pytest.raises(RequestError, match=r"^format: 'xlsx' is not allowed\."):
+        client.exports.create_prompt_run_export("run_123", format="xlsx")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from vv_exports.config import (
     ScheduleConfig,
     config_schema,
     connectors,
+    content,
     load_config,
     parse_config,
 )
@@ -909,6 +910,7 @@ keys = st.sampled_from(
         ),
         *("scopes", "automations", "destination_connector_id", "destination_subpath", "format", "on_status"),
         *("schedule", "cron", "local", "local_archive", "export", "c", "[key]", ""),
+        *("name", "csv", "excel", "tables", "segments", "fields", "include", "redact", "hash", "compression", "snappy"),
     ]
 )
 values = st.recursive(
@@ -992,7 +994,9 @@ class TestSchema:
         schema = config_schema()
         objects = [schema, *schema["$defs"].values()]
         assert all(each["additionalProperties"] is False for each in objects if "properties" in each)
-        assert set(schema["properties"]) == {"source", "storage", "exports_keep", "connectors", "indexes"}
+        assert set(schema["properties"]) == {
+            *("source", "storage", "exports_keep", "redaction_key_env", "connectors", "indexes")
+        }
         assert set(schema["required"]) == {"source", "storage"}
 
     def test_each_registered_kind_is_in_the_schema(self):
@@ -1016,7 +1020,7 @@ class TestSchema:
 def models() -> list[type[BaseModel]]:
     return [
         each
-        for module in (connectors, models_module)
+        for module in (connectors, content, models_module)
         for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == module.__name__
     ]

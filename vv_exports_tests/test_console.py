@@ -163,3 +163,16 @@ def test_an_owner_and_where_it_has_gone_are_objects_for_programs(capsys):
     (said,) = json.loads(capsys.readouterr().out)
     assert said["owner"] == {"type": "automation", "index_id": "idx", "automation": "team", "export_id": None}
     assert said["left"] == {"at": "2026-11-26T00:00:00Z", "to": "/new", "place": "/old"}
+
+
+def test_a_mapping_in_a_mapping_has_lines_of_its_own_too(capsys):
+    record = {"content": {"format": "csv", "fields": {"exclude": ["a", "b"]}, "redact": {'metadata."a.b"': "mask"}}}
+    out, _ = _in_a_pipe(capsys, lambda console: console.record(record))
+    assert out.splitlines() == [
+        "content:",
+        "  format: csv",
+        "  fields:",
+        "    exclude: a, b",
+        "  redact:",
+        '    metadata."a.b": mask',
+    ]

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 
 from vv_exports.automations.places import AutomationPlaces
-from vv_exports.automations.records import AutomationRecord, Beginning
+from vv_exports.automations.records import AutomationRecord, Beginning, Remembered
 from vv_exports.automations.standing import Standings, standings
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
-from vv_exports.delivery.content import Content
+from vv_exports.delivery.content import Content, RedactionKey, content_of
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference, read_entry
@@ -24,13 +25,14 @@ from vv_exports.snapshots.taking import Snapshots
 class Automation:
     """Built without touching storage. Usable from several threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         index_id: str,
         name: str,
         config: Config,
         connectors: Mapping[str, Connector],
         snapshots: Snapshots,
+        redaction_key: RedactionKey,
     ) -> None:
         self.index_id = index_id
         self.name = name
@@ -41,11 +43,16 @@ class Automation:
             self.config.subpath,
             Owner(type="automation", index_id=index_id, automation=name),
         )
-        self.content = Content(self.config.format)
+        self._redaction_key = redaction_key
         self.record = AutomationRecord(snapshots.storage, index_id, name)
         self.places = AutomationPlaces(snapshots.storage, connectors, index_id, name)
         self._deployment = config
         self._state: LogState | None = None
+
+    @cached_property
+    def content(self) -> Content:
+        """What it delivers of a snapshot. Raises CredentialsError where it redacts by hash, and there is no key."""
+        return content_of(self.config.content, self._redaction_key)
 
     @property
     def id(self) -> str:
@@ -74,6 +81,19 @@ class Automation:
                 kept = None  # reading all of it says what is known from the other entries
         self._state = read_log(destination, kept.copy() if kept is not None else None)
         return self._state
+
+    def kept_snapshots(self, run_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """The snapshots that there are of runs whose content the collection holds, though not in the shape that it
+        should have."""
+        state, found = self.collection(), {}
+        for run_id in run_ids:
+            if (held := state.runs.get(run_id)) is None or self.content.up_to_date(state)(held):
+                continue
+            snapshot = self.snapshots.store.current(self.index_id, run_id)
+            as_held = held.run.data_version, held.run.status
+            if snapshot is not None and (snapshot.data_version, snapshot.status) == as_held:
+                found[run_id] = snapshot
+        return found
 
     def claim_again(self, now: datetime) -> None:
         """Put the owner file of the collection back where it is lost and the log is the automation's, or where that had
@@ -105,6 +125,7 @@ class Automation:
             for run_id, problem in known.problems.items()
             if (row := known.rows.get(run_id)) is not None and row.data_version is None
         }
+        remembered = self.record.state()
         return standings(
             known.rows,
             state,
@@ -112,12 +133,20 @@ class Automation:
             self.content,
             beginning=self.record.beginning() or beginning,
             began_at=state.began_at(self.id),
-            problems={**unread, **self.record.state().problems},
+            problems={**unread, **remembered.problems},
+            conflicts=self._conflicts(remembered),
             gone=known.gone,
             damaged=damaged,
             unfinished=unfinished,
             named=named,
         )
+
+    def _conflicts(self, remembered: Remembered) -> dict[str, str]:
+        """The data versions of the runs that are to wait here: documents hold any types, and so do other files."""
+        if not self.content.has_columns:
+            return {}
+        here = self.destination.uri
+        return {run_id: one.data_version for run_id, one in remembered.conflicts.items() if one.uri == here}
 
     def failed(self, error: Exception, now: datetime) -> None:
         """Remember that a delivery failed as a whole. It may pause itself."""
@@ -145,4 +174,5 @@ class Automation:
             snapshots=snapshots,
             dagster_run_id=dagster_run_id,
             damaged=damaged,
+            retain_superseded=self.config.superseded_kept,
         )

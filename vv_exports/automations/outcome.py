@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.places import LeftPlace
 from vv_exports.automations.selection import Selection
+from vv_exports.delivery.entry import Reason
 from vv_exports.delivery.log import entries_since
 from vv_exports.delivery.state import LogState
 
 
 @dataclass(frozen=True)
 class AutomationRun:
-    """What one run of an automation did. ``delivered``, ``already_delivered`` and ``history`` are prompt run ids; rows,
-    files and bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row changed:
-    files of theirs were missing, damaged, or left over by a delivery that died. ``history`` was finished before the
-    automation began, and was left alone since nobody asked for it. ``left`` are the addresses that it delivered to
-    before this run, which nobody keeps up to date any more."""
+    """What one run of an automation did. ``delivered``, ``already_delivered`` and ``history`` are prompt run ids;
+    rows, files and bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row
+    changed: files of theirs were missing, damaged, or left over by a delivery that died. ``reshaped`` are those whose
+    rows stand in other columns, another format or layout by now. ``history`` was finished before the automation began,
+    and was left alone since nobody asked for it. ``left`` are the addresses that it delivered to before this run,
+    which nobody keeps up to date any more."""
 
     index_id: str
     automation: str
@@ -29,6 +31,7 @@ class AutomationRun:
     bytes: int
     dagster_run_ids: tuple[str, ...]
     mended: tuple[str, ...] = ()
+    reshaped: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
 
@@ -47,7 +50,11 @@ def outcome_of(
         for entry in entries_since(automation.destination, before.next_sequence)
         if launched is None or entry.provenance.dagster_run_id in launched
     ]
-    reasons = {run.run_id: run.reason for entry in entries for run in entry.prompt_runs if run.run_id in mine}
+    reasons: dict[str, Reason | None] = {}
+    for entry in entries:
+        for run in entry.prompt_runs:
+            if run.run_id in mine:
+                reasons.setdefault(run.run_id, run.reason)
     files = [file for entry in entries for file in entry.files if file.prompt_run_id in mine]
     known_left = {one.place for one in left_before}
     by_runs: Sequence[str] = [entry.provenance.dagster_run_id or "" for entry in entries]
@@ -63,5 +70,6 @@ def outcome_of(
         bytes=sum(file.bytes for file in files),
         dagster_run_ids=tuple(launched if launched is not None else dict.fromkeys(by_runs)),
         mended=tuple(run_id for run_id, reason in reasons.items() if reason == "mended"),
+        reshaped=tuple(run_id for run_id, reason in reasons.items() if reason == "reshaped"),
         left=tuple(one.place.uri for one in automation.places.left() if one.place not in known_left),
     )

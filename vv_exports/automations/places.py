@@ -16,7 +16,7 @@ from vv_exports.delivery.destination import Destination, Left
 from vv_exports.delivery.left_places import Removal, left_destinations, remove_left
 from vv_exports.delivery.ownership import leave, owner_of
 from vv_exports.domain.destinations import overlaps
-from vv_exports.domain.names import path_segment
+from vv_exports.domain.names import storage_segment
 from vv_exports.errors import DestinationError, VVExportsError
 
 _LOG = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class AutomationPlaces:
 
     def __init__(self, storage: Connector, connectors: Mapping[str, Connector], index_id: str, automation: str) -> None:
         self._connectors = connectors
-        folder = f"automations/{path_segment(index_id)}/{path_segment(automation)}/places"
+        folder = f"automations/{storage_segment(index_id)}/{storage_segment(automation)}/places"
         self._places = VersionedDocument(storage, folder, Places, Places)
         self._settled: Place | None = None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
+from vv_exports.automations.standing import Standings
 from vv_exports.delivery.deliver import Delivery
 from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.delivery.survey import survey
@@ -19,10 +20,10 @@ SAMPLE = 20
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """Prompt run ids. ``missing`` were not delivered, ``changed`` were delivered with another content, or in another
-    format, ``damaged`` have a file too few, too many, cut short, or of another content. ``delivered`` are those of them
-    that are put right now; ``problems`` says why others are not. ``verified`` files were read and compared with their
-    hash."""
+    """Prompt run ids. ``missing`` were not delivered, ``changed`` were delivered with another content, in another
+    format or with other columns, ``damaged`` have a file too few, too many, cut short, or of another content.
+    ``delivered`` are those of them that are put right now; ``problems`` says why others are not. ``verified`` files
+    were read and compared with their hash."""
 
     prompt_runs: int
     missing: tuple[str, ...]
@@ -45,7 +46,7 @@ def reconcile(
     automation.check_enabled()
     automation.claim_again(deliveries.clock())
     state = automation.collection()
-    found = survey(automation.destination, state)
+    found = survey(automation.destination, state, now=deliveries.clock())
     sample = state.files if len(state.files) <= SAMPLE else random.sample(state.files, SAMPLE)
     altered = {file.path: file.prompt_run_id for file in damaged_files(automation.destination, sample)}
     unfinished = found.runs_unfinished(state.runs)
@@ -56,18 +57,26 @@ def reconcile(
     snapshots: list[Snapshot] = []
     delivered: list[Delivery] = []
     problems: dict[str, Exception] = dict(listing.problems)
-    size = automation.config.max_runs_per_delivery
-    for start in range(0, len(todo), size):
-        batch = take_snapshots(automation, todo[start : start + size], deliveries.clock())
-        outcome = deliver_batch(automation, deliveries, batch, dagster_run_id, frozenset(altered))
-        snapshots += batch.snapshots
-        delivered += outcome.deliveries
-        problems |= {**batch.problems, **outcome.problems}
-    whys = {run_id: owed.by_run[run_id].why for run_id in todo}
+
+    def pay(debts: Standings, run_ids: Sequence[str]) -> None:
+        for some in debts.batches(run_ids, automation.config.max_runs_per_delivery):
+            batch = take_snapshots(automation, some, deliveries.clock())
+            outcome = deliver_batch(automation, deliveries, batch, dagster_run_id, frozenset(altered))
+            snapshots.extend(batch.snapshots)
+            delivered.extend(outcome.deliveries)
+            problems.update({**batch.problems, **outcome.problems})
+
+    pay(owed, todo)
+    # What was new may have brought columns that the files of other runs have not.
+    known = automation.snapshots.known(automation.index_id, listing, automation.collection().runs)
+    by_now = automation.standings(known)
+    outgrown = [run_id for run_id in by_now.of("due") if by_now.by_run[run_id].why == "reshape"]
+    pay(by_now, outgrown)
+    whys = {**dict.fromkeys(outgrown, "reshape"), **{run_id: owed.by_run[run_id].why for run_id in todo}}
     return Reconciliation(
         prompt_runs=len(owed.of("delivered", "due", "failing")),
         missing=tuple(run_id for run_id, why in whys.items() if why == "missing"),
-        changed=tuple(run_id for run_id, why in whys.items() if why in {"changed", "reformatted"}),
+        changed=tuple(run_id for run_id, why in whys.items() if why in {"changed", "reshape"}),
         damaged=tuple(run_id for run_id in todo if run_id in damaged or run_id in unfinished),
         delivered=tuple(run.run_id for delivery in delivered for run in delivery.prompt_runs),
         problems={run_id: str(error) for run_id, error in problems.items()},

@@ -17,7 +17,7 @@ import msgspec
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import NOT_PACKED, VersionedDocument, packed, unpacked
 from vv_exports.domain.failures import Problem, problem_of
-from vv_exports.domain.names import path_segment
+from vv_exports.domain.names import storage_segment
 from vv_exports.domain.prompt_runs import PromptRun, RunStatus
 from vv_exports.domain.selection import takes
 from vv_exports.errors import DeliveredDataError
@@ -69,13 +69,21 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Conflict(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a run waits: files at an address cannot hold the types of this data version of it."""
+
+    data_version: str
+    uri: str
+
+
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """Pause and failures. ``failing`` is what the last delivery failed with, None after one that did not fail;
-    ``problems`` are of single runs."""
+    ``problems`` are of single runs; ``conflicts`` are those of which files of their prompt cannot hold the types."""
 
     pause: Pause | None = None
     failing: Problem | None = None
     problems: dict[str, Problem] = {}
+    conflicts: dict[str, Conflict] = {}
 
 
 class AutomationRecord:
@@ -83,7 +91,7 @@ class AutomationRecord:
 
     def __init__(self, storage: Connector, index_id: str, automation: str) -> None:
         self._storage = storage
-        folder = f"automations/{path_segment(index_id)}/{path_segment(automation)}"
+        folder = f"automations/{storage_segment(index_id)}/{storage_segment(automation)}"
         self._beginning_key = f"{folder}/begin.json.zst"
         self._state = VersionedDocument(storage, f"{folder}/state", Remembered, Remembered)
         self._beginning: Beginning | None = None
@@ -124,18 +132,28 @@ class AutomationRecord:
     def resume(self) -> bool:
         """Lift a pause, and forget what failed before it. False where there was none."""
         was_paused = self.state().pause is not None
-        self._state.update(lambda state: Remembered() if state != Remembered() else None)
+        self._state.update(
+            lambda state: forgotten if state != (forgotten := Remembered(conflicts=state.conflicts)) else None
+        )
         return was_paused
 
-    def succeeded(self, delivered: Iterable[str], problems: Mapping[str, BaseException], now: datetime) -> None:
-        """A delivery was made, without the runs in ``problems``."""
+    def succeeded(
+        self,
+        delivered: Iterable[str],
+        problems: Mapping[str, BaseException],
+        now: datetime,
+        conflicts: Mapping[str, Conflict] | None = None,
+    ) -> None:
+        """A delivery was made, without the runs in ``problems``. ``conflicts`` are those of them that are to wait."""
         done = set(delivered)
 
         def after(state: Remembered) -> Remembered | None:
             kept = {run_id: problem for run_id, problem in state.problems.items() if run_id not in done}
             for run_id, error in problems.items():
                 kept[run_id] = problem_of(error, state.problems.get(run_id), now)
-            changed = msgspec.structs.replace(state, failing=None, problems=kept)
+            held = {run_id: conflict for run_id, conflict in state.conflicts.items() if run_id not in done}
+            held.update(conflicts or {})
+            changed = msgspec.structs.replace(state, failing=None, problems=kept, conflicts=held)
             return changed if changed != state else None
 
         self._state.update(after)
@@ -149,6 +167,6 @@ class AutomationRecord:
             if pause is None and failing.permanent and pause_after is not None and failing.attempts >= pause_after:
                 reason = f"{failing.attempts} failures in a row of the same kind, {failing.kind}: {failing.message}"
                 pause = Pause(at=now, by="itself", reason=reason)
-            return Remembered(pause=pause, failing=failing, problems=state.problems)
+            return msgspec.structs.replace(state, pause=pause, failing=failing)
 
         self._state.update(after)

@@ -9,6 +9,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import Beginning
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.content import RedactionKey
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.taking import Snapshots
@@ -29,11 +30,17 @@ class ToRead:
 class Automations:
     """Built without touching storage. Usable from several threads."""
 
-    def __init__(self, config: Config, connectors: Mapping[str, Connector], snapshots: Snapshots) -> None:
+    def __init__(
+        self,
+        config: Config,
+        connectors: Mapping[str, Connector],
+        snapshots: Snapshots,
+        redaction_key: RedactionKey,
+    ) -> None:
         self._config = config
         self._snapshots = snapshots
         self._all = {
-            (index_id, name): Automation(index_id, name, config, connectors, snapshots)
+            (index_id, name): Automation(index_id, name, config, connectors, snapshots, redaction_key)
             for index_id, index in config.indexes.items()
             for name in index.automations
         }

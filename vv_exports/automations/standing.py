@@ -5,10 +5,11 @@ looks, however often, and whatever became of Dagster's database.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import groupby
 from typing import Literal, Protocol
 
 from vv_exports.automations.records import Beginning
@@ -17,17 +18,19 @@ from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.selection import takes
+from vv_exports.errors import NotFoundError
 
 State = Literal["delivered", "due", "failing", "held", "history", "gone"]
 """``delivered``: the collection holds it, and nothing is to be done about it. ``due``: it is to be delivered now.
 ``failing``: it is due, was tried, and is tried again at ``until``. ``held``: it waits until it is complete, or until
-somebody names it. ``history``: it was finished before the automation began; a backfill delivers it. ``gone``: it
-vanished from the source before it was delivered."""
+somebody names it; or until the configuration says what to do with its conflict. ``history``: it was finished before
+the automation began; a backfill delivers it. ``gone``: it vanished from the source before it was delivered."""
 
-Why = Literal["missing", "changed", "reformatted", "damaged", "unfinished"]
+Why = Literal["missing", "changed", "reshape", "damaged", "unfinished", "conflict"]
 """Why the collection does not hold a run as it should: it was never delivered; it has other content or another status
-by now; it was delivered in another format or layout; files are missing or not what was delivered; a delivery that died
-left files beside it."""
+by now; its files have other columns than those of its prompt have by now, another format or layout, or other fields
+than are chosen; files are missing or not what was delivered; a delivery that died left files beside it; its prompt has
+types that the files of the prompt cannot hold, and such runs are to wait."""
 
 
 class Row(Protocol):
@@ -44,12 +47,15 @@ class Row(Protocol):
 
 class Rules(Protocol):
     """What the configuration says of an automation. ``partial`` is ``deliver`` or ``hold``: what to do with runs that
-    are completed_with_failures."""
+    are completed_with_failures. ``on_schema_conflict``: what to do with those that have types that files cannot
+    hold."""
 
     @property
     def on_status(self) -> Collection[str]: ...
     @property
     def partial(self) -> str: ...
+    @property
+    def on_schema_conflict(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Standing:
 class Standings:
     """Of the runs of an index, and of those that the collection holds. A run that the automation has nothing to do with
     is not among them: it is not finished, or of a status that is not asked for. Lists are of runs in ``rows``, in the
-    order (executed_at, run id)."""
+    order (executed_at, run id); those that are due come before those that are so for their shape alone."""
 
     by_run: Mapping[str, Standing]
     rows: Mapping[str, Row]
@@ -77,19 +83,35 @@ class Standings:
 
     def due(self, now: datetime) -> tuple[str, ...]:
         """The runs to deliver at this moment: those that are due, and those that failed and whose time has come."""
+        return self._ordered(run_id for run_id, one in self.by_run.items() if _is_due(one, now))
+
+    def waiting(self, now: datetime) -> tuple[str, ...]:
+        """The runs that failed and whose time has not come."""
         return self._ordered(
-            run_id
-            for run_id, one in self.by_run.items()
-            if one.state == "due" or (one.state == "failing" and one.until is not None and one.until <= now)
+            run_id for run_id, one in self.by_run.items() if one.state == "failing" and not _is_due(one, now)
         )
+
+    def batches(self, run_ids: Sequence[str], size: int) -> list[tuple[str, ...]]:
+        """Runs in their order, for a delivery each: what is delivered for its shape alone has entries of its own, so
+        that nothing new waits for it."""
+        groups = [tuple(group) for _, group in groupby(run_ids, lambda run_id: self.by_run[run_id].why == "reshape")]
+        return [group[start : start + size] for group in groups for start in range(0, len(group), size)]
 
     def whys(self, *states: State) -> dict[str, int]:
         """How many runs in any of these states there are for each reason."""
         return dict(Counter(one.why for one in self.by_run.values() if one.state in states and one.why is not None))
 
     def _ordered(self, run_ids: Iterable[str]) -> tuple[str, ...]:
-        known = [(row.executed_at, run_id) for run_id in run_ids if (row := self.rows.get(run_id)) is not None]
-        return tuple(run_id for _, run_id in sorted(known))
+        known = [
+            (self.by_run[run_id].why == "reshape", row.executed_at, run_id)
+            for run_id in run_ids
+            if (row := self.rows.get(run_id)) is not None
+        ]
+        return tuple(run_id for *_, run_id in sorted(known))
+
+
+def _is_due(one: Standing, now: datetime) -> bool:
+    return one.state == "due" or (one.state == "failing" and one.until is not None and one.until <= now)
 
 
 @cache
@@ -110,6 +132,7 @@ def standings(
     beginning: Beginning | None,
     began_at: datetime | None = None,
     problems: Mapping[str, Problem],
+    conflicts: Mapping[str, str] | None = None,
     gone: Collection[str] = (),
     damaged: Collection[str] = (),
     unfinished: Collection[str] = (),
@@ -118,17 +141,24 @@ def standings(
     """The standing of every run that is in ``rows`` or in the collection, whose log ``state`` replays.
 
     An automation without a ``beginning`` owes nothing but what it holds already. ``began_at`` is what the log says of
-    its beginning. ``problems`` are failed readings and deliveries; ``gone`` are runs that the source has no more;
-    ``damaged`` and ``unfinished`` is what a survey of the destination found, where one was made. Runs in ``named`` were
-    asked for: neither history nor their status keeps them back.
-    """
+    its beginning. ``problems`` are failed readings and deliveries; ``conflicts`` are the data versions of runs that
+    were not delivered since files cannot hold their types; ``gone`` are runs that the source has no more; ``damaged``
+    and ``unfinished`` is what a survey of the destination found, where one was made. Runs in ``named`` were asked for:
+    neither history nor their status keeps them back."""
     decide = _Decision(
-        rules, beginning, history_of(beginning, began_at, rows), gone=gone, named=named, problems=problems
+        rules,
+        beginning,
+        history_of(beginning, began_at, rows),
+        gone=gone,
+        named=named,
+        problems=problems,
+        conflicts=(conflicts or {}) if rules.on_schema_conflict == "hold" else {},
     )
+    is_up_to_date = content.up_to_date(state)
     found: dict[str, Standing] = {run_id: _DELIVERED for run_id in state.runs if run_id not in rows}
     for run_id, row in rows.items():
         held = state.runs.get(run_id)
-        why = _why(row, held, content)
+        why = _why(row, held, is_up_to_date)
         if why is None and run_id in damaged:
             why = "damaged"
         elif why is None and run_id in unfinished:
@@ -149,14 +179,17 @@ class _Decision:
     gone: Collection[str]
     named: Collection[str]
     problems: Mapping[str, Problem]
+    conflicts: Mapping[str, str]
 
-    def of(self, run_id: str, row: Row, why: Why, *, is_held: bool) -> Standing | None:
+    def of(self, run_id: str, row: Row, why: Why, *, is_held: bool) -> Standing | None:  # noqa: PLR0911
         """None where the automation has nothing to do with it."""
         is_taken = run_id in self.named or takes(
             row.status, on_status=self.rules.on_status, partial=self.rules.partial, delivered=is_held
         )
-        if is_held and (run_id in self.gone or not is_taken):
+        if is_held and (self._is_lost(run_id) if why == "reshape" else run_id in self.gone or not is_taken):
             return _standing("delivered", why)  # as it was: there is nothing to put in its place
+        if run_id not in self.named and self.conflicts.get(run_id, "") == row.data_version:
+            return _standing("held", "conflict")
         if is_held or run_id in self.named:
             return self._due(run_id, why)
         if self.beginning is None or row.status not in self.rules.on_status:
@@ -166,6 +199,11 @@ class _Decision:
         if not is_taken:
             return _standing("held", why)
         return _standing("history", why) if run_id in self.history else self._due(run_id, why)
+
+    def _is_lost(self, run_id: str) -> bool:
+        """Whether the source has a run no more, and what was kept of it is gone, too."""
+        problem = self.problems.get(run_id)
+        return run_id in self.gone and problem is not None and problem.kind == NotFoundError.__name__
 
     def _due(self, run_id: str, why: Why) -> Standing:
         problem = self.problems.get(run_id)
@@ -193,9 +231,9 @@ def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Map
     )
 
 
-def _why(row: Row, held: CommittedRun | None, content: Content) -> Why | None:
+def _why(row: Row, held: CommittedRun | None, is_up_to_date: Callable[[CommittedRun], bool]) -> Why | None:
     if held is None:
         return "missing"
     if (held.run.data_version, held.run.status) != (row.data_version, row.status):
         return "changed"
-    return None if Content.of(held.entry) == content else "reformatted"
+    return None if is_up_to_date(held) else "reshape"

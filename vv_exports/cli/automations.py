@@ -129,6 +129,11 @@ def _delivered(console: Console, outcome: Any) -> None:
             f"{counted(outcome.files, 'file')}, {counted(outcome.bytes, 'byte')}) to {outcome.destination_uri}; "
             f"{_there(outcome.already_delivered, 'was', 'were')}{mended}"
         )
+        if outcome.reshaped:
+            console.line(
+                f"of these, {counted(len(outcome.reshaped), 'prompt run')} had been delivered before: files got the "
+                "columns that their prompt has by now, or what the configuration chooses of them"
+            )
     else:
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: nothing new, nothing written; "
@@ -167,6 +172,14 @@ def _planned(console: Console, plan: Any) -> int:
         f"{counted(plan.bytes, 'byte')}{still}) to {plan.destination_uri}; "
         f"{_there(plan.already_delivered, 'is', 'are')}"
     )
+    if (again := plan.reshape).prompt_runs:
+        console.line(
+            f"after that it would deliver {counted(len(again.prompt_runs), 'prompt run')} again "
+            f"({counted(again.files, 'file')}, {counted(again.bytes, 'byte')}), whose files have not the columns that "
+            "this brings"
+        )
+    for change in plan.changes:
+        console.line(f"columns: {one_line(change)}")
     console.table([vars(run) for run in plan.prompt_runs], empty="")
     for run_id, problem in plan.problems.items():
         console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")

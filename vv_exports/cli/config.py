@@ -1,19 +1,24 @@
 """The configuration."""
 
+import os
+
 import click
 
 from vv_exports.cli.commands import command
 from vv_exports.console import Console
+from vv_exports.errors import ConfigurationError
 
 
 @command("check")
 def check(console: Console) -> None:
-    """Read the configuration and report every problem in it."""
-    from vv_exports.config import config_place, load_config
+    """Read the configuration and report every problem in it, and a key that is missing in the environment."""
+    from vv_exports.config import config_place, key_problems, load_config
     from vv_exports.pipeline import Pipeline
 
     loaded = load_config()
     Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
+    if problems := key_problems(loaded, os.environ):
+        raise ConfigurationError(config_place(), problems)
     automations_count = sum(len(index.automations) for index in loaded.indexes.values())
     if console.as_json:
         console.document({"ok": True, "file": config_place(), "warnings": []})

@@ -29,6 +29,11 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
             console.line(f"  {one_line(problem)}")
         if one.left is not None:
             console.line(f"  note: {one_line(str(one.left))}; nobody keeps it up to date")
+        if one.retained:
+            console.line(
+                f"  note: {counted(len(one.retained), 'superseded file')} kept for readers that began before; a plain "
+                "glob counts the rows of these, too"
+            )
         if one.foreign:
             console.line(f"  not the pipeline's, and left alone: {', '.join(map(one_line, one.foreign))}")
         for advice in one.advice:
@@ -73,6 +78,8 @@ def vacuum(
     )
     for path in (*done.superseded, *done.strays, *done.checkpoints, *done.uploads):
         console.line(f"  {one_line(path)}")
+    for path in done.retained:
+        console.line(f"  kept for readers that began before: {one_line(path)}")
     for path in done.left_alone:
         console.line(f"  stays: {one_line(path)}")
 

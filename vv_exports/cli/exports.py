@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, open_client, record
+from vv_exports.cli.content import CONTENT, content_of
 from vv_exports.console import Console
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RequestError
@@ -23,14 +24,7 @@ _DESTINATION = (
         help="Deliver to this connector; without it, make a download.",
     ),
     click.option("--subpath", metavar="P", help="Folder below the connector's export_base_path."),
-    click.option(
-        "--format",
-        "format_name",
-        metavar="F",
-        default="parquet",
-        show_default=True,
-        help="parquet, jsonl, csv or json.",
-    ),
+    *CONTENT,
     click.option("--idempotency-key", metavar="KEY", help="The same key and request give the earlier export."),
     click.option(
         "--to",
@@ -155,14 +149,14 @@ def _export(
     *,
     connector_id: str | None,
     subpath: str | None,
-    format_name: str,
     idempotency_key: str | None,
     to: str | None,
     dry_run: bool,
+    **content: Any,
 ) -> int:
     from vv_exports.domain.exports import ExportRequest
 
-    request = ExportRequest(export_type, index, run_ids, connector_id, subpath, format_name)
+    request = ExportRequest(export_type, index, run_ids, connector_id, subpath, content_of(**content))
     if to is not None and connector_id is not None:
         raise RequestError(
             "--to copies a download; an export to a connector makes none. Leave out --to or --connector."
@@ -196,7 +190,7 @@ def _export(
 def _dry_run(console: Console, request: Any) -> int:
     client = open_client()
     chosen = client.exports.check(request)
-    where = "a download"
+    where, content = "a download", request.content.chosen
     if request.destination_connector_id is not None:
         boundary = client.connectors.retrieve(request.destination_connector_id).uri
         where = "/".join(filter(None, (boundary, request.destination_subpath)))
@@ -211,11 +205,13 @@ def _dry_run(console: Console, request: Any) -> int:
                 "export_type": request.export_type,
                 "target_id": request.target_id,
                 "format": request.format,
+                "content": content,
                 "destination": where,
                 "prompt_runs": rows,
             }
         )
     console.line(f"would export {counted(len(rows), 'prompt run')} as {request.format} to {where}:")
+    console.record({name: value for name, value in content.items() if name != "format" or value != request.format})
     if not console.as_json:
         console.table(rows, empty="")
     return DONE

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.backfill import BackfillPlan, plan
@@ -23,7 +24,8 @@ from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.errors import DeliveredDataError, RunFailedError, SelectionError, VVExportsError
+from vv_exports.domain.tables import TABLES
+from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
 from vv_exports.sources.base import Listing
 
 
@@ -32,11 +34,13 @@ class AutomationState:
     """An automation and what its collection holds. Counts and lists are of prompt runs.
 
     ``due`` are delivered by themselves, as soon as their turn comes; ``due_why`` counts them by why the collection does
-    not hold them as it should (missing, changed, reformatted, damaged, unfinished). ``failing`` were tried and are
+    not hold them as it should (missing, changed, reshape, damaged, unfinished). ``failing`` were tried and are
     tried again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only; ``gone`` vanished from
-    the source before they were delivered. ``paused_by`` is who or what paused it. ``left`` are the addresses where it
-    delivered before, each with the time at which it left. ``last_error`` is of the last delivery, where that failed.
+    the source before they were delivered. ``content`` is what the configuration chooses of it. ``tables`` are the
+    folders of each prompt that has more than one of a table, since its types changed. ``paused_by`` is who or what
+    paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
+    ``last_error`` is of the last delivery, where that failed.
     """
 
     index_id: str
@@ -49,6 +53,8 @@ class AutomationState:
     destination_subpath: str
     destination_uri: str
     format: str
+    content: dict[str, Any]
+    retain_superseded: str | None
     began_at: str | None
     delivered: int
     due: int
@@ -60,6 +66,8 @@ class AutomationState:
     last_delivery_at: str | None
     left: dict[str, str]
     last_error: str | None
+    held_why: dict[str, int]
+    tables: dict[str, list[str]]
     due_runs: Sequence[str] = field(repr=False)
     held_runs: Sequence[str] = field(repr=False)
     gone_runs: Sequence[str] = field(repr=False)
@@ -133,7 +141,7 @@ class Automations:
         left_before = found.places.left()
         found.claim_again(pipeline.clock())
         state = found.collection()
-        there = survey(found.destination, state)
+        there = survey(found.destination, state, now=pipeline.clock())
         owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
         chosen = selected(owed, run_ids, history=history)
         sync_partitions(instance, index_id, listing.runs)
@@ -146,7 +154,7 @@ class Automations:
             if one in listed and owed.by_run[one].why is None and partition_key(one) not in shown
         ]
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
-            return self._deliver(found, chosen, [*chosen.todo, *hidden], left_before)
+            return self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
 
     def plan_backfill(
         self,
@@ -187,7 +195,7 @@ class Automations:
         chosen = selected(owed, run_ids, since, until, only, history=True)
         sync_partitions(self._deployment.instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
-            return self._deliver(found, chosen, chosen.todo, found.places.left())
+            return self._deliver(found, chosen, chosen.todo, found.places.left(), listing)
 
     def backfill_in_daemon(
         self,
@@ -256,13 +264,21 @@ class Automations:
         )
 
     def _deliver(
-        self, automation: Automation, chosen: Selection, run_ids: Sequence[str], left_before: Collection[LeftPlace]
+        self,
+        automation: Automation,
+        chosen: Selection,
+        run_ids: Sequence[str],
+        left_before: Collection[LeftPlace],
+        listing: Listing,
     ) -> AutomationRun:
+        """Deliver, and then give the columns that this brought to the files of other runs."""
         before = automation.collection()
-        key = asset_key(automation.index_id, "exports", automation.name)
-        launched = self._deployment.launch_stretches(
-            automation.index_id, run_ids, key, automation.config.max_runs_per_delivery
-        )
+        index_id, key = automation.index_id, asset_key(automation.index_id, "exports", automation.name)
+        size = automation.config.max_runs_per_delivery
+        launched = [*self._deployment.launch_stretches(index_id, run_ids, key, size)]
+        by_now = self._standings(automation, listing, None)
+        outgrown = [one for one in by_now.of("due") if by_now.by_run[one].why == "reshape"]
+        launched += self._deployment.launch_stretches(index_id, outgrown, key, size)
         return outcome_of(automation, chosen, before, left_before, launched)
 
     def _state(self, automation: Automation, listing: Listing) -> AutomationState:
@@ -275,11 +291,13 @@ class Automations:
             state, unreachable = LogState(), str(error)  # to be seen in the list, among the others
         remembered = automation.record.state()
         known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
+        beginning = None
         try:
             beginning = automation.record.beginning()
             owed = automation.standings(known, state=state)
-        except DeliveredDataError as error:  # where it began is not known, and so not what it owes
-            beginning, owed, unreachable = None, Standings({}, {}), unreachable or str(error)
+        except (DeliveredDataError, CredentialsError) as error:
+            # What it owes is not known where it is not known when it began, or the key of its redaction is missing.
+            owed, unreachable = Standings({}, {}), unreachable or str(error)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
         sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
         pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
@@ -295,7 +313,9 @@ class Automations:
             destination_connector_id=config.destination_connector_id,
             destination_subpath=config.subpath,
             destination_uri=automation.destination.uri,
-            format=config.format,
+            format=config.content.format.name,
+            content=config.content.chosen,
+            retain_superseded=config.retain_superseded,
             began_at=None if began_at is None else _time_text(began_at),
             delivered=len(state.runs),
             due=len(owed.of("due")),
@@ -307,6 +327,12 @@ class Automations:
             last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
             left={one.place.uri: _time_text(one.left.at) for one in automation.places.left()},
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
+            held_why=owed.whys("held"),
+            tables={
+                prompt_id: sorted(folders)
+                for prompt_id, folders in sorted(state.shapes.items())
+                if any(folder not in TABLES for folder in folders)
+            },
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vv_exports.client.deployment import Deployment, tells_of_the_instance
-from vv_exports.defs.assets import destination_config
+from vv_exports.config import content_options
+from vv_exports.defs.assets import launch_config
 from vv_exports.defs.export_runs import attempt_now, export_asset, export_tags, key_tags, launch_with_key, trace
 from vv_exports.defs.launches import launch, message_of, new_run_id
 from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import sync_partitions
+from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
@@ -51,16 +53,32 @@ class Exports:
         destination_connector_id: str | None = None,
         destination_subpath: str | None = None,
         *,
-        format: str = "parquet",  # noqa: A002 - the configuration's word
+        format: str | Mapping[str, Any] = "parquet",  # noqa: A002 - the configuration's word
+        tables: Sequence[str] | None = None,
+        fields: Mapping[str, Sequence[str]] | None = None,
+        redact: Mapping[str, str] | None = None,
+        compression: str | None = None,
+        target_file_bytes: int | None = None,
+        on_schema_conflict: str | None = None,
         idempotency_key: str | None = None,
     ) -> Export:
         """Export an index: all finished prompt runs, or those named. Without a connector it becomes a download.
 
+        ``format`` and what follows it are values as the configuration holds them; None is the default there.
         Raises RequestError before anything is written. The same ``idempotency_key`` and request give the earlier
         export; the same key with another request raises IdempotencyError.
         """
+        content = _content(
+            format=format,
+            tables=tables,
+            fields=fields,
+            redact=redact,
+            compression=compression,
+            target_file_bytes=target_file_bytes,
+            on_schema_conflict=on_schema_conflict,
+        )
         run_ids = None if prompt_run_ids is None else tuple(prompt_run_ids)
-        request = ExportRequest("index", index_id, run_ids, destination_connector_id, destination_subpath, format)
+        request = ExportRequest("index", index_id, run_ids, destination_connector_id, destination_subpath, content)
         return self.create(request, idempotency_key=idempotency_key)
 
     def create_prompt_run_export(
@@ -70,16 +88,34 @@ class Exports:
         destination_subpath: str | None = None,
         *,
         index_id: str | None = None,
-        format: str = "parquet",  # noqa: A002 - the configuration's word
+        format: str | Mapping[str, Any] = "parquet",  # noqa: A002 - the configuration's word
+        tables: Sequence[str] | None = None,
+        fields: Mapping[str, Sequence[str]] | None = None,
+        redact: Mapping[str, str] | None = None,
+        compression: str | None = None,
+        target_file_bytes: int | None = None,
+        on_schema_conflict: str | None = None,
         idempotency_key: str | None = None,
     ) -> Export:
-        """Export one prompt run. ``index_id`` is needed only where two configured indexes have a run of this id."""
+        """Export one prompt run. ``index_id`` is needed only where two configured indexes have a run of this id. What
+        else there is to choose is as of ``create_index_export``."""
+        content = _content(
+            format=format,
+            tables=tables,
+            fields=fields,
+            redact=redact,
+            compression=compression,
+            target_file_bytes=target_file_bytes,
+            on_schema_conflict=on_schema_conflict,
+        )
         index = index_id or self._index_of(run_id)
-        request = ExportRequest("prompt_run", index, (run_id,), destination_connector_id, destination_subpath, format)
+        request = ExportRequest("prompt_run", index, (run_id,), destination_connector_id, destination_subpath, content)
         return self.create(request, idempotency_key=idempotency_key)
 
     def create(self, request: ExportRequest, *, idempotency_key: str | None = None) -> Export:
         """What both ``create_*`` come to."""
+        # Equal choices are one request, in whatever order and spelling their values come.
+        request = replace(request, content=content_options(request.content.chosen))
         exports = self._deployment.pipeline.exports
         if idempotency_key is not None:
             check_key(idempotency_key)
@@ -246,7 +282,7 @@ class Exports:
             deployment.instance, request.index_id, deployment.pipeline.indexes.listing(request.index_id).runs
         )
         asset = export_asset(request.index_id, request.export_type)
-        config: dict[str, Any] = dict(destination_config(request))
+        config = launch_config(request)
         if request.export_type == "index" and request.prompt_run_ids is not None:
             config["prompt_run_ids"] = list(request.prompt_run_ids)
         key = partition_key(runs[0].run_id)
@@ -278,3 +314,8 @@ class Exports:
             )
             raise NotFoundError(f"prompt run {run_id!r} {reason}")
         return found[0]
+
+
+def _content(**chosen: Any) -> ContentOptions:
+    """Raises RequestError."""
+    return content_options({name: value for name, value in chosen.items() if value is not None})

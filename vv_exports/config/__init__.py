@@ -5,8 +5,10 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 """
 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
+from vv_exports.config.content_choice import content_options, format_of_text
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
 
 __all__ = [
@@ -20,6 +22,9 @@ __all__ = [
     "check_apart",
     "config_place",
     "config_schema",
+    "content_options",
+    "format_of_text",
+    "key_problems",
     "load_config",
     "parse_config",
 ]

@@ -9,6 +9,11 @@ from vv_exports.config.messages import Location, dotted, shown
 from vv_exports.config.models import Config
 from vv_exports.errors import ConfigurationError
 
+_PATH_HINT = (
+    "; between braces or brackets, [] is YAML's own: a path with [] is put in quotes there, as in "
+    "'metadata.people[].name'"
+)
+
 
 class Document:
     """A YAML document as mappings, lists, text, booleans and nulls.
@@ -34,7 +39,8 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            raise ConfigurationError(where, [f"is not YAML{place}: {error.problem}"]) from error
+            hint = _PATH_HINT if mark and _at(text, mark).startswith("[]") else ""
+            raise ConfigurationError(where, [f"is not YAML{place}: {error.problem}{hint}"]) from error
         except yaml.YAMLError as error:
             raise ConfigurationError(where, [f"is not YAML: {error}"]) from error
         except TooLargeError as error:
@@ -97,3 +103,8 @@ class Document:
             case "bool":
                 return yaml.SafeLoader.bool_values.get(node.value.lower(), node.value)
         return node.value
+
+
+def _at(text: str, mark: yaml.Mark) -> str:
+    """The rest of the line that a mark is in."""
+    return "".join(text.split("\n")[mark.line : mark.line + 1])[mark.column :]

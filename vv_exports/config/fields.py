@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, ValidationInfo, model_validator
 
 from vv_exports.domain.destinations import check_subpath
+from vv_exports.domain.field_paths import parse_path
 from vv_exports.errors import DestinationError
 
 
@@ -159,6 +160,11 @@ def variable_name(value: str) -> str:
             "in this file: set the variable to it"
         )
     return value
+
+
+def field_path(value: str) -> str:
+    """The path of a field, as such paths are spelled."""
+    return str(parse_path(value))
 
 
 _DURATION = r"([1-9][0-9]{0,4})([hdw])"

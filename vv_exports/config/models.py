@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
+from vv_exports.config.content import ContentConfig
 from vv_exports.config.fields import (
     FINITE,
     AutomationName,
@@ -37,6 +38,7 @@ from vv_exports.config.fields import (
 )
 from vv_exports.config.messages import entry_named
 from vv_exports.domain.prompt_runs import RunStatus
+from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.errors import DestinationError
 
 
@@ -114,7 +116,7 @@ class ScheduleConfig(Model):
     )
 
 
-class AutomationConfig(Model):
+class AutomationConfig(ContentConfig):
     """An export automation: what keeps one collection up to date."""
 
     enabled: StrictBool = Field(
@@ -127,9 +129,6 @@ class AutomationConfig(Model):
     destination_subpath: str | None = Field(
         default=None,
         description="The collection's folder below the connector's export_base_path. Default: the index id.",
-    )
-    format: Literal["parquet", "jsonl", "csv", "json"] = Field(
-        default="parquet", description="The format of the files."
     )
     on_status: frozenset[Literal[RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]] = Field(
         default=frozenset({RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES}),
@@ -155,6 +154,16 @@ class AutomationConfig(Model):
         description="Failures of the same permanent kind in a row (credentials, a missing bucket) after which the "
         "automation pauses itself. null: never.",
     )
+    retain_superseded: Duration | None = Field(
+        default=None,
+        description="How long files that a delivery has superseded are kept for readers that began before, such as "
+        "24h. null: they are removed at once.",
+    )
+
+    @property
+    def superseded_kept(self) -> timedelta | None:
+        """``retain_superseded`` as a duration."""
+        return None if self.retain_superseded is None else duration(self.retain_superseded)
 
     @property
     def subpath(self) -> str:
@@ -198,6 +207,11 @@ class Config(Destinations, extra="forbid"):
         default=None,
         description="How long the artifact of a download is kept after it was completed, such as 12h, 30d or 8w; then "
         "`vv-exports exports vacuum` deletes it. null: for ever.",
+    )
+
+    redaction_key_env: Annotated[str, AfterValidator(variable_name)] = Field(
+        default=REDACTION_KEY_ENV,
+        description="The name of the environment variable that holds the key of `redact: {…: hash}`.",
     )
 
     @property

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from vv_exports.config.connectors import PROVIDERS
+from vv_exports.config.content import ContentConfig, FieldsConfig, FormatConfig
 from vv_exports.config.messages import Location, did_you_mean, dotted, shown
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 
@@ -26,6 +27,7 @@ _EXPECTED = {
     "string_too_short": "must not be empty",
     "string_type": "must be text; put it in quotes if it is",
     "too_short": "must not be empty",
+    "tuple_type": "must be a list",
 }
 
 _BOUNDS = {
@@ -33,15 +35,22 @@ _BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
 }
+_OF_CONTENTS: dict[Location, type[BaseModel]] = {
+    (): ContentConfig,
+    ("format", "options"): FormatConfig,
+    ("fields",): FieldsConfig,
+}
+_OF_AUTOMATIONS: dict[Location, type[BaseModel]] = {**_OF_CONTENTS, (): AutomationConfig, ("schedule",): ScheduleConfig}
 _UNSHOWN = ("_env", "base_url", "endpoint_url")
 
 
-def problem(error: ErrorDetails) -> str:
-    """One line for one of pydantic's errors: the place in the file, the value, what is allowed."""
-    location = error["loc"]
+def problem(error: ErrorDetails, within: Location = ()) -> str:
+    """One line for one of pydantic's errors: the place in the file, the value, what is allowed. ``within`` is the place
+    of what was looked at by itself."""
+    location = (*within, *error["loc"])
     # What stands in these may be a secret that was put in the wrong place.
     value = "(not shown)" if location and str(location[-1]).endswith(_UNSHOWN) else shown(error["input"])
-    at = dotted(_in_file(location))
+    at = dotted(_in_file(location)[len(within) :])
     match error["type"]:
         case "missing":
             field = _model_at(location[:-1]).model_fields[str(location[-1])]
@@ -61,9 +70,13 @@ def problem(error: ErrorDetails) -> str:
             return f"{at}: {reason}" if value in reason else f"{at}: {value}: {reason}"
         case kind:
             words, limit = _BOUNDS.get(kind, ("", ""))
-            bound = f"must be {words} {error['ctx'][limit]:g}" if words else error["msg"]
+            bound = f"must be {words} {_number(error['ctx'][limit])}" if words else error["msg"]
             fields = f" with {', '.join(_model_at(location).model_fields)}" if kind == "model_type" else ""
             return f"{at}: {value}: {_EXPECTED.get(kind, bound)}{fields}"
+
+
+def _number(limit: float) -> str:
+    return f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
 
 
 def _kind_problem(at: str, location: Location, data: Any) -> str:
@@ -76,7 +89,7 @@ def _kind_problem(at: str, location: Location, data: Any) -> str:
 
 
 def _model_at(location: Location) -> type[BaseModel]:
-    """The model of the mapping at a place of pydantic's, which has a tag after a source or connector."""
+    """The model of the mapping at a place of pydantic's, which has a tag after a source, a connector or a format."""
     match location:
         case ():
             return Config
@@ -86,10 +99,10 @@ def _model_at(location: Location) -> type[BaseModel]:
             return PROVIDERS[provider]
         case ("indexes", _):
             return IndexConfig
-        case ("indexes", _, "automations", _):
-            return AutomationConfig
+        case ("indexes", _, "automations", _, *rest):
+            return _OF_AUTOMATIONS[tuple(rest)]
         case _:
-            return ScheduleConfig
+            return _OF_CONTENTS[location[1:]]
 
 
 def _in_file(location: Location) -> Location:
@@ -100,5 +113,9 @@ def _in_file(location: Location) -> Location:
             return (section, *rest)
         case ("connectors", connector_id, _, *rest):
             return ("connectors", connector_id, *rest)
+        case ("indexes", index_id, "automations", name, "format", _, *rest):
+            return ("indexes", index_id, "automations", name, "format", *rest)
+        case ("content", "format", _, *rest):
+            return ("content", "format", *rest)
         case _:
             return location

@@ -14,6 +14,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.reconcile import reconcile
 from vv_exports.config import AutomationConfig
+from vv_exports.defs.content_fields import CONTENT_FIELDS, content_of
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
@@ -30,19 +31,20 @@ from vv_exports.defs.metadata import (
     delivered_run_metadata,
     materialization,
     reconciliation_metadata,
+    shown_of_snapshots,
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
+from vv_exports.delivery.content import Content
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
 from vv_exports.exports.make import ExportJob
-from vv_exports.formats.registry import FORMATS
 from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
-from vv_exports.snapshots.taking import TakenSnapshot
+from vv_exports.snapshots.taking import Batch, TakenSnapshot
 
 PARTITIONS_PER_RUN = 100
 """A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""
@@ -68,8 +70,8 @@ _CHOSEN_RUNS = {
 
 def all_assets(pipeline: Pipeline, names: Names) -> list[dg.AssetsDefinition]:
     """The assets of every configured index and automation."""
-    destination = _destination_fields(pipeline)
-    of_runs, of_index = dg.Field(destination), dg.Field({**_CHOSEN_RUNS, **destination})
+    export = _export_fields(pipeline)
+    of_runs, of_index = dg.Field(export), dg.Field({**_CHOSEN_RUNS, **export})
     return [
         *(_prompt_runs(pipeline, names, index_id) for index_id in pipeline.config.indexes),
         *(_automation(pipeline, names, automation) for automation in pipeline.automations),
@@ -119,7 +121,7 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             asset_key(index_id, "exports", name),
             description=_automation_description(index_id, name, config, uri),
             metadata={"vv_exports/index_id": index_id, "vv_exports/automation": name, "destination_uri": uri},
-            kinds={connector.provider, config.format},
+            kinds={connector.provider, config.content.format.name},
             deps=[asset_key(index_id, "prompt_runs")],
             group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
@@ -151,7 +153,9 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
             for delivery in found.deliveries:
                 for run in delivery.prompt_runs:
-                    metadata = delivered_run_metadata(run, delivery, by_id[run.run_id], pipeline.snapshots.store)
+                    metadata = delivered_run_metadata(
+                        run, delivery, by_id[run.run_id], pipeline.snapshots.store, automation.content.selection
+                    )
                     partition = partition_key(run.run_id)
                     context.log_event(materialization(collection, partition, metadata, run.data_version))
             if found.problems:
@@ -179,16 +183,16 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
 def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         begun: dict[str, ExportRequest] = {}
+        with step_failures(context):  # what is no request has no record
+            request = _request("prompt_run", index_id, None, context.op_execution_context.op_config)
         with failures_recorded(pipeline.exports, context.run.run_id, begun), step_failures(context):
-            config = context.op_execution_context.op_config
             run_ids = run_ids_of(context.partition_keys)
-            request = _request("prompt_run", index_id, None, config)
             _tag(context, request, run_ids)
             ids = export_ids(export_id_of(root_run_id(context.run)), run_ids)
             begun.update({ids[run_id]: replace(request, prompt_run_ids=(run_id,)) for run_id in run_ids})
             begin_exports(context, pipeline.exports, begun)
-            pipeline.exports.check_destination(request)
-            snapshots = _snapshots(context, pipeline, pipeline.indexes.finished(index_id, run_ids))
+            pipeline.exports.check_request(request)
+            snapshots = _snapshots(context, pipeline, pipeline.indexes.finished(index_id, run_ids), request)
             jobs = [ExportJob(ids[one.run_id], begun[ids[one.run_id]], [one]) for one in snapshots]
             return dg.Output(OnDemandExport(jobs), data_version=data_version(snapshots))
 
@@ -215,12 +219,13 @@ def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: 
 def _index_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
     def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
         export_id = export_id_of(root_run_id(context.run))
-        with failures_recorded(pipeline.exports, context.run.run_id, [export_id]), step_failures(context):
+        with step_failures(context):
             config = context.op_execution_context.op_config
             request = _request("index", index_id, config["prompt_run_ids"], config)
+        with failures_recorded(pipeline.exports, context.run.run_id, [export_id]), step_failures(context):
             _tag(context, request, [index_id])
             begin_exports(context, pipeline.exports, {export_id: request})
-            snapshots = _snapshots(context, pipeline, pipeline.exports.decided(export_id, request))
+            snapshots = _snapshots(context, pipeline, pipeline.exports.decided(export_id, request), request)
             return dg.Output(
                 OnDemandExport([ExportJob(export_id, request, snapshots)]),
                 data_version=data_version(snapshots),
@@ -244,9 +249,9 @@ def _index_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Fi
     )
 
 
-def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
-    """Where an export goes. Plain strings, not ``str`` fields of dg.Config: those would let a launch read any
-    environment variable into a path (``{env: NAME}``). No default is null: the launchpad would not show it."""
+def _export_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
+    """Where an export goes, and what it holds. Plain strings, not ``str`` fields of dg.Config: those would let a launch
+    read any environment variable into a path (``{env: NAME}``). No default is null: the launchpad would not show it."""
     connectors = sorted(key for key, connector in pipeline.connectors.items() if "export" in connector.scopes)
     if DOWNLOAD in connectors:
         problem = f"connectors.{DOWNLOAD}: this id means a download in the launchpad; choose another"
@@ -267,21 +272,16 @@ def _destination_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
             is_required=False,
             description="Folder below the connector's export_base_path; the export makes a folder of its own in it.",
         ),
-        "format": dg.Field(
-            dg.Enum("Format", [dg.EnumValue(name) for name in FORMATS]),
-            default_value="parquet",
-            is_required=False,
-            description="File format.",
-        ),
+        **CONTENT_FIELDS,
     }
 
 
-def destination_config(request: ExportRequest) -> dict[str, str]:
-    """The launch configuration of a request's destination."""
+def launch_config(request: ExportRequest) -> dict[str, Any]:
+    """The launch configuration of a request: where to, and what of."""
     return {
         "destination_connector_id": request.destination_connector_id or DOWNLOAD,
         "destination_subpath": request.destination_subpath or "",
-        "format": request.format,
+        **request.content.chosen,
     }
 
 
@@ -295,13 +295,21 @@ def _request(
         prompt_run_ids=None if run_ids is None else tuple(run_ids),
         destination_connector_id=None if connector_id == DOWNLOAD else connector_id,
         destination_subpath=config["destination_subpath"] or None,
-        format=config["format"],
+        content=content_of(config),
     )
 
 
-def _snapshots(context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun]) -> list[Snapshot]:
-    """Snapshots of the runs. Those that had to be taken show as materializations of ``prompt_runs`` too."""
+def _snapshots(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, runs: Sequence[PromptRun], request: ExportRequest
+) -> list[Snapshot]:
+    """Snapshots of the runs, for an export. Those that had to be taken show as materializations of ``prompt_runs``
+    too."""
     taken = pipeline.snapshots.of_runs(runs)
+    if not Content(request.content).has_columns:
+        batch = pipeline.snapshots.with_answers(Batch(taken, {}))
+        for error in batch.problems.values():
+            raise error
+        taken = list(batch.taken)
     _log_fresh(context, pipeline, taken)
     return [one.snapshot for one in taken]
 
@@ -311,7 +319,9 @@ def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, taken: Seq
         snapshot = one.snapshot
         if one.fresh:
             key = asset_key(snapshot.index_id, "prompt_runs")
-            metadata = snapshot_metadata(snapshot, pipeline.snapshots.store)
+            metadata = snapshot_metadata(
+                snapshot, pipeline.snapshots.store, shown_of_snapshots(pipeline.config, snapshot.index_id)
+            )
             partition = partition_key(snapshot.run_id)
             context.log_event(materialization(key, partition, metadata, snapshot.data_version))
 
@@ -326,7 +336,9 @@ def _automation_description(index_id: str, name: str, config: AutomationConfig, 
     state = "is paused in the configuration" if config.paused else "delivers while its delivery sensor is switched on"
     if not config.enabled:
         state = "is disabled in the configuration"
-    return (
-        f"Collection of automation {name} of index {index_id}, kept at {uri}. The automation {state}. Prompt runs that "
-        "were finished before it began are missing until a backfill delivers them."
+    history = (
+        "It delivers all finished prompt runs, those from before it began too."
+        if config.start == "beginning"
+        else "Prompt runs that were finished before it began are missing until a backfill delivers them."
     )
+    return f"Collection of automation {name} of index {index_id}, kept at {uri}. The automation {state}. {history}"

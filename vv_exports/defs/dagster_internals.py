@@ -49,6 +49,7 @@ __all__ = [
     "SqliteRunStorage",
     "StepExecutionContext",
     "add_partition_metadata",
+    "enum_or_shape",
     "log_materialization",
     "make_new_backfill_id",
     "make_new_run_id",
@@ -64,6 +65,15 @@ def step_of(context: dg.AssetExecutionContext | dg.OutputContext) -> StepExecuti
     if isinstance(context, dg.OutputContext):
         return context.step_context
     return context.op_execution_context.get_step_execution_context()
+
+
+def enum_or_shape(choice: dg.Enum, fields: Mapping[str, dg.Field]) -> dg.ScalarUnion:
+    """A configuration type that takes one of a closed choice, or a mapping. Dagster's own takes any text, or a mapping,
+    though it checks the text like any value of a configuration."""
+    union = dg.ScalarUnion(str, dict(fields), _key=f"{choice.given_name}OrOptions")
+    union.scalar_type = choice
+    union.type_params = [choice, union.non_scalar_type]
+    return union
 
 
 def add_partition_metadata(

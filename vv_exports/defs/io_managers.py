@@ -16,6 +16,7 @@ from vv_exports.defs.metadata import (
     delivered_run_metadata,
     export_metadata,
     log_materializations,
+    shown_of_snapshots,
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import run_ids_of
@@ -64,7 +65,9 @@ class SnapshotIOManager(dg.IOManager):
         """Report each snapshot on its partition, with its first rows as they are read back."""
         with step_failures(context):
             metadata = {
-                partition_key(snapshot.run_id): snapshot_metadata(snapshot, self._pipeline.snapshots.store)
+                partition_key(snapshot.run_id): snapshot_metadata(
+                    snapshot, self._pipeline.snapshots.store, shown_of_snapshots(self._pipeline.config, obj.index_id)
+                )
                 for snapshot in obj.batch.snapshots
             }
             _report(context, metadata, "read", obj.batch.problems)
@@ -126,7 +129,7 @@ class ConnectorIOManager(dg.IOManager):
         snapshots = {snapshot.run_id: snapshot for snapshot in obj.batch.snapshots}
         metadata = {
             partition_key(run.run_id): delivered_run_metadata(
-                run, delivery, snapshots[run.run_id], pipeline.snapshots.store
+                run, delivery, snapshots[run.run_id], pipeline.snapshots.store, automation.content.selection
             )
             for delivery in outcome.deliveries
             for run in delivery.prompt_runs
@@ -137,7 +140,8 @@ class ConnectorIOManager(dg.IOManager):
         pipeline = self._pipeline
         for job in obj.jobs:
             outcome = pipeline.exports.make(job, context.run_id)
-            metadata = export_metadata(outcome, job, pipeline.snapshots.store)
+            shown = pipeline.exports.content_of(job.request).selection
+            metadata = export_metadata(outcome, job, pipeline.snapshots.store, shown)
             segments = sum(run.rows("segments") for run in outcome.delivery.prompt_runs)
             if job.request.export_type == "index":
                 context.add_output_metadata({**metadata, "dagster/row_count": segments})
@@ -182,5 +186,12 @@ def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> ds.Dat
     paths = [f"{base}/{destination.key(file.path)}" for file in files]
     format_ = ds.ParquetFileFormat()
     schemas = [format_.inspect(path, filesystem) for path in paths]
-    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    try:
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DeliveredDataError(
+            f"{destination.uri} holds prompt runs with types that no column holds together ({error}): prompts differ, "
+            "or one has changed, and then its runs are in folders such as segments.v2. Load partitions of one prompt "
+            "and version, or let the place become JSON text with `on_schema_conflict: text`."
+        ) from error
     return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)

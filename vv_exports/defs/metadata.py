@@ -10,11 +10,16 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.automations.reconcile import Reconciliation
+from vv_exports.config import Config
+from vv_exports.content.selection import Selection
 from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
+from vv_exports.domain.content_options import ContentOptions
+from vv_exports.domain.field_rules import RESCUED
 from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.make import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
+from vv_exports.snapshots.tables import Table
 
 Metadata = dict[str, Any]
 
@@ -54,8 +59,8 @@ def data_version(snapshots: Sequence[Snapshot]) -> dg.DataVersion:
     return dg.DataVersion(digest.hexdigest())
 
 
-def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
-    """Of one partition of ``prompt_runs``."""
+def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> Metadata:
+    """Of one partition of ``prompt_runs``. ``shown`` is what may be seen of its rows."""
     return {
         "prompt": snapshot.prompt_name,
         "status": str(snapshot.status),
@@ -67,14 +72,22 @@ def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
         "failed_segments": snapshot.rows("failures"),
         "rows_with_rescued_values": snapshot.rescued_rows,
         "kept_as_json": dg.MetadataValue.json(_first_kept(snapshot.kept_as_json)),
-        **_table_metadata(snapshot, store),
+        **_table_metadata(snapshot, store, shown),
     }
 
 
+def shown_of_snapshots(config: Config, index_id: str) -> Selection:
+    """What may be seen of an index's rows: nothing that an automation of it redacts, whoever looks."""
+    automations = config.indexes[index_id].automations.values() if index_id in config.indexes else ()
+    redacted = {path for one in automations for path in one.content.redact}
+    return Selection(ContentOptions(redact={path: "drop" if path == RESCUED else "mask" for path in redacted}))
+
+
 def delivered_run_metadata(
-    run: DeliveredPromptRun, delivery: Delivery, snapshot: Snapshot, store: SnapshotStore
+    run: DeliveredPromptRun, delivery: Delivery, snapshot: Snapshot, store: SnapshotStore, shown: Selection
 ) -> Metadata:
-    """Of one partition of an export asset."""
+    """Of one partition of an export asset. ``shown`` is what is delivered of its rows."""
+    changes = [one.change for one in delivery.tables if one.prompt_id == snapshot.prompt_id and one.change is not None]
     return {
         **_delivery_metadata(delivery),
         "newly_written": run.written,
@@ -85,12 +98,14 @@ def delivered_run_metadata(
         "files": len(run.files),
         "bytes": run.bytes,
         "dagster/partition_row_count": run.rows("segments"),
-        **_table_metadata(snapshot, store),
+        **({"schema_change": "; ".join(changes)} if changes else {}),
+        **_table_metadata(snapshot, store, shown),
     }
 
 
-def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore) -> Metadata:
-    """Of an export on demand. Prompts that differ have no one column schema; the preview is the first run's."""
+def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore, shown: Selection) -> Metadata:
+    """Of an export on demand. Prompts that differ have no one column schema; the preview is the first run's. ``shown``
+    is what is delivered of its rows."""
     delivery = outcome.delivery
     one_prompt = len({snapshot.prompt_id for snapshot in job.snapshots}) == 1
     return {
@@ -101,8 +116,8 @@ def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore
         "rows": delivery.rows,
         "files": len(delivery.files),
         "bytes": outcome.bytes,
-        **(_table_metadata(job.snapshots[0], store) if one_prompt else {}),
-        "preview": dg.MetadataValue.md(_preview(job.snapshots[0], store)),
+        **(_table_metadata(job.snapshots[0], store, shown) if one_prompt else {}),
+        "preview": dg.MetadataValue.md(_preview(job.snapshots[0], store, shown)),
     }
 
 
@@ -132,11 +147,12 @@ def _delivery_metadata(delivery: Delivery) -> Metadata:
     }
 
 
-def _table_metadata(snapshot: Snapshot, store: SnapshotStore) -> Metadata:
+def _table_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> Metadata:
     try:
+        columns = Table("segments", shown.column(snapshot.table("segments").column))
         return {
-            "dagster/column_schema": column_schema(store.schema(snapshot, "segments")),
-            "preview": dg.MetadataValue.md(_preview(snapshot, store)),
+            "dagster/column_schema": column_schema(columns.schema),
+            "preview": dg.MetadataValue.md(_preview(snapshot, store, shown)),
         }
     except (pa.ArrowException, DeliveredDataError) as error:
         # A snapshot that was damaged after it was delivered must not fail a batch in which nothing else is wrong.
@@ -150,9 +166,10 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
     )
 
 
-def _preview(snapshot: Snapshot, store: SnapshotStore) -> str:
+def _preview(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> str:
     """The first rows of a run's segments as a Markdown table."""
-    rows = store.head(snapshot, "segments", _PREVIEW_ROWS)
+    head = store.head(snapshot, "segments", _PREVIEW_ROWS)
+    rows = shown.apply(head, snapshot.table("segments").column).to_pylist()
     if not rows:
         return "*no rows*"
     names = [name for name in _PREVIEW_COLUMNS if any(row.get(name) is not None for row in rows)]

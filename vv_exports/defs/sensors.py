@@ -62,21 +62,16 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
         pipeline.snapshots.note_unreadable(index_id, listing)
         lost = _mark_gone(pipeline, context.instance, index_id, listing)
         to_read = pipeline.automations.to_read(index_id, listing, now)
-        said = f"{len(new)} new of {sum(run.deliverable for run in runs)} finished prompt runs; {len(runs)} in all."
-        if to_read.failing:
-            said += f" {len(to_read.failing)} could not be read and are tried again: {_few(to_read.failing)}."
-        if lost:
-            said += f" {len(lost)} are gone from the source: {_few(lost)}."
+        said = _discovered(len(new), listing, to_read.failing, lost)
         requests: list[dg.RunRequest] = []
         if to_read.due:
             tags = snapshot_tags(index_id)
             waits = reason_to_wait(context.instance, tags, now)
-            said += f" {len(to_read.due)} are to be read. {waits or ''}"
+            said += f" {len(to_read.due)} are to be read. {waits or ''}".rstrip()
             if waits is None:
                 ranges = stretches(context.instance, index_id, to_read.due, SNAPSHOTS_PER_RUN)
                 requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
         if listing.problems:
-            said += f" The record of {len(listing.problems)} cannot be read: {_few(list(listing.problems))}."
             # A tick that fails asks for nothing, so what there is to do is done first.
             if not requests and not lost:
                 raise UnreadableRunsError("listed", len(runs), listing.problems)
@@ -128,11 +123,10 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
             automation.failed(error, now)
             raise
         due = owed.due(now)
-        failing = tuple(run_id for run_id in owed.of("failing") if run_id not in due)
         said = _said(len(due), "to be delivered")
         for what, run_ids in (
             ("held", owed.of("held")),
-            ("failing", failing),
+            ("failing", owed.waiting(now)),
             ("gone before delivery", owed.of("gone")),
         ):
             if run_ids:
@@ -140,7 +134,9 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         waits = reason_to_wait(context.instance, {"vv_exports/automation": automation.id}, now)
         if not due or waits is not None:
             return dg.SkipReason(f"{said} {waits or ''}".strip())
-        ranges = stretches(context.instance, index_id, due, config.max_runs_per_delivery)
+        # What is due for its shape alone comes after what is new.
+        first, *_ = owed.batches(due, len(due))
+        ranges = stretches(context.instance, index_id, first, config.max_runs_per_delivery)
         tags = delivery_tags(index_id, name, config.destination_connector_id)
         return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
 
@@ -181,6 +177,19 @@ def _mark_gone(pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, 
     catalogs = pipeline.snapshots.catalogs
     known = known_run_ids(instance, index_id) | catalogs.read(index_id).runs.keys()
     return catalogs.mark_gone(index_id, known - listing.run_ids, pipeline.clock())
+
+
+def _discovered(new: int, listing: Listing, failing: Sequence[str], lost: Sequence[str]) -> str:
+    """What a look at an index has found."""
+    runs, problems = listing.runs, list(listing.problems)
+    said = f"{new} new of {sum(run.deliverable for run in runs)} finished prompt runs; {len(runs)} in all."
+    if failing:
+        said += f" {len(failing)} could not be read and are tried again: {_few(failing)}."
+    if lost:
+        said += f" {len(lost)} are gone from the source: {_few(lost)}."
+    if problems:
+        said += f" The record of {len(problems)} cannot be read: {_few(problems)}."
+    return said
 
 
 def _said(count: int, what: str) -> str:

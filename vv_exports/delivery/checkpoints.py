@@ -20,7 +20,7 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.connectors.versioned_document import NOT_PACKED, packed, unpacked
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, entry_hash, read_entry
-from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
+from vv_exports.delivery.state import CommittedRun, EntryHead, LogState, Shape
 from vv_exports.domain.destinations import CHECKPOINT_FOLDER, checkpoint_name, checkpoint_sequence
 from vv_exports.errors import DeliveredDataError, RequestError, VVExportsError
 
@@ -48,6 +48,8 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     writers: list[tuple[Owner, int]]
     began: dict[str, datetime]
+    retained: dict[str, datetime] = {}
+    shapes: dict[str, dict[str, Shape]] = {}
 
 
 class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +115,8 @@ def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
         next_sequence=sequence + 1,
         runs=runs,
         abandoned=set(state.abandoned),
+        retained=state.retained,
+        shapes=state.shapes,
         last=last,
         last_delivery=state.last_delivery,
         count=state.count,
@@ -163,6 +167,8 @@ def _checkpoint(state: LogState, last: LogEntry) -> _Checkpoint:
             count=state.count,
             writers=list(state.writers.items()),
             began=state.began,
+            retained=state.retained,
+            shapes=state.shapes,
         )
     )
     return _Checkpoint(

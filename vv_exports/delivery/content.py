@@ -1,44 +1,91 @@
-"""What is delivered of a snapshot. The same snapshot as another content is delivered again.
+"""What is delivered of a snapshot, as its log knows it. The same snapshot as another content is delivered again.
 
 A content has an id, of which a delivery's id is made; the log says of each entry what was delivered by it.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import Self
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
 
-from vv_exports.delivery.state import EntryHead, LogState
+from vv_exports.content.selection import Selection
+from vv_exports.delivery.state import CommittedRun, LogState
+from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.json_text import encode_sorted
+from vv_exports.domain.redaction_key import key_id
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.tables import LAYOUT_VERSION
+
+RedactionKey = Callable[[], bytes]
+"""Gives the key of redaction by hash. Raises CredentialsError where there is none."""
+
+
+def content_of(options: ContentOptions, key: RedactionKey) -> "Content":
+    """What was chosen. The key is asked for where something is redacted by it."""
+    return Content(options, key() if "hash" in options.redact.values() else None)
 
 
 @dataclass(frozen=True)
 class Content:
-    """The format by its name, and the version of the layout that its rows have."""
+    """What was chosen, and the version of the layout that files have. ``key`` is that of redaction by hash."""
 
-    format: str
+    options: ContentOptions = field(default_factory=ContentOptions)
+    key: bytes | None = field(default=None, repr=False)
     layout_version: int = LAYOUT_VERSION
 
-    @classmethod
-    def of(cls, entry: EntryHead) -> Self:
-        """What an entry delivered."""
-        return cls(entry.format, entry.layout_version)
-
-    @property
+    @cached_property
     def id(self) -> str:
         """A hash that tells it from any other: 64 hex characters."""
-        return hashlib.sha256(encode_sorted(asdict(self))).hexdigest()
+        return hashlib.sha256(encode_sorted([self.layout_version, self.described])).hexdigest()
 
-    def holds(self, state: LogState, run_id: str, data_version: str, status: str) -> bool:
-        """Whether a destination holds this of a run."""
-        held = state.runs.get(run_id)
-        return (
-            held is not None
-            and (held.run.data_version, held.run.status) == (data_version, status)
-            and self.of(held.entry) == self
-        )
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """What was chosen, as a log entry says it. The policy for conflicts is no part of it: no file shows it."""
+        options = self.options
+        chosen: dict[str, Any] = {
+            "format": asdict(options.format),
+            "tables": list(options.tables),
+            "fields": {
+                "include": None if options.fields.include is None else sorted(options.fields.include),
+                "exclude": sorted(options.fields.exclude),
+            },
+            "redact": dict(sorted(options.redact.items())),
+            "compression": options.compressed_with,
+            "target_file_bytes": options.target_file_bytes,
+        }
+        if self.key is not None:
+            chosen["redaction_key_id"] = key_id(self.key)
+        return chosen
+
+    @cached_property
+    def selection(self) -> Selection:
+        """What is chosen and redacted of rows."""
+        return Selection(self.options, self.key)
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether its files have columns, which are the same for all of a table of a prompt; documents have none."""
+        return self.options.format.name in {"parquet", "csv"}
+
+    def up_to_date(self, state: LogState) -> Callable[[CommittedRun], bool]:
+        """Whether what a destination holds of a run is of this content, and has the columns that the files of its
+        prompt's tables have by now."""
+        known: dict[tuple[int, str, frozenset[str]], bool] = {}
+
+        def is_up_to_date(held: CommittedRun) -> bool:
+            of = held.entry.sequence, held.run.prompt_id, held.folders
+            if of not in known:
+                known[of] = held.entry.content_id == self.id and (not self.has_columns or state.has_columns_of(held))
+            return known[of]
+
+        return is_up_to_date
 
     def is_delivered(self, state: LogState, snapshot: Snapshot) -> bool:
         """Whether a destination holds this of a snapshot."""
-        return self.holds(state, snapshot.run_id, snapshot.data_version, snapshot.status)
+        held = state.runs.get(snapshot.run_id)
+        return (
+            held is not None
+            and (held.run.data_version, held.run.status) == (snapshot.data_version, snapshot.status)
+            and self.up_to_date(state)(held)
+        )

@@ -8,15 +8,15 @@ that was abandoned like this is never used again. So a deletion may come at any 
 delivery left is known by its name, which carries the hash of its content; any other file is somebody's, and stays.
 """
 
-import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
+from msgspec import UNSET
 
 from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
@@ -31,15 +31,18 @@ from vv_exports.delivery.entry import (
     LogEntry,
     Reason,
     RowCounts,
+    TableColumns,
     read_entry,
     write_entry,
 )
 from vv_exports.delivery.log import keep_checkpoint, read_log
 from vv_exports.delivery.ownership import check_log, claim
+from vv_exports.delivery.plan import plan
 from vv_exports.delivery.provenance import delivery_id, provenance_of
 from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
-from vv_exports.domain.destinations import LOG_FOLDER, part_name, table_folder
+from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder
+from vv_exports.domain.progress import Report, silent
 from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
     DeliveryConflictError,
@@ -48,16 +51,12 @@ from vv_exports.errors import (
     StorageSetBackError,
     VVExportsError,
 )
-from vv_exports.formats.registry import format_named
 from vv_exports.printable import one_line
-from vv_exports.snapshots.store import Part, Snapshot, SnapshotStore
+from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 _ATTEMPTS = 5
 _NAMED = 10
 _LOG = logging.getLogger(__name__)
-
-Progress = Callable[[str, int], None]
-"""Called with (what, rows) after each file."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class DeliveryRequest:
     moves_on_to: str | None = None
     """The address to which the files move on from the destination, as a download's do."""
 
-    def __post_init__(self) -> None:
-        format_named(self.content.format)  # one that does not exist is refused before anything is written
+    retain_superseded: timedelta | None = None
+    """How long superseded files are kept, for readers that began before."""
 
     @property
     def uri(self) -> str:
@@ -105,7 +104,8 @@ class DeliveredPromptRun:
 @dataclass(frozen=True)
 class Delivery:
     """The outcome. ``committed`` is False where everything was there already and nothing was written. ``removed`` are
-    the paths that were superseded, or left by deliveries that died."""
+    the paths that were superseded, or left by deliveries that died. ``tables`` are the columns of the files that were
+    written."""
 
     delivery_id: str
     sequence: int
@@ -113,6 +113,7 @@ class Delivery:
     uri: str
     prompt_runs: tuple[DeliveredPromptRun, ...]
     removed: tuple[str, ...] = ()
+    tables: tuple[TableColumns, ...] = ()
 
     @property
     def files(self) -> tuple[DeliveredFile, ...]:
@@ -134,7 +135,7 @@ def deliver(
     request: DeliveryRequest,
     store: SnapshotStore,
     clock: Callable[[], datetime],
-    progress: Progress | None = None,
+    progress: Report = silent,
     state: LogState | None = None,
 ) -> Delivery:
     """Deliver the snapshots that the destination does not hold yet, in one commit.
@@ -144,8 +145,8 @@ def deliver(
     destination holds revisions that are above all of the store; nothing is committed), TransientError (nothing is
     committed) and OutcomeUnknownError.
 
-    ``state`` is what the log said a moment ago, where that is known: it saves reading all of it. Where others have
-    delivered since, the commit fails and the log is read.
+    ``progress`` is told (run id and table, rows) after each file. ``state`` is what the log said a moment ago, where
+    that is known: it saves reading all of it. Where others have delivered since, the commit fails and the log is read.
     """
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
@@ -157,7 +158,7 @@ def deliver(
             state = LogState()
         known = state.copy() if state is not None else read_log(destination, listed=claimed.files)
         for _ in range(_ATTEMPTS):
-            outcome = _Attempt(request, store, clock, progress or _silent, lease, state=known, there=there).run()
+            outcome = _Attempt(request, store, clock, progress, lease, state=known, there=there).run()
             if outcome is not None:
                 return outcome
             known, there = read_log(destination), None
@@ -172,7 +173,7 @@ class _Attempt:
         request: DeliveryRequest,
         store: SnapshotStore,
         clock: Callable[[], datetime],
-        progress: Progress,
+        progress: Report,
         lease: Lease,
         *,
         state: LogState,
@@ -180,7 +181,6 @@ class _Attempt:
     ) -> None:
         self.request = request
         self.destination = request.destination
-        self.format = format_named(request.content.format)
         self.store = store
         self.clock = clock
         self.progress = progress
@@ -188,14 +188,15 @@ class _Attempt:
         self.state = state
         check_log(self.destination, state)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
-        self.there = survey_runs(self.destination, state, self._folders(), there, damaged=request.damaged)
-        self.pending = [
-            snapshot
-            for snapshot in request.snapshots
-            if not request.content.is_delivered(self.state, snapshot)
-            or self.there[snapshot.run_id].beside.strays
-            or self.there[snapshot.run_id].missing
-        ]
+        content = request.content
+        fresh = [one for one in request.snapshots if not content.is_delivered(state, one)]
+        self.plan = plan(state, content, fresh)
+        self.there = survey_runs(self.destination, state, self._folders(), there, damaged=request.damaged, now=clock())
+        to_mend = {run_id for run_id, found in self.there.items() if found.beside.strays or found.missing}
+        pending = to_mend.union(one.run_id for one in fresh)
+        self.pending = [one for one in request.snapshots if one.run_id in pending]
+        if len(self.pending) > len(fresh):
+            self.plan = plan(state, content, self.pending)
 
     def run(self) -> Delivery | None:
         """The outcome, or None where the log has moved on and must be read again."""
@@ -252,51 +253,49 @@ class _Attempt:
         _LOG.info("%s: deleted %s, whose content is out of date", self.request.uri, _listed(ours))
 
     def _upload(self) -> list[DeliveredFile]:
-        parts = [
-            (snapshot, table, number, part)
+        tables = [
+            (snapshot, table)
             for snapshot in self.pending
             for table in TABLES
-            for number, part in enumerate(snapshot.tables.get(table, ()))
+            if (snapshot.run_id, table) in self.plan.files
         ]
         files = []
         with ThreadPoolExecutor(self.destination.connector.uploads_at_once) as pool:
-            for (snapshot, table, _, part), file in zip(parts, pool.map(self._upload_part, parts), strict=True):
-                files.append(file)
-                self.progress(f"{snapshot.run_id} {table}", part.rows)
+            for (snapshot, table), uploaded in zip(tables, pool.map(self._upload_table, tables), strict=True):
+                files += uploaded
+                self.progress(f"{snapshot.run_id} {table}", sum(file.rows for file in uploaded))
         return files
 
-    def _upload_part(self, of: tuple[Snapshot, TableName, int, Part]) -> DeliveredFile:
-        snapshot, table, number, part = of
+    def _upload_table(self, of: tuple[Snapshot, TableName]) -> list[DeliveredFile]:
+        snapshot, table = of
+        made = self.plan.files[snapshot.run_id, table]
+        files: list[DeliveredFile] = []
         with spool_folder() as spool:
-            path = spool / f"part{self.format.suffix}"
-            if self.format.name == "parquet":
-                # A snapshot's parts are written by the same format: its bytes are the delivery's.
-                self.store.copy(part, path)
-            else:
-                with self.format.open(path, self.store.schema(snapshot, table)) as writer:
-                    for batch in self.store.read(part):
-                        writer.write(batch)
-            with path.open("rb") as content:
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            file = DeliveredFile(
-                path=self._free_path(snapshot, table, number, sha256),
-                table=table,
-                prompt_id=snapshot.prompt_id,
-                prompt_run_id=snapshot.run_id,
-                rows=part.rows,
-                bytes=path.stat().st_size,
-                sha256=sha256,
-            )
-            if file not in self._committed(snapshot.run_id) or file.path in self.there[snapshot.run_id].missing:
-                with of_one_run():
-                    self.destination.connector.put(path, self.destination.key(file.path), sha256=sha256)
-        return file
+            for local in made.make(self.store, spool):
+                path = self._free_path(snapshot, table, len(files), local.sha256, made.format.suffix)
+                file = DeliveredFile(
+                    path=path,
+                    table=table,
+                    prompt_id=snapshot.prompt_id,
+                    prompt_run_id=snapshot.run_id,
+                    rows=local.rows,
+                    bytes=local.bytes,
+                    sha256=local.sha256,
+                )
+                if file not in self._committed(snapshot.run_id) or path in self.there[snapshot.run_id].missing:
+                    with of_one_run():
+                        self.destination.connector.put(local.path, self.destination.key(path), sha256=local.sha256)
+                local.path.unlink()
+                files.append(file)
+        return files
 
-    def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str) -> str:
+    def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str, suffix: str) -> str:
         """Where a file goes. Content that returns gets the next free number: its old path may still be deleted. So does
         what would write over a file that is not ours."""
-        folder = table_folder(table, snapshot.prompt_id, snapshot.run_id)
-        paths = (f"{folder}/{part_name(n, sha256, self.format.suffix)}" for n in itertools.count(number))
+        folder = run_folder(
+            self.plan.folders[snapshot.run_id, table], snapshot.prompt_id, snapshot.run_id, self.state.segment_of
+        )
+        paths = (f"{folder}/{part_name(n, sha256, suffix)}" for n in itertools.count(number))
         foreign = self.there[snapshot.run_id].beside.foreign
         return next(path for path in paths if path not in self.state.abandoned and path not in foreign)
 
@@ -319,7 +318,7 @@ class _Attempt:
                     f"{self.request.uri}: {min(lost)} was taken for left over and removed by `vv-exports vacuum` "
                     "before it was committed; start again"
                 )
-            if self._shares_runs(other):
+            if self._shares_runs(other) or self._moves_columns(other):
                 return None
             entry = msgspec.structs.replace(entry, sequence=entry.sequence + 1)
 
@@ -335,13 +334,25 @@ class _Attempt:
                 )
         return bool(shared)
 
+    def _moves_columns(self, other: LogEntry) -> bool:
+        """Whether the other entry gives files in folders of ours columns that we have not planned with."""
+        ours = {(one.prompt_id, one.folder): one.shape for one in self.plan.tables}
+        for one in other.tables or ():
+            planned = ours.get((one.prompt_id, one.folder))
+            before = self.state.shapes.get(one.prompt_id, {}).get(one.folder)
+            if None not in {one.shape, planned} and one.shape not in {planned, before and before.id}:
+                return True
+        return False
+
     def _finish(self, written: LogEntry | None) -> Delivery:
         request, state = self.request, self.state
+        # The entry forgets them. Without one they stay known: whoever looks for what is left over removes them.
+        expired = state.expired(self.clock()) if written is not None else frozenset[str]()
         if written is not None and written.sequence == state.next_sequence:
             state.apply(written)
         elif written is not None:
             state = read_log(self.destination, state)
-        removed = self._remove_abandoned(state)
+        removed = self._remove_abandoned(state, expired)
         if written is not None:
             keep_checkpoint(self.destination, state, written.sequence)
         fresh = {snapshot.run_id for snapshot in self.pending}
@@ -350,13 +361,21 @@ class _Attempt:
         runs = tuple(
             DeliveredPromptRun(run.run.run_id, run.run.data_version, run.files, run.run.run_id in fresh) for run in held
         )
-        return Delivery(newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed)
+        tables = () if written is None or written.tables is UNSET else tuple(written.tables)
+        for table in tables:
+            if table.change is not None:
+                _LOG.warning(
+                    "%s/%s of prompt %s: %s", request.uri, table.folder, one_line(table.prompt_id), table.change
+                )
+        return Delivery(
+            newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed=removed, tables=tables
+        )
 
-    def _remove_abandoned(self, state: LogState) -> tuple[str, ...]:
+    def _remove_abandoned(self, state: LogState, expired: Collection[str]) -> tuple[str, ...]:
         """Remove what the log abandons, and say what. Anyone may repeat it, so a delivery that is committed does
         not fail for it: credentials may deliver and not delete, and the store may be away by now."""
         there = {path for run in self.there.values() for path in run.sizes.keys() - run.links}
-        over = tuple(sorted(there & state.abandoned))
+        over = tuple(sorted((there & state.abandoned) - state.retained_at(self.clock()) | set(expired)))
         try:
             self._delete(over)
             left = [path for path in over if any(path in run.beside.strays for run in self.there.values())]
@@ -378,10 +397,11 @@ class _Attempt:
 
     def _folders(self) -> dict[str, str]:
         """Every folder of the requested runs, with its run."""
-        return self.state.folders_of(snapshot.run_id for snapshot in self.request.snapshots) | {
-            table_folder(table, snapshot.prompt_id, snapshot.run_id): snapshot.run_id
-            for snapshot in self.request.snapshots
-            for table in TABLES
+        tables = {*TABLES, *self.plan.folders.values()}
+        return self.state.folders_of(one.run_id for one in self.request.snapshots) | {
+            folder: one.run_id
+            for one in self.request.snapshots
+            for folder in possible_folders(one.prompt_id, one.run_id, tables)
         }
 
     def _committed(self, run_id: str) -> tuple[DeliveredFile, ...]:
@@ -399,13 +419,13 @@ class _Attempt:
             return "new"
         if (held.run.data_version, held.run.status) != (snapshot.data_version, snapshot.status):
             return "changed"
-        return "mended" if self.request.content.is_delivered(self.state, snapshot) else "reformatted"
+        return "mended" if self.request.content.is_delivered(self.state, snapshot) else "reshaped"
 
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
-        request = self.request
+        request, retained = self.request, self.request.retain_superseded
         return LogEntry(
             format_version=FORMAT_VERSION,
-            delivery_id=delivery_id(request.uri, request.content, self.pending),
+            delivery_id=delivery_id(request.uri, request.content, self.pending, self.plan.shape_ids()),
             sequence=self.state.next_sequence,
             committed_at=self.clock().isoformat().replace("+00:00", "Z"),
             export=request.export,
@@ -418,6 +438,8 @@ class _Attempt:
                 dagster_run_id=request.dagster_run_id,
                 commit="put_if_absent" if self.destination.connector.decides_among_writers() else "single_writer",
             ),
+            tables=list(self.plan.tables) or UNSET,
+            retain_superseded_seconds=UNSET if retained is None else int(retained.total_seconds()),
         )
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
@@ -443,8 +465,3 @@ def _listed(paths: Sequence[str]) -> str:
     """Paths for a line of a log: the first few of many."""
     more = f" and {len(paths) - _NAMED} more files" if len(paths) > _NAMED else ""
     return f"{', '.join(paths[:_NAMED])}{more}"
-
-
-def _silent(what: str, rows: int) -> None:
-    """No progress wanted."""
-    del what, rows

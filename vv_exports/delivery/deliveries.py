@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from vv_exports.delivery.deliver import Delivery, DeliveryRequest, Progress, deliver
+from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver
 from vv_exports.delivery.state import LogState
+from vv_exports.domain.progress import Report
 from vv_exports.errors import SnapshotDamagedError, StorageSetBackError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.taking import Snapshots
@@ -17,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 class Deliveries:
     """``progress`` is told (run id and table, rows) of each file."""
 
-    def __init__(self, snapshots: Snapshots, *, clock: Callable[[], datetime], progress: Progress) -> None:
+    def __init__(self, snapshots: Snapshots, *, clock: Callable[[], datetime], progress: Report) -> None:
         self._snapshots = snapshots
         self.clock = clock
         self._progress = progress

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from vv_exports.connectors.lease import Lease
 from vv_exports.delivery.destination import Destination, Owner
@@ -20,14 +21,15 @@ from vv_exports.errors import (
     UnusableEntryError,
     VVExportsError,
 )
-from vv_exports.formats.registry import FORMATS
+from vv_exports.formats.registry import SUFFIXES
 
-FORMAT_VERSION = 1
-_SUFFIXES = frozenset(one.suffix for one in FORMATS.values())
+FORMAT_VERSION = 2
+"""Of an entry. Entries of version 1 do not say which columns files have."""
 
-Reason = Literal["new", "changed", "reformatted", "mended"]
-"""Of a run: not held before; other rows or another status than before; the same in another format or layout; the same,
-since files were missing, damaged or left over."""
+Reason = Literal["new", "changed", "reshaped", "reformatted", "mended"]
+"""Of a run: not held before; other rows or another status than before; the same in other columns, another format or
+layout, or with other fields, which entries of version 1 call reformatted; the same, since files were missing, damaged
+or left over."""
 
 
 class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,23 @@ class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None = None
 
 
+class TableColumns(msgspec.Struct, frozen=True, kw_only=True):
+    """What the files of one prompt in one folder of an entry have in common. ``folder`` is the table's name, or that
+    and a version, as in ``segments.v2``. ``columns`` are the columns by name, None for documents. ``metadata`` is the
+    column of that name with all fields that runs of the prompt have there, also those that are not delivered;
+    ``shape`` is an id of the columns that are. Both are None where there is no such column. ``kept_as_json`` says which
+    places have no typed column, and why. ``change`` says what is different from before, where something is."""
+
+    prompt_id: str
+    table: TableName
+    folder: str
+    columns: dict[str, Any] | None
+    metadata: Any
+    shape: str | None
+    kept_as_json: dict[str, str]
+    change: str | None = None
+
+
 class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run's rows come from. ``schema_sha256`` is a key of ``Provenance.json_schemas``."""
 
@@ -100,8 +119,9 @@ class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """How an entry was made. ``json_schemas`` maps a schema's hash to it, so that the folder explains itself.
-    ``commit`` says whether the store itself decided that no other writer had this entry's number, or whether it cannot,
-    and only one writer at a time was let at the destination."""
+    ``content`` is what was chosen of format, tables, fields and redaction, and ``content_id`` tells it, with the
+    layout, from any other. ``commit`` says whether the store itself decided that no other writer had this entry's
+    number, or whether it cannot, and only one writer at a time was let at the destination."""
 
     vv_exports_version: str
     dagster_run_id: str | None
@@ -111,12 +131,18 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     prompt_runs: list[RunProvenance]
     json_schemas: dict[str, Any]
     commit: Literal["put_if_absent", "single_writer"] = "put_if_absent"
+    content_id: str | UnsetType = UNSET
+    content: dict[str, Any] | UnsetType = UNSET
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One delivery, or one vacuum. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence``
     does. ``abandoned`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is
-    about to commit one of them fails."""
+    about to commit one of them fails. ``tables`` say which columns its files have. Files that it supersedes are kept
+    for so many seconds, for readers that began before.
+
+    What version 1 had not is left out where it is not set, so that such an entry keeps its hash, on which checkpoints
+    stand."""
 
     format_version: int
     delivery_id: str
@@ -127,6 +153,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     prompt_runs: list[DeliveredRun]
     provenance: Provenance
     abandoned: list[str] = []
+    tables: list[TableColumns] | UnsetType = UNSET
+    retain_superseded_seconds: int | UnsetType = UNSET
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -225,4 +253,4 @@ def log_entry_schema() -> dict[str, Any]:
 
 def named_hash(path: str) -> str | None:
     """The hash that a path of the form of a data file carries (16 hex characters); None for any other path."""
-    return hash_in_name(path, _SUFFIXES)
+    return hash_in_name(path, SUFFIXES)

@@ -82,7 +82,8 @@ def remove_left(destination: Destination, *, dry_run: bool = False) -> Removal:
             )
         if (copy := _copy(destination.uri, found.owner.left)) is not None:
             raise DestinationError(copy)
-        own = {file.path for file in found.state.files} | found.beside.superseded.keys() | found.beside.strays.keys()
+        own = {file.path for file in found.state.files} | found.beside.superseded.keys()
+        own |= found.beside.retained.keys() | found.beside.strays.keys()
         own |= set(filter(is_of_the_log, found.there))
         own = (own & found.there.keys()) - found.links
         # The log goes after what it names, and the claim after all.

@@ -1,21 +1,32 @@
 """What a destination holds: the replay of its log's entries. For each prompt run, the last entry wins."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Self
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Self
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from vv_exports.delivery.destination import Owner
-from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, named_hash
-from vv_exports.domain.destinations import table_folder
-from vv_exports.domain.names import path_segment
+from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, TableColumns, named_hash
+from vv_exports.domain.destinations import possible_folders, segments_in, segments_of
+from vv_exports.domain.names import path_segment, storage_segment
 from vv_exports.domain.tables import TABLES
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns that files of a prompt have in a folder: an id of those that are delivered, and the column
+    ``metadata`` with all fields that its runs have."""
+
+    id: str
+    metadata: Any
+
+
 class EntryHead(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of an entry for the prompt runs that it delivered."""
+    """What is kept of an entry for the prompt runs that it delivered. ``shapes`` are the ids of the columns of
+    its files, by prompt and folder; entries of version 1 do not tell them, nor a content's id."""
 
     sequence: int
     delivery_id: str
@@ -24,11 +35,17 @@ class EntryHead(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_store: str
     format: str
     layout_version: int
+    content_id: str | UnsetType = UNSET
+    shapes: dict[str, dict[str, str]] | UnsetType = UNSET
 
     @classmethod
     def of(cls, entry: LogEntry) -> Self:
         """An entry's."""
         made = entry.provenance
+        shapes: dict[str, dict[str, str]] = {}
+        for table in entry.tables or ():
+            if table.shape is not None:
+                shapes.setdefault(table.prompt_id, {})[table.folder] = table.shape
         return cls(
             sequence=entry.sequence,
             delivery_id=entry.delivery_id,
@@ -37,6 +54,8 @@ class EntryHead(msgspec.Struct, frozen=True, kw_only=True):
             snapshot_store=made.snapshot_store,
             format=made.format,
             layout_version=made.layout_version,
+            content_id=made.content_id,
+            shapes=shapes or UNSET,
         )
 
 
@@ -48,6 +67,11 @@ class CommittedRun:
     run: DeliveredRun
     files: tuple[DeliveredFile, ...]
 
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        """The tables' folders in which its files are, such as ``segments.v2``."""
+        return frozenset(file.path.partition("/")[0] for file in self.files)
+
 
 @dataclass
 class LogState:
@@ -55,6 +79,8 @@ class LogState:
     whoever still deletes one of them, however late, harms nobody. Paths that no delivery makes are not among them,
     though earlier versions took any file beside a run's own for one that a delivery had left.
 
+    ``retained`` are those of them that are kept for readers that began before, each with the moment until which.
+    ``shapes`` are the metadata columns that files of a prompt have by now, by prompt and folder.
     ``last`` is the entry that it ends with, ``last_delivery`` the last one that delivered prompt runs, ``count`` how
     many entries there were; ``writers`` are whose they are, each with its first one; ``began`` is when each export
     began, by its id, as the first entry that knows says.
@@ -63,6 +89,8 @@ class LogState:
     next_sequence: int = 0
     runs: dict[str, CommittedRun] = field(default_factory=dict)
     abandoned: set[str] = field(default_factory=set)
+    retained: dict[str, datetime] = field(default_factory=dict)
+    shapes: dict[str, dict[str, Shape]] = field(default_factory=dict)
     last: LogEntry | None = None
     last_delivery: EntryHead | None = None
     count: int = 0
@@ -70,6 +98,7 @@ class LogState:
     began: dict[str, datetime] = field(default_factory=dict)
     checkpoint: int | None = field(default=None, compare=False)
     """The entry up to which a checkpoint was believed, where one was."""
+    _named: tuple[int, frozenset[str]] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def files(self) -> list[DeliveredFile]:
@@ -85,15 +114,45 @@ class LogState:
         found = [run for run in self.runs.values() if run.entry.sequence >= sequence]
         return sorted(found, key=lambda run: run.entry.sequence)
 
+    def has_columns_of(self, held: CommittedRun) -> bool:
+        """Whether the files of a run have the columns that its prompt's tables have by now."""
+        told = {} if held.entry.shapes is UNSET else held.entry.shapes
+        theirs, by_now = told.get(held.run.prompt_id, {}), self.shapes.get(held.run.prompt_id, {})
+        return all(theirs.get(folder) == by_now[folder].id for folder in held.folders if folder in by_now)
+
+    def retained_at(self, now: datetime) -> set[str]:
+        """The superseded files that readers may be at."""
+        return {path for path, until in self.retained.items() if until > now}
+
+    def expired(self, now: datetime) -> set[str]:
+        """Those whose time is over, and that nobody was to remove before: until the last entry they were kept."""
+        return {path for path, until in self.retained.items() if until <= now}
+
+    def segment_of(self, text: str) -> str:
+        """The name of an id in the paths of this collection. Where committed files lie under the name that version 0.1
+        gave to it, new ones go there, too: so a prompt has one folder, and no folder that readers know is renamed."""
+        segment, earlier = path_segment(text), storage_segment(text)
+        return earlier if segment != earlier and earlier in self._segments() else segment
+
+    def _segments(self) -> frozenset[str]:
+        """The names that ids have in the paths of the committed files."""
+        if self._named is None or self._named[0] != self.next_sequence:
+            held = frozenset(name for file in self.files for name in segments_in(file.path))
+            self._named = self.next_sequence, held
+        return self._named[1]
+
     def folders_of(self, run_ids: Iterable[str]) -> dict[str, str]:
         """The folders in which files of these runs are, or were, with the run: where its prompt changed, that was
         another."""
-        names = {f"prompt_run_id={path_segment(run_id)}": run_id for run_id in run_ids}
+        run_ids = tuple(run_ids)
+        names = {f"prompt_run_id={segment}": run_id for run_id in run_ids for segment in segments_of(run_id)}
         folders = {
-            table_folder(table, self.runs[run_id].run.prompt_id, run_id): run_id
-            for run_id in names.values()
-            if run_id in self.runs
-            for table in TABLES
+            folder: run_id
+            for run_id in run_ids
+            if (held := self.runs.get(run_id)) is not None
+            for folder in possible_folders(
+                held.run.prompt_id, run_id, {*TABLES, *self.shapes.get(held.run.prompt_id, ())}
+            )
         }
         for path in self.abandoned:
             folder = path.rpartition("/")[0]
@@ -107,6 +166,8 @@ class LogState:
             self,
             runs=dict(self.runs),
             abandoned=set(self.abandoned),
+            retained=dict(self.retained),
+            shapes=dict(self.shapes),
             writers=dict(self.writers),
             began=dict(self.began),
         )
@@ -114,17 +175,22 @@ class LogState:
     def apply(self, entry: LogEntry) -> None:
         """Move on by one entry."""
         head = EntryHead.of(entry)
+        self.shape(entry.tables or ())
         by_run: dict[str, list[DeliveredFile]] = {}
         for file in entry.files:
             by_run.setdefault(file.prompt_run_id, []).append(file)
+        superseded: set[str] = set()
         for run in entry.prompt_runs:
             files = tuple(by_run.get(run.run_id, ()))
             before = self.runs.get(run.run_id)
             self.abandoned.update(filter(named_hash, run.abandoned))
             if before is not None:
-                self.abandoned.update(file.path for file in before.files)
-            self.abandoned.difference_update(file.path for file in files)
+                superseded.update(file.path for file in before.files)
             self.runs[run.run_id] = CommittedRun(head, run, files)
+        committed = {file.path for file in entry.files}
+        self.abandoned |= superseded
+        self.abandoned -= committed
+        self._retain(entry, superseded - committed)
         self.abandoned.update(filter(named_hash, entry.abandoned))
         self.next_sequence = entry.sequence + 1
         self.count += 1
@@ -134,3 +200,22 @@ class LogState:
         self.writers.setdefault(entry.export.owner, entry.sequence)
         if entry.export.began_at is not None:
             self.began.setdefault(entry.export.id, entry.export.began_at)
+
+    def shape(self, tables: Iterable[TableColumns]) -> None:
+        """Let tables have the columns that an entry says."""
+        for table in tables:
+            if table.shape is not None:
+                by_folder = self.shapes.get(table.prompt_id, {})
+                shape = Shape(id=table.shape, metadata=table.metadata)
+                self.shapes[table.prompt_id] = {**by_folder, table.folder: shape}
+
+    def _retain(self, entry: LogEntry, superseded: Collection[str]) -> None:
+        """Keep what an entry supersedes, and forget what was kept until it."""
+        if not self.retained and entry.retain_superseded_seconds is UNSET:
+            return
+        committed_at = datetime.fromisoformat(entry.committed_at)
+        if self.retained:
+            self.retained = {path: until for path, until in self.retained.items() if until > committed_at}
+        if entry.retain_superseded_seconds is not UNSET:
+            until = committed_at + timedelta(seconds=entry.retain_superseded_seconds)
+            self.retained |= dict.fromkeys(superseded, until)

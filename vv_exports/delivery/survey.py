@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
 
 from vv_exports.connectors.base import StoredFile
 from vv_exports.delivery.checkpoints import newest_checkpoint
@@ -34,10 +36,12 @@ _FILES_IN_A_PAGE = 1000
 @dataclass(frozen=True)
 class Beside:
     """Files that lie beside the committed ones: path -> size in bytes. ``superseded`` are named by the log, which
-    abandons them; ``strays`` are of the pipeline's form and carry their own hash, and no delivery committed them: one
-    is under way, or has died. ``foreign`` are not the pipeline's."""
+    abandons them; ``retained`` were superseded too, and are kept for readers that began before; ``strays`` are of the
+    pipeline's form and carry their own hash, and no delivery committed them: one is under way, or has died. ``foreign``
+    are not the pipeline's."""
 
     superseded: dict[str, int]
+    retained: dict[str, int]
     strays: dict[str, int]
     foreign: dict[str, int]
 
@@ -70,9 +74,16 @@ class Survey:
         return {folders[folder] for folder in left & folders.keys()}
 
 
-def survey(destination: Destination, state: LogState | None = None, *, whole_log: bool = False) -> Survey:
+def survey(
+    destination: Destination,
+    state: LogState | None = None,
+    *,
+    whole_log: bool = False,
+    now: datetime | None = None,
+) -> Survey:
     """Look at all of a destination. ``state`` is what its log says, where that is known: it is not read then. With
-    ``whole_log`` each entry is read, and no checkpoint is believed.
+    ``whole_log`` each entry is read, and no checkpoint is believed. ``now``, by default by the machine's clock, says
+    which superseded files are still kept.
 
     Reads other files only where their names say that they may be what a dead delivery left.
     """
@@ -90,7 +101,8 @@ def survey(destination: Destination, state: LogState | None = None, *, whole_log
     if LOG_FOLDER in there and problem is None:
         problem = no_log_folder(destination)
     damaged = tuple(file for file in state.files if there.get(file.path) != file.bytes)
-    beside = sort_out(destination, state, there, links)
+    named = _Named.of(state, now or datetime.now(UTC))
+    beside = _sort_out(destination, state, there, links, named)
     return Survey(state, problem, owner, owner_problem, there, links, damaged, beside)
 
 
@@ -147,6 +159,7 @@ def survey_runs(
     listed: Mapping[str, StoredFile] | None = None,
     *,
     damaged: Collection[str] = (),
+    now: datetime,
 ) -> dict[str, RunFiles]:
     """Look at some runs of a destination. ``folders`` are theirs, each with its run; ``listed`` is what is there, where
     that is known. ``damaged`` files count as missing."""
@@ -159,7 +172,8 @@ def survey_runs(
         run_id = folders.get(path.rpartition("/")[0])
         if run_id is not None and path not in damaged:
             found[run_id][path] = file
-    return {run_id: _run_files(destination, state, run_id, files) for run_id, files in found.items()}
+    named = _Named.of(state, now)
+    return {run_id: _run_files(destination, state, run_id, files, named) for run_id, files in found.items()}
 
 
 def _listed(destination: Destination, state: LogState, folders: Iterable[str]) -> dict[str, StoredFile]:
@@ -170,12 +184,14 @@ def _listed(destination: Destination, state: LogState, folders: Iterable[str]) -
         return {path: file for folder in folders for path, file in destination.files(folder).items()}
 
 
-def _run_files(destination: Destination, state: LogState, run_id: str, files: Mapping[str, StoredFile]) -> RunFiles:
+def _run_files(
+    destination: Destination, state: LogState, run_id: str, files: Mapping[str, StoredFile], named: "_Named"
+) -> RunFiles:
     sizes = {path: file.size for path, file in files.items()}
     links = frozenset(path for path, file in files.items() if file.is_link)
     held = state.runs[run_id].files if run_id in state.runs else ()
     missing = frozenset(file.path for file in held if sizes.get(file.path) != file.bytes)
-    return RunFiles(sizes, links, missing, sort_out(destination, state, sizes, links))
+    return RunFiles(sizes, links, missing, _sort_out(destination, state, sizes, links, named))
 
 
 @contextmanager
@@ -187,16 +203,31 @@ def of_one_run() -> Iterator[None]:
         raise DeliveredDataError(str(error)) from error
 
 
-def sort_out(destination: Destination, state: LogState, there: Mapping[str, int], links: Collection[str]) -> Beside:
+@dataclass(frozen=True)
+class _Named:
+    """Paths that a log names: made once for all runs that are looked at, since a collection may hold a million."""
+
+    committed: Collection[str]
+    retained: Collection[str]
+
+    @classmethod
+    def of(cls, state: LogState, now: datetime) -> Self:
+        return cls({file.path for file in state.files}, state.retained_at(now))
+
+
+def _sort_out(
+    destination: Destination, state: LogState, there: Mapping[str, int], links: Collection[str], named: _Named
+) -> Beside:
     """Whose the files are that the log does not hold. ``links`` are those of them that are symbolic links, which no
     delivery makes."""
-    committed = {file.path for file in state.files}
-    beside = Beside({}, {}, {})
+    beside = Beside({}, {}, {}, {})
     for path, size in there.items():
-        if path in committed or is_of_the_log(path):
+        if path in named.committed or is_of_the_log(path):
             continue
         if path in links:
             beside.foreign[path] = size
+        elif path in named.retained:
+            beside.retained[path] = size
         elif path in state.abandoned:
             beside.superseded[path] = size
         elif _carries_its_hash(destination, path):

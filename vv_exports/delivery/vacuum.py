@@ -40,6 +40,7 @@ _LOG = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Vacuum:
     """What was removed of a destination, or would be. ``superseded`` were committed once, ``strays`` never;
+    ``retained`` were committed once, and are kept for readers that began before they were superseded;
     ``checkpoints`` of the log have newer ones, or are of another log; ``uploads`` were never completed; ``left_alone``
     are files that are not the pipeline's. Paths are relative to the subpath."""
 
@@ -52,6 +53,7 @@ class Vacuum:
     left_alone: tuple[str, ...]
     bytes: int
     dry_run: bool
+    retained: tuple[str, ...] = ()
 
 
 def vacuum(
@@ -69,13 +71,13 @@ def vacuum(
     """
     connector = destination.connector
     with only_writer(connector, destination.subpath) as lease:
-        found = survey(destination)
+        found = survey(destination, now=clock())
         destination = replace(destination, owner=_owner(destination, found))
         if not dry_run and found.owner is None:
             claim(destination)
         for _ in range(_ATTEMPTS):
             if found.beside.strays and found.state.checkpoint is not None:
-                found = survey(destination, whole_log=True)  # a checkpoint is no reason to abandon files
+                found = survey(destination, whole_log=True, now=clock())  # a checkpoint is no reason to abandon files
             if found.log_problem is not None:
                 raise found.log_problem
             check_log(destination, found.state)
@@ -84,7 +86,7 @@ def vacuum(
                 raise _without_log(destination, len(beside.strays))
             if dry_run or _abandon(destination, found.state, beside, clock, lease):
                 break
-            found = survey(destination)
+            found = survey(destination, now=clock())
         else:
             raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")
         gone, checkpoints = {**beside.superseded, **beside.strays}, superseded_checkpoints(found.there, found.state)
@@ -102,6 +104,7 @@ def vacuum(
         left_alone=tuple(sorted(beside.foreign)),
         bytes=sum(gone.values()),
         dry_run=dry_run,
+        retained=tuple(sorted(beside.retained)),
     )
 
 

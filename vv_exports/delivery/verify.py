@@ -20,7 +20,8 @@ class Verification:
     """The outcome for one destination. ``problems`` is empty where every committed file is as it was delivered and a
     plain glob takes no other; ``advice`` says what to do about them. ``left`` says that the automation which
     delivered there does so elsewhere by now, so that nobody keeps it up to date. ``foreign`` are the paths of all files
-    that are not the pipeline's, those that a plain glob takes included."""
+    that are not the pipeline's, those that a plain glob takes included. ``retained`` are superseded files that are kept
+    for readers that began before: a plain glob counts their rows as well."""
 
     subpath: str
     uri: str
@@ -31,6 +32,7 @@ class Verification:
     advice: tuple[str, ...] = ()
     left: Left | None = None
     foreign: tuple[str, ...] = ()
+    retained: tuple[str, ...] = ()
 
 
 def verify(destination: Destination) -> Verification:
@@ -83,6 +85,7 @@ def verify(destination: Destination) -> Verification:
         advice=tuple(advice),
         left=None if found.owner is None else found.owner.left,
         foreign=tuple(sorted(found.beside.foreign)),
+        retained=tuple(sorted(found.beside.retained)),
     )
 
 

@@ -4,8 +4,8 @@ The names are the same in the configuration, the launchpad, the command line and
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from vv_exports.domain.tables import TABLES, TableName
 
@@ -25,6 +25,7 @@ COMPRESSIONS: Mapping[FormatName, tuple[Compression, ...]] = {
 }
 """What each format can be compressed with; the first is the default."""
 MIN_TARGET_FILE_BYTES = 1 << 20
+MAX_TARGET_FILE_BYTES = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class FormatOptions:
     excel: bool = False
     formulas: Formulas = "escape"
 
+    @property
+    def chosen(self) -> str | dict[str, Any]:
+        """As the configuration holds it: the name, or a mapping where there are options other than the defaults."""
+        options = _chosen(self, FormatOptions(self.name))
+        return {"name": self.name, **options} if options else self.name
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -48,6 +55,11 @@ class Fields:
 
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> dict[str, list[str]]:
+        """As the configuration holds it."""
+        return {name: list(paths) for name, paths in _chosen(self, Fields()).items()}
 
 
 @dataclass(frozen=True)
@@ -69,3 +81,26 @@ class ContentOptions:
     def compressed_with(self) -> Compression:
         """The compression, chosen or by default."""
         return self.compression or COMPRESSIONS[self.format.name][0]
+
+    @property
+    def hashes(self) -> bool:
+        """Whether a value is redacted by hash, which needs a key."""
+        return "hash" in self.redact.values()
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen, as the configuration holds it: the format, and what is not the default. It is the same for
+        the same choice, whatever order it was made in."""
+        chosen = _chosen(self, ContentOptions()) | {"format": self.format.chosen}
+        if "tables" in chosen:
+            chosen["tables"] = list(self.tables)
+        if "fields" in chosen:
+            chosen["fields"] = self.fields.chosen
+        if "redact" in chosen:
+            chosen["redact"] = dict(sorted(self.redact.items()))
+        return {one.name: chosen[one.name] for one in fields(self) if one.name in chosen}
+
+
+def _chosen(options: Any, defaults: Any) -> dict[str, Any]:
+    values = {one.name: getattr(options, one.name) for one in fields(defaults)}
+    return {name: value for name, value in values.items() if value != getattr(defaults, name)}

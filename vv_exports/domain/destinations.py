@@ -6,9 +6,9 @@ connector's to refuse.
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from vv_exports.domain.names import path_segment
+from vv_exports.domain.names import caseless, path_segment, storage_segment
 from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import DestinationError
 
@@ -96,7 +96,7 @@ def comparable(path: str) -> tuple[str, ...]:
     Case and composition of characters are set aside, because the disks of macOS and Windows, and people, do
     not tell such names apart.
     """
-    return tuple(_folded(segment) for segment in path.split("/") if segment)
+    return tuple(caseless(segment) for segment in path.split("/") if segment)
 
 
 def overlaps(a: str, b: str) -> bool:
@@ -105,13 +105,49 @@ def overlaps(a: str, b: str) -> bool:
     return longer[: len(shorter)] == shorter
 
 
-def table_folder(table: TableName, prompt_id: str, prompt_run_id: str) -> str:
-    """The folder of one run's rows of one table in a collection.
+def table_folder(table: TableName, version: int = 1) -> str:
+    """The folder of a table in a collection; of a prompt whose runs have types that no column holds, there are several
+    versions."""
+    return table if version == 1 else f"{table}.v{version}"
+
+
+_TABLE_FOLDER = rf"(?P<table>{'|'.join(TABLES)})(?:\.v(?P<version>[2-9]|[1-9][0-9]{{1,8}}))?"
+
+
+def version_of_folder(table: TableName, folder: str) -> int | None:
+    """The inverse of ``table_folder``; None for a folder of another table, or of none."""
+    found = re.fullmatch(_TABLE_FOLDER, folder)
+    return int(found["version"] or 1) if found is not None and found["table"] == table else None
+
+
+def run_folder(folder: str, prompt_id: str, prompt_run_id: str, segment: Callable[[str], str] = path_segment) -> str:
+    """The folder of one run's rows in a table's folder. ``segment`` names an id.
 
     Raises:
         ValueError: an id is empty or cannot be encoded in UTF-8.
     """
-    return f"{table}/prompt_id={path_segment(prompt_id)}/prompt_run_id={path_segment(prompt_run_id)}"
+    return f"{folder}/prompt_id={segment(prompt_id)}/prompt_run_id={segment(prompt_run_id)}"
+
+
+def possible_folders(prompt_id: str, prompt_run_id: str, tables: Collection[str] = TABLES) -> frozenset[str]:
+    """Every folder that a run's rows may be in, below those of its tables: under the names that version 0.1 gave to
+    long ids, too."""
+    return frozenset(
+        f"{table}/prompt_id={prompt}/prompt_run_id={run}"
+        for table in tables
+        for prompt in segments_of(prompt_id)
+        for run in segments_of(prompt_run_id)
+    )
+
+
+def segments_of(text: str) -> frozenset[str]:
+    """The names that an id may have in a collection: one, unless it is long and in another script."""
+    return frozenset((path_segment(text), storage_segment(text)))
+
+
+def segments_in(folder: str) -> frozenset[str]:
+    """The names that ids have in the path of a file or folder of a collection."""
+    return frozenset(value for name in folder.split("/") if (value := name.partition("=")[2]))
 
 
 def part_name(number: int, sha256_hex: str, suffix: str) -> str:
@@ -120,7 +156,7 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
 
 
 _DATA_FILE = re.compile(
-    rf"({'|'.join(TABLES)})/prompt_id=[\w.~%-]+/prompt_run_id=[\w.~%-]+"
+    rf"{_TABLE_FOLDER}/prompt_id=[\w.~%-]+/prompt_run_id=[\w.~%-]+"
     r"/part-[0-9]{5,}-(?P<hash>[0-9a-f]{16})(?P<suffix>\..+)",
     re.ASCII,
 )
@@ -134,13 +170,11 @@ def hash_in_name(path: str, suffixes: Collection[str]) -> str | None:
     return found["hash"] if found and found["suffix"] in suffixes else None
 
 
-_TABLE_FOLDERS = tuple(f"{table}/" for table in TABLES)
-
-
 def is_in_table(path: str) -> bool:
     """Whether a path, relative to a collection's folder, is one that a plain glob such as ``segments/**`` takes: of any
     name and at any depth, since DuckDB leaves out none, not even those that begin with a dot or an underscore."""
-    return path.startswith(_TABLE_FOLDERS)
+    folder, slash, _ = path.partition("/")
+    return bool(slash) and re.fullmatch(_TABLE_FOLDER, folder) is not None
 
 
 def log_entry_name(sequence: int) -> str:
@@ -235,11 +269,6 @@ def _rule_reason(subpath: str) -> str | None:
             if pattern.search(segment):
                 return reason
     return None
-
-
-def _folded(segment: str) -> str:
-    # Unicode's canonical caseless matching: folding case can undo the normalisation before it.
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", segment).casefold())
 
 
 def _bytes(text: str) -> int:

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
+
+from vv_exports.domain.content_options import ContentOptions, FormatName
 
 ExportType = Literal["index", "prompt_run"]
 
@@ -31,7 +33,12 @@ class ExportRequest:
     prompt_run_ids: tuple[str, ...] | None
     destination_connector_id: str | None
     destination_subpath: str | None
-    format: str
+    content: ContentOptions = field(default_factory=ContentOptions)
+
+    @property
+    def format(self) -> FormatName:
+        """The name of the format."""
+        return self.content.format.name
 
     @property
     def target_id(self) -> str:
@@ -46,9 +53,9 @@ class Export:
     """An export as it stands. Counts are of what the destination holds for it: rows of all tables, bytes of all files
     (for a download, of the artifact).
 
-    ``prompt_run_ids`` are the runs that it is about, also where all were asked for; None where that was not decided
-    before it failed. ``artifact`` is that of a completed download. ``dagster_run_ids`` are of all attempts, the last
-    one's last.
+    ``content`` is what was chosen of it, as the configuration would hold it. ``prompt_run_ids`` are the runs that it is
+    about, also where all were asked for; None where that was not decided before it failed. ``artifact`` is that of a
+    completed download. ``dagster_run_ids`` are of all attempts, the last one's last.
     """
 
     export_id: str
@@ -57,6 +64,7 @@ class Export:
     target_id: str
     status: ExportStatus
     format: str
+    content: dict[str, Any]
     all_prompt_runs: bool
     prompt_run_ids: tuple[str, ...] | None
     destination_type: Literal["download", "connector"]

@@ -111,6 +111,17 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
         return list(map(encode_sorted, values))
 
 
+def encode_each_sorted_beside(documents: Sequence[dict[str, Any]], name: str) -> tuple[list[bytes], list[bytes]]:
+    """``encode_sorted`` of every document, and of its value of this name, which is encoded only once."""
+    try:
+        values = [_SORTED_ENCODER.encode(document[name]) for document in documents]
+        with_value = [{**document, name: msgspec.Raw(value)} for document, value in zip(documents, values, strict=True)]
+        return list(map(_SORTED_ENCODER.encode, with_value)), values
+    except (UnicodeEncodeError, RecursionError):
+        # Text that UTF-8 cannot hold is escaped in the whole document.
+        return encode_each_sorted(documents), encode_each_sorted([document[name] for document in documents])
+
+
 def _begun(text: bytes) -> int:
     """How many values a comma or a bracket comes before, and two more for each name."""
     return sum(map(text.count, _BEFORE_A_VALUE)) - sum(map(text.count, _EMPTY)) + 2 * text.count(b":")

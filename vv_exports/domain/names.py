@@ -7,11 +7,12 @@ This module knows the rules of those places, not what is stored in them, and imp
 
 import keyword
 import re
+import unicodedata
 from hashlib import sha256
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 MAX_SEGMENT_BYTES = 200
-"""Longest result of ``path_segment``; with ``prompt_run_id=`` in front it fits a file name's 255 bytes."""
+"""Longest name of a folder; with ``prompt_run_id=`` in front it fits a file name's 255 bytes."""
 
 _SHORTENED = re.compile(r"~[0-9a-f]{32}\Z")
 _HASHED = re.compile(r"__[0-9a-f]{8}\Z")
@@ -27,7 +28,7 @@ _RESERVED = frozenset(keyword.kwlist) | {
 
 
 def path_segment(text: str) -> str:
-    """An id as (the value part of) one folder name, at most 200 bytes of ``A-Z a-z 0-9 . _ ~ - %``.
+    """An id as (the value part of) one folder name in a collection, at most 200 bytes of ``A-Z a-z 0-9 . _ ~ - %``.
 
     Percent-encoded, as readers of Hive-style folders decode it. An id whose encoding is longer than 200 bytes
     becomes its beginning and ``~`` with 32 hex digits of its SHA-256; no other id ends like that.
@@ -35,33 +36,38 @@ def path_segment(text: str) -> str:
     Raises:
         ValueError: the id is empty, or is no text that UTF-8 can hold.
     """
+    stem, digest = _shortened(text)
+    # Cut between characters: of a name that is no UTF-8 when decoded, DuckDB, Polars and pyarrow refuse all there is.
+    whole = unquote_to_bytes(stem).decode(errors="ignore") if digest else ""
+    return f"{_percent_encoded(whole)}{digest}" if digest else stem
+
+
+def storage_segment(text: str) -> str:
+    """An id as one folder name in the pipeline's own storage; so, too, in collections that version 0.1 began.
+
+    As ``path_segment``, but a long id is cut between bytes, inside a character maybe. Nobody decodes these names, and
+    what is stored under them would be lost under others.
+
+    Raises:
+        ValueError: the id is empty, or is no text that UTF-8 can hold.
+    """
+    return "".join(_shortened(text))
+
+
+def _shortened(text: str) -> tuple[str, str]:
+    """An id's encoding, and nothing; or the beginning of it, and what tells it from others that begin like that."""
     if not text:
         raise ValueError("an empty id cannot be the name of a folder")
     if text in {".", ".."}:
-        return text.replace(".", "%2E")
+        return text.replace(".", "%2E"), ""
     encoded = _percent_encoded(text)
     if _SHORTENED.search(encoded):
         encoded = "%7E".join(encoded.rsplit("~", 1))
     if len(encoded) <= MAX_SEGMENT_BYTES:
-        return encoded
+        return encoded, ""
     digest = "~" + sha256(text.encode()).hexdigest()[:32]
-    stem = encoded[: MAX_SEGMENT_BYTES - len(digest)]
-    # A cut through the middle of a %XX would leave a name that readers cannot decode.
-    return re.sub(r"%[0-9A-F]?\Z", "", stem) + digest
-
-
-def from_path_segment(segment: str) -> str:
-    """The id whose ``path_segment`` this is.
-
-    Raises:
-        ValueError: no id has it, or the id was shortened and cannot be told from it.
-    """
-    if _SHORTENED.search(segment):
-        raise ValueError(f"{segment!r} is a shortened id: the whole id is in the files of that folder")
-    text = unquote(segment, errors="strict")
-    if not text or path_segment(text) != segment:
-        raise ValueError(f"{segment!r} is not an id as path_segment writes it")
-    return text
+    # A cut through the middle of a %XX would leave a name that nobody can decode.
+    return re.sub(r"%[0-9A-F]?\Z", "", encoded[: MAX_SEGMENT_BYTES - len(digest)]), digest
 
 
 def partition_key(run_id: str) -> str:
@@ -115,6 +121,14 @@ def hashed_name(text: str) -> str:
     """What can be kept of an id as a name (80 characters at most), ``__``, and 8 hex digits of its SHA-256."""
     stem = re.sub(r"[^A-Za-z0-9_]", "_", text)[:_MAX_NAME_STEM]
     return f"{stem}__{sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def caseless(text: str) -> str:
+    """What is equal for texts that differ in case, or in how Unicode composes their characters, alone."""
+    if text.isascii():
+        return text.lower()
+    # Unicode's canonical caseless matching: folding case can undo the normalisation before it.
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 
 def _percent_encoded(text: str) -> str:

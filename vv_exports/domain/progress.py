@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+Report = Callable[[str, int], None]
+"""Called with (what, rows) after each piece of long work."""
 
-def _silent(what: str, rows: int) -> None:
+
+def silent(what: str, rows: int) -> None:
     """No progress wanted."""
     del what, rows
 
@@ -13,5 +16,5 @@ def _silent(what: str, rows: int) -> None:
 class Progress:
     """Who is told how far the work is: (run id, segments) of a snapshot, (run id and table, rows) of a file."""
 
-    snapshot: Callable[[str, int], None] = _silent
-    file: Callable[[str, int], None] = _silent
+    snapshot: Report = silent
+    file: Report = silent

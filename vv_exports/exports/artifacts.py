@@ -133,7 +133,7 @@ def pack(folder: Path, archive: Path) -> None:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
-            stored = path.suffix in {".parquet", ".zst"}
+            stored = path.suffix in {".parquet", ".zst", ".gz"}
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             entry.file_size = path.stat().st_size  # tells zipfile in advance where it needs its 64-bit form
             with path.open("rb") as content, zipped.open(entry, "w") as out:

@@ -12,6 +12,7 @@ import msgspec
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.errors import DeliveredDataError, IdempotencyError, TransientError
+from vv_exports.exports.stored_requests import stored
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +25,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 def request_hash(request: ExportRequest) -> str:
     """64 hex characters that tell a request from any other."""
-    return hashlib.sha256(msgspec.json.encode(request)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(stored(request))).hexdigest()
 
 
 def check_key(key: str) -> None:

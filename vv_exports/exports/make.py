@@ -45,9 +45,12 @@ class ExportOutcome:
     bytes: int
 
 
-def make_folder(job: ExportJob, connector: Connector, parent: str, deliver: Deliver, run_id: str) -> ExportOutcome:
+def make_folder(
+    job: ExportJob, content: Content, connector: Connector, parent: str, *, deliver: Deliver, run_id: str
+) -> ExportOutcome:
     """Deliver an export into its own folder of a connector."""
-    request = _delivery(job, connector, f"{parent}/{job.export_id}" if parent else job.export_id, run_id)
+    subpath = f"{parent}/{job.export_id}" if parent else job.export_id
+    request = _delivery(job, content, connector, subpath, run_id)
     state = read_log(request.destination)
     check_log(request.destination, state)
     if state.last is not None and not all(request.content.is_delivered(state, one) for one in job.snapshots):
@@ -58,14 +61,20 @@ def make_folder(job: ExportJob, connector: Connector, parent: str, deliver: Deli
 
 
 def make_artifact(
-    job: ExportJob, storage: Connector, size: Callable[[], int | None], deliver: Deliver, run_id: str
+    job: ExportJob,
+    content: Content,
+    storage: Connector,
+    size: Callable[[], int | None],
+    *,
+    deliver: Deliver,
+    run_id: str,
 ) -> ExportOutcome:
     """Pack an export into one zip file in the pipeline's storage. ``size`` is that of the artifact there."""
     uri = storage.uri(artifact_key(job.export_id))
     with spool_folder() as spool:
         folder = LocalConnector("download", spool)
         if size() is None:
-            request = _delivery(job, folder, job.export_id, run_id)
+            request = _delivery(job, content, folder, job.export_id, run_id)
             delivery = deliver(replace(request, moves_on_to=uri), None)
             archive = spool / f"{job.export_id}.zip"
             pack(spool / job.export_id, archive)
@@ -88,12 +97,14 @@ def _committed(state: LogState, uri: str) -> Delivery:
     return Delivery(state.last.delivery_id, state.last.sequence, committed=False, uri=uri, prompt_runs=runs)
 
 
-def _delivery(job: ExportJob, connector: Connector, subpath: str, dagster_run_id: str) -> DeliveryRequest:
+def _delivery(
+    job: ExportJob, content: Content, connector: Connector, subpath: str, dagster_run_id: str
+) -> DeliveryRequest:
     index_id = job.request.index_id
     return DeliveryRequest(
         destination=Destination(connector, subpath, Owner(type="export", index_id=index_id, export_id=job.export_id)),
         export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
-        content=Content(job.request.format),
+        content=content,
         snapshots=job.snapshots,
         dagster_run_id=dagster_run_id,
     )

@@ -1,6 +1,6 @@
 """The exports on demand of a deployment."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +11,8 @@ import msgspec
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors
+from vv_exports.content.known_fields import check_fields
+from vv_exports.delivery.content import Content, RedactionKey, content_of
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
@@ -27,7 +29,8 @@ from vv_exports.exports.artifacts import (
 from vv_exports.exports.idempotency import Launch, earlier_launch, remembered_launch
 from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_artifact, make_folder
 from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
-from vv_exports.exports.request import check_destination, parent_folder
+from vv_exports.exports.request import check_content, check_destination, parent_folder
+from vv_exports.snapshots.schemas import KnownSchema, schemas_of
 from vv_exports.sources.base import Listing
 
 _LEFT = frozenset({ExportStatus.FAILED, DELETED})
@@ -69,6 +72,8 @@ class Exports:
         *,
         listing: Callable[[str], Listing],
         deliver: Deliver,
+        schemas: Callable[[str], Sequence[KnownSchema]],
+        redaction_key: RedactionKey,
         clock: Callable[[], datetime],
     ) -> None:
         self._config = config
@@ -76,6 +81,8 @@ class Exports:
         self._connectors = connectors
         self._listing = listing
         self._deliver = deliver
+        self._schemas = schemas
+        self._redaction_key = redaction_key
         self.clock = clock
         self.records = Records(storage)
 
@@ -83,14 +90,16 @@ class Exports:
 
     def check(self, request: ExportRequest) -> list[PromptRun]:
         """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
+        check_content(self._config, request.content)
         listing, wanted = self._listing(request.index_id), request.prompt_run_ids
         listed = listing.complete() if wanted is None else listing.named(wanted)
         runs = chosen_runs(listed, wanted, index_id=request.index_id)
-        self.check_destination(request)
+        check_destination(self._config, self._connectors, request)
         return runs
 
-    def check_destination(self, request: ExportRequest) -> None:
-        """Where an export may not go, or a format that does not exist. Raises RequestError."""
+    def check_request(self, request: ExportRequest) -> None:
+        """What an export may not hold, and where it may not go, whatever runs it is of. Raises RequestError."""
+        check_content(self._config, request.content)
         check_destination(self._config, self._connectors, request)
 
     def launch_of(self, key: str, request: ExportRequest, run_id: str, created_at: datetime) -> Launch:
@@ -157,18 +166,28 @@ class Exports:
         )
         return chosen if record.prompt_run_ids == ids else self.decided(export_id, request)
 
+    def content_of(self, request: ExportRequest) -> Content:
+        """What is made of the snapshots. Raises CredentialsError where something is redacted by hash, without a key."""
+        return content_of(request.content, self._redaction_key)
+
     def make(self, job: ExportJob, dagster_run_id: str) -> ExportOutcome:
         """Make an export, and record that it is complete."""
-        request = job.request
+        request, content = job.request, self.content_of(job.request)
+        self._check_fields(job)
         if request.destination_connector_id is None:
             outcome = make_artifact(
-                job, self._storage, lambda: self._artifact_bytes(job.export_id), self._deliver, dagster_run_id
+                job,
+                content,
+                self._storage,
+                lambda: self._artifact_bytes(job.export_id),
+                deliver=self._deliver,
+                run_id=dagster_run_id,
             )
         else:
             connector = self._connectors.for_export(request.destination_connector_id)
             parent = parent_folder(connector, request)
             check_apart(self._config, request.destination_connector_id, parent)  # links may lead elsewhere by now
-            outcome = make_folder(job, connector, parent, self._deliver, dagster_run_id)
+            outcome = make_folder(job, content, connector, parent, deliver=self._deliver, run_id=dagster_run_id)
         delivery = outcome.delivery
         done = Outcome(
             destination_uri=outcome.destination_uri,
@@ -194,6 +213,12 @@ class Exports:
 
         self.records.update(job.export_id, completed)
         return outcome
+
+    def _check_fields(self, job: ExportJob) -> None:
+        """Raise SelectionError where a field is named that no schema of the index has."""
+        own = [schema for snapshot in job.snapshots for schema in schemas_of(snapshot.prompt)]
+        index_id = job.request.index_id
+        check_fields(job.request.content, index_id, own, lambda: self._schemas(index_id))
 
     def failed(self, export_id: str, dagster_run_id: str, why: str) -> Record:
         """Record that an attempt failed. What another attempt has made, or is at, stays as it is."""

@@ -18,19 +18,22 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError, TransientError, VVExportsError, first_few
+from vv_exports.exports.stored_requests import restored, stored
 
 _FOLDER = "exports/records"
 _ATTEMPTS = 30
 _READ_AT_ONCE = 20
 _CREATED = "%Y%m%dT%H%M%S%fZ"
+_SHARD = re.compile("[0-9a-f]{2}")
 _NAME = re.compile(
     r"(?P<export_id>exp_[^./]+)\.(?P<created>[0-9]{8}T[0-9]{12}Z)\.(?P<version>[0-9]{4,})\."
     r"(?P<status>pending|processing|failed|completed|deleted)\.(?P<index>[0-9a-f]{8})\.json"
@@ -103,6 +106,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             target_id=request.target_id,
             status=self.status,
             format=request.format,
+            content=request.content.chosen,
             all_prompt_runs=request.prompt_run_ids is None,
             prompt_run_ids=self.prompt_run_ids,
             destination_type="download" if self.is_download else "connector",
@@ -180,8 +184,12 @@ class Records:
         return record
 
     def entries(self) -> list[Entry]:
-        """The newest version of every record, the newest export first. One listing, and nothing is read."""
-        return sorted(self._entries(_FOLDER), key=lambda one: one.age, reverse=True)
+        """The newest version of every record, the newest export first. One listing, and no record is read. Raises
+        DeliveredDataError where a file is in the place of their folder."""
+        found = sorted(self._entries(_FOLDER), key=lambda one: one.age, reverse=True)
+        if not found:
+            self._check_folder()
+        return found
 
     def read(self, entries: Iterable[Entry]) -> Iterator[Record]:
         """The records of some entries, as they are consumed. One that cannot be read is named in the log."""
@@ -196,7 +204,7 @@ class Records:
         """Write the first version of a record, unless there is one. Returns what there is then. Of those who begin the
         same export at once, all have to say that it was asked for at the same moment."""
         there = self.find(record.export_id)
-        if there is None and self._storage.create(_key(record, 1), msgspec.json.encode(record)):
+        if there is None and self._storage.create(_key(record, 1), _encoded(record)):
             return record
         return there or self.update(record.export_id, lambda _: None)
 
@@ -213,10 +221,26 @@ class Records:
             after = change(before)
             if after is None or after == before:
                 return before
-            if self._storage.create(_key(after, max(one.version for one in versions) + 1), msgspec.json.encode(after)):
+            if self._storage.create(_key(after, max(one.version for one in versions) + 1), _encoded(after)):
                 self._forget(versions)
                 return after
         raise TransientError(f"the record of export {export_id!r} kept changing while it was written; try again")
+
+    def _check_folder(self) -> None:
+        """Nothing is listed below a file, just as where there is no folder."""
+        for place in (_FOLDER.partition("/")[0], _FOLDER):
+            try:
+                content = self._storage.read(place)
+            except DeliveredDataError:
+                continue  # it is the folder that it should be
+            if content is not None:
+                raise self._no_folder(place)
+
+    def _no_folder(self, place: str) -> DeliveredDataError:
+        return DeliveredDataError(
+            f"{self._storage.uri(place)} is a file, and belongs to be a folder with the records of exports: somebody "
+            "put it there. Move it away; restore the folder from a backup where there was one."
+        )
 
     def _forget(self, old: Iterable[Entry]) -> None:
         """Remove old versions. The change is made, whether that succeeds or not; whoever makes the next tries again."""
@@ -248,10 +272,10 @@ class Records:
         if data is None:
             return None
         try:
-            record = msgspec.json.decode(data, type=Record)
+            record = _decoded(data)
             if not record.attempts or _key(record, entry.version) != entry.key:
                 raise msgspec.ValidationError("it is not the record that its name says")
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RequestError) as error:
             raise DeliveredDataError(
                 f"{self._storage.uri(entry.key)} does not say what became of export {entry.export_id}: {error}. "
                 "Restore it; or remove it, and make the export again."
@@ -271,6 +295,8 @@ class Records:
         for file in self._storage.files(folder):
             holding, _, name = file.key.rpartition("/")
             match = _NAME.fullmatch(name)
+            if holding == _FOLDER and _SHARD.fullmatch(name):
+                raise self._no_folder(file.key)
             if match is None or file.is_link or holding != _folder(match["export_id"]):
                 continue  # a copy that lies elsewhere is nobody's, and a link is never read
             if export_id in {None, match["export_id"]}:
@@ -287,6 +313,15 @@ def index_digest(index_id: str) -> str:
 def created_text(moment: datetime) -> str:
     """A moment as names of records have it."""
     return moment.astimezone(UTC).strftime(_CREATED)
+
+
+def _encoded(record: Record) -> bytes:
+    return msgspec.json.encode(msgspec.structs.asdict(record) | {"request": stored(record.request)})
+
+
+def _decoded(data: bytes) -> Record:
+    kept = msgspec.json.decode(data, type=dict[str, Any])
+    return msgspec.convert(kept | {"request": asdict(restored(kept.get("request")))}, Record)
 
 
 def shard(export_id: str) -> str:

@@ -1,19 +1,33 @@
 """What an export on demand may ask for. Everything that can be wrong is found before anything is written."""
 
-from vv_exports.config import Config, check_apart
+import os
+
+from vv_exports.config import Config, check_apart, content_options
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.ownership import check_unowned
+from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.destinations import check_subpath, overlaps
 from vv_exports.domain.exports import ExportRequest
-from vv_exports.errors import DestinationError
-from vv_exports.formats.registry import format_named
+from vv_exports.domain.redaction_key import redaction_key
+from vv_exports.errors import DestinationError, RequestError
+
+
+def check_content(config: Config, content: ContentOptions) -> None:
+    """What cannot be delivered, or not once. Raises RequestError."""
+    content_options(content.chosen)  # the caller may have made it by hand
+    if content.on_schema_conflict == "hold":
+        raise RequestError(
+            "on_schema_conflict: 'hold' lets a run wait until its collection can take it, and an export on demand is "
+            "made at once: choose new_version or text"
+        )
+    if content.hashes:
+        redaction_key(os.environ, config.redaction_key_env)
 
 
 def check_destination(config: Config, connectors: Connectors, request: ExportRequest) -> None:
-    """Where an export may not go, or a format that does not exist. Raises RequestError."""
-    format_named(request.format)
+    """Where an export may not go. Raises RequestError."""
     if request.destination_connector_id is None:
         if request.destination_subpath is not None:
             raise DestinationError(

@@ -19,6 +19,10 @@ class TableWriter(Protocol):
         that the format cannot hold. Any error abandons the file: what is missing a row must not be completed.
         """
 
+    @property
+    def bytes_written(self) -> int:
+        """How many bytes the file has so far. Rows that wait for their block, or in a compressor, come later."""
+
     def close(self) -> None:
         """Complete the file. Closing again does nothing; closing an abandoned file raises ValueError."""
 
@@ -45,7 +49,11 @@ class Format(Protocol):
         """End of a file's name, with the leading dot: ``.parquet``, ``.jsonl.zst``."""
 
     def open(self, path: Path, schema: pa.Schema) -> TableWriter:
-        """Start a new local file. Memory is bounded by a batch and a constant, never by the file."""
+        """Start a new local file. Memory is bounded by a batch and a constant, never by the file.
+
+        Raises ValueError for columns that the format does not take: ``parquet`` takes any, ``csv`` flat ones,
+        ``jsonl`` and ``json`` one column with the JSON text of each row.
+        """
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The rows of a file that this format wrote with this schema, typed again, in bounded memory.

@@ -1,88 +1,149 @@
-"""CSV after RFC 4180, for spreadsheets and databases: nested values are JSON text in their cell."""
+"""CSV after RFC 4180, for spreadsheets and databases: flat rows, a cell for each value."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from vv_exports.domain.content_options import Compression, Formulas
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
-from vv_exports.formats.json_text import joined, json_text, parsed_values, timestamp_text
+from vv_exports.formats.json_text import joined, json_text, timestamp_text
 from vv_exports.formats.reading import readable, row_blocks
 
+JSON_CELLS = {b"vv_exports": b"json"}
+"""The metadata of a string field whose values are JSON text: no JSON text is a formula."""
+
+_BLOCK_BYTES = 2 << 20
+_COLUMN_BYTES = 8 << 10
 _LINE_END = "\r\n"
-_MUST_BE_QUOTED = '^$|[",\r\n]'
+_BYTE_ORDER_MARK = "\ufeff".encode()
+_FORMULA = r"^('*[=+\-@\t\r])"
+_ESCAPED_FORMULA = r"^'('*[=+\-@\t\r])"
 
 
+@dataclass(frozen=True)
 class Csv:
-    """A header row, then one record a row. A null is an empty cell, an empty string is ``""``."""
+    """A header row, then one record a row. A null is an empty cell, an empty string is ``""``.
 
-    name: Final = "csv"
-    suffix: Final = ".csv"
+    Columns are strings, int64, float64, bool and timestamps. ``formulas``: text that a spreadsheet would take for a
+    formula gets an apostrophe before it, or is left alone; ``excel`` begins the file with a byte order mark.
+    """
+
+    compression: Compression = "none"
+    delimiter: str = ","
+    excel: bool = False
+    formulas: Formulas = "escape"
+    name: ClassVar[str] = "csv"
+
+    @property
+    def suffix(self) -> str:
+        """See ``Format.suffix``."""
+        return f".csv{SUFFIXES[self.compression]}"
 
     def open(self, path: Path, schema: pa.Schema) -> TableWriter:
         """See ``Format.open``."""
-        return FileWriter(path, schema, partial(_CsvEncoder, schema), Blocks())
+        for field in schema:
+            if pa.types.is_nested(field.type):
+                raise ValueError(f"a csv file takes flat columns, and {field.name!r} is {field.type}")
+        # Each column of a block costs some calls, whatever it holds: blocks of wide rows are larger.
+        blocks = Blocks(max_bytes=max(_BLOCK_BYTES, _COLUMN_BYTES * len(schema)))
+        return FileWriter(path, schema, partial(_CsvEncoder, self, schema), blocks)
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """See ``Format.read``."""
-        header = _header(schema)
-        with readable(path, self.name), path.open("rb") as file:
-            if (found := file.read(len(header))) != header:
-                raise DeliveredDataError(f"{path} begins with {found!r} instead of {header!r}. Deliver again.")
-            for records in row_blocks(file, path, _end_of_records):
-                yield from _parsed(records, schema)
+        header = self.header(schema)
+        with readable(path, self), uncompressed(path, self.compression) as stream:
+            if (found := stream.read(len(header))) != header:
+                raise DeliveredDataError(
+                    f"{path} begins with {found[:_SHOWN]!r} instead of {header[:_SHOWN]!r}. Deliver again."
+                )
+            for records in row_blocks(stream, path, _end_of_records):
+                yield from self._parsed(records, schema)
+
+    def header(self, schema: pa.Schema) -> bytes:
+        """How a file with this schema begins."""
+        mark = _BYTE_ORDER_MARK if self.excel else b""
+        return (
+            mark
+            + bytes(joined(self._text_cells(pa.array(schema.names, pa.string())), self.delimiter))
+            + _LINE_END.encode()
+        )
+
+    def records(self, block: pa.RecordBatch) -> pa.Buffer:
+        """The rows of a block."""
+        cells = [self._cells(column, field) for column, field in zip(block.columns, block.schema, strict=True)]
+        return joined(pc.binary_join_element_wise(*cells, self.delimiter), _LINE_END)
+
+    def _cells(self, column: pa.Array, field: pa.Field) -> pa.Array:
+        if pa.types.is_string(field.type):
+            return self._quoted(column) if field.metadata == JSON_CELLS else self._text_cells(column)
+        text = timestamp_text(column) if pa.types.is_timestamp(field.type) else json_text(column)
+        return pc.fill_null(text, "")
+
+    def _text_cells(self, text: pa.Array) -> pa.Array:
+        if self.formulas == "escape" and pc.any(pc.match_substring_regex(text, _FORMULA)).as_py():
+            text = pc.replace_substring_regex(text, _FORMULA, r"'\1")
+        return self._quoted(text)
+
+    def _quoted(self, text: pa.Array) -> pa.Array:
+        """Quotes around the values that need them. A null becomes empty."""
+        needed = pc.match_substring_regex(text, f'^$|[{re.escape(self.delimiter)}"\\r\\n]')
+        if pc.any(needed).as_py():
+            in_quotes = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
+            text = pc.if_else(needed, in_quotes, text)
+        return pc.fill_null(text, "")
+
+    def _parsed(self, records: bytes, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(records),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(records), column_names=schema.names),
+            # An empty line is a row whose only cell is null.
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=self.delimiter, newlines_in_values=True, ignore_empty_lines=False
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types={field.name: field.type for field in schema},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["true"],
+                false_values=["false"],
+            ),
+        )
+        for batch in table.to_batches():
+            columns = [self._unescaped(column, field) for column, field in zip(batch.columns, schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _unescaped(self, column: pa.Array, field: pa.Field) -> pa.Array:
+        if self.formulas == "keep" or not pa.types.is_string(field.type) or field.metadata == JSON_CELLS:
+            return column
+        return pc.replace_substring_regex(column, _ESCAPED_FORMULA, r"\1")
+
+
+_SHOWN = 1_000
 
 
 class _CsvEncoder:
-    def __init__(self, schema: pa.Schema, file: BinaryIO) -> None:
-        self._file = file
-        self._file.write(_header(schema))
+    def __init__(self, form: Csv, schema: pa.Schema, file: BinaryIO) -> None:
+        self._form = form
+        self._sink = compressed(file, form.compression)
+        self.discard = self._sink.discard
+        self.finish = self._sink.finish  # a CSV file has no end mark
+        self._sink.write(form.header(schema))
 
     def write(self, block: pa.RecordBatch) -> None:
-        records = pc.binary_join_element_wise(*(_cells(column) for column in block.columns), ",")
-        self._file.write(joined(records, _LINE_END))
-        self._file.write(_LINE_END.encode())
-
-    def finish(self) -> None:
-        """A CSV file has no end mark."""
-
-    def discard(self) -> None:
-        """Nothing is held back."""
-
-
-def _header(schema: pa.Schema) -> bytes:
-    names = _cells(pa.array(schema.names, pa.string()))
-    return bytes(joined(names, ",")) + _LINE_END.encode()
-
-
-def _cells(column: pa.Array) -> pa.Array:
-    text = _text(column)
-    if pa.types.is_string(column.type) or pa.types.is_nested(column.type):
-        text = _quoted(text)
-    return pc.fill_null(text, "")
-
-
-def _quoted(text: pa.Array) -> pa.Array:
-    """Quotes around the values that need them. A null stays null."""
-    needed = pc.match_substring_regex(text, _MUST_BE_QUOTED)
-    if not pc.any(needed).as_py():
-        return text
-    return pc.if_else(needed, pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', ""), text)
-
-
-def _text(column: pa.Array) -> pa.Array:
-    if pa.types.is_string(column.type):
-        return column
-    if pa.types.is_timestamp(column.type):
-        return timestamp_text(column)
-    return json_text(column)
+        self._sink.write(self._form.records(block))
+        self._sink.write(_LINE_END.encode())
 
 
 def _end_of_records(text: bytes) -> int:
@@ -96,27 +157,3 @@ def _end_of_records(text: bytes) -> int:
             return at + len(line_end)
         end = at
     return 0
-
-
-def _parsed(records: bytes, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    kinds = {field.name: pa.string() if pa.types.is_nested(field.type) else field.type for field in schema}
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(records),
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=len(records), column_names=schema.names),
-        # An empty line is a row whose only cell is null.
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=kinds,
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            true_values=["true"],
-            false_values=["false"],
-        ),
-    )
-    for batch in table.to_batches():
-        columns = [
-            parsed_values(column, field.type) if pa.types.is_nested(field.type) else column
-            for column, field in zip(batch.columns, schema, strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)

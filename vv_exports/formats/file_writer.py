@@ -38,6 +38,7 @@ class FileWriter:
         self._schema = schema
         self._blocks = blocks
         self._state = "open"
+        self._bytes = 0
         self._unfinished = path.with_name(f"{path.name}.unfinished")
         self._file = self._unfinished.open("wb")
         try:
@@ -58,6 +59,13 @@ class FileWriter:
             self.abandon()
             raise
 
+    @property
+    def bytes_written(self) -> int:
+        """See ``TableWriter.bytes_written``."""
+        if self._state == "open":
+            self._bytes = self._file.tell()
+        return self._bytes
+
     def close(self) -> None:
         """See ``TableWriter.close``."""
         if self._state == "closed":
@@ -69,6 +77,7 @@ class FileWriter:
                 self._encoder.write(block)
             self._encoder.finish()
             self._file.close()
+            self._bytes = self._unfinished.stat().st_size
             self._unfinished.replace(self._path)
         except BaseException:
             self.abandon()

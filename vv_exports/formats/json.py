@@ -1,56 +1,73 @@
 """One JSON document: an array of row objects, for tools that read a file as a whole."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
+from vv_exports.domain.content_options import Compression
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
-from vv_exports.formats.json_text import joined, json_text, parsed_rows
+from vv_exports.formats.json_rows import lines, require_one_column, rows_of
 from vv_exports.formats.reading import end_of_lines, readable, row_blocks
 
+_BEGIN = b"[\n"
+_END = b"]\n"
 
+
+@dataclass(frozen=True)
 class JsonDocument:
-    """``[``, one row a line, ``]``. ``read`` relies on these lines, so it streams with no tokenizer."""
+    """``[``, one row a line, ``]``. ``read`` relies on these lines, so it streams with no tokenizer.
 
-    name: Final = "json"
-    suffix: Final = ".json"
+    Takes one column of strings: each is the JSON object of a row.
+    """
+
+    compression: Compression = "none"
+    name: ClassVar[str] = "json"
+
+    @property
+    def suffix(self) -> str:
+        """See ``Format.suffix``."""
+        return f".json{SUFFIXES[self.compression]}"
 
     def open(self, path: Path, schema: pa.Schema) -> TableWriter:
         """See ``Format.open``."""
-        return FileWriter(path, schema, _JsonDocumentEncoder, Blocks())
+        require_one_column(schema, self.name)
+        return FileWriter(path, schema, partial(_JsonDocumentEncoder, self.compression), Blocks())
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """See ``Format.read``."""
-        with readable(path, self.name), path.open("rb") as file:
+        require_one_column(schema, self.name)
+        with readable(path, self), uncompressed(path, self.compression) as stream:
             complete = False
-            if file.readline(2) != b"[\n":
+            if stream.read(len(_BEGIN)) != _BEGIN:
                 raise DeliveredDataError(f"{path} does not begin like a json file of ours. Deliver again.")
-            for lines in row_blocks(file, path, end_of_lines):
-                complete = lines.endswith(b"]\n")  # a row's line ends in ``}`` or ``},``
-                rows = lines.removesuffix(b"]\n").replace(b",\n", b"\n")
+            for text in row_blocks(stream, path, end_of_lines):
+                complete = text.endswith(_END)  # a row's line ends in ``}`` or ``},``
+                rows = text.removesuffix(_END).replace(b",\n", b"\n")
                 if rows:
-                    yield from parsed_rows(rows, schema)
+                    yield rows_of(rows, schema)
             if not complete:
                 raise DeliveredDataError(f"{path} has no end: it was cut off. Deliver again.")
 
 
 class _JsonDocumentEncoder:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._before = b"[\n"
+    def __init__(self, compression: Compression, file: BinaryIO) -> None:
+        self._sink = compressed(file, compression)
+        self.discard = self._sink.discard
+        self._before = _BEGIN
 
     def write(self, block: pa.RecordBatch) -> None:
-        self._file.write(self._before)
-        self._file.write(joined(json_text(block.to_struct_array()), ",\n"))
+        self._sink.write(self._before)
+        self._sink.write(lines(block, ",\n"))
         self._before = b",\n"
 
     def finish(self) -> None:
-        self._file.write(b"[\n]\n" if self._before == b"[\n" else b"\n]\n")
-
-    def discard(self) -> None:
-        """Nothing is held back."""
+        self._sink.write(_BEGIN + _END if self._before == _BEGIN else b"\n" + _END)
+        self._sink.finish()

@@ -1,17 +1,15 @@
-"""Arrow values as JSON text and back, a column at a time. It knows nothing of files.
+"""Arrow values as JSON text, a column at a time. It knows nothing of files.
 
 The text is put together by Arrow's string kernels, without a Python object for each value. A value's text is
 a list of pieces, constants and string arrays, that one kernel call joins for all rows.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import chain
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 
 from vv_exports.errors import SourceDataError
 
@@ -23,6 +21,21 @@ _ANY_ESCAPED = r'["\\\x00-\x1f]'
 _FIRST_TIME = pa.scalar(datetime(1, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
 _LAST_TIME = pa.scalar(datetime.max.replace(tzinfo=UTC), pa.timestamp("us", "UTC"))
 _ENCODER = msgspec.json.Encoder()
+
+
+def json_objects(rows: pa.RecordBatch, member: tuple[str, pa.Array] | None) -> pa.Array:
+    """Each row as a JSON object with every column, in their order, and one more that is JSON text already; where that
+    is null, the object has it not."""
+    pieces = _object_pieces(rows.to_struct_array())
+    if member is not None:
+        name, texts = member
+        before = f"{',' if rows.num_columns else ''}{_ENCODER.encode(name).decode()}:"
+        if texts.null_count:
+            more: _Pieces = [pc.fill_null(pc.binary_join_element_wise(before, texts, ""), "")]
+        else:
+            more = [before, texts]
+        pieces[-1:] = [*more, "}"]
+    return _concatenated(pieces, rows.num_rows)
 
 
 def json_text(array: pa.Array) -> pa.Array:
@@ -48,23 +61,6 @@ def joined(texts: pa.Array, separator: str) -> pa.Buffer:
     """All values of a string array without nulls as one piece of UTF-8."""
     whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
     return pc.binary_join(whole, separator)[0].as_buffer()
-
-
-def parsed_rows(lines: bytes | pa.Buffer, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows in complete lines of JSON that ``json_text`` made from structs with the schema's fields."""
-    table = pyarrow.json.read_json(
-        pa.BufferReader(lines),
-        read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(lines)),
-        parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
-    )
-    yield from table.cast(schema).to_batches()
-
-
-def parsed_values(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The inverse of ``json_text`` for values of one type."""
-    lines = pc.binary_join_element_wise('{"":', pc.fill_null(texts, "null"), "}", "")
-    rows = parsed_rows(joined(lines, "\n"), pa.schema([("", kind)]))
-    return pa.concat_arrays([batch.column(0) for batch in rows])
 
 
 def _concatenated(pieces: _Pieces, length: int) -> pa.Array:

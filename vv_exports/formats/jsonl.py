@@ -1,49 +1,54 @@
-"""JSON Lines in one zstd frame: one object a line, for programs that read row by row."""
+"""JSON Lines: one object a line, for programs that read row by row."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 
+from vv_exports.domain.content_options import Compression
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
-from vv_exports.formats.json_text import joined, json_text, parsed_rows
+from vv_exports.formats.json_rows import lines, require_one_column, rows_of
 from vv_exports.formats.reading import end_of_lines, readable, row_blocks
 
 
+@dataclass(frozen=True)
 class JsonLines:
-    """Every row is an object with all columns, in schema order; a line ends in a line feed."""
+    """Takes one column of strings: each is the JSON object of a row, and becomes a line that ends in a line feed."""
 
-    name: Final = "jsonl"
-    suffix: Final = ".jsonl.zst"
+    compression: Compression = "zstd"
+    name: ClassVar[str] = "jsonl"
+
+    @property
+    def suffix(self) -> str:
+        """See ``Format.suffix``."""
+        return f".jsonl{SUFFIXES[self.compression]}"
 
     def open(self, path: Path, schema: pa.Schema) -> TableWriter:
         """See ``Format.open``."""
-        return FileWriter(path, schema, _JsonLinesEncoder, Blocks())
+        require_one_column(schema, self.name)
+        return FileWriter(path, schema, partial(_JsonLinesEncoder, self.compression), Blocks())
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """See ``Format.read``."""
-        with readable(path, self.name), pa.CompressedInputStream(str(path), "zstd") as stream:
-            for lines in row_blocks(stream, path, end_of_lines):
-                yield from parsed_rows(lines, schema)
+        require_one_column(schema, self.name)
+        plain = self.compression == "none"
+        with readable(path, self, may_be_empty=plain), uncompressed(path, self.compression) as stream:
+            for text in row_blocks(stream, path, end_of_lines):
+                yield rows_of(text, schema)
 
 
 class _JsonLinesEncoder:
-    def __init__(self, file: BinaryIO) -> None:
-        # Arrow's stream has one compression level, 1: as small as level 3 on nested rows. Its codec has
-        # them all but makes a frame of each call, and common zstd readers stop after the first frame.
-        self._stream = pa.CompressedOutputStream(file, "zstd")
+    def __init__(self, compression: Compression, file: BinaryIO) -> None:
+        self._sink = compressed(file, compression)
+        self.discard = self._sink.discard
+        self.finish = self._sink.finish
 
     def write(self, block: pa.RecordBatch) -> None:
-        self._stream.write(joined(json_text(block.to_struct_array()), "\n"))
-        self._stream.write(b"\n")
-
-    def finish(self) -> None:
-        self._stream.close()
-
-    def discard(self) -> None:
-        with suppress(OSError, ValueError):  # the file is closed: this only keeps the destructor quiet
-            self._stream.close()
+        self._sink.write(lines(block, "\n"))
+        self._sink.write(b"\n")

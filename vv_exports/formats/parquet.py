@@ -1,13 +1,15 @@
-"""Apache Parquet: typed columns, nested values as they are, zstd."""
+"""Apache Parquet: typed columns, nested values as they are, compressed in the file."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vv_exports.domain.content_options import Compression
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
@@ -16,37 +18,48 @@ from vv_exports.formats.reading import readable
 
 _GROUP_ROWS = 65_536
 _GROUP_BYTES = 32 << 20
+_GROUP_BYTES_UNLIKE = 8 << 20
 _READ_ROWS = 8_192
+_LEVELS: dict[Compression, int | None] = {"zstd": 3, "gzip": 6, "snappy": None, "none": None}
 
 
+@dataclass(frozen=True)
 class Parquet:
-    """One row group for each block: a row group is what a reader holds in memory."""
+    """One row group for each block: a row group is what a reader holds in memory. ``unlike`` is for columns whose
+    values are all unlike: dictionaries and statistics of them are of no use, and cost time. Where files are to have
+    ``file_bytes``, no row group is larger: what waits for one is in no file yet."""
 
-    name: Final = "parquet"
-    suffix: Final = ".parquet"
+    compression: Compression = "zstd"
+    unlike: bool = False
+    file_bytes: int | None = None
+    name: ClassVar[str] = "parquet"
+    suffix: ClassVar[str] = ".parquet"
 
     def open(self, path: Path, schema: pa.Schema) -> TableWriter:
         """See ``Format.open``."""
-        return FileWriter(path, schema, partial(_ParquetEncoder, schema), Blocks(_GROUP_ROWS, _GROUP_BYTES))
+        start = partial(_ParquetEncoder, self, schema)
+        most = _GROUP_BYTES_UNLIKE if self.unlike else _GROUP_BYTES
+        return FileWriter(path, schema, start, Blocks(_GROUP_ROWS, min(most, self.file_bytes or most)))
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """See ``Format.read``."""
-        with readable(path, self.name), pq.ParquetFile(path) as file:
+        with readable(path, self), pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(schema):
                 raise DeliveredDataError(f"{path} has other columns than expected. Deliver again.\n{file.schema_arrow}")
-            for batch in file.iter_batches(_READ_ROWS, use_threads=False):
-                yield batch.cast(schema)
+            for group in range(file.num_row_groups):  # all at once would collect rows of many groups for a batch
+                for batch in file.iter_batches(_READ_ROWS, row_groups=[group], use_threads=False):
+                    yield batch.cast(schema)
 
 
 class _ParquetEncoder:
-    def __init__(self, schema: pa.Schema, file: BinaryIO) -> None:
+    def __init__(self, chosen: Parquet, schema: pa.Schema, file: BinaryIO) -> None:
         self._writer = pq.ParquetWriter(
             file,
             schema,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=True,
-            write_statistics=True,
+            compression=chosen.compression,
+            compression_level=1 if chosen.unlike else _LEVELS[chosen.compression],
+            use_dictionary=not chosen.unlike,
+            write_statistics=not chosen.unlike,
             store_schema=True,
         )
 

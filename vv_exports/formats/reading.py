@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from vv_exports.errors import DeliveredDataError
+from vv_exports.formats.base import Format
 
 _READ_BYTES = 1 << 20
 
@@ -17,15 +18,18 @@ class _Readable(Protocol):
 
 
 @contextmanager
-def readable(path: Path, format_name: str) -> Iterator[None]:
-    """Anything that shows the file to be missing, cut off or something else becomes a DeliveredDataError."""
+def readable(path: Path, form: Format, *, may_be_empty: bool = False) -> Iterator[None]:
+    """Anything that shows the file to be missing, cut off or something else becomes a DeliveredDataError.
+
+    ``may_be_empty``: whether a file without rows has no bytes. Most formats have a beginning or an end.
+    """
     try:
-        if not path.stat().st_size:  # every format has a beginning or an end, also without rows
-            raise DeliveredDataError(f"{path} has no bytes: it is not a complete {format_name} file. Deliver again.")
+        if not path.stat().st_size and not may_be_empty:
+            raise DeliveredDataError(f"{path} has no bytes: it is not a complete {form.name} file. Deliver again.")
         yield
     except (pa.ArrowException, OSError) as error:
         raise DeliveredDataError(
-            f"{path} cannot be read as a complete {format_name} file ({error}). Deliver again."
+            f"{path} cannot be read as a complete {form.name} file ({error}). Deliver again."
         ) from error
 
 

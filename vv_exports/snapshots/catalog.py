@@ -14,7 +14,7 @@ import msgspec
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.domain.failures import Problem
-from vv_exports.domain.names import path_segment
+from vv_exports.domain.names import storage_segment
 from vv_exports.snapshots.store import Snapshot
 
 
@@ -116,6 +116,6 @@ class Catalogs:
 
     def _document(self, index_id: str) -> VersionedDocument[IndexCatalog]:
         if index_id not in self._documents:
-            folder = f"catalogs/{path_segment(index_id)}"
+            folder = f"catalogs/{storage_segment(index_id)}"
             self._documents[index_id] = VersionedDocument(self._storage, folder, IndexCatalog, IndexCatalog)
         return self._documents[index_id]

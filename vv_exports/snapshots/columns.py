@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, chain
 from operator import itemgetter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -63,6 +63,11 @@ class Column(ABC):
     def null_is_stored(self) -> bool:
         """Whether a typed null means JSON null, so that an absent property must be reported."""
         return self.nullable
+
+    @property
+    def width(self) -> int:
+        """How many columns it is in a file."""
+        return 1
 
     @abstractmethod
     def build(self, values: Sequence[Any]) -> Built:
@@ -181,12 +186,21 @@ class Timestamp(Column):
         return Built(pa.array(stored, self.arrow_type), misfits)
 
 
+Allows = Literal["anything", "nothing", "object", "array", "mixed"]
+"""What a schema says of a place for which it gives no column type: nothing at all; no value, or null alone; an object
+or an array without saying of what; values that no one column holds, or that cannot be told."""
+
+
 @dataclass(frozen=True)
 class Json(Column):
-    """Any value as JSON text, its names sorted; null is the text ``null``. ``reason``: why it has no type."""
+    """Any value as JSON text, its names sorted; null is the text ``null``, ``nullable`` or not.
 
-    nullable: bool = field(default=True, kw_only=True)
+    ``reason`` and ``allows`` say why it has no type. Columns of JSON text are equal whatever they say.
+    """
+
+    nullable: bool = field(default=True, kw_only=True, compare=False)
     reason: str = field(default="", compare=False)
+    allows: Allows = field(default="mixed", kw_only=True, compare=False)
     arrow_type = pa.string()
 
     @property
@@ -206,6 +220,10 @@ class List(Column):
     @cached_property
     def arrow_type(self) -> pa.DataType:
         return pa.list_(self.item.arrow_type)
+
+    @property
+    def width(self) -> int:
+        return self.item.width
 
     def build(self, values: Sequence[Any]) -> Built:
         fitting = _only(list, values, self.nullable)
@@ -228,17 +246,23 @@ class List(Column):
 class Object(Column):
     """Objects with declared properties; others are misfits.
 
-    ``absence_is_null``: the absence of one of the object's own fields need not be told from null.
+    ``absence_is_null``: the absence of one of the object's own fields need not be told from null. ``left_out``: the
+    declared names that have no column, and why; their values are misfits like those of undeclared names.
     """
 
     fields: Mapping[str, Column]
     absence_is_null: bool = field(default=False, kw_only=True)
+    left_out: Mapping[str, str] = field(default_factory=dict, kw_only=True, compare=False)
 
     @cached_property
     def arrow_type(self) -> pa.StructType:
         if not self.fields:
             raise ValueError("an object without fields has no Parquet type: keep it as Json")
         return pa.struct([pa.field(name, column.arrow_type) for name, column in self.fields.items()])
+
+    @property
+    def width(self) -> int:
+        return sum(column.width for column in self.fields.values())
 
     def build(self, values: Sequence[Any]) -> Built:
         fitting = _only(dict, values, self.nullable)

@@ -31,3 +31,9 @@ def parse_instant(text: str) -> int | None:
 def instant_text(moment: datetime) -> str:
     """An aware datetime as RFC 3339 text in UTC, ``2026-11-23T10:00:00Z``: no fraction where it is zero."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def normalized_instant(text: str) -> str:
+    """The same instant as ``instant_text`` writes it; text that is no instant is given back."""
+    microseconds = parse_instant(text)
+    return text if microseconds is None else instant_text(_EPOCH + microseconds * _MICROSECOND)

@@ -5,18 +5,22 @@ array, the root) is kept as JSON text, with the reason; nothing raises. Keywords
 (``minimum``, ``pattern``, ``required``, ``format``, …) play no part: a column must hold what comes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
-from vv_exports.snapshots.columns import Boolean, Column, Integer, Json, List, Number, Object, Text
+from vv_exports.snapshots.columns import Allows, Boolean, Column, Integer, Json, List, Number, Object, Text
+from vv_exports.snapshots.field_names import FieldNames, can_name_a_column
 from vv_exports.snapshots.json_pointer import pointer, tokens
 
 MAX_DEPTH = 32
 """Columns inside columns; what is deeper is kept as JSON."""
+
+READABLE_NAMES = 2
+"""The layout version since which a name that a reader cannot hold has no column."""
 
 _MAX_OPEN_SCHEMAS = 96  # bounds the recursion of combinators, which add no columns
 _MAX_SCHEMAS = 20_000  # bounds references that multiply: a schema of a few lines can describe 2**32 columns
@@ -42,18 +46,42 @@ class CompiledSchema:
     kept_as_json: Mapping[str, str]
 
 
-def compile_schema(schema: Any) -> CompiledSchema:
-    """The column for documents that are always objects, never null. Never raises, whatever the schema is."""
-    column = _Compiler(schema).place(schema, 0, frozenset())
-    if isinstance(column, Object):
-        column = replace(column, nullable=False)
-    elif not isinstance(column, Json):
+def compile_schema(schema: Any, layout_version: int = READABLE_NAMES) -> CompiledSchema:
+    """The column for documents that are always objects, never null. Never raises, whatever the schema is.
+
+    ``layout_version``: as that version of the layout had it.
+    """
+    readable_names = layout_version >= READABLE_NAMES
+    column = _Compiler(schema, any_name=readable_names).place(schema, 0, frozenset())
+    if readable_names:
+        column = _with_readable_names(column)
+    if not isinstance(column, Object | Json):
         column = Json(reason="the schema does not describe an object")
-    return CompiledSchema(column, MappingProxyType(dict(_kept_as_json(column, ""))))
+    column = replace(column, nullable=False)
+    return CompiledSchema(column, MappingProxyType(dict(kept_as_json(column))))
+
+
+def kept_as_json(column: Column, place: str = "") -> Iterator[tuple[str, str]]:
+    """Each place in documents of this column whose values have no typed column, and why."""
+    match column:
+        case Json():
+            yield place, column.reason
+        case List():
+            yield from kept_as_json(column.item, place + "/*")
+        case Object():
+            for name, child in column.fields.items():
+                yield from kept_as_json(child, place + pointer(name))
+            for name, reason in column.left_out.items():
+                # Half a surrogate pair has no UTF-8, and a place is stored and shown as text.
+                yield place + pointer(name).encode(errors="backslashreplace").decode(), reason
 
 
 class _UntypedError(Exception):
     """There is no column type for a place; the message says why."""
+
+    def __init__(self, reason: str, allows: Allows = "mixed") -> None:
+        self.allows = allows
+        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -77,8 +105,9 @@ class _Compiler:
     """Compiles one schema document. ``depth`` counts the columns around a place, ``open_schemas`` are the
     identities of the schemas around it: meeting one of them again is recursion."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, any_name: bool) -> None:
         self._root = root
+        self._any_name = any_name
         self._schemas = 0
 
     def place(self, schema: Any, depth: int, open_schemas: frozenset[int]) -> Column:
@@ -86,7 +115,7 @@ class _Compiler:
         try:
             return _storable(self._column(schema, depth, open_schemas))
         except _UntypedError as why:
-            return Json(reason=str(why))
+            return Json(reason=str(why), allows=why.allows)
 
     def _column(self, schema: Any, depth: int, open_schemas: frozenset[int]) -> Column:
         """The column that all of a schema's keywords together describe. Raises _UntypedError."""
@@ -95,7 +124,7 @@ class _Compiler:
         if schema is True:
             return _Anything()
         if schema is False:
-            raise _UntypedError("the schema allows no value")
+            raise _UntypedError("the schema allows no value", "nothing")
         if not isinstance(schema, dict):
             raise _UntypedError(f"the schema is {_kind(schema)}, not an object")
         if id(schema) in open_schemas:
@@ -116,24 +145,24 @@ class _Compiler:
                 yield self._column(part, depth, inside)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                yield _one_of(self._column(part, depth, inside) for part in _schemas(schema, keyword))
+                yield _one_of(_schemas(schema, keyword), lambda part: self._column(part, depth, inside))
 
     def _own(self, schema: dict[str, Any], depth: int, inside: frozenset[int]) -> Column:
         """What a schema's own keywords say, without those that combine schemas."""
         if "type" in schema:
             names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-            return _one_of(self._typed(name, schema, depth, inside) for name in names)
+            return _one_of(names, lambda name: self._typed(name, schema, depth, inside))
         if "const" in schema:
             return _type_of(schema["const"])
         if "enum" in schema:
             if not isinstance(schema["enum"], list):
                 raise _UntypedError(f"enum is {_kind(schema['enum'])}, not an array")
-            return _one_of(map(_type_of, schema["enum"]))
+            return _one_of(schema["enum"], _type_of)
         implied = {"properties": "object", "items": "array", "prefixItems": "array"}
         names = sorted({name for keyword, name in implied.items() if keyword in schema})
         if not names:
             return _Anything()
-        return _one_of(self._typed(name, schema, depth, inside) for name in names)
+        return _one_of(names, lambda name: self._typed(name, schema, depth, inside))
 
     def _typed(self, name: Any, schema: dict[str, Any], depth: int, inside: frozenset[int]) -> Column:
         if name == "object":
@@ -148,9 +177,9 @@ class _Compiler:
 
     def _object(self, properties: Any, depth: int, inside: frozenset[int]) -> Column:
         if not isinstance(properties, dict):
-            raise _UntypedError(f"properties is {_kind(properties)}, not an object")
+            raise _UntypedError(f"properties is {_kind(properties)}, not an object", "object")
         for name in properties:
-            if not _can_name_a_column(name):
+            if not self._any_name and not can_name_a_column(name):
                 raise _UntypedError(f"the property name {name!r} cannot be a column's name")
         return Object({name: self.place(part, depth + 1, inside) for name, part in properties.items()})
 
@@ -159,7 +188,7 @@ class _Compiler:
         if "prefixItems" in schema or isinstance(items, list):
             raise _UntypedError("an array whose items have types by position")
         if isinstance(items, bool) or items == {}:
-            raise _UntypedError("an array that does not say what its items are")
+            raise _UntypedError("an array that does not say what its items are", "array")
         return List(self.place(items, depth + 1, inside))
 
     def _resolve(self, reference: Any) -> Any:
@@ -176,17 +205,39 @@ class _Compiler:
 
 def _storable(column: Column) -> Column:
     if isinstance(column, _OnlyNull):
-        raise _UntypedError("allows nothing but null")
+        raise _UntypedError("allows nothing but null", "nothing")
     if isinstance(column, _Anything):
-        raise _UntypedError("does not say which type it has")
+        raise _UntypedError("does not say which type it has", "anything")
     if isinstance(column, Object) and not column.fields:
-        raise _UntypedError("an object without declared properties")
+        raise _UntypedError("an object without declared properties", "object")
     return column
 
 
-def _one_of(alternatives: Iterable[Column]) -> Column:
+def _with_readable_names(column: Column) -> Column:
+    """The column without the fields whose names readers cannot hold."""
+    match column:
+        case List():
+            return replace(column, item=_with_readable_names(column.item))
+        case Object():
+            names = FieldNames()
+            fields = {name: _with_readable_names(child) for name, child in column.fields.items() if names.take(name)}
+            if not fields:
+                return Json(reason="; ".join(names.left_out.values()), allows="object")
+            return replace(column, fields=fields, left_out=names.left_out)
+        case _:
+            return column
+
+
+def _one_of(alternatives: Sequence[Any], column_of: Callable[[Any], Column]) -> Column:
     """The column that holds the values of any alternative."""
-    columns = list(alternatives)
+    columns = []
+    for number, alternative in enumerate(alternatives):
+        try:
+            columns.append(column_of(alternative))
+        except _UntypedError as why:
+            others = [*alternatives[:number], *alternatives[number + 1 :]]
+            only = all(other in (None, "null", {"type": "null"}) for other in others)
+            raise _UntypedError(str(why), why.allows if only else "mixed") from None
     if not columns:
         raise _UntypedError("a list of alternatives that is empty")
     nullable = any(column.nullable or isinstance(column, _OnlyNull) for column in columns)
@@ -249,27 +300,6 @@ def _schemas(schema: dict[str, Any], keyword: str) -> list[Any]:
     return parts
 
 
-def _can_name_a_column(name: Any) -> bool:
-    if not isinstance(name, str) or any(ord(character) < ord(" ") or character == "\x7f" for character in name):
-        return False
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _kind(value: Any) -> str:
     names = {type(None): "null", dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     return names.get(type(value), "a number")
-
-
-def _kept_as_json(column: Column, place: str) -> Iterator[tuple[str, str]]:
-    match column:
-        case Json():
-            yield place, column.reason
-        case List():
-            yield from _kept_as_json(column.item, place + "/*")
-        case Object():
-            for name, child in column.fields.items():
-                yield from _kept_as_json(child, place + pointer(name))

@@ -86,11 +86,12 @@ def in_order(pages: Iterable[Page], names: Sequence[str]) -> Iterator[Page]:
 
 
 def externally_sorted(pages: Iterable[Page], names: Sequence[str], spool: Path) -> Iterator[Page]:
-    """All rows in order. Each page becomes a sorted stretch below ``spool``, and the stretches are merged.
+    """All rows in order. Some pages at a time become a sorted stretch below ``spool``, and the stretches are merged.
 
-    Memory holds one page, and the key of a row of each of the stretches that are merged at a time.
+    Memory holds one page, the rows of one stretch, and the key of a row of each of the stretches that are merged at a
+    time.
     """
-    stretches = [_write_stretch(_sorted(page, names), spool / f"0-{n:06}") for n, page in enumerate(pages)]
+    stretches = [_write_stretch(rows, spool / f"0-{n:06}") for n, rows in enumerate(_sorted_stretches(pages, names))]
     for turn in count(1):
         if len(stretches) <= _OPEN_FILES:
             break
@@ -112,11 +113,20 @@ def externally_sorted(pages: Iterable[Page], names: Sequence[str], spool: Path) 
         yield Page(documents, _nowhere)
 
 
-def _sorted(page: Page, names: Sequence[str]) -> Iterator[_Row]:
-    keys = sort_keys(page.documents, names)
-    for i in sorted(range(len(keys)), key=keys.__getitem__):
-        pickled = pickle.dumps(page.documents[i], pickle.HIGHEST_PROTOCOL)
-        yield _Row(keys[i], page.locate(i), len(pickled), partial(bytes, pickled))
+def _sorted_stretches(pages: Iterable[Page], names: Sequence[str]) -> Iterator[list[_Row]]:
+    """The rows of so many pages at a time that the stretches are few, however small a source's pages are."""
+    rows: list[_Row] = []
+    held = 0
+    for page in pages:
+        for i, key in enumerate(sort_keys(page.documents, names)):
+            pickled = pickle.dumps(page.documents[i], pickle.HIGHEST_PROTOCOL)
+            rows.append(_Row(key, page.locate(i), len(pickled), partial(bytes, pickled)))
+            held += len(pickled)
+        if len(rows) >= _PAGE_ROWS or held >= _PAGE_BYTES:
+            yield sorted(rows, key=_KEY)
+            rows, held = [], 0
+    if rows:
+        yield sorted(rows, key=_KEY)
 
 
 def _merge_stretches(stretches: list[Path], path: Path) -> Path:

@@ -5,33 +5,44 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from vv_exports.domain.json_text import encode_each_sorted, encode_sorted
-from vv_exports.domain.prompt_runs import Prompt, PromptRun
+from vv_exports.domain.json_text import encode_each_sorted, encode_each_sorted_beside, encode_sorted
+from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.domain.tables import TableName
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.parquet import Parquet
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, externally_sorted, in_order
-from vv_exports.snapshots.tables import LAYOUT_VERSION, SORT_KEYS, Table, prepare, tables_of
+from vv_exports.snapshots.tables import ANSWERS, SORT_KEYS, Table, prepare, tables_of
 from vv_exports.sources.base import Page, Results
 
 PART_ROWS = 1_000_000
 """Rows after which a table goes on in another file."""
+_PART_BYTES_OF_COLUMNS = 100_000 * (32 << 20)
+"""Or so many bytes, times columns. Of each column in each row group, which is of 32 MiB, a writer remembers a kilobyte
+until the file is complete: 100 MB of a file that is written, whatever it is that makes it wide or long."""
+_STRETCH_BYTES = 4 << 20
+_HASHED_AS = 1
+"""Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
+
+_TYPED = Parquet()
+_ANSWERS = Parquet(unlike=True)
 
 
 @dataclass(frozen=True)
 class SpoolFile:
-    """A finished local Parquet file."""
+    """A finished local Parquet file, and that of its rows' answers, where the table has some."""
 
     path: Path
     rows: int
     bytes: int
     sha256: str
+    answers: "SpoolFile | None" = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ def read_run(results: Results, run: PromptRun, spool: Path) -> Reading:
     prompt = results.prompt
     tables = tables_of(prompt)
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
-    version = hashlib.sha256(encode_sorted([LAYOUT_VERSION, prompt.json_schema, prompt.video_level_schema]))
+    version = hashlib.sha256(encode_sorted([_HASHED_AS, prompt.json_schema, prompt.video_level_schema]))
     files: dict[TableName, list[SpoolFile]] = {}
     rescued = 0
     for name, table in tables.items():
@@ -93,13 +104,12 @@ def _spool(pages: Iterator[Page], table: Table, run: PromptRun, spool: Path) -> 
     spooled = _Spooled()
     parts = _Parts(table, spool)
     try:
-        for page in pages:
-            prepare(page.documents, run, table.name)
-            spooled.digest.update(b"\n".join(encode_each_sorted(page.documents)) + b"\n")
-            batch = table.batch(page.documents, run)
+        for documents, answers in _stretches(pages, table, run, spooled.digest):
+            batch = table.batch(documents, run)
+            del documents  # else they are there while the next ones are read
             spooled.rows += batch.num_rows
             spooled.rescued += batch.num_rows - batch.column("rescued").null_count
-            parts.write(batch)
+            parts.write(batch, answers)
         spooled.files = parts.close()
     except BaseException:
         # Rows out of order are read again into files of the same names. A writer that was left to the garbage
@@ -107,6 +117,36 @@ def _spool(pages: Iterator[Page], table: Table, run: PromptRun, spool: Path) -> 
         parts.abandon()
         raise
     return spooled
+
+
+def _stretches(
+    pages: Iterator[Page], table: Table, run: PromptRun, digest: "hashlib._Hash"
+) -> Iterator[tuple[list[JsonObject], pa.RecordBatch | None]]:
+    """Prepared documents, hashed, and the answers in them: of as many pages as have so many rows as the table has
+    columns, or are long. Small pages are best, but to type a few rows costs for each column."""
+    documents: list[JsonObject] = []
+    answers: list[bytes] = []
+    size, columns = 0, table.column.width
+    for page in pages:
+        prepare(page.documents, run, table.name)
+        if table.has_answers:
+            canonical, texts = encode_each_sorted_beside(page.documents, "metadata")
+            answers += texts
+        else:
+            canonical, texts = encode_each_sorted(page.documents), []
+        digest.update(b"\n".join([*canonical, b""]))
+        documents += page.documents
+        size += sum(map(len, canonical))
+        del canonical, texts  # a row may be long, and each copy of it counts
+        if len(documents) >= columns or size >= _STRETCH_BYTES:
+            yield documents, _answers(answers, table)
+            documents, answers, size = [], [], 0
+    if documents:
+        yield documents, _answers(answers, table)
+
+
+def _answers(texts: list[bytes], table: Table) -> pa.RecordBatch | None:
+    return pa.record_batch([pa.array(texts, pa.string())], schema=ANSWERS) if table.has_answers else None
 
 
 @contextmanager
@@ -122,45 +162,74 @@ def _garbage_collection_paused() -> Iterator[None]:
 
 
 class _Parts:
-    """Consecutive files of one table, of PART_ROWS rows each."""
+    """Consecutive files of one table, of PART_ROWS rows each, or fewer that are large; beside them those of answers."""
 
     def __init__(self, table: Table, spool: Path) -> None:
         self._table = table
         self._spool = spool
         self._files: list[SpoolFile] = []
-        self._rows = 0
-        self._writer: TableWriter = self._open()
+        self._bytes = 0
+        self._columns = table.column.width
+        self._most_bytes = _PART_BYTES_OF_COLUMNS // self._columns
+        self._open()
 
-    def write(self, batch: pa.RecordBatch) -> None:
-        while self._rows + batch.num_rows > PART_ROWS:
-            room = PART_ROWS - self._rows
-            self._writer.write(batch.slice(0, room))
-            self._rows += room
-            self._finish()
-            self._writer = self._open()
-            batch = batch.slice(room)
-        self._writer.write(batch)
-        self._rows += batch.num_rows
+    def write(self, batch: pa.RecordBatch, answers: pa.RecordBatch | None) -> None:
+        while batch.num_rows:
+            if self._rows >= PART_ROWS or self._bytes >= self._most_bytes:
+                self._finish()
+                self._open()
+            count = self._fitting(min(batch.num_rows, PART_ROWS - self._rows), answers)
+            self._writer.write(batch.slice(0, count))
+            if self._answers is not None and answers is not None:
+                self._answers.write(answers.slice(0, count))
+                answers = answers.slice(count)
+            self._rows += count
+            batch = batch.slice(count)
+
+    def _fitting(self, rows: int, answers: pa.RecordBatch | None) -> int:
+        """How many of so many rows belong to the part that is open, by the size of the rows alone: batches that end at
+        other places must not give other files. A typed row has some bytes for each column, and those of its answer."""
+        if answers is None:
+            return rows
+        lengths = pc.binary_length(answers.column(0).slice(0, rows))
+        all_of_them = self._bytes + pc.sum(lengths).as_py() + 8 * self._columns * rows
+        if all_of_them < self._most_bytes:
+            self._bytes = all_of_them
+            return rows
+        sizes = pc.add(lengths.cast(pa.int64()), 8 * self._columns)
+        upto = pc.add(pc.cumulative_sum(sizes), self._bytes)
+        last = pc.index(pc.greater_equal(upto, self._most_bytes), True).as_py()
+        count = rows if last < 0 else last + 1
+        self._bytes = int(upto[count - 1].as_py())
+        return count
 
     def close(self) -> list[SpoolFile]:
         self._finish()
         return self._files
 
     def abandon(self) -> None:
-        """Give up the file that is open."""
+        """Give up the files that are open."""
         self._writer.abandon()
+        if self._answers is not None:
+            self._answers.abandon()
 
-    @property
-    def _path(self) -> Path:
-        return self._spool / f"{self._table.name}-{len(self._files):05}{Parquet.suffix}"
-
-    def _open(self) -> TableWriter:
-        self._rows = 0
-        return Parquet().open(self._path, self._table.schema)
+    def _open(self) -> None:
+        self._rows, self._bytes = 0, 0
+        name = f"{self._table.name}-{len(self._files):05}"
+        self._path = self._spool / f"{name}.parquet"
+        self._writer: TableWriter = _TYPED.open(self._path, self._table.schema)
+        self._answers_path = self._spool / f"{name}.answers.parquet"
+        self._answers = _ANSWERS.open(self._answers_path, ANSWERS) if self._table.has_answers else None
 
     def _finish(self) -> None:
         self._writer.close()
-        path = self._path
+        answers = None
+        if self._answers is not None:
+            self._answers.close()
+            answers = self._finished(self._answers_path)
+        self._files.append(replace(self._finished(self._path), answers=answers))
+
+    def _finished(self, path: Path) -> SpoolFile:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._files.append(SpoolFile(path, self._rows, path.stat().st_size, digest))
+        return SpoolFile(path, self._rows, path.stat().st_size, digest)

@@ -47,7 +47,7 @@ def rebuild_documents(rows: pa.RecordBatch | Sequence[Mapping[str, Any]], column
 
 
 def _document(row: Mapping[str, Any], column: Object) -> Any:
-    document = _rebuilt(row, column)
+    document = rebuilt(row, column)
     for pointer, value in decode((row["rescued"] or "{}").encode()).items():
         document = _with_value(document, tokens(pointer), value)
     for pointer in row["absent"] or ():
@@ -56,18 +56,19 @@ def _document(row: Mapping[str, Any], column: Object) -> Any:
     return document
 
 
-def _rebuilt(stored: Any, column: Column) -> Any:
+def rebuilt(stored: Any, column: Column) -> Any:
+    """The JSON value of what a column stores, where nothing was absent and nothing did not fit."""
     if stored is None:
         return None
     match column:
         case Object():
             return {
-                name: _rebuilt(stored.get(name), child)
+                name: rebuilt(stored.get(name), child)
                 for name, child in column.fields.items()
                 if child.null_is_stored or stored.get(name) is not None
             }
         case List():
-            return [_rebuilt(item, column.item) for item in stored]
+            return [rebuilt(item, column.item) for item in stored]
         case Json():
             return decode(stored.encode())
         case Timestamp() if isinstance(stored, datetime):

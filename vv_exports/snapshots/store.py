@@ -3,7 +3,8 @@
 Layout in the pipeline's storage::
 
     snapshots/<index>/<run>/revisions/00000001.json    what a snapshot holds; written last, put-if-absent
-    snapshots/<index>/<run>/<data version>/segments-00000.parquet …
+    snapshots/<index>/<run>/<data version>-<layout version>/segments-00000.parquet …
+    snapshots/<index>/<run>/<data version>-<layout version>/segments-00000.answers.parquet …
     snapshots/<index>/<run>/fingerprint.json           when to look again; a hint, its loss costs one reading
     snapshots/<index>/<run>/staging/…                  what was read of a run that is not read to its end yet
     snapshots/store.json                               the store's own id
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -26,8 +27,8 @@ import pyarrow.parquet as pq
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.domain.json_text import encode_sorted
-from vv_exports.domain.names import path_segment
+from vv_exports.domain.json_text import encode_each_sorted, encode_sorted
+from vv_exports.domain.names import storage_segment
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
 from vv_exports.domain.selection import check_deliverable
 from vv_exports.domain.tables import TABLES, TableName
@@ -41,35 +42,56 @@ from vv_exports.errors import (
 )
 from vv_exports.snapshots.reading import Reading, read_run
 from vv_exports.snapshots.run_faults import faults_of_run
+from vv_exports.snapshots.schemas import Schemas, schemas_of
 from vv_exports.snapshots.staging import STAGED, StoredStage
+from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, table_of
 from vv_exports.sources.base import Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")
 _KEPT = re.compile(
-    rf"{_REVISION.pattern}|fingerprint\.json|[0-9a-f]{{64}}/({'|'.join(TABLES)})-[0-9]{{5,}}\.parquet"
+    rf"{_REVISION.pattern}|fingerprint\.json|[0-9a-f]{{64}}(-[0-9]+)?/({'|'.join(TABLES)})-[0-9]{{5,}}(\.answers)?\.parquet"
     rf"|staging/{STAGED.pattern}"
 )
 """What this module, and staging, write of a run, relative to its folder."""
 _NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError)
 _ATTEMPTS = 20
+_BATCH_ROWS = 8_192
 _READINGS = 3
 _LOG = logging.getLogger(__name__)
 
 
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """A Parquet file of the answers of a part's rows, as JSON text. ``key`` is its place in the pipeline's storage."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One Parquet file of a snapshot. ``key`` is its place in the pipeline's storage."""
+    """One Parquet file of a snapshot. ``key`` is its place in the pipeline's storage. Parts of failures, and of
+    snapshots that version 0.1 took, have no ``answers``."""
 
     key: str
     rows: int
     bytes: int
     sha256: str
+    answers: Answers | None = None
+
+
+class Rows(NamedTuple):
+    """Some rows of a table, typed, and the answers that belong to them: the ``metadata`` of each as JSON text."""
+
+    batch: pa.RecordBatch
+    answers: pa.StringArray | None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt run's results as they were when they were read.
 
     ``data_version`` is the hash of the rows and the prompt's schemas; ``revision`` counts the contents that a run
-    has had, from 1. ``kept_as_json`` says which places of the prompt's schemas have no typed column, and why.
+    has had, from 1. ``layout_version`` says how its tables are typed, and ``kept_as_json`` which places of the
+    prompt's schemas have no typed column, and why.
     """
 
     index_id: str
@@ -88,6 +110,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, list[Part]]
     kept_as_json: dict[str, str]
     rescued_rows: int
+    layout_version: int = 1
 
     def rows(self, table: TableName) -> int:
         """Rows of one table; 0 where the run has no such table."""
@@ -95,7 +118,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     def has_file(self, key: str) -> bool:
         """Whether this is the place of one of its files."""
-        return any(part.key == key for parts in self.tables.values() for part in parts)
+        return any(
+            part.key == key or (part.answers is not None and part.answers.key == key)
+            for parts in self.tables.values()
+            for part in parts
+        )
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether it has the answers as they were; version 0.1 did not keep them."""
+        return self.layout_version > 1
+
+    def table(self, name: TableName) -> Table:
+        """The table with the columns that its own files have."""
+        return table_of(name, self.schema_of(name), self.layout_version)
+
+    def schema_of(self, name: TableName) -> Any:
+        """The JSON Schema of a table's ``metadata``, as its prompt has it."""
+        return self.video_level_schema if name == "videos" else self.json_schema
 
     @property
     def prompt(self) -> Prompt:
@@ -144,6 +184,7 @@ class SnapshotStore:
 
     def __init__(self, storage: Connector) -> None:
         self._storage = storage
+        self.schemas = Schemas(storage)
 
     @property
     def store_id(self) -> str:
@@ -185,12 +226,16 @@ class SnapshotStore:
             return None
         raise TransientError(f"{self._storage.uri(key)} vanished while it was read; try again")
 
-    def ensure(self, source: Source, run: PromptRun, now: datetime) -> Snapshot:
-        """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now.
+    def ensure(self, source: Source, run: PromptRun, now: datetime, *, answers: bool = False) -> Snapshot:
+        """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now; with
+        ``answers``, also where the current one has not kept them.
 
         Raises SelectionError for a run that is not finished.
         """
-        return self.unchanged(source, run) or self.take(source, run, now)
+        current = self.unchanged(source, run)
+        if current is not None and (current.has_answers or not answers):
+            return current
+        return self.take(source, run, now)
 
     def unchanged(self, source: Source, run: PromptRun) -> Snapshot | None:
         """The current snapshot while the run looks as it did when that was taken; None: it is time to look again."""
@@ -253,12 +298,19 @@ class SnapshotStore:
         current = there.current
         if current is None or current.revision <= above or not _same(current, reading.data_version, run):
             tables: dict[str, list[Part]] = {}
+            own = f"{folder}/{reading.data_version}-{LAYOUT_VERSION}"
             for name, files in reading.files.items():
                 for file in files:
-                    key = f"{folder}/{reading.data_version}/{file.path.name}"
+                    key = f"{own}/{file.path.name}"
                     self._storage.put(file.path, key)
-                    part = Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256)
+                    answers = None
+                    if file.answers is not None:
+                        beside = f"{own}/{file.answers.path.name}"
+                        self._storage.put(file.answers.path, beside)
+                        answers = Answers(key=beside, bytes=file.answers.bytes, sha256=file.answers.sha256)
+                    part = Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256, answers=answers)
                     tables.setdefault(name, []).append(part)
+            self.schemas.note(run.index_id, schemas_of(reading.prompt))  # before: whoever is killed here has noted it
             current = self._record(
                 Snapshot(
                     index_id=run.index_id,
@@ -277,6 +329,7 @@ class SnapshotStore:
                     tables=tables,
                     kept_as_json=reading.kept_as_json,
                     rescued_rows=reading.rescued_rows,
+                    layout_version=LAYOUT_VERSION,
                 ),
                 above,
             )
@@ -305,22 +358,39 @@ class SnapshotStore:
         with self._opened(snapshot.tables[table][0]) as file:
             return pq.read_schema(file)
 
-    def read(self, part: Part) -> Iterator[pa.RecordBatch]:
-        """The rows of one part, in order. Raises SnapshotDamagedError where the part is gone or damaged."""
-        with self._opened(part) as file:
-            self._check_whole(part, hashlib.file_digest(file, "sha256").hexdigest())
-            file.seek(0)
-            yield from pq.ParquetFile(file).iter_batches(batch_size=8192)
+    def rows(self, snapshot: Snapshot, table: TableName, *, answers: bool = False) -> Iterator[Rows]:
+        """The rows of a table, in order; with their answers, where asked for. Raises SnapshotDamagedError where a file
+        is gone or damaged."""
+        for part in snapshot.tables.get(table, ()):
+            yield from self.rows_of_part(snapshot.table(table), part, answers=answers)
 
-    def head(self, snapshot: Snapshot, table: TableName, rows: int) -> list[dict[str, Any]]:
+    def rows_of_part(self, typed: Table, part: Part, *, answers: bool = False) -> Iterator[Rows]:
+        """Those of one part of a table that has these columns."""
+        with spool_folder() as spool:
+            batches = self._batches(part, spool / "rows")
+            if not answers:
+                yield from (Rows(batch, None) for batch in batches)
+            elif part.answers is None:
+                yield from (Rows(batch, _answers_of(typed, batch)) for batch in batches)
+            else:
+                yield from _aligned(batches, self._batches(part.answers, spool / "answers"))
+
+    def _batches(self, file: Part | Answers, path: Path) -> Iterator[pa.RecordBatch]:
+        """The rows of a file, from a copy of it that was compared with its hash."""
+        self.copy(file, path)
+        with pq.ParquetFile(path) as opened:
+            for group in range(opened.num_row_groups):  # which is what is held in memory
+                yield from opened.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False)
+
+    def head(self, snapshot: Snapshot, table: TableName, rows: int) -> pa.RecordBatch:
         """The first rows of a table, for showing: reads no more than it needs, so it does not check the file."""
         for part in snapshot.tables.get(table, [])[:1]:
             with self._opened(part) as file:
                 for batch in pq.ParquetFile(file, buffer_size=1 << 20).iter_batches(batch_size=rows):
-                    return list(batch.to_pylist())
-        return []
+                    return batch
+        return pa.RecordBatch.from_pylist([], schema=snapshot.table(table).schema)
 
-    def copy(self, part: Part, target: Path) -> None:
+    def copy(self, part: Part | Answers, target: Path) -> None:
         """The bytes of one part, as a local file. Raises SnapshotDamagedError where the part is gone or damaged."""
         digest = hashlib.sha256()
         with self._opened(part) as file, target.open("wb") as out:
@@ -329,18 +399,18 @@ class SnapshotStore:
                 out.write(block)
         self._check_whole(part, digest.hexdigest())
 
-    def _opened(self, part: Part) -> BufferedIOBase:
+    def _opened(self, part: Part | Answers) -> BufferedIOBase:
         try:
             return self._storage.open(part.key)
         except DeliveredDataError as error:
             raise self._damaged(part, f"{self._storage.uri(part.key)} is not there") from error
 
-    def _check_whole(self, part: Part, sha256: str) -> None:
+    def _check_whole(self, part: Part | Answers, sha256: str) -> None:
         if sha256 != part.sha256:
             what = f"its sha256 is {sha256[:16]}…, written was {part.sha256[:16]}…"
             raise self._damaged(part, f"{self._storage.uri(part.key)} was damaged: {what}")
 
-    def _damaged(self, part: Part, what: str) -> SnapshotDamagedError:
+    def _damaged(self, part: Part | Answers, what: str) -> SnapshotDamagedError:
         revisions = self._storage.uri(f"{part.key.rsplit('/', 2)[0]}/revisions")
         return SnapshotDamagedError(
             f"{what}. Delete the newest file in {revisions}, and the run is read again.", part.key
@@ -366,6 +436,27 @@ class SnapshotStore:
         raise TransientError(f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again")
 
 
+def _aligned(batches: Iterator[pa.RecordBatch], answers: Iterator[pa.RecordBatch]) -> Iterator[Rows]:
+    """Rows with their answers, though the two files are cut into batches at other places."""
+    texts = pa.array([], pa.string())
+    for batch in batches:
+        at = 0
+        while at < batch.num_rows:
+            if not len(texts):
+                texts = next(answers).column(0)
+            count = min(batch.num_rows - at, len(texts))
+            yield Rows(batch.slice(at, count), texts.slice(0, count))
+            at, texts = at + count, texts.slice(count)
+
+
+def _answers_of(table: Table, batch: pa.RecordBatch) -> pa.StringArray | None:
+    """Answers as the typed rows tell them, where they were not kept: 5 and 5.0 are one number there."""
+    if not table.has_answers:
+        return None
+    documents = table.documents(batch)
+    return pa.array(encode_each_sorted([document["metadata"] for document in documents]), pa.string())
+
+
 def fingerprint_of(source: Source, run: PromptRun) -> str:
     """A cheap hash of what says that a run may have changed: its record and the source's own hint."""
     return hashlib.sha256(encode_sorted([_stated(run), source.change_hint(run)])).hexdigest()
@@ -377,8 +468,9 @@ def _stated(run: PromptRun) -> dict[str, Any]:
 
 
 def _same(snapshot: Snapshot, data_version: str, run: PromptRun) -> bool:
-    return snapshot.data_version == data_version and snapshot.status == run.status
+    as_read = snapshot.data_version, snapshot.status, snapshot.layout_version
+    return as_read == (data_version, run.status, LAYOUT_VERSION)
 
 
 def _folder(index_id: str, run_id: str) -> str:
-    return f"snapshots/{path_segment(index_id)}/{path_segment(run_id)}"
+    return f"snapshots/{storage_segment(index_id)}/{storage_segment(run_id)}"

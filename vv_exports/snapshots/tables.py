@@ -5,19 +5,20 @@ absent all come from the same place. Columns that are the same for the whole run
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
+from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import VOLATILE, JsonObject, Prompt, PromptRun
 from vv_exports.domain.tables import TableName
 from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number, Object, Text, Timestamp
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
 
-LAYOUT_VERSION = 1
-"""Part of every delivery id: raised when the same results would give other columns."""
+LAYOUT_VERSION = 2
+"""Part of every delivery id: raised when the same results would give other columns, or other bytes."""
 
 _TEXT = Text(nullable=True)
 _NUMBER = Number(nullable=True)
@@ -104,7 +105,10 @@ SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
 }
 
 
-_RUN_COLUMNS = ("index_id", "prompt_id", "prompt_run_id")
+ANSWERS = pa.schema([pa.field("metadata", pa.string(), nullable=False)])
+"""What is kept beside a table's rows: the ``metadata`` of each as canonical JSON text, as the model answered it."""
+
+RUN_COLUMNS = ("index_id", "prompt_id", "prompt_run_id")
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,16 @@ class Table:
     column: Object
 
     @property
+    def has_answers(self) -> bool:
+        """Whether its rows have ``metadata``."""
+        return "metadata" in self.column.fields
+
+    @property
     def schema(self) -> pa.Schema:
         """Arrow schema: the run's ids, the result's fields, ``rescued`` and ``absent``."""
         return pa.schema(
             [
-                *((name, pa.string()) for name in _RUN_COLUMNS),
+                *((name, pa.string()) for name in RUN_COLUMNS),
                 *((name, column.arrow_type) for name, column in self.column.fields.items()),
                 ("rescued", pa.string()),
                 ("absent", pa.list_(pa.string())),
@@ -141,32 +150,60 @@ class Table:
         return rebuild_documents(batch, self.column)
 
 
-def table_of(name: TableName, json_schema: Any) -> Table:
-    """A table whose ``metadata`` is described by this JSON Schema; ``failures`` have no metadata."""
+_KNOWN: dict[tuple[TableName, int, str], Table] = {}
+"""The runs of a prompt share a schema, and to compile a wide one takes a while."""
+_MOST_KNOWN = 256
+
+
+def table_of(name: TableName, json_schema: Any, layout_version: int = LAYOUT_VERSION) -> Table:
+    """A table whose ``metadata`` is described by this JSON Schema, as a version of the layout has it; ``failures`` have
+    no metadata."""
+    try:
+        key = name, layout_version, encode_text(json_schema)
+    except ValueError:  # nested too deep to be written down
+        return _described(name, json_schema, layout_version)
+    if (known := _KNOWN.get(key)) is None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        known = _KNOWN[key] = _described(name, json_schema, layout_version)
+    return known
+
+
+def _described(name: TableName, json_schema: Any, layout_version: int) -> Table:
     fields: Mapping[str, Column] = {"segments": _SEGMENTS, "videos": _VIDEOS, "failures": _FAILURES}[name]
     if name != "failures":
-        fields = {**fields, "metadata": compile_schema(json_schema).column}
+        fields = {**fields, "metadata": compile_schema(json_schema, layout_version).column}
     return Table(name, Object(fields, nullable=False, absence_is_null=True))
 
 
-def tables_of(prompt: Prompt) -> dict[TableName, Table]:
+def with_metadata(table: Table, metadata: Column | None) -> Table:
+    """The same table with another column of that name, or without one."""
+    fields = {name: column for name, column in table.column.fields.items() if name != "metadata"}
+    return Table(
+        table.name, replace(table.column, fields=fields if metadata is None else {**fields, "metadata": metadata})
+    )
+
+
+def tables_of(prompt: Prompt, layout_version: int = LAYOUT_VERSION) -> dict[TableName, Table]:
     """The tables that a run of this prompt can have: ``videos`` only where the prompt has a video level."""
     tables: dict[TableName, Table] = {
-        "segments": table_of("segments", prompt.json_schema),
-        "failures": table_of("failures", None),
+        "segments": table_of("segments", prompt.json_schema, layout_version),
+        "failures": table_of("failures", None, layout_version),
     }
     if prompt.video_level_schema is not None:
-        tables["videos"] = table_of("videos", prompt.video_level_schema)
+        tables["videos"] = table_of("videos", prompt.video_level_schema, layout_version)
     return tables
 
 
 def prepare(documents: list[JsonObject], run: PromptRun, table: TableName) -> None:
     """Take out, in place, what is volatile, and what only repeats what the run and the table say of all results."""
-    for name in VOLATILE:
+    names = set().union(*documents)  # most of what may be there mostly is not
+    for name in VOLATILE & names:
         for document in documents:
             document.pop(name, None)
     stated = {"run_id": run.run_id, "prompt_run_id": run.run_id, "prompt_id": run.prompt_id, "index_id": run.index_id}
     for name, value in {**stated, "result_type": _RESULT_TYPES.get(table)}.items():
-        for document in documents:
-            if document.get(name) in (None, value):  # not a set: what is there may not be hashable
-                document.pop(name, None)
+        if name in names:
+            for document in documents:
+                if document.get(name) in (None, value):  # not a set: what is there may not be hashable
+                    document.pop(name, None)

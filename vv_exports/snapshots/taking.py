@@ -11,12 +11,14 @@ from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import check_deliverable
-from vv_exports.errors import RequestError, VVExportsError
+from vv_exports.errors import RequestError, SourceChangedError, VVExportsError
 from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns
 from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
+from vv_exports.snapshots.schemas import KnownSchema, schemas_of
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, fingerprint_of
 from vv_exports.sources.base import Listing, Source
 
+_OPENED_AT_ONCE = 16
 _LOG = logging.getLogger(__name__)
 
 
@@ -130,6 +132,44 @@ class Snapshots:
         self._progress(taken.run_id, taken.rows("segments"))
         return taken
 
+    def with_answers(self, batch: Batch) -> Batch:
+        """The same, with the answers as they were: snapshots of version 0.1, which did not keep them, are read again.
+
+        One of a run that the source has no more, or whose results are broken there, stays as it is: its documents are
+        equal to the answers, but 5 and 5.0 are one number. A run that will be readable later is among the problems.
+        Raises what is no fault of a single run.
+        """
+        without = [one.snapshot for one in batch.taken if not one.snapshot.has_answers]
+        if not without:
+            return batch
+        runs, problems = self._finished(without[0].index_id, [one.run_id for one in without])
+        again = self._take(runs, isolated=OF_ONE_RUN, answers=True)
+        problems.update(again.problems)
+        later = {run_id: error for run_id, error in problems.items() if isinstance(error, SourceChangedError)}
+        for run_id, error in problems.items():
+            if run_id not in later:
+                _LOG.warning("prompt run %s is delivered as it was kept, which may show 5 as 5.0: %s", run_id, error)
+        found = {one.snapshot.run_id: one for one in again.taken}
+        taken = [found.get(one.snapshot.run_id, one) for one in batch.taken if one.snapshot.run_id not in later]
+        return Batch(taken, {**batch.problems, **later})
+
+    def schemas(self, index_id: str) -> list[KnownSchema]:
+        """Every schema that prompts of the index had when their runs were read. The first time, each snapshot is opened
+        of an index of which version 0.1 took some."""
+        schemas = self.store.schemas
+        if not schemas.are_complete(index_id):
+
+            def note(run_id: str) -> None:
+                snapshot = self.store.current(index_id, run_id)
+                if snapshot is not None:  # damaged: it is read again, and noted then
+                    schemas.note(index_id, schemas_of(snapshot.prompt))
+
+            with ThreadPoolExecutor(_OPENED_AT_ONCE, thread_name_prefix="schemas") as threads:
+                for _ in threads.map(note, self.catalogs.read(index_id).runs):
+                    pass
+            schemas.note_complete(index_id)
+        return schemas.read(index_id)
+
     def note_unreadable(self, index_id: str, listing: Listing) -> None:
         """Remember the runs whose record cannot be read among the index's problems, once for each reason."""
         if not listing.problems:
@@ -154,9 +194,11 @@ class Snapshots:
                 problems[run_id] = error
         return sorted(runs, key=lambda run: (run.executed_at, run.run_id)), problems
 
-    def _take(self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...] = ()) -> Batch:
+    def _take(
+        self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...] = (), *, answers: bool = False
+    ) -> Batch:
         """As many at a time as is best for the source. ``isolated`` errors leave out their run; any other ends the
-        batch, after what was taken is in the catalog."""
+        batch, after what was taken is in the catalog. With ``answers``, one that has none is taken anew."""
         self.check_storage()
         source = self.source
         taken: list[TakenSnapshot] = []
@@ -164,7 +206,8 @@ class Snapshots:
         with ThreadPoolExecutor(source.readings_at_once, thread_name_prefix="snapshots") as threads:
             # In this thread where one at a time is best: an interrupt then ends it where it is.
             one_by_one = source.readings_at_once == 1 or len(runs) == 1
-            waiting = [partial(self._one, run) if one_by_one else threads.submit(self._one, run) for run in runs]
+            read = partial(self._one, answers=answers)
+            waiting = [partial(read, run) if one_by_one else threads.submit(read, run) for run in runs]
             try:
                 for run, one in zip(runs, waiting, strict=True):
                     try:
@@ -185,10 +228,10 @@ class Snapshots:
                     self._catalog({run.run_id: run for run in runs}, taken)
         return Batch(taken, problems)
 
-    def _one(self, run: PromptRun) -> TakenSnapshot:
+    def _one(self, run: PromptRun, *, answers: bool) -> TakenSnapshot:
         started = self._clock()
         with faults_of_run(run.index_id, run.run_id):
-            snapshot = self.store.ensure(self.source, run, started)
+            snapshot = self.store.ensure(self.source, run, started, answers=answers)
         return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
 
     def _catalog(self, runs: Mapping[str, PromptRun], taken: Sequence[TakenSnapshot]) -> None:
@@ -203,5 +246,9 @@ class Snapshots:
                 fingerprint = self.store.fingerprint(one.snapshot)
                 if fingerprint is not None:
                     news.append((one.snapshot, fingerprint))
+        if not catalog.runs:
+            self.store.schemas.note_complete(index_id)  # of all that the catalog has, as from here on they are noted
+        for snapshot, _ in news:  # one that version 0.1 took, and was killed before it was in the catalog
+            self.store.schemas.note(index_id, schemas_of(snapshot.prompt))
         if news or any(one.snapshot.run_id in catalog.problems for one in taken):
             self.catalogs.record(index_id, news)

@@ -22,7 +22,7 @@ from vv_exports.sources.documents import Limits, too_large, too_many_values
 COMPRESSIONS: dict[str, str | None] = {".jsonl": None, ".jsonl.zst": "zstd", ".jsonl.gz": "gzip"}
 """How a file of results ends -> its compression."""
 BOM = b"\xef\xbb\xbf"
-_BLOCK = 4 << 20
+_BLOCK = 256 << 10  # what is made of a larger one leaves the processor's cache before it is used
 _PROGRESS_SECONDS = 5
 _BLANKS = b" \t\r\n"
 _LOG = logging.getLogger(__name__)
@@ -58,10 +58,10 @@ class ArchiveFiles:
         """The documents of a file of JSON lines. Raises SourceDataError with the line that is not JSON, or too long."""
         where, first = self.show(path), 1
         for block in self._blocks(path):
-            text = block.removeprefix(BOM) if first == 1 else block
+            text, after = block.removeprefix(BOM) if first == 1 else block, first + block.count(b"\n")
             # isspace is quick to say no, and takes more for a blank than JSON does.
             if text.isspace() and not text.translate(None, _BLANKS):
-                first += block.count(b"\n")
+                first = after
                 continue
             self._check_lines(text, where, first)
             try:
@@ -72,9 +72,10 @@ class ArchiveFiles:
                 number = 0
             if number:  # not from the error: it holds on to the line
                 raise SourceDataError(f"{where}, line {number}: expected one JSON document: {reason}")
+            del block, text  # a line may be long, and its text is of no more use
             if lines.values:
                 yield Page(lines.values, partial(_line, where, first, lines.indexes))
-            first += block.count(b"\n")
+            first = after
 
     def _check_lines(self, text: bytes, where: str, first: int) -> None:
         """Refuse a line that is too long, or that would take many times its size when it is decoded."""
@@ -105,10 +106,10 @@ class ArchiveFiles:
                     _LOG.info("%s: %d MiB of text read, up to line %d", where, size >> 20, line)
                 cut = data.rfind(b"\n") + 1
                 if cut:
-                    block = b"".join((*parts, data[:cut]))
-                    yield block
-                    line += block.count(b"\n")
+                    blocks = [b"".join((*parts, data[:cut]))]
+                    line += blocks[0].count(b"\n")
                     parts, held = [], 0
+                    yield blocks.pop()  # nothing here holds on to it
                 parts.append(data[cut:])
                 held += len(parts[-1])
                 if held > self._limits.max_record_bytes:

@@ -9,13 +9,13 @@ import pytest
 from vv_exports.automations.records import Beginning
 from vv_exports.automations.selection import selected
 from vv_exports.automations.standing import Standing, standings
-from vv_exports.delivery.content import Content
-from vv_exports.delivery.state import LogState
+from vv_exports.delivery.state import CommittedRun, LogState, Shape
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.prompt_runs import PromptRun, RunStatus
 from vv_exports.errors import RequestError, SourceDataError, TransientError
 from vv_exports.snapshots.catalog import KnownRun
 from vv_exports.snapshots.tables import LAYOUT_VERSION
+from vv_exports_tests.delivery.conftest import content_of
 
 BEGAN = datetime(2026, 11, 20, tzinfo=UTC)
 NOW = BEGAN + timedelta(days=4)
@@ -27,9 +27,11 @@ class Rules:
     on_status: frozenset[str] = frozenset({"completed", PARTIAL})
     partial: str = "deliver"
     start: str = "now"
+    on_schema_conflict: str = "new_version"
 
 
 TAKES_ALL, HOLDS, ONLY_COMPLETE = Rules(), Rules(partial="hold"), Rules(on_status=frozenset({"completed"}))
+WAITS = Rules(on_schema_conflict="hold")
 ONLY_PARTIAL = Rules(on_status=frozenset({PARTIAL}))
 FAILED = problem_of(SourceDataError("broken"), None, NOW)
 
@@ -50,20 +52,21 @@ def rows(**known):
     }
 
 
-def log(format_name="parquet", layout=LAYOUT_VERSION, **held):
+def log(format_name="parquet", layout=LAYOUT_VERSION, shapes=None, **held):
     """A collection that holds these runs."""
-    entry = SimpleNamespace(format=format_name, layout_version=layout)
+    content = content_of(format_name, layout)
+    entry = SimpleNamespace(sequence=0, content_id=content.id, shapes=shapes or {"prm": {"segments": "shape"}})
     runs = {}
     for run_id, one in held.items():
         status, version = one if isinstance(one, tuple) else ("completed", one)
-        run = SimpleNamespace(data_version=version, status=status)
-        runs[run_id] = SimpleNamespace(run=run, entry=entry)
-    return LogState(runs=runs)
+        run = SimpleNamespace(data_version=version, status=status, prompt_id="prm")
+        runs[run_id] = CommittedRun(entry, run, (SimpleNamespace(path="segments/prompt_id=prm/part"),))
+    return LogState(runs=runs, shapes={"prm": {"segments": Shape(id="shape", metadata={})}})
 
 
 def owed(there, held=None, rules=TAKES_ALL, **more):
     facts = {"beginning": began(), "problems": {}, **more}
-    return standings(there, held or log(), rules, Content("parquet"), **facts)
+    return standings(there, held or log(), rules, content_of(), **facts)
 
 
 A_COMPLETE, A_PARTIAL = ("a", "completed"), ("a", PARTIAL)
@@ -75,8 +78,80 @@ CASES = {
     "other rows": (rows(a="2"), log(a="1"), TAKES_ALL, {}, Standing("due", "changed")),
     "another status": (rows(a=(PARTIAL, "1")), log(a="1"), TAKES_ALL, {}, Standing("due", "changed")),
     "looks changed and is not read yet": (rows(a=None), log(a="1"), TAKES_ALL, {}, Standing("due", "changed")),
-    "another format": (rows(a="1"), log("csv", a="1"), TAKES_ALL, {}, Standing("due", "reformatted")),
-    "another layout": (rows(a="1"), log(layout=0, a="1"), TAKES_ALL, {}, Standing("due", "reformatted")),
+    "another format": (rows(a="1"), log("csv", a="1"), TAKES_ALL, {}, Standing("due", "reshape")),
+    "another layout": (rows(a="1"), log(layout=0, a="1"), TAKES_ALL, {}, Standing("due", "reshape")),
+    "fewer columns than its prompt has by now": (
+        rows(a="1"),
+        log(shapes={"prm": {"segments": "old"}}, a="1"),
+        TAKES_ALL,
+        {},
+        Standing("due", "reshape"),
+    ),
+    "a log that says nothing of columns": (
+        rows(a="1"),
+        log(shapes={"x": {}}, a="1"),
+        TAKES_ALL,
+        {},
+        Standing("due", "reshape"),
+    ),
+    "columns of documents": (rows(a="1"), log("jsonl", a="1"), TAKES_ALL, {}, Standing("due", "reshape")),
+    "outgrown, and gone from the source": (
+        rows(a="1"),
+        log(shapes={"prm": {"segments": "old"}}, a="1"),
+        TAKES_ALL,
+        {"gone": {"a"}},
+        Standing("due", "reshape"),
+    ),
+    "outgrown, and of a status not asked for": (
+        rows(a=(PARTIAL, "1")),
+        log(shapes={"prm": {"segments": "old"}}, a=(PARTIAL, "1")),
+        ONLY_COMPLETE,
+        {},
+        Standing("due", "reshape"),
+    ),
+    "outgrown, and changed": (
+        rows(a="2"),
+        log(shapes={"prm": {"segments": "old"}}, a="1"),
+        TAKES_ALL,
+        {},
+        Standing("due", "changed"),
+    ),
+    "types that files cannot hold": (
+        rows(a="1"),
+        log(),
+        WAITS,
+        {"conflicts": {"a": "1"}},
+        Standing("held", "conflict"),
+    ),
+    "the same, and failed for it": (
+        rows(a="1"),
+        log(),
+        WAITS,
+        {"conflicts": {"a": "1"}, "problems": {"a": FAILED}},
+        Standing("held", "conflict"),
+    ),
+    "the same, and named": (
+        rows(a="1"),
+        log(),
+        WAITS,
+        {"conflicts": {"a": "1"}, "named": {"a"}},
+        Standing("due", "missing"),
+    ),
+    "the same, and other rows": (rows(a="2"), log(), WAITS, {"conflicts": {"a": "1"}}, Standing("due", "missing")),
+    "the same, and no longer to wait": (
+        rows(a="1"),
+        log(),
+        TAKES_ALL,
+        {"conflicts": {"a": "1"}},
+        Standing("due", "missing"),
+    ),
+    "delivered, and then with such types": (
+        rows(a="2"),
+        log(a="1"),
+        WAITS,
+        {"conflicts": {"a": "2"}},
+        Standing("held", "conflict"),
+    ),
     "a file is gone": (rows(a="1"), log(a="1"), TAKES_ALL, {"damaged": {"a"}}, Standing("due", "damaged")),
     "a delivery died": (rows(a="1"), log(a="1"), TAKES_ALL, {"unfinished": {"a"}}, Standing("due", "unfinished")),
     "changed, and a file is gone": (rows(a="2"), log(a="1"), TAKES_ALL, {"damaged": {"a"}}, Standing("due", "changed")),
@@ -299,8 +374,8 @@ def test_what_failed_waits_longer_each_time_and_does_not_stand_in_the_way():
         waits.append((problem.again_at - NOW).total_seconds() / 60)
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
     found = owed(rows(a="1", b="1"), problems={"a": FAILED})
-    assert (found.due(NOW), found.of("failing")) == (("b",), ("a",))
-    assert found.due(FAILED.again_at) == ("a", "b")
+    assert (found.due(NOW), found.of("failing"), found.waiting(NOW)) == (("b",), ("a",), ("a",))
+    assert (found.due(FAILED.again_at), found.waiting(FAILED.again_at)) == (("a", "b"), ())
 
 
 def test_a_problem_of_another_kind_counts_from_one():

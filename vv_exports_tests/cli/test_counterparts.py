@@ -62,6 +62,8 @@ SAID = {
     "connector_id": {"connector_id", "destination_connector_id"},
     "subpath": {"subpath", "destination_subpath"},
     "format_name": {"format"},
+    "include": {"fields"},
+    "exclude": {"fields"},
 }
 """Options whose name in Python is another: the SDK's."""
 

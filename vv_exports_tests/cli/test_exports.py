@@ -2,13 +2,15 @@
 
 import pytest
 
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.exports.artifacts import artifact_key, being_read
 from vv_exports_tests.cli.running import run
 from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.exports.records import record_of
 
-FOLDER = ExportRequest("index", "idx", ("run_0", "run_1", "run_2", "run_3", "run_4"), "conn_export", "x", "jsonl")
+JSONL = ContentOptions(FormatOptions("jsonl"))
+FOLDER = ExportRequest("index", "idx", ("run_0", "run_1", "run_2", "run_3", "run_4"), "conn_export", "x", JSONL)
 
 
 @pytest.fixture

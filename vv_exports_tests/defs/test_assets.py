@@ -8,6 +8,7 @@ from vv_exports.defs.build import build_definitions
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import partitions_name, stretches, sync_partitions
 from vv_exports.domain.names import dagster_key, partition_key
+from vv_exports.errors import DeliveredDataError
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import CONFIG, client_of, written_files
 
@@ -128,6 +129,24 @@ def test_prompts_with_different_schemas_load_as_one_dataset(folder):
     assert one["metadata"]["mood"] == "calm"
     assert one["metadata"]["brands"][0]["logo"] is True
     assert len(seen) == 16
+
+
+def test_types_that_no_column_holds_do_not_load_as_one_dataset_and_say_what_to_do(folder):
+    rows = [segment(0, metadata={"title": 7})]
+    schema = {"type": "object", "properties": {"title": {"type": "integer"}}}
+    write_run(folder / "archive", run_id="run_9", schema=schema, segments=rows)
+    client = client_of(folder)
+    client.automations.run("idx", "team")
+
+    @dg.asset(ins={"delivered": dg.AssetIn(key=asset_key("idx", "exports", "team"))})
+    def overall(delivered) -> None:
+        raise AssertionError(delivered)
+
+    job = dg.Definitions.merge(
+        build_definitions(client.pipeline), dg.Definitions(assets=[overall])
+    ).resolve_implicit_global_asset_job_def()
+    with pytest.raises(DeliveredDataError, match=r"segments\.v2.*on_schema_conflict: text"):
+        job.execute_in_process(instance=client.instance, asset_selection=[overall.key])
 
 
 def test_the_launchpad_refuses_what_is_not_a_destination(client):

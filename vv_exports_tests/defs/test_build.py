@@ -94,3 +94,14 @@ def test_an_operation_keeps_its_name_whatever_other_indexes_there_are(tmp_path):
         "idx_00__review_team",
         "idx_00__review_team__reconciliation",
     ]
+
+
+def test_a_collection_says_what_becomes_of_runs_that_were_finished_before_it_began(tmp_path):
+    told_of_history = {}
+    for start in ("now", "beginning"):
+        config = copy.deepcopy(CONFIG)
+        config["indexes"]["idx"]["automations"]["team"]["start"] = start
+        graph = client_of(tmp_path, config).definitions.get_repository_def().asset_graph
+        told_of_history[start] = graph.get(asset_key("idx", "exports", "team")).description
+    assert told_of_history["now"].endswith("before it began are missing until a backfill delivers them.")
+    assert told_of_history["beginning"].endswith("all finished prompt runs, those from before it began too.")

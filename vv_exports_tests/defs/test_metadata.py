@@ -58,6 +58,11 @@ def test_whatever_a_cell_holds_stays_in_its_cell_as_text(tmp_path, text):
             assert opening not in body.replace(f"\\{opening}", "")
 
 
+def test_a_run_without_rows_has_a_preview_that_says_so(tmp_path):
+    for metadata, _ in _shown(tmp_path, segments=[]):
+        assert metadata["preview"].value == "*no rows*"
+
+
 def test_a_preview_reads_the_first_rows_and_leaves_the_rest(tmp_path):
     """It hashed the whole part, twice for each delivered run."""
     write_run(tmp_path / "archive", segments=200)
@@ -66,10 +71,10 @@ def test_a_preview_reads_the_first_rows_and_leaves_the_rest(tmp_path):
     snapshot = client.pipeline.snapshots.store.current("idx", "run_1")
     (part,) = snapshot.tables["segments"]
     before = client.pipeline.snapshots.store.head(snapshot, "segments", 5)
-    assert [row["segment_id"] for row in before] == [f"seg_{n:05}" for n in range(5)]
+    assert before["segment_id"].to_pylist() == [f"seg_{n:05}" for n in range(5)]
     damaged = tmp_path / "storage" / part.key
     content = damaged.read_bytes()
     damaged.write_bytes(content.replace(b"ARROW:schema", b"arrow:schema"))
-    assert client.pipeline.snapshots.store.head(snapshot, "segments", 5)[0]["segment_id"] == "seg_00000"
+    assert client.pipeline.snapshots.store.head(snapshot, "segments", 5)["segment_id"][0].as_py() == "seg_00000"
     with pytest.raises(DeliveredDataError, match="was damaged"):
-        list(client.pipeline.snapshots.store.read(part))
+        list(client.pipeline.snapshots.store.rows(snapshot, "segments"))

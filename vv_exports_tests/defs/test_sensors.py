@@ -571,7 +571,7 @@ def test_the_list_says_why_runs_are_due(daemon, tmp_path):
     assert (found.due_runs, found.due_why) == (("run_3", "run_5"), {"changed": 1, "missing": 1})
     config = config_with(team={"format": "csv"})
     found = VVExports(write_config(tmp_path, config), instance=daemon.instance).automations.retrieve("idx", "team")
-    assert found.due_why == {"reformatted": 2, "changed": 1, "missing": 1}
+    assert found.due_why == {"reshape": 2, "changed": 1, "missing": 1}
 
 
 def test_a_run_that_vanishes_is_marked_and_what_was_delivered_stays(daemon, tmp_path):

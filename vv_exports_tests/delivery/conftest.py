@@ -12,13 +12,20 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.survey import survey
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
+from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 TEAM = "exports/team"
 OWNER = Owner(type="automation", index_id="idx", automation="team")
+
+
+def content_of(format_name: str = "parquet", layout_version: int = LAYOUT_VERSION, **options: object) -> Content:
+    """A content with a format's defaults, other than where options say so."""
+    return Content(ContentOptions(format=FormatOptions(format_name), **options), layout_version=layout_version)
 
 
 class Deployment:
@@ -32,6 +39,10 @@ class Deployment:
 
     def snapshot(self, run_id: str = "run_1", **run: object) -> Snapshot:
         write_run(self.archive, run_id=run_id, **run)
+        return self.read(run_id)
+
+    def read(self, run_id: str) -> Snapshot:
+        """A snapshot of a run as it is in the archive."""
         source = LocalArchive(str(self.archive))
         return self.store.take(source, source.prompt_run("idx", run_id), NOW)
 
@@ -48,12 +59,13 @@ class Deployment:
         subpath: str = TEAM,
         owner: Owner = OWNER,
         format_name: str = "parquet",
+        options: dict[str, object] | None = None,
         **changes: object,
     ) -> DeliveryRequest:
         fields = {
             "destination": self.destination(subpath, connector=connector, owner=owner),
             "export": ExportReference(id="idx/team", type="automation", index_id="idx", automation="team"),
-            "content": Content(format_name),
+            "content": content_of(format_name, **options or {}),
             "snapshots": snapshots,
         }
         return DeliveryRequest(**{**fields, **changes})

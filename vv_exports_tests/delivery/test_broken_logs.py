@@ -173,10 +173,10 @@ def test_several_broken_entries_are_one_message(team, tmp_path):
 
 
 def test_an_entry_of_a_later_version_asks_for_that_whatever_else_it_holds(team, tmp_path):
-    _entry(team / "_vv/log", 2).write_text('{"format_version": 2, "something": "else"}')
+    _entry(team / "_vv/log", 2).write_text('{"format_version": 3, "something": "else"}')
     client = client_of(tmp_path)
     with pytest.raises(
-        DeliveredDataError, match=r"has format_version 2; this version reads up to 1. Upgrade vv_exports"
+        DeliveredDataError, match=r"has format_version 3; this version reads up to 2. Upgrade vv_exports"
     ):
         _deliver(client)
     said = verify(Destination(client.pipeline.connectors["conn_export"], TEAM))

@@ -5,7 +5,6 @@ import pytest
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.ownership import claim
-from vv_exports.errors import NotFoundError
 from vv_exports_tests.delivery.conftest import OWNER
 
 
@@ -36,9 +35,3 @@ def test_nobody_claims_a_destination_without_a_name(tmp_path):
     with pytest.raises(ValueError, match="nobody is named who delivers to"):
         claim(Destination(LocalConnector("conn", tmp_path), "team"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_format_that_does_not_exist_is_refused_before_anything_is_written(deployment):
-    with pytest.raises(NotFoundError, match="there is no format 'xml'"):
-        deployment.request(deployment.snapshot(), format_name="xml")
-    assert deployment.files() == set()

@@ -203,7 +203,7 @@ def test_an_entry_says_for_each_run_why_it_was_delivered(deployment):
         {"run_1": "new"},
         {"run_1": "changed", "run_2": "new"},
         {"run_2": "mended"},
-        {"run_2": "reformatted"},
+        {"run_2": "reshaped"},
     ]
 
 

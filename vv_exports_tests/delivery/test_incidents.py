@@ -2,10 +2,8 @@
 a key, need a network between: ``connectors/test_s3_faults.py`` and ``connectors/test_s3_errors.py``."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from contextlib import nullcontext
 
 import pytest
 
@@ -16,7 +14,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import DeliveryConflictError
-from vv_exports.formats.registry import FORMATS, format_named
+from vv_exports.formats.file_writer import FileWriter
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
 from vv_exports_tests.stores import connect, store  # noqa: F401 - fixtures
@@ -127,31 +125,18 @@ def test_a_reset_that_deletes_a_neighbours_files(deployment, connectors):
         _check_whole(connectors[0], subpath)
 
 
-class _Breaking:
-    """A format whose writer breaks in the middle of a file, after its first rows."""
-
-    name, suffix = "breaking", ".jsonl.zst"
-
-    @contextmanager
-    def open(self, path: Path, schema: object) -> Iterator[object]:
-        with format_named("jsonl").open(path, schema) as writer:
-            yield _BreakingWriter(writer)
-
-
-class _BreakingWriter:
-    def __init__(self, writer) -> None:
-        self.writer = writer
-
-    def write(self, batch) -> None:
-        self.writer.write(batch)
-        raise RuntimeError("the disk under the writer broke")
-
-
 def test_an_exception_inside_a_writer_that_publishes_a_short_file(deployment, connectors, monkeypatch):
     """A file that is closed on the way out of an exception is a valid one, with fewer rows."""
-    monkeypatch.setitem(FORMATS, "breaking", _Breaking())
+    write = FileWriter.write
+
+    def breaking(writer, batch):
+        write(writer, batch)
+        raise RuntimeError("the disk under the writer broke")
+
+    snapshot = deployment.snapshot(segments=5)
+    monkeypatch.setattr(FileWriter, "write", breaking)
     with pytest.raises(RuntimeError, match="broke"):
-        _deliver(deployment, connectors[0], deployment.snapshot(segments=5), format_name="breaking")
+        _deliver(deployment, connectors[0], snapshot, format_name="jsonl")
     assert _data_files(connectors[0]) == set()
     assert entries_since(Destination(connectors[0], TEAM), 0) == []
 

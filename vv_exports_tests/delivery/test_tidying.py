@@ -165,7 +165,7 @@ def test_a_run_without_rows_is_delivered_as_one_empty_file(deployment, name):
 @pytest.mark.parametrize("name", ["parquet", "csv"])
 def test_a_damaged_snapshot_is_not_delivered(deployment, name):
     snapshot = deployment.snapshot()
-    (path,) = (deployment.folder / "storage").rglob("segments-*.parquet")
+    (path,) = (deployment.folder / "storage").rglob("segments-00000.parquet")
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 1
     path.write_bytes(content)

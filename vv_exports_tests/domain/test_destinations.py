@@ -13,11 +13,14 @@ from vv_exports.domain.destinations import (
     OWNER,
     check_subpath,
     comparable,
+    is_in_table,
     log_entry_name,
     log_sequence,
     overlaps,
     part_name,
+    run_folder,
     table_folder,
+    version_of_folder,
 )
 from vv_exports.errors import DestinationError
 
@@ -272,8 +275,20 @@ class TestOverlaps:
 
 
 class TestNamesInACollection:
+    @pytest.mark.parametrize("version", [1, 2, 9, 10, 123])
+    def test_a_table_has_a_folder_for_each_version(self, version):
+        folder = table_folder("segments", version)
+        assert version_of_folder("segments", folder) == version
+        assert version_of_folder("videos", folder) is None
+        assert is_in_table(f"{folder}/prompt_id=p/part.parquet")
+
+    @pytest.mark.parametrize("folder", ["segments.v1", "segments.v0", "segments.v02", "segments.v", "segmentsv2", "x"])
+    def test_no_other_folder_is_a_tables(self, folder):
+        assert version_of_folder("segments", folder) is None
+        assert not is_in_table(f"{folder}/x")
+
     def test_a_table_folder_quotes_the_ids(self):
-        assert table_folder("segments", "p/1", "..") == "segments/prompt_id=p%2F1/prompt_run_id=%2E%2E"
+        assert run_folder("segments", "p/1", "..") == "segments/prompt_id=p%2F1/prompt_run_id=%2E%2E"
 
     def test_a_part_is_named_by_its_content(self):
         assert part_name(7, "0123456789abcdef" * 4, ".parquet") == "part-00007-0123456789abcdef.parquet"

@@ -13,6 +13,7 @@ from vv_exports.domain.json_text import (
     decode,
     decode_lines,
     encode_each_sorted,
+    encode_each_sorted_beside,
     encode_sorted,
     encode_text,
 )
@@ -109,6 +110,15 @@ def test_a_lone_surrogate_is_read_and_written_as_its_escape():
 def test_every_value_is_read_back_as_it_was_written(value):
     for data in (encode_text(value).encode(), encode_sorted(value), encode_each_sorted([value, 1])[0]):
         assert _strict(decode(data)) == _strict(value)
+
+
+@given(st.lists(st.tuples(_VALUES, st.sampled_from(["", "ü", "\ud800"])), max_size=4))
+def test_a_value_that_is_encoded_beside_its_document_changes_neither(values):
+    """Documents are hashed as they are encoded whole; a lone surrogate escapes all of its document."""
+    documents = [{"a": other, "metadata": value, "z": 5.0} for value, other in values]
+    whole, beside = encode_each_sorted_beside(documents, "metadata")
+    assert whole == [encode_sorted(document) for document in documents]
+    assert beside == [encode_sorted(value) for value, _ in values]
 
 
 @pytest.mark.slow

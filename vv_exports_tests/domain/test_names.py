@@ -1,4 +1,5 @@
 import re
+from hashlib import sha256
 from posixpath import normpath
 from urllib.parse import unquote
 
@@ -11,14 +12,15 @@ from vv_exports.domain.names import (
     MAX_SEGMENT_BYTES,
     dagster_key,
     dagster_name,
-    from_path_segment,
     partition_key,
     path_segment,
     run_id_from_partition_key,
+    storage_segment,
 )
 
 ids = st.text(min_size=1, max_size=80) | st.text("ab._~-%/é\u202e… \n0", min_size=1, max_size=300)
 encodable = ids.filter(lambda text: not re.search(r"[\ud800-\udfff]", text))
+long_ids = st.text("aé映🎬\u0301%~/ \U0010ffff", min_size=201, max_size=230)
 SHORTENED = "~" + "0" * 32
 
 
@@ -32,7 +34,7 @@ class TestPathSegment:
     @pytest.mark.parametrize(("text", "segment"), [(".", "%2E"), ("..", "%2E%2E"), ("...", "..."), (".a", ".a")])
     def test_an_id_of_dots_is_no_dot_segment(self, text, segment):
         assert path_segment(text) == segment
-        assert from_path_segment(segment) == text
+        assert unquote(segment) == text
 
     def test_an_empty_id_is_refused(self):
         with pytest.raises(ValueError, match="empty id"):
@@ -55,13 +57,29 @@ class TestPathSegment:
 
     @given(encodable)
     @example(SHORTENED)
-    def test_a_segment_that_is_not_shortened_gives_the_id_back(self, text):
+    def test_a_segment_that_is_not_shortened_decodes_to_the_id(self, text):
         segment = path_segment(text)
-        if re.search(r"~[0-9a-f]{32}\Z", segment):
-            with pytest.raises(ValueError, match="shortened"):
-                from_path_segment(segment)
-        else:
-            assert from_path_segment(segment) == unquote(segment) == text
+        assert re.search(r"~[0-9a-f]{32}\Z", segment) or unquote(segment, errors="strict") == text
+
+    @given(long_ids)
+    @example("映画" * 60)
+    @example("a" + "🎬" * 60)
+    @example("e\u0301" * 60)
+    @example("%" * 100)
+    def test_a_shortened_segment_decodes_to_the_beginning_of_the_id_and_its_hash(self, text):
+        segment = path_segment(text)
+        assert len(segment) <= MAX_SEGMENT_BYTES
+        stem, _, digest = unquote(segment, errors="strict").rpartition("~")
+        assert text.startswith(stem)
+        assert digest == sha256(text.encode()).hexdigest()[:32]
+        # Nothing is cut off that there was room for: one character more has at most 12 bytes.
+        assert len(segment) > MAX_SEGMENT_BYTES - 12
+
+    @given(st.lists(long_ids, min_size=2, max_size=2, unique=True))
+    @example(["映画" * 60, "映画" * 60 + "a"])
+    def test_two_long_ids_never_share_a_segment(self, two):
+        one, other = ({path_segment(text), storage_segment(text)} for text in two)
+        assert not one & other
 
     @given(st.text("a%é~", min_size=190, max_size=210), st.text("a%é~", min_size=190, max_size=210))
     def test_long_ids_that_differ_have_segments_that_differ(self, a, b):
@@ -74,15 +92,28 @@ class TestPathSegment:
         # Nor through the id that the encoded form of that one reads as.
         assert path_segment(path_segment(shortened)) not in {shortened, path_segment(shortened)}
 
-    def test_a_shortened_segment_is_never_cut_inside_an_encoded_byte(self):
-        for pad in range(9):
-            assert unquote(path_segment("a" * pad + "é" * 200), errors="replace").isprintable()
-            assert "%" not in re.sub(r"%[0-9A-F]{2}", "", path_segment("a" * pad + "é" * 200))
 
-    @pytest.mark.parametrize("segment", ["", "%2f", "%41", "a b", ".", "..", "%2", "%FF", "a/b", "é"])
-    def test_what_path_segment_never_writes_is_not_read(self, segment):
-        with pytest.raises(ValueError, match=r".+"):
-            from_path_segment(segment)
+class TestStorageSegment:
+    """What is stored under these names is found under no others, so they never change."""
+
+    def test_a_long_id_is_cut_where_version_0_1_cut_it(self):
+        assert storage_segment("映画" * 13) == "%E6%98%A0%E7%94%BB" * 9 + "%E6~039a6f89304f1fdbc6caa0be2f825c55"
+
+    @given(encodable)
+    @example("a" + SHORTENED)
+    @example("..")
+    def test_it_is_the_name_in_a_collection_unless_that_is_cut_inside_a_character(self, text):
+        segment = storage_segment(text)
+        stem = re.sub(r"~[0-9a-f]{32}\Z", "", segment)
+        assert len(segment) <= MAX_SEGMENT_BYTES
+        assert path_segment(text).startswith(stem[:-9])
+        if segment != path_segment(text):
+            with pytest.raises(UnicodeDecodeError):
+                unquote(segment, errors="strict")
+
+    def test_it_is_never_cut_inside_an_encoded_byte(self):
+        for pad in range(9):
+            assert "%" not in re.sub(r"%[0-9A-F]{2}", "", storage_segment("a" * pad + "é" * 200))
 
 
 class TestPartitionKey:

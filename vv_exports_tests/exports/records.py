@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.domain.exports import ExportRequest, ExportStatus
 from vv_exports.exports.records import Attempt, Outcome, Record
 
@@ -19,7 +20,7 @@ def record_of(number: int, status: str = "completed", *, index_id: str = "idx", 
     given = {
         "export_id": f"exp_{number:02x}{number:030x}",
         "launch": str(number),
-        "request": ExportRequest("index", index_id, None, None, None, "csv"),
+        "request": ExportRequest("index", index_id, None, None, None, ContentOptions(FormatOptions("csv"))),
         "prompt_run_ids": ("run_0", "run_1"),
         "created_at": BEGAN + timedelta(minutes=number),
         "status": ExportStatus(status),

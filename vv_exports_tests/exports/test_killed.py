@@ -128,7 +128,7 @@ def test_an_export_that_a_machine_left_that_is_gone_is_made_by_the_same_key(fold
 
 def test_a_key_whose_process_was_killed_before_there_was_a_record_stands_for_its_export(folder):
     client = client_of(folder)
-    request = ExportRequest("index", "idx", None, "conn_export", "there", "parquet")
+    request = ExportRequest("index", "idx", None, "conn_export", "there")
     run_id = "8f14e45f-ceea-467f-a8f2-0c6d2b4f1a11"
     client.pipeline.exports.launch_of("k", request, run_id, BEGAN)
     made = client.exports.create(request, idempotency_key="k")

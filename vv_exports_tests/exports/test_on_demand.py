@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.errors import DeliveredDataError, RequestError
 from vv_exports.exports.artifacts import artifact_key, being_read
@@ -14,8 +15,8 @@ from vv_exports_tests.deployments import CONFIG, client_of, written_files
 from vv_exports_tests.exports.records import BEGAN, attempt_of, record_of
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes_after
 
-DOWNLOAD = ExportRequest("index", "idx", None, None, None, "csv")
-FOLDER = ExportRequest("index", "idx", None, "conn_export", "there", "csv")
+DOWNLOAD = ExportRequest("index", "idx", None, None, None, ContentOptions(FormatOptions("csv")))
+FOLDER = ExportRequest("index", "idx", None, "conn_export", "there", ContentOptions(FormatOptions("csv")))
 
 
 @pytest.fixture

@@ -230,3 +230,18 @@ def test_a_link_among_the_records_is_nobodys(tmp_path):
     (tmp_path / "exports/records/02" / path.name.replace("exp_01", "exp_02")).symlink_to(path)
     assert list(records.read(records.entries())) == [record_of(1)]
     assert records.update(record_of(1).export_id, failed).status == "failed"
+
+
+@pytest.mark.parametrize("place", ["exports", "exports/records", "exports/records/01"])
+def test_a_file_in_the_place_of_the_records_is_no_empty_list(tmp_path, place):
+    storage = LocalConnector("storage", tmp_path, make_root=True)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("mine")
+    with pytest.raises(DeliveredDataError, match=f"{place} is a file.*Move it away"):
+        Records(storage).entries()
+
+
+@pytest.mark.parametrize("place", ["exports", "exports/records"])
+def test_a_folder_without_records_is_an_empty_list(tmp_path, place):
+    (tmp_path / place).mkdir(parents=True)
+    assert Records(LocalConnector("storage", tmp_path, make_root=True)).entries() == []

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from vv_exports.formats.base import Format
-from vv_exports.formats.registry import format_named
+from vv_exports_tests.formats.tables import EVERY_FORMAT, as_taken
 from vv_exports_tests.memory import peak_bytes
 
 BATCH_ROWS = 1_000
@@ -40,8 +40,9 @@ def write(fmt: Format, path: Path, rows: pa.RecordBatch, times: int) -> None:
 
 
 def main(name: str, rows: int) -> None:
-    fmt, page = format_named(name), batch()
+    fmt, page = EVERY_FORMAT[name], batch()
     page = page.set_column(1, "at", page.column("at").cast(pa.timestamp("us", "UTC")))
+    (page,) = as_taken(fmt, pa.Table.from_batches([page])).to_batches()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         start = peak_bytes()

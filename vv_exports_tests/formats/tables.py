@@ -6,6 +6,42 @@ from itertools import pairwise
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from vv_exports.domain.content_options import COMPRESSIONS, ContentOptions, FormatOptions
+from vv_exports.formats.base import Format
+from vv_exports.formats.csv import JSON_CELLS
+from vv_exports.formats.json_text import json_objects, json_text
+from vv_exports.formats.registry import format_of
+
+EVERY_FORMAT: dict[str, Format] = {
+    f"{name} {compression}": format_of(ContentOptions(FormatOptions(name), compression=compression))
+    for name, those in COMPRESSIONS.items()
+    for compression in those
+}
+EVERY_FORMAT |= {
+    "csv for Excel": format_of(ContentOptions(FormatOptions("csv", delimiter=";", excel=True))),
+    "csv with tabs and formulas": format_of(ContentOptions(FormatOptions("csv", delimiter="\t", formulas="keep"))),
+}
+
+
+def as_taken(fmt: Format, table: pa.Table) -> pa.Table:
+    """The table in the columns that a format takes: text in the place of what it cannot hold."""
+    if fmt.name == "parquet":
+        return table
+    batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    if fmt.name != "csv":
+        return pa.table({"row": pa.chunked_array([json_objects(batch, None) for batch in batches])})
+    fields = [
+        pa.field(field.name, pa.string(), metadata=JSON_CELLS) if pa.types.is_nested(field.type) else field
+        for field in table.schema
+    ]
+    columns = [
+        [json_text(column) if pa.types.is_nested(column.type) else column for column in batch.columns]
+        for batch in batches
+    ]
+    chunked = [pa.chunked_array(list(parts)) for parts in zip(*columns, strict=True)]
+    return pa.Table.from_arrays(chunked, schema=pa.schema(fields))
+
+
 TIME = pa.timestamp("us", "UTC")
 SCALARS = {
     pa.string(): st.text() | st.sampled_from(["", "null", "NaN", "NA", "1", "1.0", "true", "\r\n", ",", '"', "\x00"]),

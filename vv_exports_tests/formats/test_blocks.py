@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vv_exports.formats.blocks import Blocks, row_bytes
+from vv_exports.formats.blocks import Blocks, all_bytes, row_bytes
 from vv_exports_tests.formats.tables import split, tables
 
 
@@ -35,7 +35,17 @@ def test_a_block_exceeds_its_bytes_by_less_than_a_row(table, max_rows, max_bytes
         assert block.num_rows <= max_rows
 
 
+@settings(max_examples=25, deadline=None)
+@given(tables())
+def test_the_size_of_all_is_that_of_each_together(table):
+    for batch in table.to_batches():
+        for part in (batch, batch.slice(1, 3)):
+            values = part.to_struct_array()
+            assert all_bytes(values) == sum(row_bytes(values).to_pylist())
+
+
 def test_a_size_counts_values_and_not_what_lies_below_a_null():
     below = pa.array(["hidden", "abc"])
     lists = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), below, mask=pa.array([True, False]))
     assert row_bytes(lists).to_pylist() == [4, 4 + 4 + 3]
+    assert all_bytes(lists) == 4 + 4 + 4 + 3

@@ -8,10 +8,11 @@ import pytest
 from vv_exports.errors import SourceDataError
 from vv_exports.formats.json_text import json_text
 from vv_exports.formats.jsonl import JsonLines
-from vv_exports_tests.formats.tables import HARD
+from vv_exports_tests.formats.tables import HARD, as_taken
 
 
 def text(path, table):
+    table = as_taken(JsonLines(), table)
     with JsonLines().open(path, table.schema) as writer:
         for batch in table.to_batches():
             writer.write(batch)
@@ -52,8 +53,25 @@ def test_every_character_alone_in_its_column_is_valid_json():
         assert json.loads(json_text(pa.array([character]))[0].as_py()) == character
 
 
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [(['{"a":1}', None], "no JSON object"), (["[]"], "no JSON object"), (['{"a":\n1}'], "more than one line")],
+)
+def test_what_would_not_be_one_object_in_one_line_is_refused(rows, why, tmp_path):
+    table = pa.table({"row": pa.array(rows, pa.string())})
+    with pytest.raises(ValueError, match=why), JsonLines().open(tmp_path / "x", table.schema) as writer:
+        writer.write(table.to_batches()[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_are_refused_before_there_is_a_file(tmp_path):
+    with pytest.raises(ValueError, match="one column, with each row's JSON object as text"):
+        JsonLines().open(tmp_path / "x", HARD.schema)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_a_number_that_json_has_not_is_refused_and_the_file_abandoned(number, tmp_path):
+def test_a_number_that_json_has_not_is_refused(number, tmp_path):
     table = pa.table({"nested": [{"x": [1.5, number]}]})
     with pytest.raises(SourceDataError, match="NaN or infinite"):
         text(tmp_path / "x", table)

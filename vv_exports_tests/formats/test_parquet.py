@@ -2,7 +2,9 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.parquet import Parquet
 from vv_exports_tests.formats.tables import HARD
 
@@ -38,3 +40,19 @@ def test_columns_are_zstd_with_statistics_and_the_arrow_schema(tmp_path):
     assert column.compression == "ZSTD"
     assert (column.statistics.min, column.statistics.max) == (-(2**63), 2**63 - 1)
     assert b"ARROW:schema" in found.metadata
+
+
+@pytest.mark.parametrize(
+    ("compression", "codec"), [("zstd", "ZSTD"), ("gzip", "GZIP"), ("snappy", "SNAPPY"), ("none", "UNCOMPRESSED")]
+)
+def test_columns_are_compressed_as_chosen(compression, codec, tmp_path):
+    with Parquet(compression).open(tmp_path / "x", HARD.schema) as writer:
+        writer.write(HARD.to_batches()[0])
+    assert pq.read_metadata(tmp_path / "x").row_group(0).column(0).compression == codec
+
+
+def test_other_columns_than_expected_are_refused(tmp_path):
+    with Parquet().open(tmp_path / "x", HARD.schema) as writer:
+        writer.write(HARD.to_batches()[0])
+    with pytest.raises(DeliveredDataError, match="other columns than expected"):
+        list(Parquet().read(tmp_path / "x", HARD.drop_columns("shot").schema))

@@ -142,10 +142,46 @@ def test_a_definition_used_twice_is_no_recursion():
 
 
 def test_names_are_kept_as_they_are():
-    names = ["a.b", "A.B", "with space", "é", "", "a/b", "*"]
+    names = ["a.b", "with space", "é", " ", "a/b", "*", "a" * 70_000]
     compiled = compile_schema(_object(**dict.fromkeys(names, _TEXT), **{"x/y~": True}))
     assert list(compiled.column.fields) == [*names, "x/y~"]
     assert set(compiled.kept_as_json) == {"/x~1y~0"}
+
+
+def test_of_names_that_readers_do_not_tell_apart_the_first_has_the_column():
+    names = ["Name", "name", "n", "é", "E\u0301", "", "\ud800", "a\nb"]
+    compiled = compile_schema(_object(p={"items": _object(**dict.fromkeys(names, _TEXT))}))
+    assert compiled.column == Object({"p": List(Object({"Name": Text(), "n": Text(), "é": Text()}))})
+    assert compiled.kept_as_json == {
+        "/p/*/name": "'Name' and 'name' differ in case alone, and some readers do not tell such names apart: "
+        "'Name' came first and has the column",
+        "/p/*/E\u0301": "'é' and 'E\u0301' differ in case or the composition of characters alone, and some readers "
+        "do not tell such names apart: 'é' came first and has the column",
+        "/p/*/": "the property name '' is empty, and some readers drop such a column",
+        "/p/*/\\ud800": "the property name '\\ud800' cannot be a column's name",
+        "/p/*/a\nb": "the property name 'a\\nb' cannot be a column's name",
+    }
+    misfits = compiled.column.build([{"p": [{"Name": "x", "name": "y", "": "z", "\ud800": 1}]}]).misfits
+    assert {misfit.pointer: misfit.value for misfit in misfits} == {"/p/0/name": "y", "/p/0/": "z", "/p/0/\ud800": 1}
+
+
+def test_names_that_meet_in_parts_of_a_schema_are_not_told_apart_either():
+    compiled = compile_schema({"allOf": [_object(Name=_TEXT), _object(name={"type": "integer"})]})
+    assert compiled.column == Object({"Name": Text()})
+
+
+def test_an_object_of_names_without_columns_is_json():
+    compiled = compile_schema(_object(p=_object(**{"": _TEXT})))
+    assert compiled.column == Object({"p": Json()})
+    assert compiled.kept_as_json == {"/p": "the property name '' is empty, and some readers drop such a column"}
+
+
+def test_the_first_layout_had_a_column_for_every_name_or_none():
+    twins = _object(Name=_TEXT, name=_TEXT, **{"": _TEXT})
+    assert compile_schema(twins, layout_version=1).column == Object({"Name": Text(), "name": Text(), "": Text()})
+    assert compile_schema(twins, layout_version=1).kept_as_json == {}
+    broken = compile_schema(_object(p=_object(**{"a": _TEXT, "a\nb": _TEXT})), layout_version=1)
+    assert broken.kept_as_json == {"/p": "the property name 'a\\nb' cannot be a column's name"}
 
 
 def test_what_is_deeper_than_32_levels_is_json():

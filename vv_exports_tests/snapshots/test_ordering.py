@@ -155,12 +155,21 @@ def few_open_files(more):
 
 
 @pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="counts open files through /proc")
-def test_thousands_of_stretches_need_few_open_files(tmp_path):
+def test_thousands_of_stretches_need_few_open_files(tmp_path, monkeypatch):
     """All of them used to be open at once, and a run of some four million segments ran out of file descriptors."""
+    monkeypatch.setattr(ordering, "_PAGE_BYTES", 1)
     numbers = random.Random(7).sample(range(5000), 5000)
     with few_open_files(ordering._OPEN_FILES + 10):
         found = sorted_rows([[row(start=number)] for number in numbers], tmp_path)
     assert [document["start_time"] for document in found] == list(range(5000))
+
+
+def test_small_pages_are_sorted_many_at_a_time(tmp_path):
+    """A file for each page would be sixteen times as many as before pages became small, and merged once more."""
+    contents = [[row(start=number)] for number in reversed(range(10_000))]
+    first = next(externally_sorted(pages(*contents), NAMES, tmp_path))
+    assert first.documents[0] == row(start=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0-000000", "0-000001", "0-000002"]
 
 
 @pytest.mark.slow

@@ -47,7 +47,13 @@ def test_a_run_becomes_one_file_for_each_table_that_has_rows(tmp_path):
         failures=[{"segment_id": "seg_9", "video_id": "vid_1", "failed_operations": ["transcription"]}],
     )
     found = reading(tmp_path)
-    assert names(tmp_path / "spool") == ["failures-00000.parquet", "segments-00000.parquet", "videos-00000.parquet"]
+    assert names(tmp_path / "spool") == [
+        "failures-00000.parquet",
+        "segments-00000.answers.parquet",
+        "segments-00000.parquet",
+        "videos-00000.answers.parquet",
+        "videos-00000.parquet",
+    ]
     assert {name: [file.rows for file in files] for name, files in found.files.items()} == {
         "segments": [3],
         "videos": [1],
@@ -101,6 +107,25 @@ def test_a_table_goes_on_in_another_file_after_so_many_rows(tmp_path, monkeypatc
     assert found.data_version == whole.data_version, "how rows lie in files is no part of the content"
 
 
+@pytest.mark.usefixtures("small_pages")
+def test_a_table_goes_on_in_another_file_where_rows_are_large(tmp_path, monkeypatch):
+    """A writer of Parquet remembers something of each column in each row group until its file is complete."""
+    long = [segment(n, start_time=float(n), metadata={"title": "x" * (5_000 if n % 10 == 9 else 5)}) for n in range(95)]
+    wide = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(300)}}
+    columns = table_of("segments", SCHEMA).column.width
+    monkeypatch.setattr("vv_exports.snapshots.reading._PART_BYTES_OF_COLUMNS", 10_000 * columns)
+    found = {}
+    for name, order in (("sorted", 1), ("reversed", -1)):
+        write_run(tmp_path / name / "archive", segments=long[::order])
+        files = reading(tmp_path / name).files["segments"]
+        assert [file.rows for file in files] == [20, 20, 20, 20, 15]
+        assert [file.answers.rows for file in files] == [file.rows for file in files]
+        found[name] = [(file.sha256, file.answers.sha256) for file in files]
+    assert found["sorted"] == found["reversed"], "where files end is said by the rows alone"
+    write_run(tmp_path / "wide/archive", segments=3, schema=wide)
+    assert len(reading(tmp_path / "wide").files["segments"]) == 3, "each row is more than what is left for so many"
+
+
 def test_rows_out_of_order_give_the_same_files_and_data_version(tmp_path, small_pages):
     segments = [segment(number, video=f"vid_{number % 7}") for number in range(400)]
     found = []
@@ -111,8 +136,8 @@ def test_rows_out_of_order_give_the_same_files_and_data_version(tmp_path, small_
         write_run(tmp_path / name / "archive", segments=rows)
         result = reading(tmp_path / name)
         (file,) = result.files["segments"]
-        found.append((result.data_version, file.sha256, file.path.read_bytes()))
-        assert names(tmp_path / name / "spool") == ["failures-00000.parquet", "segments-00000.parquet"]
+        found.append((result.data_version, file.sha256, file.path.read_bytes(), file.answers.path.read_bytes()))
+        assert len(names(tmp_path / name / "spool")) == 3
     assert found[0] == found[1] == found[2]
 
 

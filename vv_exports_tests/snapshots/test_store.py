@@ -1,5 +1,6 @@
 """Snapshots are written once, found again by content, and survive whoever takes them at the same time."""
 
+import json
 import multiprocessing
 import os
 import tempfile
@@ -68,7 +69,8 @@ def test_a_snapshot_holds_the_run_its_prompt_and_its_rows(deployment):
     assert snapshot.prompt == deployment.source.prompt(deployment.run)
     assert snapshot.prompt_run == deployment.run
     (part,) = snapshot.tables["segments"]
-    (batch,) = deployment.store.read(part)
+    ((batch, answers),) = deployment.store.rows(snapshot, "segments", answers=True)
+    assert [json.loads(text) for text in answers.to_pylist()] == [segment(number)["metadata"] for number in range(3)]
     assert deployment.store.schema(snapshot, "segments") == table_of("segments", SCHEMA).schema == batch.schema
     assert batch["segment_id"].to_pylist() == ["seg_00000", "seg_00001", "seg_00002"]
     deployment.store.copy(part, deployment.folder / "copy.parquet")
@@ -123,7 +125,7 @@ def test_changed_rows_are_a_new_revision_and_the_old_one_stays(deployment):
     assert {path for path, stored in before.items() if after[path] != stored} == {
         path for path in before if path.name == "fingerprint.json"
     }
-    (batch,) = deployment.store.read(first.tables["segments"][0])
+    ((batch, _),) = deployment.store.rows(first, "segments")
     assert batch.num_rows == 3
 
 
@@ -194,7 +196,7 @@ def test_files_that_are_not_the_stores_break_nothing_and_outlive_it(deployment):
     assert deployment.ensure(LATER).revision == 2
     assert deployment.ensure(LATER).rows("segments") == 5
     assert not ours.exists()
-    kept = 2 + 2 + 1
+    kept = 2 + 4 + 1
     assert deployment.store.count_files("idx", "run_1") == kept, "revisions, their parts, and the fingerprint"
     assert deployment.store.forget("idx", "run_1") == kept
     assert deployment.store.current("idx", "run_1") is None
@@ -258,9 +260,11 @@ def test_a_damaged_id_of_a_store_is_named_and_the_way_out_works(deployment, cont
 def test_a_part_that_is_gone_is_an_error_that_names_it(deployment):
     snapshot = deployment.ensure()
     (part,) = snapshot.tables["segments"]
-    (deployment.folder / "storage" / part.key).unlink()
-    with pytest.raises(DeliveredDataError, match=r"segments-00000\.parquet is not there"):
-        list(deployment.store.read(part))
+    for file in (part.answers, part):
+        (deployment.folder / "storage" / file.key).unlink()
+        assert snapshot.has_file(file.key)
+        with pytest.raises(DeliveredDataError, match=rf"{file.key.rpartition('/')[2]} is not there"):
+            list(deployment.store.rows(snapshot, "segments", answers=True))
 
 
 # --- failures ---------------------------------------------------------------------------------------------
@@ -324,7 +328,7 @@ def test_processes_that_take_one_run_agree_on_one_revision(deployment):
         taken = pool.map(_take_in_a_process, [str(deployment.folder)] * 4, chunksize=1)
     assert len(set(taken)) == 1
     assert taken[0][0] == 1
-    assert len(list((deployment.folder / "storage").rglob("*.parquet"))) == 1
+    assert len(list((deployment.folder / "storage").rglob("*.parquet"))) == 2, "the rows, and their answers"
 
 
 class Waiting(LocalConnector):

@@ -55,9 +55,8 @@ class Account:
         return {
             name: [
                 _canonical(document)
-                for part in snapshot.tables.get(name, ())
-                for batch in self.store.read(part)
-                for document in table.documents(batch)
+                for rows in self.store.rows(snapshot, name)
+                for document in table.documents(rows.batch)
             ]
             for name, table in tables.items()
         }

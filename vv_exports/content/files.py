@@ -1,0 +1,154 @@
+"""A table of a snapshot as the local files that are delivered: with the wanted columns, chosen and redacted,
+encoded."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vv_exports.content.column_json import column_id, column_to_json
+from vv_exports.content.encoding import encoding_of
+from vv_exports.content.retyping import retyped
+from vv_exports.content.selection import Selection
+from vv_exports.domain.content_options import COMPRESSIONS, ContentOptions
+from vv_exports.domain.tables import TableName
+from vv_exports.formats.base import Format, TableWriter
+from vv_exports.formats.registry import format_of
+from vv_exports.snapshots.columns import Column, List, Text
+from vv_exports.snapshots.store import Part, Rows, Snapshot, SnapshotStore
+from vv_exports.snapshots.tables import RUN_COLUMNS, Table, with_metadata
+
+_STRING = column_to_json(Text(nullable=True))
+_STRINGS = column_to_json(List(Text(), nullable=True))
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A finished file."""
+
+    path: Path
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class TableFiles:
+    """The files of one table of a snapshot. ``metadata`` is the column that they are to have of it, or None for that of
+    the snapshot itself, as documents have it."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        table: TableName,
+        metadata: Column | None,
+        options: ContentOptions,
+        key: bytes | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._name = table
+        self._options = options
+        self._own = snapshot.table(table)
+        self._wanted = self._own if metadata is None else with_metadata(self._own, metadata)
+        self._selection = Selection(options, key)
+        self._delivered = Table(table, self._selection.column(self._wanted.column))
+        self._encoding = encoding_of(options.format, self._delivered)
+        self.format = format_of(options)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the files, by name, as a log entry says them: nested as they are typed."""
+        fields = {name: column_to_json(column) for name, column in self._delivered.column.fields.items()}
+        return {**dict.fromkeys(RUN_COLUMNS, _STRING), **fields, "rescued": _STRING, "absent": _STRINGS}
+
+    @property
+    def shape(self) -> str:
+        """An id of these columns: where files differ in it, a reader of them all sees different ones."""
+        return column_id(self._delivered.column)
+
+    def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
+        """Make the files in an empty folder, one after the other: each may be moved away before the next one is made.
+
+        Raises SnapshotDamagedError where a file of the snapshot is gone or damaged.
+        """
+        if self._are_the_snapshots:
+            for number, part in enumerate(self._snapshot.tables[self._name]):
+                path = folder / f"{number}{self.format.suffix}"
+                store.copy(part, path)
+                yield LocalFile(path, part.rows, part.bytes, part.sha256)
+            return
+        files = _Files(folder, self._encoding.schema, self.format, self._options.target_file_bytes)
+        for part in self._snapshot.tables[self._name]:
+            # A file for each, since what bounds a part (rows, and what its columns cost a writer) bounds a file.
+            yield from files.write(self._rows(store, part))
+
+    @property
+    def _are_the_snapshots(self) -> bool:
+        """Whether the snapshot's own files are these, byte by byte."""
+        options = self._options
+        limit = options.target_file_bytes
+        return (
+            options.format.name == "parquet"
+            and options.compressed_with == COMPRESSIONS["parquet"][0]
+            and self._own.column == self._delivered.column
+            and self._own.schema == self._delivered.schema  # objects are equal whatever the order of their fields
+            and not self._selection.changes(self._own.column)
+            and (limit is None or all(part.bytes <= limit for part in self._snapshot.tables[self._name]))
+        )
+
+    def _rows(self, store: SnapshotStore, part: Part) -> Iterator[pa.RecordBatch]:
+        # Answers are read where they are delivered, and where the rows have to be typed by them.
+        same = self._own.column == self._wanted.column and self._own.schema == self._wanted.schema
+        answers = self._encoding.needs_answers or not same
+        yield from map(self._encoded, store.rows_of_part(self._own, part, answers=answers))
+
+    def _encoded(self, rows: Rows) -> pa.RecordBatch:
+        if self._encoding.needs_answers and rows.answers is not None:
+            answers = self._selection.answers(rows.answers, rows.batch, self._own.column)
+            return self._encoding.rows(self._selection.record(rows.batch, self._own.column), answers)
+        batch = retyped(rows.batch, rows.answers, self._own, self._wanted)
+        return self._encoding.rows(self._selection.apply(batch, self._wanted.column), None)
+
+
+class _Files:
+    """Consecutive files of rows: another one begins after so many bytes."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, file_format: Format, most_bytes: int | None) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._format = file_format
+        self._most_bytes = most_bytes
+        self._number = 0
+        self._rows = 0
+
+    def write(self, batches: Iterator[pa.RecordBatch]) -> Iterator[LocalFile]:
+        """Write all rows. No rows have one file all the same."""
+        writer = self._open()
+        try:
+            for batch in batches:
+                if self._most_bytes is not None and self._rows and writer.bytes_written >= self._most_bytes:
+                    yield self._finished(writer)
+                    writer = self._open()
+                writer.write(batch)
+                self._rows += batch.num_rows
+            yield self._finished(writer)
+        except BaseException:
+            writer.abandon()
+            raise
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"{self._number}{self._format.suffix}"
+
+    def _open(self) -> TableWriter:
+        self._rows = 0
+        return self._format.open(self._path, self._schema)
+
+    def _finished(self, writer: TableWriter) -> LocalFile:
+        writer.close()
+        path, self._number = self._path, self._number + 1
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        return LocalFile(path, self._rows, path.stat().st_size, digest)
