@@ -7,11 +7,11 @@ together with the one that files have is a conflict, and a policy says what beco
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from vv_exports.content.union import Conflict, Joined, join
+from vv_exports.content.union import Conflict, Joined, join, widened
 from vv_exports.domain.content_options import OnSchemaConflict
 from vv_exports.domain.destinations import table_folder, version_of_folder
 from vv_exports.domain.tables import TableName
-from vv_exports.errors import SchemaConflictError
+from vv_exports.errors import SchemaConflictError, first_few
 from vv_exports.printable import one_line
 from vv_exports.snapshots.columns import Column, List, Object
 from vv_exports.snapshots.json_pointer import tokens
@@ -55,7 +55,7 @@ def shaped(
         version: column for folder, column in there.items() if (version := version_of_folder(table, folder)) is not None
     }
     folders: dict[str, str] = {}
-    changes: dict[str, str] = {}
+    changes: dict[str, list[str]] = {}
     # Runs share their columns, and wide ones take a while to join. What a version holds once it holds ever after.
     holds: set[tuple[int, int]] = set()
     for run in runs:
@@ -63,9 +63,13 @@ def shaped(
         holds.add((version, id(run.column)))
         folder = folders[run.run_id] = table_folder(table, version)
         if change is not None:
-            changes.setdefault(folder, change)
+            changes.setdefault(folder, []).append(change)
         columns[version] = column
-    return Shapes({table_folder(table, version): column for version, column in columns.items()}, folders, changes)
+    return Shapes(
+        columns={table_folder(table, version): column for version, column in columns.items()},
+        folders=folders,
+        changes={folder: "; ".join(first_few(told)) for folder, told in changes.items()},
+    )
 
 
 def _fitted(  # noqa: PLR0917
@@ -88,8 +92,8 @@ def _fitted(  # noqa: PLR0917
         joined = join(columns[version], run.column)
         conflicts = _seen(joined, delivered)
         if not conflicts:
-            change = f"prompt run {run.run_id!r} has more fields" if joined.column != columns[version] else None
-            return version, joined.column, change
+            news = "; ".join(first_few(list(widened(columns[version], joined.column))))
+            return version, joined.column, f"prompt run {run.run_id!r} needs more: {news}" if news else None
         clashing[version] = joined, conflicts
     joined, conflicts = clashing[newest]
     said = "; ".join(map(str, conflicts))

@@ -4,7 +4,7 @@ What is joined is in an order: the columns that files already have stay as they 
 more, so that nothing need be written again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -75,6 +75,25 @@ def as_text(column: Column, places: Mapping[str, str]) -> Column:
     for place, reason in places.items():
         column = _with_text(column, tokens(place), reason)
     return column
+
+
+def widened(there: Column, by_now: Column, place: str = "") -> Iterator[str]:
+    """In what a column differs from the one that was there before it was joined with another, a few words for each
+    place."""
+    match there, by_now:
+        case Object(), Object():
+            for name, column in by_now.fields.items():
+                inner = place + pointer(name)
+                if name not in there.fields:
+                    yield f"{inner} is new"
+                else:
+                    yield from widened(there.fields[name], column, inner)
+        case List(), List():
+            yield from widened(there.item, by_now.item, place + "/*")
+        case _ if type(there) is not type(by_now):
+            yield f"{place or 'the document'} is {_told(by_now)} by now, and was {_told(there)}"
+    if by_now.nullable and not there.nullable and not isinstance(by_now, Json):
+        yield f"{place or 'the document'} may be null"
 
 
 def _join(there: Column, new: Column, place: str, conflicts: list[Conflict]) -> Column:

@@ -124,7 +124,7 @@ def test_what_is_due_for_its_shape_is_shown_and_planned_with_files_and_bytes(out
     assert [one.run_id for one in planned.prompt_runs] == ["run_005"]
     assert set(planned.reshape.prompt_runs) == {f"run_{number:03}" for number in range(5)}
     assert (planned.reshape.files, planned.reshape.bytes) == (len(files), sum(file.bytes for file in files))
-    assert "'run_005' has more fields" in planned.changes[0]
+    assert "'run_005' needs more: /mood is new" in planned.changes[0]
     batch = take_snapshots(team(client), ["run_005"], client.pipeline.clock())
     deliver_batch(team(client), client.pipeline.deliveries, batch, None)
     listing, after = owed(client)
@@ -245,7 +245,7 @@ def test_a_plan_tells_what_follows_from_the_runs_that_do_not_wait(held_back):
     planned = plan(team(client), *owed(client))
     assert [one.run_id for one in planned.prompt_runs] == ["run_002", "run_003"]
     assert planned.reshape.prompt_runs == ("run_000",)
-    assert ["run_003 waits" in planned.changes[0], "'run_002' has more fields" in planned.changes[1]] == [True, True]
+    assert ["run_003 waits" in planned.changes[0], "'run_002' needs more: " in planned.changes[1]] == [True, True]
 
 
 def test_the_runs_beside_one_that_waits_are_delivered_in_one_entry(held_back):

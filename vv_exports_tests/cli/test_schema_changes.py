@@ -61,7 +61,7 @@ def test_a_dry_run_says_what_follows_for_other_runs_and_why_columns_change(chang
     assert len(plan["changes"]) == 2
     for change in plan["changes"]:
         assert f"columns: {change}\n" in said.out
-    assert "columns: segments/prm: prompt run 'run_more' has more fields" in said.out
+    assert "columns: segments/prm: prompt run 'run_more' needs more: /mood is new" in said.out
     assert f"columns: {odd}" in said.out
     assert tree(changed) == before
 

@@ -6,6 +6,9 @@ from vv_exports.content.shapes import OwnColumn, shaped
 from vv_exports.errors import SchemaConflictError
 from vv_exports.snapshots.json_schema import compile_schema
 
+OBJECT = {"type": "object", "properties": {"c": {"type": "string"}}}
+WIDER_OBJECT = {"type": "object", "properties": {"c": {"type": "string"}, "d": {"type": "string"}}}
+
 
 def column(**properties):
     return compile_schema(
@@ -29,7 +32,7 @@ def test_the_first_run_brings_the_columns():
 def test_a_run_with_more_fields_gives_them_to_all_and_says_so():
     found = shaped("segments", {"segments": column(x="string")}, [run("b", x="string", y="integer")], "new_version")
     assert fields(found) == {"x": "Text", "y": "Integer"}
-    assert "'b' has more fields" in found.changes["segments"]
+    assert found.changes["segments"] == "prompt run 'b' needs more: /y is new"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,25 @@ def test_a_run_with_no_more_fields_changes_nothing(properties):
     there = {"segments": column(x="string", y="integer")}
     found = shaped("segments", there, [run("b", **properties)], "new_version") if properties else None
     assert found is None or (found.columns == there and found.changes == {})
+
+
+def test_what_each_run_of_a_delivery_needs_is_told_place_by_place():
+    there = {
+        "segments": compile_schema(
+            {"type": "object", "properties": {"x": {"type": "integer"}, "list": {"type": "array", "items": OBJECT}}}
+        ).column
+    }
+    wider = {
+        "type": "object",
+        "properties": {"x": {"type": ["number", "null"]}, "list": {"type": "array", "items": WIDER_OBJECT}},
+    }
+    found = shaped(
+        "segments", there, [OwnColumn("b", compile_schema(wider).column), run("c", z="boolean")], "new_version"
+    )
+    assert found.changes["segments"] == (
+        "prompt run 'b' needs more: /x is a number by now, and was an integer; /x may be null; /list/*/d is new; "
+        "prompt run 'c' needs more: /z is new"
+    )
 
 
 def test_a_type_that_no_column_holds_goes_to_a_version_of_its_own_and_others_like_it_go_there_too():

@@ -132,7 +132,7 @@ def test_a_log_entry_says_which_columns_its_files_have(deployment, give):
                 assert schema.field("metadata").type == column_from_json(said.columns["metadata"]).arrow_type
     first, second = ([one.change for one in entry.tables if one.table == "segments"] for entry in entries(deployment))
     assert first == [None]
-    assert "'run_2' has more fields" in second[0]
+    assert second == ["prompt run 'run_2' needs more: /n is new"]
 
 
 @pytest.fixture
