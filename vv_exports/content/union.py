@@ -4,14 +4,13 @@ What is joined is in an order: the columns that files already have stay as they 
 more, so that nothing need be written again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from vv_exports.content.column_json import column_type
 from vv_exports.snapshots.columns import Column, Integer, Json, List, Number, Object
 from vv_exports.snapshots.field_names import FieldNames
-from vv_exports.snapshots.json_pointer import pointer, tokens
+from vv_exports.snapshots.json_pointer import pointer
 
 
 @dataclass(frozen=True)
@@ -42,39 +41,11 @@ class Joined:
     column: Column
     conflicts: tuple[Conflict, ...] = ()
 
-    @cached_property
-    def text_places(self) -> Mapping[str, str]:
-        """The places in conflict, and why each can only be JSON text."""
-        return {conflict.place: conflict.reason for conflict in self.conflicts}
-
 
 def join(there: Column, new: Column) -> Joined:
     """The column that holds the values of both, ``there`` itself where ``new`` has nothing more."""
     conflicts: list[Conflict] = []
     return Joined(_join(there, new, "", conflicts), tuple(conflicts))
-
-
-def join_all(columns: Iterable[Column]) -> Joined:
-    """The column that holds the values of all: each one is joined to what those before it are together.
-
-    Raises:
-        ValueError: there is no column.
-    """
-    several = list(columns)
-    if not several:
-        raise ValueError("there is no column to join")
-    joined = Joined(several[0])
-    for column in several[1:]:
-        more = join(joined.column, column)
-        joined = Joined(more.column, joined.conflicts + more.conflicts)
-    return joined
-
-
-def as_text(column: Column, places: Mapping[str, str]) -> Column:
-    """The column with JSON text in these places, for the reason that each has. One that it has not is passed over."""
-    for place, reason in places.items():
-        column = _with_text(column, tokens(place), reason)
-    return column
 
 
 def widened(there: Column, by_now: Column, place: str = "") -> Iterator[str]:
@@ -138,19 +109,6 @@ def _may_be(new: Json, there: Column) -> bool:
         or (new.allows == "object" and isinstance(there, Object))
         or (new.allows == "array" and isinstance(there, List))
     )
-
-
-def _with_text(column: Column, path: list[str], reason: str) -> Column:
-    if not path:
-        return column if isinstance(column, Json) else Json(reason=reason)
-    name, *inner = path
-    match column:
-        case List() if name == "*":
-            return replace(column, item=_with_text(column.item, inner, reason))
-        case Object() if name in column.fields:
-            return replace(column, fields={**column.fields, name: _with_text(column.fields[name], inner, reason)})
-        case _:
-            return column
 
 
 def _told(column: Column) -> str:

@@ -3,13 +3,14 @@ ships beside this module as ``log_entry.schema.json``.
 """
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from vv_exports.connectors.lease import Lease
+from vv_exports.content.column_json import column_from_json
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.destinations import hash_in_name, log_entry_name
 from vv_exports.domain.tables import TableName
@@ -156,6 +157,26 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[TableColumns] | UnsetType = UNSET
     retain_superseded_seconds: int | UnsetType = UNSET
 
+    @property
+    def moment(self) -> datetime:
+        """``committed_at``. Raises ValueError where that is no moment."""
+        moment = datetime.fromisoformat(self.committed_at)
+        if moment.tzinfo is None:
+            raise ValueError(f"committed_at is {self.committed_at!r}, which has no time zone")
+        return moment
+
+    @property
+    def kept_until(self) -> datetime | None:
+        """Until when the files that it supersedes are kept; None where they are not. Raises ValueError where that is no
+        moment."""
+        if self.retain_superseded_seconds is UNSET:
+            return None
+        try:
+            return self.moment + timedelta(seconds=self.retain_superseded_seconds)
+        except OverflowError as error:
+            problem = f"retain_superseded_seconds is {self.retain_superseded_seconds}, which ends at no moment"
+            raise ValueError(problem) from error
+
 
 class _Version(msgspec.Struct, frozen=True):
     """What entries of all versions have."""
@@ -180,12 +201,24 @@ def read_entry(destination: Destination, sequence: int) -> LogEntry | None:
             problem = f"{uri} has format_version {version}; this version reads up to {FORMAT_VERSION}"
             raise UnusableEntryError(problem, is_newer=True)
         entry = msgspec.json.decode(data, type=LogEntry)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _check(entry)
+    except (ValueError, RecursionError) as error:
         raise UnusableEntryError(f"{uri} is not a delivery log entry: {error}") from error
     if entry.sequence != sequence:
         problem = f"{uri} says that it is entry {entry.sequence}: somebody copied or renamed it"
         raise UnusableEntryError(problem)
     return entry
+
+
+def _check(entry: LogEntry) -> None:
+    """What types do not tell, and everybody who replays a log relies on. Raises ValueError."""
+    _ = entry.moment, entry.kept_until
+    for table in entry.tables or ():
+        if table.shape is not None:
+            try:
+                column_from_json(table.metadata)
+            except ValueError as error:
+                raise ValueError(f"the metadata of {table.folder} of the prompt {table.prompt_id}: {error}") from error
 
 
 def write_entry(destination: Destination, entry: LogEntry, lease: Lease) -> bool:

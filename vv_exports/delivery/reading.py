@@ -83,12 +83,16 @@ def _reader(entry: LogEntry, file: DeliveredFile) -> tuple[Format, Encoding]:
             "the next reconciliation does so."
         )
     chosen = {name: value for name, value in entry.provenance.content.items() if name != "redaction_key_id"}
-    options = msgspec.convert(chosen, ContentOptions)
     folder = file.path.partition("/")[0]
-    for told in entry.tables:
-        if (told.prompt_id, told.folder) == (file.prompt_id, folder):
-            table = table_of(file.table, True) if told.columns is None else _table(file.table, told.columns)
-            return format_of(options), encoding_of(options.format, table)
+    try:
+        options = msgspec.convert(chosen, ContentOptions)
+        for told in entry.tables:
+            if (told.prompt_id, told.folder) == (file.prompt_id, folder):
+                table = table_of(file.table, True) if told.columns is None else _table(file.table, told.columns)
+                return format_of(options), encoding_of(options.format, table)
+    except ValueError as error:
+        problem = f"What entry {entry.sequence} says of {file.path} cannot be read: {error}. Deliver again."
+        raise DeliveredDataError(problem) from error
     raise DeliveredDataError(f"entry {entry.sequence} does not say which columns {file.path} has. Deliver again.")
 
 

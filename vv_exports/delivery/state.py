@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Self
 
@@ -211,11 +211,8 @@ class LogState:
 
     def _retain(self, entry: LogEntry, superseded: Collection[str]) -> None:
         """Keep what an entry supersedes, and forget what was kept until it."""
-        if not self.retained and entry.retain_superseded_seconds is UNSET:
-            return
-        committed_at = datetime.fromisoformat(entry.committed_at)
         if self.retained:
-            self.retained = {path: until for path, until in self.retained.items() if until > committed_at}
-        if entry.retain_superseded_seconds is not UNSET:
-            until = committed_at + timedelta(seconds=entry.retain_superseded_seconds)
+            now = entry.moment
+            self.retained = {path: until for path, until in self.retained.items() if until > now}
+        if (until := entry.kept_until) is not None:
             self.retained |= dict.fromkeys(superseded, until)

@@ -353,11 +353,6 @@ class SnapshotStore:
         keys = [file.key for file in self._storage.files(top.removesuffix("/")) if not file.is_link]
         return [key for key in keys if _KEPT.fullmatch(key.removeprefix(top))]
 
-    def schema(self, snapshot: Snapshot, table: TableName) -> pa.Schema:
-        """The Arrow schema of one table of a snapshot."""
-        with self._opened(snapshot.tables[table][0]) as file:
-            return pq.read_schema(file)
-
     def rows(self, snapshot: Snapshot, table: TableName, *, answers: bool = False) -> Iterator[Rows]:
         """The rows of a table, in order; with their answers, where asked for. Raises SnapshotDamagedError where a file
         is gone or damaged."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vv_exports.content.column_json import column_id
-from vv_exports.content.union import as_text, join, join_all
+from vv_exports.content.union import Joined, join
 from vv_exports.snapshots.columns import Boolean, Integer, Json, List, Number, Object, Text, Timestamp
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
@@ -107,31 +107,22 @@ def test_a_conflict_tells_its_place_and_both_types():
         "the property /people/*/age is an integer in the files, and a string in the schema of the run",
         f"the property /people/*/a~1b is a string in the files, and JSON text ({why}) in the schema of the run",
     ]
-    assert found.text_places["/people/*/age"] == "its type differs between runs of the prompt: integer, string"
-    texts = as_text(there, found.text_places)
-    assert texts == found.column == join(texts, new).column
-    assert not join(texts, new).conflicts
-    assert texts.fields["people"].item.fields["age"].reason == found.text_places["/people/*/age"]
+    age = found.column.fields["people"].item.fields["age"]
+    assert age == Json(reason="its type differs between runs of the prompt: integer, string")
+    assert join(found.column, new) == Joined(found.column), "it is no conflict any more"
 
 
 def test_the_whole_document_can_be_in_conflict_and_become_text():
     there, new = compile_schema(_object(a=_TEXT)).column, compile_schema(_TEXT).column
     found = join(there, new)
     assert str(found.conflicts[0]).startswith("the document is an object in the files, and JSON text (")
-    assert as_text(there, found.text_places) == Json()
+    assert found.column == Json()
 
 
 def test_a_document_whose_schema_says_nothing_is_no_null_and_changes_nothing():
     there = compile_schema(_object(a=_TEXT)).column
     for schema in ({}, True, {"type": "object"}, False):
         assert join(there, compile_schema(schema).column).column == there
-
-
-def test_a_place_that_a_column_has_not_becomes_no_text():
-    column = Object({"*": Text(), "l": List(Text()), "j": Json(reason="its own")})
-    assert as_text(column, {"/x": "r", "/l/0": "r", "/*/x": "r", "/j/x": "r", "/j": "r"}) == column
-    assert as_text(column, {"/j": "r"}).fields["j"].reason == "its own"
-    assert as_text(column, {"/*": "r", "/l/*": "r"}) == Object({"*": Json(), "l": List(Json()), "j": Json()})
 
 
 def test_fields_keep_the_order_in_which_they_came():
@@ -156,19 +147,15 @@ def test_a_name_that_was_left_out_in_a_run_has_the_column_that_it_has_in_the_fil
     assert set(join(there, new).column.left_out) == {"name"}
 
 
-def test_all_columns_join_in_their_order_and_every_conflict_is_told():
-    columns = [
-        Object({"a": Text()}),
-        Object({"a": Integer(), "b": Text()}),
-        Object({"b": Integer(), "c": Object({"x": Timestamp()})}),
-        Object({"c": Object({"y": Boolean()})}),
+def test_columns_join_in_their_order_one_after_another():
+    joined = [
+        join(Object({"a": Text()}), Object({"a": Integer(), "b": Text()})),
+        join(Object({"b": Integer(), "c": Object({"x": Timestamp()})}), Object({"c": Object({"y": Boolean()})})),
     ]
-    joined = join_all(columns)
-    assert [conflict.place for conflict in joined.conflicts] == ["/a", "/b"]
-    assert join_all(as_text(column, joined.text_places) for column in columns).conflicts == ()
-    assert join_all(columns[2:]).column == Object({"b": Integer(), "c": Object({"x": Timestamp(), "y": Boolean()})})
-    with pytest.raises(ValueError, match="no column"):
-        join_all([])
+    assert joined[1] == Joined(Object({"b": Integer(), "c": Object({"x": Timestamp(), "y": Boolean()})}))
+    both = join(joined[0].column, joined[1].column)
+    assert [conflict.place for conflict in (*joined[0].conflicts, *both.conflicts)] == ["/a", "/b"]
+    assert list(both.column.fields) == ["a", "b", "c"]
 
 
 @settings(max_examples=50)
@@ -180,7 +167,7 @@ def test_joining_again_changes_nothing(one, other, third):
     again = join(joined.column, b)
     assert (column_id(again.column), again.conflicts) == (column_id(joined.column), ())
     assert column_id(join(joined.column, a).column) == column_id(joined.column)
-    both = join_all([a, b, c])
+    both = join(joined.column, c)
     assert [column_id(join(both.column, column).column) for column in (a, b, c)] == [column_id(both.column)] * 3
 
 

@@ -1,5 +1,6 @@
 """A delivery log of which an entry is lost, damaged or somebody else's: what is said, and the way out that it names."""
 
+import json
 import os
 import re
 import shutil
@@ -104,11 +105,43 @@ def _a_fifo(log, number):
     os.mkfifo(_entry(log, number))
 
 
-BREAKS = [_a_link, _a_fifo, _lost, _emptied, _cut, _no_text, _a_list, _another_entrys, _another_indexs, _an_exports]
+def _with(**told):
+    def edited(log, number):
+        entry = json.loads(_entry(log, number).read_text())
+        _entry(log, number).write_text(json.dumps(entry | told))
+
+    return edited
+
+
+def _no_column(log, number):
+    (table, *_) = json.loads(_entry(log, number).read_text())["tables"]
+    _with(tables=[table | {"metadata": {"type": "object", "fields": [{"name": "a", "type": "colour"}]}}])(log, number)
+
+
+def _too_deep(log, number):
+    text = _entry(log, number).read_text()
+    (table, *_) = json.loads(text)["tables"]
+    deep = '{"type": "list", "item": ' * 5000 + '{"type": "string"}' + "}" * 5000
+    without = json.dumps(json.loads(text) | {"tables": [table | {"metadata": "DEEP"}]})
+    _entry(log, number).write_text(without.replace('"DEEP"', deep))
+
+
+MOMENTS = {
+    "no_moment": _with(committed_at="yesterday"),
+    "no_time_zone": _with(committed_at="2026-11-26T00:00:00"),
+    "beyond_all_time": _with(retain_superseded_seconds=10**18),
+    "before_all_time": _with(retain_superseded_seconds=-(10**11)),
+}
+BREAKS = [
+    *(_a_link, _a_fifo, _lost, _emptied, _cut, _no_text, _a_list, _another_entrys, _another_indexs, _an_exports),
+    *(_no_column, _too_deep),
+]
 CASES = [(one, number) for one in BREAKS for number in (0, 1, 2) if (one, number) != (_lost, 2)]
+CASES = [pytest.param(one, number, id=f"{one.__name__}-{number}") for one, number in CASES]
+CASES += [pytest.param(one, 1, id=name) for name, one in MOMENTS.items()]
 
 
-@pytest.mark.parametrize(("breaks", "number"), CASES, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("breaks", "number"), CASES)
 def test_a_broken_entry_is_named_and_the_way_out_works(team, tmp_path, breaks, number):
     log = team / "_vv/log"
     breaks(log, number)

@@ -7,6 +7,8 @@ import pytest
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.reading import documents
 from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.destinations import log_entry_name
+from vv_exports.errors import DeliveredDataError
 from vv_exports_tests.archives import segment
 
 SCHEMA = {
@@ -67,3 +69,21 @@ def test_documents_come_back_from_files_of_any_format(deployment, clock, format_
     assert [document["metadata"] for document in found["run_2", "videos"]] == [{"title": "whole"}]
     assert found["run_2", "failures"][0]["failed_operations"] == ["transcription"]
     assert found["run_1", "segments"][0]["start_time"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (lambda entry: entry["tables"][0]["columns"].update(metadata={"type": "colour"}), "its type is 'colour'"),
+        (lambda entry: entry["provenance"]["content"].update(format={"name": "stone"}), "'stone'"),
+    ],
+)
+def test_an_entry_that_says_no_format_or_columns_is_named(deployment, clock, edit, problem):
+    deliver(deployment.request(deployment.snapshot("run_1")), deployment.store, clock)
+    destination = deployment.destination()
+    path = deployment.folder / "deliveries/exports/team" / log_entry_name(0)
+    entry = json.loads(path.read_text())
+    edit(entry)
+    path.write_text(json.dumps(entry))
+    with pytest.raises(DeliveredDataError, match=f"What entry 0 says of segments/.*{problem}.*Deliver again"):
+        list(documents(destination))
