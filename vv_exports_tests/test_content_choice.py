@@ -21,6 +21,7 @@ from vv_exports.domain.content_options import (
     Fields,
     FormatOptions,
 )
+from vv_exports.domain.field_rules import field_problems
 from vv_exports.domain.tables import TABLES
 from vv_exports.errors import ConfigurationError, RequestError
 
@@ -66,7 +67,7 @@ options = formats.flatmap(
         st.none() | st.integers(MIN_TARGET_FILE_BYTES, MAX_TARGET_FILE_BYTES),
         st.sampled_from(["new_version", "text", "hold"]),
     )
-)
+).filter(lambda chosen: not any(field_problems(chosen)))
 
 
 SCHEMA = Draft202012Validator(config_schema())
@@ -177,6 +178,36 @@ def test_all_problems_are_told_at_once():
         *("compression", "destination_subpath", "fields.include.0", "format", "on_schema_conflict", "redact.c"),
         *("retain_superseded", "tables", "target_file_bytes"),
     ]
+
+
+CONTRADICTIONS = [
+    (
+        "fields: {include: [metadata.a], exclude: [metadata]}",
+        "fields.include names 'metadata.a', which fields.exclude leaves out with 'metadata'",
+    ),
+    ("fields: {exclude: [index_id]}", "fields.exclude names 'index_id', which every file has"),
+    ("redact: {prompt_run_id: hash}", "redact names 'prompt_run_id', which every file has"),
+    ("redact: {rescued: mask}", "redact: 'rescued' can only be left out"),
+    ("redact: {metadata.Name: drop, metadata.name: mask}", "redaction takes no notice of case"),
+]
+
+
+@pytest.mark.parametrize(("chosen", "problem"), CONTRADICTIONS)
+def test_a_choice_that_contradicts_itself_is_told_where_it_is_made(chosen, problem):
+    (found,) = problems(chosen)
+    assert problem in found
+    with pytest.raises(RequestError) as refused:
+        content_options(yaml.safe_load(f"{{{chosen}}}"))
+    assert str(refused.value) in found
+
+
+def test_contradictions_are_told_with_the_problems_of_other_settings():
+    found = problems("fields: {exclude: [absent]}, redact: {rescued: mask}, tables: [], destination_subpath: ../x")
+    assert [one.split(" ")[0].rstrip(":") for one in sorted(found)] == [
+        *("destination_subpath", "fields.exclude", "redact", "tables")
+    ]
+    with pytest.raises(RequestError, match=r"2 problems:\n  - fields.exclude names 'absent'.*\n  - redact: 'rescued'"):
+        content_options({"fields": {"exclude": ["absent"]}, "redact": {"rescued": "mask"}})
 
 
 def test_what_is_superseded_is_kept_as_long_as_the_configuration_says():

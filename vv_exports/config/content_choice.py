@@ -9,6 +9,7 @@ from vv_exports.config.content import ContentConfig
 from vv_exports.config.document import Document
 from vv_exports.config.problems import problem
 from vv_exports.domain.content_options import ContentOptions
+from vv_exports.domain.field_rules import field_problems
 from vv_exports.errors import ConfigurationError, RequestError
 
 
@@ -16,9 +17,13 @@ def content_options(chosen: Mapping[str, Any]) -> ContentOptions:
     """The options of values as the configuration would hold them; what is not chosen is the default. Raises
     RequestError with every problem."""
     try:
-        return ContentConfig.model_validate(_as_in_a_file(chosen)).content
+        content = ContentConfig.model_validate(_as_in_a_file(chosen)).content
     except ValidationError as error:
         problems = [problem(one, ("content",)) for one in error.errors(include_url=False)]
+    else:
+        problems = list(field_problems(content))
+        if not problems:
+            return content
     if len(problems) == 1:
         raise RequestError(problems[0])
     raise RequestError("\n".join([f"{len(problems)} problems:", *(f"  - {one}" for one in problems)]))

@@ -1,5 +1,5 @@
 """Rules that need more than one entry of a configuration: a destination's connector, destinations that overlap each
-other, the pipeline's storage or the archive."""
+other, the pipeline's storage or the archive, choices of fields that contradict each other."""
 
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,6 +11,7 @@ from vv_exports.config.messages import automation_at, did_you_mean, dotted, show
 from vv_exports.config.models import AutomationConfig, Config, Destinations, IndexConfig
 from vv_exports.config.places import Reserved, destination_place, reserved_places
 from vv_exports.domain.destinations import check_subpath, comparable
+from vv_exports.domain.field_rules import field_problems
 from vv_exports.errors import DestinationError
 
 
@@ -27,6 +28,7 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
         for name, automation in index.automations.items():
             at = dotted(automation_at(index_id, name))
             problems += _connector_problems(at, automation, parts, declared)
+            problems += (f"{at}.{contradiction}" for contradiction in field_problems(automation.content))
             try:
                 subpath = _subpath(index_id, automation, parts)
             except DestinationError as error:

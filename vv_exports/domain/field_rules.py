@@ -1,10 +1,10 @@
 """What may be said of fields: which paths may be left out or redacted, and which contradict each other."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from vv_exports.domain.content_options import ContentOptions, RedactionMethod
-from vv_exports.domain.field_paths import FieldPath, Items, parse_path
+from vv_exports.domain.field_paths import FieldPath, Items, Step, parse_path
 from vv_exports.domain.names import caseless
 from vv_exports.errors import SelectionError
 
@@ -30,22 +30,23 @@ def field_problems(options: ContentOptions) -> Iterator[str]:
     exclude = _parsed("fields.exclude", fields.exclude, wrong)
     redact = _parsed("redact", options.redact, wrong)
     yield from wrong
-    for where, path in chain((("fields.exclude", p) for p in exclude), (("redact", p) for p in redact)):
+    for where, path in chain((("fields.exclude", p) for p, _ in exclude), (("redact", p) for p, _ in redact)):
         yield from _kept(where, path)
-    for path, text in include.items():
+    for path, text in include:
         if path.steps[0] in KEPT_NAMES | {RESCUED} and len(path.steps) > 1:
             yield f"fields.include names {text!r}: `{path.steps[0]}` has no fields in it"
-        for outer in exclude:
+        for outer, outer_text in exclude:
             if outer.contains(path):
-                yield f"fields.include names {text!r}, which fields.exclude leaves out with {exclude[outer]!r}"
-    yield from _redaction_problems({path: (text, options.redact[text]) for path, text in redact.items()})
+                yield f"fields.include names {text!r}, which fields.exclude leaves out with {outer_text!r}"
+    yield from _redaction_problems((path, text, options.redact[text]) for path, text in redact)
 
 
-def _parsed(where: str, texts: Iterable[str], wrong: list[str]) -> dict[FieldPath, str]:
-    paths = {}
+def _parsed(where: str, texts: Iterable[str], wrong: list[str]) -> list[tuple[FieldPath, str]]:
+    """The paths, each with its spelling: two spellings may be of one path."""
+    paths = []
     for text in texts:
         try:
-            paths[parse_path(text)] = text
+            paths.append((parse_path(text), text))
         except ValueError as error:
             wrong.append(f"{where}: {error}")
     return paths
@@ -60,16 +61,14 @@ def _kept(where: str, path: FieldPath) -> Iterator[str]:
         yield f"{where} names {str(path)!r}: only `rescued` as a whole can be left out"
 
 
-def _redaction_problems(redact: Mapping[FieldPath, tuple[str, RedactionMethod]]) -> Iterator[str]:
-    twins: dict[tuple[str | Items, ...], tuple[str, RedactionMethod]] = {}
-    for path, (text, method) in redact.items():
+def _redaction_problems(redact: Iterable[tuple[FieldPath, str, RedactionMethod]]) -> Iterator[str]:
+    twins: dict[tuple[Step, ...], tuple[FieldPath, str, RedactionMethod]] = {}
+    for path, text, method in redact:
         if path.steps == (RESCUED,) and method != "drop":
             yield f"redact: {text!r} can only be left out (`drop`): it holds values of any place"
         # A redaction covers every spelling of a name, so that two of one name have to agree.
         place = tuple(step if isinstance(step, Items) else caseless(step) for step in path.steps)
-        other, method_there = twins.setdefault(place, (text, method))
-        if method_there != method:
-            yield (
-                f"redact: {other!r} is to be {method_there} and {text!r} {method}, and they are one name: redaction "
-                "takes no notice of case"
-            )
+        other, other_text, other_method = twins.setdefault(place, (path, text, method))
+        if other_method != method:
+            why = "are the same field" if other == path else "are one name: redaction takes no notice of case"
+            yield f"redact: {other_text!r} is to be {other_method} and {text!r} {method}, and they {why}"

@@ -406,6 +406,7 @@ def test_metadata_as_a_whole_is_redacted():
         (ContentOptions(fields=Fields(include=())), "nothing would be delivered"),
         (ContentOptions(fields=Fields(exclude=("metadata..a",))), "two dots"),
         (_redact(metadata__Name="hash", metadata__name="mask"), "takes no notice of case"),
+        (ContentOptions(redact={"metadata.a": "hash", 'metadata."a"': "mask"}), "are the same field"),
     ],
 )
 def test_a_choice_that_cannot_be_carried_out_is_refused(options, sentence):
