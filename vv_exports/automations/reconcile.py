@@ -70,8 +70,7 @@ def reconcile(
     # What was new may have brought columns that the files of other runs have not.
     known = automation.snapshots.known(automation.index_id, listing, automation.collection().runs)
     by_now = automation.standings(known)
-    outgrown = [run_id for run_id in by_now.of("due") if by_now.by_run[run_id].why == "reshape"]
-    pay(by_now, outgrown)
+    pay(by_now, outgrown := by_now.to_reshape())
     whys = {**dict.fromkeys(outgrown, "reshape"), **{run_id: owed.by_run[run_id].why for run_id in todo}}
     return Reconciliation(
         prompt_runs=len(owed.of("delivered", "due", "failing")),

@@ -91,6 +91,12 @@ class Standings:
             run_id for run_id, one in self.by_run.items() if one.state == "failing" and not _is_due(one, now)
         )
 
+    def to_reshape(self) -> tuple[str, ...]:
+        """The runs that are due for their shape alone."""
+        return self._ordered(
+            run_id for run_id, one in self.by_run.items() if (one.state, one.why) == ("due", "reshape")
+        )
+
     def batches(self, run_ids: Sequence[str], size: int) -> list[tuple[str, ...]]:
         """Runs in their order, for a delivery each: what is delivered for its shape alone has entries of its own, so
         that nothing new waits for it."""

@@ -2,7 +2,7 @@
 
 import getpass
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -274,11 +274,12 @@ class Automations:
         """Deliver, and then give the columns that this brought to the files of other runs."""
         before = automation.collection()
         index_id, key = automation.index_id, asset_key(automation.index_id, "exports", automation.name)
-        size = automation.config.max_runs_per_delivery
-        launched = [*self._deployment.launch_stretches(index_id, run_ids, key, size)]
-        by_now = self._standings(automation, listing, None)
-        outgrown = [one for one in by_now.of("due") if by_now.by_run[one].why == "reshape"]
-        launched += self._deployment.launch_stretches(index_id, outgrown, key, size)
+
+        def groups() -> Iterator[Sequence[str]]:
+            yield run_ids
+            yield self._standings(automation, listing, None).to_reshape()
+
+        launched = self._deployment.launch_stretches(index_id, groups(), key, automation.config.max_runs_per_delivery)
         return outcome_of(automation, chosen, before, left_before, launched)
 
     def _state(self, automation: Automation, listing: Listing) -> AutomationState:

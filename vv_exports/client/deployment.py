@@ -1,10 +1,11 @@
 """A deployment opened for work: its pipeline, its Dagster instance, and launches in it. It knows no request."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, wraps
 from inspect import isfunction
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,16 +117,17 @@ class Deployment:
         return build_definitions(self.pipeline)
 
     def launch_stretches(
-        self, index_id: str, run_ids: Sequence[str], asset: dg.AssetKey, limit: int = PARTITIONS_PER_RUN
+        self, index_id: str, groups: Iterable[Sequence[str]], asset: dg.AssetKey, limit: int = PARTITIONS_PER_RUN
     ) -> list[str]:
-        """Materialize partitions of an asset, ``limit`` at most to a Dagster run. Returns the runs' ids.
+        """Materialize partitions of an asset, ``limit`` at most to a Dagster run. Returns the runs' ids. Each group of
+        prompt runs is asked for when those before it are done: what became of them may decide it.
 
         A prompt run that fails does not keep the others from being tried. Raises RunFailedError at the end, or at once
         where going on is of no use.
         """
         launched: list[str] = []
         problems: list[str] = []
-        for first, last in stretches(self.instance, index_id, run_ids, limit):
+        for first, last in chain.from_iterable(stretches(self.instance, index_id, one, limit) for one in groups):
             run = launch(self.instance, self.definitions, [asset], partitions=(first, last))
             launched.append(run.run_id)
             if run.status != dg.DagsterRunStatus.SUCCESS:

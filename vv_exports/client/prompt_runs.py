@@ -102,6 +102,6 @@ class PromptRuns:
             )
         ]
         with naming_unreadable("read", len(runs), listing.problems):
-            launched = client.launch_stretches(index_id, wanted, key)
+            launched = client.launch_stretches(index_id, [wanted], key)
         finished = sum(run.deliverable for run in runs)
         return Sync(index_id, len(runs), finished, tuple(new), tuple(wanted), tuple(launched))

@@ -14,6 +14,7 @@ from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
+from vv_exports.errors import RunFailedError
 from vv_exports_tests import deployments
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import CONFIG, client_of, with_parts
@@ -102,6 +103,17 @@ def test_the_command_delivers_both_and_says_which_were_reshaped(outgrown):
     assert set(outcome.reshaped) == {f"run_{number:03}" for number in range(5)}
     again = client.automations.run("idx", "team")
     assert (again.delivered, again.files) == ((), 0)
+
+
+def test_the_command_gives_the_others_their_columns_though_a_run_waits_and_says_so_at_the_end(outgrown):
+    folder, _ = outgrown
+    client = client_with(folder, on_schema_conflict="hold", max_runs_per_delivery=2)
+    run(folder, 6, of(title="integer"), {"title": 6})
+    with pytest.raises(RunFailedError, match="run_006 waits"):
+        client.automations.run("idx", "team")
+    state = client.automations.retrieve("idx", "team")
+    assert (state.delivered, state.due, state.held_why) == (6, 0, {"conflict": 1})
+    assert sum(list(entry.values()).count("reshaped") for entry in log(client)) == 5
 
 
 def test_a_delivery_of_both_kinds_makes_two_entries(outgrown):
