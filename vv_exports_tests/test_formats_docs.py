@@ -8,12 +8,11 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from vv_exports.content.documents import answers_of
 from vv_exports.content.encoding import encoding_of
 from vv_exports.domain.content_options import FORMAT_NAMES
 from vv_exports.formats.registry import format_of
 from vv_exports.snapshots.tables import table_of
-from vv_exports_tests.content.documents import RUN, options
+from vv_exports_tests.content.documents import RUN, answers_of, options
 
 PAGE = Path(__file__).parent.parent / "docs" / "formats.md"
 BLOCKS = re.findall(r"^```(sql|python)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)

@@ -90,8 +90,7 @@ class Automation:
             if (held := state.runs.get(run_id)) is None or self.content.up_to_date(state)(held):
                 continue
             snapshot = self.snapshots.store.current(self.index_id, run_id)
-            as_held = held.run.data_version, held.run.status
-            if snapshot is not None and (snapshot.data_version, snapshot.status) == as_held:
+            if snapshot is not None and held.holds(snapshot.data_version, snapshot.status):
                 found[run_id] = snapshot
         return found
 
@@ -143,7 +142,7 @@ class Automation:
 
     def _conflicts(self, remembered: Remembered) -> dict[str, str]:
         """The data versions of the runs that are to wait here: documents hold any types, and so do other files."""
-        if not self.content.has_columns:
+        if not self.content.options.format.has_columns:
             return {}
         here = self.destination.uri
         return {run_id: one.data_version for run_id, one in remembered.conflicts.items() if one.uri == here}

@@ -44,7 +44,7 @@ def take_snapshots(automation: Automation, run_ids: Sequence[str], now: datetime
     """
     automation.check_enabled()
     batch = _taken(automation, run_ids, now)
-    if automation.content.has_columns:
+    if automation.content.options.format.has_columns:
         return batch
     try:
         return automation.snapshots.with_answers(batch)
@@ -119,13 +119,12 @@ def _commits(automation: Automation, state: LogState, snapshots: Sequence[Snapsh
 
     def is_reshaped(one: Snapshot) -> bool:
         held = state.runs.get(one.run_id)
-        is_same = held is not None and (held.run.data_version, held.run.status) == (one.data_version, one.status)
-        return held is not None and is_same and not up_to_date(held)
+        return held is not None and held.holds(one.data_version, one.status) and not up_to_date(held)
 
-    reshaped = [one for one in snapshots if is_reshaped(one)]
-    ids = {one.run_id for one in reshaped}
-    others = [one for one in snapshots if one.run_id not in ids]
-    return [some for some in (others, reshaped) if some]
+    by_kind: dict[bool, list[Snapshot]] = {False: [], True: []}
+    for snapshot in snapshots:
+        by_kind[is_reshaped(snapshot)].append(snapshot)
+    return [some for some in by_kind.values() if some]
 
 
 def deliver_isolated(request: DeliveryRequest, deliver: Callable[[DeliveryRequest], Delivery]) -> Outcome:

@@ -9,7 +9,10 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import Beginning
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
+from vv_exports.content.selection import Selection
 from vv_exports.delivery.content import RedactionKey
+from vv_exports.domain.content_options import ContentOptions
+from vv_exports.domain.field_rules import RESCUED
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.taking import Snapshots
@@ -52,6 +55,11 @@ class Automations:
         """One automation. Raises NotFoundError."""
         self._config.automation(index_id, name)
         return self._all[index_id, name]
+
+    def shown(self, index_id: str) -> Selection:
+        """What may be seen of an index's rows outside its collections: nothing that any automation of it redacts."""
+        redacted = {path for one in self if one.index_id == index_id for path in one.config.content.redact}
+        return Selection(ContentOptions(redact={path: "drop" if path == RESCUED else "mask" for path in redacted}))
 
     def begin(self, index_id: str, listing: Listing, now: datetime) -> list[str]:
         """Let the enabled automations of an index begin that did not begin yet. Returns their names."""

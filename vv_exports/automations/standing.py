@@ -240,6 +240,6 @@ def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Map
 def _why(row: Row, held: CommittedRun | None, is_up_to_date: Callable[[CommittedRun], bool]) -> Why | None:
     if held is None:
         return "missing"
-    if (held.run.data_version, held.run.status) != (row.data_version, row.status):
+    if not held.holds(row.data_version, row.status):
         return "changed"
     return None if is_up_to_date(held) else "reshape"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vv_exports.domain.json_text import decode, encode_sorted, encode_text
+from vv_exports.domain.json_text import decode, encode_text
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.json_text import json_objects, timestamp_text
@@ -114,12 +114,6 @@ class Documents:
             if isinstance(document.get(name), str):
                 document[name] = normalized_instant(document[name])
         return document
-
-
-def answers_of(documents: list[JsonObject]) -> pa.StringArray:
-    """The JSON text of each document's ``metadata``, as ``rows`` takes it."""
-    texts = [encode_sorted(one[_METADATA]) if _METADATA in one else None for one in documents]
-    return pa.array(texts, pa.string())
 
 
 def _beside_the_ids(name: str) -> str:

@@ -92,16 +92,14 @@ class TableFiles:
         return (
             options.format.name == "parquet"
             and options.compressed_with == COMPRESSIONS["parquet"][0]
-            and self._own.column == self._delivered.column
-            and self._own.schema == self._delivered.schema  # objects are equal whatever the order of their fields
+            and self._own.is_typed_like(self._delivered)
             and not self._selection.changes(self._own.column)
             and (limit is None or all(part.bytes <= limit for part in self._snapshot.tables[self._name]))
         )
 
     def _rows(self, store: SnapshotStore, part: Part) -> Iterator[pa.RecordBatch]:
         # Answers are read where they are delivered, and where the rows have to be typed by them.
-        same = self._own.column == self._wanted.column and self._own.schema == self._wanted.schema
-        answers = self._encoding.needs_answers or not same
+        answers = self._encoding.needs_answers or not self._own.is_typed_like(self._wanted)
         yield from map(self._encoded, store.rows_of_part(self._own, part, answers=answers))
 
     def _encoded(self, rows: Rows) -> pa.RecordBatch:

@@ -67,7 +67,7 @@ class Selection:
 
     def __init__(self, options: ContentOptions, key: bytes | None = None) -> None:
         check_field_rules(options)
-        if key is None and "hash" in options.redact.values():
+        if key is None and options.hashes:
             raise CredentialsError("fields are redacted by hash, and there is no key for it")
         self._replacements = Replacements(key)
         include = None if options.fields.include is None else _paths(options.fields.include)

@@ -31,12 +31,10 @@ from vv_exports.defs.metadata import (
     delivered_run_metadata,
     materialization,
     reconciliation_metadata,
-    shown_of_snapshots,
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
-from vv_exports.delivery.content import Content
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
@@ -44,7 +42,7 @@ from vv_exports.errors import ConfigurationError
 from vv_exports.exports.make import ExportJob
 from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
-from vv_exports.snapshots.taking import Batch, TakenSnapshot
+from vv_exports.snapshots.taking import TakenSnapshot
 
 PARTITIONS_PER_RUN = 100
 """A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""
@@ -304,26 +302,17 @@ def _snapshots(
 ) -> list[Snapshot]:
     """Snapshots of the runs, for an export. Those that had to be taken show as materializations of ``prompt_runs``
     too."""
-    taken = pipeline.snapshots.of_runs(runs)
-    if not Content(request.content).has_columns:
-        batch = pipeline.snapshots.with_answers(Batch(taken, {}))
-        for error in batch.problems.values():
-            raise error
-        taken = list(batch.taken)
+    taken = pipeline.snapshots.of_runs(runs, answers=not request.content.format.has_columns)
     _log_fresh(context, pipeline, taken)
     return [one.snapshot for one in taken]
 
 
 def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, taken: Sequence[TakenSnapshot]) -> None:
-    for one in taken:
-        snapshot = one.snapshot
-        if one.fresh:
-            key = asset_key(snapshot.index_id, "prompt_runs")
-            metadata = snapshot_metadata(
-                snapshot, pipeline.snapshots.store, shown_of_snapshots(pipeline.config, snapshot.index_id)
-            )
-            partition = partition_key(snapshot.run_id)
-            context.log_event(materialization(key, partition, metadata, snapshot.data_version))
+    for snapshot in (one.snapshot for one in taken if one.fresh):
+        shown = pipeline.automations.shown(snapshot.index_id)
+        metadata = snapshot_metadata(snapshot, pipeline.snapshots.store, shown)
+        key, partition = asset_key(snapshot.index_id, "prompt_runs"), partition_key(snapshot.run_id)
+        context.log_event(materialization(key, partition, metadata, snapshot.data_version))
 
 
 def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Sequence[str]) -> None:

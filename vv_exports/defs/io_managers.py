@@ -16,7 +16,6 @@ from vv_exports.defs.metadata import (
     delivered_run_metadata,
     export_metadata,
     log_materializations,
-    shown_of_snapshots,
     snapshot_metadata,
 )
 from vv_exports.defs.partitions import run_ids_of
@@ -64,10 +63,9 @@ class SnapshotIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: SnapshotBatch) -> None:
         """Report each snapshot on its partition, with its first rows as they are read back."""
         with step_failures(context):
+            store, shown = self._pipeline.snapshots.store, self._pipeline.automations.shown(obj.index_id)
             metadata = {
-                partition_key(snapshot.run_id): snapshot_metadata(
-                    snapshot, self._pipeline.snapshots.store, shown_of_snapshots(self._pipeline.config, obj.index_id)
-                )
+                partition_key(snapshot.run_id): snapshot_metadata(snapshot, store, shown)
                 for snapshot in obj.batch.snapshots
             }
             _report(context, metadata, "read", obj.batch.problems)

@@ -10,12 +10,9 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.automations.reconcile import Reconciliation
-from vv_exports.config import Config
 from vv_exports.content.selection import Selection
 from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
-from vv_exports.domain.content_options import ContentOptions
-from vv_exports.domain.field_rules import RESCUED
 from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.make import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
@@ -74,13 +71,6 @@ def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection
         "kept_as_json": dg.MetadataValue.json(_first_kept(snapshot.kept_as_json)),
         **_table_metadata(snapshot, store, shown),
     }
-
-
-def shown_of_snapshots(config: Config, index_id: str) -> Selection:
-    """What may be seen of an index's rows: nothing that an automation of it redacts, whoever looks."""
-    automations = config.indexes[index_id].automations.values() if index_id in config.indexes else ()
-    redacted = {path for one in automations for path in one.content.redact}
-    return Selection(ContentOptions(redact={path: "drop" if path == RESCUED else "mask" for path in redacted}))
 
 
 def delivered_run_metadata(

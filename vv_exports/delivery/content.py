@@ -23,7 +23,7 @@ RedactionKey = Callable[[], bytes]
 
 def content_of(options: ContentOptions, key: RedactionKey) -> "Content":
     """What was chosen. The key is asked for where something is redacted by it."""
-    return Content(options, key() if "hash" in options.redact.values() else None)
+    return Content(options, key() if options.hashes else None)
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,16 @@ class Content:
         """What is chosen and redacted of rows."""
         return Selection(self.options, self.key)
 
-    @property
-    def has_columns(self) -> bool:
-        """Whether its files have columns, which are the same for all of a table of a prompt; documents have none."""
-        return self.options.format.name in {"parquet", "csv"}
-
     def up_to_date(self, state: LogState) -> Callable[[CommittedRun], bool]:
         """Whether what a destination holds of a run is of this content, and has the columns that the files of its
         prompt's tables have by now."""
+        are_documents = not self.options.format.has_columns
         known: dict[tuple[int, str, frozenset[str]], bool] = {}
 
         def is_up_to_date(held: CommittedRun) -> bool:
             of = held.entry.sequence, held.run.prompt_id, held.folders
             if of not in known:
-                known[of] = held.entry.content_id == self.id and (not self.has_columns or state.has_columns_of(held))
+                known[of] = held.entry.content_id == self.id and (are_documents or state.has_columns_of(held))
             return known[of]
 
         return is_up_to_date
@@ -84,8 +80,4 @@ class Content:
     def is_delivered(self, state: LogState, snapshot: Snapshot) -> bool:
         """Whether a destination holds this of a snapshot."""
         held = state.runs.get(snapshot.run_id)
-        return (
-            held is not None
-            and (held.run.data_version, held.run.status) == (snapshot.data_version, snapshot.status)
-            and self.up_to_date(state)(held)
-        )
+        return held is not None and held.holds(snapshot.data_version, snapshot.status) and self.up_to_date(state)(held)

@@ -417,7 +417,7 @@ class _Attempt:
         held = self.state.runs.get(snapshot.run_id)
         if held is None:
             return "new"
-        if (held.run.data_version, held.run.status) != (snapshot.data_version, snapshot.status):
+        if not held.holds(snapshot.data_version, snapshot.status):
             return "changed"
         return "mended" if self.request.content.is_delivered(self.state, snapshot) else "reshaped"
 

@@ -64,7 +64,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
 
 
 def _shapes(state: LogState, content: Content, prompt_id: str, table: TableName, runs: Sequence[Snapshot]) -> Shapes:
-    if table == "failures" or not content.has_columns:
+    if table == "failures" or not content.options.format.has_columns:
         return Shapes({}, {one.run_id: table for one in runs}, {})
     there = {folder: column_from_json(shape.metadata) for folder, shape in state.shapes.get(prompt_id, {}).items()}
     own = [
@@ -100,7 +100,7 @@ def _told(  # noqa: PLR0917
             prompt_id=prompt_id,
             table=table,
             folder=folder,
-            columns=made.columns if content.has_columns else None,
+            columns=made.columns if content.options.format.has_columns else None,
             metadata=None if metadata is None else column_to_json(metadata),
             shape=shape,
             kept_as_json=dict(kept_as_json(metadata, "/metadata")) if metadata is not None else {},

@@ -67,6 +67,10 @@ class CommittedRun:
     run: DeliveredRun
     files: tuple[DeliveredFile, ...]
 
+    def holds(self, data_version: str | None, status: str) -> bool:
+        """Whether it delivered these rows, of a run with this status: in whichever shape."""
+        return (self.run.data_version, self.run.status) == (data_version, status)
+
     @cached_property
     def folders(self) -> frozenset[str]:
         """The tables' folders in which its files are, such as ``segments.v2``."""

@@ -42,6 +42,11 @@ class FormatOptions:
     formulas: Formulas = "escape"
 
     @property
+    def has_columns(self) -> bool:
+        """Whether its files have columns, which are the same for all of a table of a prompt; documents have none."""
+        return self.name in {"parquet", "csv"}
+
+    @property
     def chosen(self) -> str | dict[str, Any]:
         """As the configuration holds it: the name, or a mapping where there are options other than the defaults."""
         options = _chosen(self, FormatOptions(self.name))

@@ -135,6 +135,11 @@ class Table:
             ]
         )
 
+    def is_typed_like(self, other: "Table") -> bool:
+        """Whether the rows of one are rows of the other. Objects are equal whatever the order of their fields, which
+        columns have."""
+        return self.column == other.column and self.schema == other.schema
+
     def batch(self, documents: list[JsonObject], run: PromptRun) -> pa.RecordBatch:
         """Typed rows of prepared documents (see ``prepare``), in their order."""
         built = self.column.build(documents)

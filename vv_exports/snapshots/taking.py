@@ -9,6 +9,7 @@ from functools import partial
 
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
+from vv_exports.domain.progress import Report
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import check_deliverable
 from vv_exports.errors import RequestError, SourceChangedError, VVExportsError
@@ -55,7 +56,7 @@ class Snapshots:
         storage: Connector,
         *,
         clock: Callable[[], datetime],
-        progress: Callable[[str, int], None],
+        progress: Report,
     ) -> None:
         self.source = source
         self.storage = storage
@@ -81,9 +82,14 @@ class Snapshots:
         except VVExportsError as error:
             _LOG.warning("what was left over in the pipeline's storage stays: %s", error)
 
-    def of_runs(self, runs: Sequence[PromptRun]) -> list[TakenSnapshot]:
-        """A snapshot of each run. Raises what the first one raises."""
-        return list(self._take(runs).taken)
+    def of_runs(self, runs: Sequence[PromptRun], *, answers: bool = False) -> list[TakenSnapshot]:
+        """A snapshot of each run; with ``answers``, as ``with_answers`` gives it. Raises what the first one raises."""
+        batch = self._take(runs)
+        if answers:
+            batch = self.with_answers(batch)
+        for error in batch.problems.values():
+            raise error
+        return list(batch.taken)
 
     def of_ids(self, index_id: str, run_ids: Sequence[str]) -> Batch:
         """Snapshots of these runs, as far as they can be had: one that cannot does not stand in the others' way, and

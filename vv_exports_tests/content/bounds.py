@@ -12,11 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from vv_exports.content.documents import answers_of
 from vv_exports.content.encoding import encoding_of
 from vv_exports.formats.registry import format_of
 from vv_exports.snapshots.tables import Table, table_of
-from vv_exports_tests.content.documents import RUN, options
+from vv_exports_tests.content.documents import RUN, answers_of, options
 from vv_exports_tests.memory import peak_bytes
 
 MEBIBYTE = 1 << 20

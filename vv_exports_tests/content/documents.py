@@ -5,11 +5,12 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 from hypothesis import strategies as st
 
-from vv_exports.content.documents import answers_of
 from vv_exports.content.encoding import encoding_of
 from vv_exports.domain.content_options import ContentOptions, FormatOptions
+from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import JsonObject, PromptRun
 from vv_exports.formats.registry import format_of
 from vv_exports.snapshots.tables import Table, prepare, table_of
@@ -99,6 +100,11 @@ def results(draw):
     documents = draw(st.lists(st.builds(lambda one, other: {**one, **other}, _FIELDS, metadata), max_size=4))
     prepare(documents, RUN, name)
     return table_of(name, schema), documents
+
+
+def answers_of(documents: list[JsonObject]) -> pa.StringArray:
+    """The JSON text of each document's ``metadata``, as an encoding takes it."""
+    return pa.array([encode_sorted(one["metadata"]) if "metadata" in one else None for one in documents], pa.string())
 
 
 def through_a_file(table: Table, documents: list[JsonObject], options: ContentOptions) -> list[JsonObject]:

@@ -6,10 +6,10 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from vv_exports.content.documents import Documents, answers_of
+from vv_exports.content.documents import Documents
 from vv_exports.errors import DeliveredDataError
 from vv_exports.snapshots.tables import prepare, table_of
-from vv_exports_tests.content.documents import RUN, strict
+from vv_exports_tests.content.documents import RUN, answers_of, strict
 
 SCHEMA = {
     "type": "object",

@@ -7,10 +7,9 @@ import json
 import pyarrow as pa
 
 from vv_exports.config import parse_config
-from vv_exports.content.documents import answers_of
 from vv_exports.content.selection import ANSWER_TEXTS, ERROR_TEXTS, NAMING_TEXTS, Selection
 from vv_exports.snapshots.tables import Table, table_of
-from vv_exports_tests.content.documents import RUN
+from vv_exports_tests.content.documents import RUN, answers_of
 from vv_exports_tests.test_docs import ROOT, blocks
 
 PAGE = ROOT / "docs" / "fields.md"

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vv_exports.content.documents import answers_of
 from vv_exports.content.selection import ANSWER_TEXTS, ERROR_TEXTS, NAMING_TEXTS, Selection
 from vv_exports.domain.content_options import ContentOptions, Fields
 from vv_exports.domain.field_paths import ITEMS, FieldPath
@@ -17,7 +16,7 @@ from vv_exports.snapshots.columns import List, Misfit, Object, Text
 from vv_exports.snapshots.json_pointer import pointer, tokens
 from vv_exports.snapshots.rebuild import rescue_columns
 from vv_exports.snapshots.tables import Table, table_of
-from vv_exports_tests.content.documents import RUN, results, strict
+from vv_exports_tests.content.documents import RUN, answers_of, results, strict
 
 KEY = b"a key of the tests"
 

@@ -172,8 +172,8 @@ def test_snapshots_of_version_0_1_are_read_and_their_documents_are_the_archives(
             assert found.keys() == wanted.keys()
             for row_id, text in found.items():
                 assert strict(decode(text.encode())) == strict(wanted[row_id]), (run.run_id, row_id)
-            for batch, _ in store.rows(snapshot, table):
-                assert batch.schema == snapshot.table(table).schema
+            for rows in store.rows(snapshot, table):
+                assert rows.batch.schema == snapshot.table(table).schema
 
 
 def test_the_same_documents_have_the_data_version_that_version_0_1_gave_them(tmp_path):

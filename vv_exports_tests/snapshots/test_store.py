@@ -71,7 +71,7 @@ def test_a_snapshot_holds_the_run_its_prompt_and_its_rows(deployment):
     (part,) = snapshot.tables["segments"]
     ((batch, answers),) = deployment.store.rows(snapshot, "segments", answers=True)
     assert [json.loads(text) for text in answers.to_pylist()] == [segment(number)["metadata"] for number in range(3)]
-    assert table_of("segments", SCHEMA).schema == batch.schema
+    assert batch.schema == table_of("segments", SCHEMA).schema
     assert batch["segment_id"].to_pylist() == ["seg_00000", "seg_00001", "seg_00002"]
     deployment.store.copy(part, deployment.folder / "copy.parquet")
     assert (deployment.folder / "copy.parquet").stat().st_size == part.bytes
