@@ -22,14 +22,12 @@ import pyarrow as pa
 
 from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
+from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Page, Stage
+from vv_exports.sources.base import DocumentPage, Page, Stage
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.documents import (
-    FAILED_SEGMENT,
-    SEGMENT_RESULT,
-    VIDEO_RESULT,
     as_object,
     check_page,
     failed_segments,
@@ -70,7 +68,7 @@ class Reading:
         self._most_bytes = _ANSWERS_OF_AN_ITEM * self.api.max_answer_bytes
         self._media_done = 0
         self._prompt: Future[Prompt] = Future()
-        self._failures: Future[Page] = Future()
+        self._failures: Future[DocumentPage] = Future()
         self._videos_wanted: Future[bool] = Future()
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="stage")
         self._staged: dict[str, Future[None]] = {video_id: Future() for video_id in sorted(self.members)}
@@ -113,7 +111,7 @@ class Reading:
     def failures(self) -> Iterator[Page]:
         """The failed segments."""
         page = self._failures.result()
-        yield Page([dict(one) for one in page.documents], page.locate)
+        yield DocumentPage([dict(one) for one in page.documents], page.locate)
 
     def _pages(self, part: slice) -> Iterator[Page]:
         """A part of what is staged of each media item, in order. Items have few rows each, and pages are dear."""
@@ -127,13 +125,13 @@ class Reading:
                 documents.append(self._document(line, video_id, row))
                 size += len(line)
                 if size >= _PAGE_BYTES:
-                    yield Page(documents, partial(self._locate, begins))
+                    yield DocumentPage(documents, partial(self._locate, begins))
                     documents, begins, size = [], [(-row - 1, video_id)], 0
             if len(documents) >= _PAGE_ROWS:
-                yield Page(documents, partial(self._locate, begins))
+                yield DocumentPage(documents, partial(self._locate, begins))
                 documents, begins, size = [], [], 0
         if documents:
-            yield Page(documents, partial(self._locate, begins))
+            yield DocumentPage(documents, partial(self._locate, begins))
 
     def _lines_of(self, video_id: str, part: slice) -> Iterable[bytes]:
         data = self.stage.read(_name(video_id))
@@ -248,7 +246,7 @@ class Reading:
         size = 0
         total = max(self.run.count("total_segments") or 0, self.run.count("completed_segments") or 0) or math.inf
         async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
-            self._check(documents, video_id, where, SEGMENT_RESULT)
+            self._check(documents, video_id, where, "segments")
             for document in documents:
                 segment_id = document["segment_id"]
                 if segment_id in rows:
@@ -287,15 +285,15 @@ class Reading:
             if touched is not None and touched.has_video_result:
                 raise _MismatchError(f"{where}: the media list states a result, and there is none") from None
             return b""
-        self._check([as_object(document, where)], video_id, where, VIDEO_RESULT)
+        self._check([as_object(document, where)], video_id, where, "videos")
         return _text(document, where)
 
-    def _check(self, documents: list[JsonObject], video_id: str, where: str, rules: Any) -> None:
+    def _check(self, documents: list[JsonObject], video_id: str, where: str, table: TableName) -> None:
         for document in documents:
             _clean(document, where)
             if document.get("video_id") is None:
                 document["video_id"] = video_id
-        check_page(Page(documents, partial(_row, where)), self.run, rules)
+        check_page(DocumentPage(documents, partial(_row, where)), self.run, table)
         for document in documents:
             if document["video_id"] != video_id:
                 raise SourceDataError(f"{where}: a result is one of media item {document['video_id']!r}")
@@ -306,7 +304,7 @@ class Reading:
         page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
             _clean(document, where)
-        check_page(page, self.run, FAILED_SEGMENT)
+        check_page(page, self.run, "failures")
         total, completed = self.run.count("total_segments"), self.run.count("completed_segments")
         stated = [total - completed] if total is not None and completed is not None else []
         by_media = [one.failed for one in self.members.values() if one is not None and one.failed is not None]
