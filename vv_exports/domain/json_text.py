@@ -102,6 +102,8 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
 def encode_each_of_structs(values: Sequence[Any]) -> list[bytes]:
     """``encode_sorted`` of values whose objects are msgspec Structs with fields in the order of their names, or
     dicts."""
+    if len(values) == 1:  # it may be large, and is not copied
+        return [_STRUCT_ENCODER.encode(values[0])]
     lines = _STRUCT_ENCODER.encode_lines(values).split(b"\n")
     lines.pop()
     return lines
@@ -116,16 +118,21 @@ def typed_decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
 def has_unusual_numbers(text: bytes) -> bool:
     """Whether there may be a number that no double tells exactly: of 16 or more digits, or near zero beyond what
     doubles hold. One that is too large is refused by the decoder."""
+    if len(text) > _AT_A_TIME:
+        windows = range(0, len(text), _AT_A_TIME - _OVERLAP)
+        return any(has_unusual_numbers(text[start : start + _AT_A_TIME]) for start in windows)
     # Every fourth character tells: any 16 in a row hold four neighbours of these.
     sample = text[3::4].translate(_DIGITS)
-    at = -1
-    while (at := sample.find(b"0000", at + 1)) >= 0:
-        if _LONG_NUMBER.search(text, max(0, 4 * at - 16), 4 * at + 36):
+    end = 0
+    while (begin := sample.find(b"0000", end)) >= 0:
+        end = sample.find(b"x", begin)
+        end = len(sample) if end < 0 else end
+        if _LONG_NUMBER.search(text, max(0, 4 * begin - 16), 4 * end + 36):
             return True
     # Only after a dash: to look for two characters takes as long as to decode the text.
     before = b""
     for part in text.split(b"-"):
-        if before.endswith(_EXPONENT) and _SMALL.match(part):
+        if before.endswith(_EXPONENT) and _SMALL.fullmatch(before[-2:] + part[:3]):
             return True
         before = part
     return False
@@ -222,4 +229,6 @@ _STRUCT_ENCODER = msgspec.json.Encoder(decimal_format="number", order="determini
 _DIGITS = bytes(ord("0") if chr(character) in "0123456789." else ord("x") for character in range(256))
 _LONG_NUMBER = re.compile(rb"[:,\[\s]-?[0-9.]{16}")
 _EXPONENT = (b"e", b"E")
-_SMALL = re.compile(rb"[0-9]{3}")
+_AT_A_TIME = 1 << 20
+_OVERLAP = 64
+_SMALL = re.compile(rb"[0-9.][eE][0-9]{3}")

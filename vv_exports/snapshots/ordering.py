@@ -167,6 +167,8 @@ def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     held: list[pa.RecordBatch] = []
     size = rows = 0
     for batch in batches:
+        if not batch.num_rows:
+            continue
         places = pa.array(range(rows, rows + batch.num_rows), pa.int64())
         held.append(batch.append_column(PLACE, places))
         rows += batch.num_rows

@@ -52,11 +52,12 @@ class SpoolFile:
 
 @dataclass(frozen=True)
 class Reading:
-    """One run as it was read. ``data_version`` is 64 hex characters; ``earlier_version`` is what version 0.1 gave to the
-    same documents, where that was asked for."""
+    """One run as it was read. ``content_hash`` is that of the rows and the prompt's schemas, 64 hex characters;
+    ``earlier_version`` is the data version that layouts 1 and 2 gave to the same documents, where that was asked
+    for."""
 
     prompt: Prompt
-    data_version: str
+    content_hash: str
     files: dict[TableName, list[SpoolFile]]
     kept_as_json: dict[str, str]
     rescued_rows: int
@@ -64,8 +65,8 @@ class Reading:
 
 
 def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = False) -> Reading:
-    """Read all results of a run into ``spool``; with ``earlier``, for the earlier version too, which takes longer.
-    Raises what the source raises; then nothing is kept."""
+    """Read all results of a run into ``spool``; with ``earlier``, for the earlier data version too, which takes
+    longer. Raises what the source raises; then nothing is kept."""
     prompt = results.prompt
     tables = tables_of(prompt)
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
@@ -172,11 +173,19 @@ def _grouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held.append(batch)
         rows += batch.num_rows
         size += batch.nbytes
+        del batch
         if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
-            group, held, rows, size = pa.concat_batches(held), [], 0, 0
-            yield group
+            yield _one(held)
+            rows = size = 0
     if held:
-        yield pa.concat_batches(held)
+        yield _one(held)
+
+
+def _one(held: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """All rows together; nothing of them is held any more."""
+    batch = held[0] if len(held) == 1 else pa.concat_batches(held)
+    held.clear()
+    return batch
 
 
 @contextmanager

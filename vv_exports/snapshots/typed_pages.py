@@ -65,14 +65,15 @@ class TypedPages:
         yield from self._typed(held)
 
     def _typed(self, held: "list[_Decoded]") -> Iterator[pa.RecordBatch]:
-        """What was decoded, as rows; nothing of it is held any more."""
-        groups = [list(group) for _, group in groupby(held, lambda one: id(one.types))]
+        """What was decoded, as rows; then it is not held any more, since a row may be large."""
+        groups = [_joined(list(group)) for _, group in groupby(held, lambda one: id(one.types))]
         held.clear()
-        for group in groups:
-            decoded = _joined(group)
-            group.clear()
-            if decoded.rows:
-                yield self._rows(decoded)
+        groups.reverse()
+        while groups:
+            if groups[-1].rows:
+                yield self._rows(groups.pop())
+            else:
+                groups.pop()
 
     def _rows(self, decoded: "_Decoded") -> pa.RecordBatch:
         if decoded.types is None or len(decoded.refused) == decoded.rows:
@@ -112,7 +113,9 @@ class TypedPages:
         return _Decoded(None, [], list(range(len(documents))), documents)
 
     def _decoded_text(self, page: TextPage, types: "_Types") -> "_Decoded":
-        exact = not has_unusual_numbers(b"\n".join(page.lines))
+        text = b"\n".join(page.lines) if len(page.lines) > 1 else page.lines[0]  # of one line, no copy
+        exact = not has_unusual_numbers(text)
+        del text
         typed = types.of(exact, self._never_there)
         values, refused = _taken(page.lines, typed.decoder)
         if refused and self._never_there:

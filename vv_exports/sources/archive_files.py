@@ -62,16 +62,20 @@ class ArchiveFiles:
         """The lines of a file of JSON Lines, to be checked where they are decoded. Raises SourceDataError with the line
         that is too long."""
         where, first = self.show(path), 1
-        for lines in self._line_blocks(path):
+        for block in self._blocks(path):
+            text = block.removeprefix(BOM) if first == 1 else block
+            # isspace is quick to say no, and takes more for a blank than JSON does.
+            if (not text or text.isspace()) and not text.translate(None, _BLANKS):
+                first += text.count(b"\n") + 1
+                continue
+            lines = text.split(b"\n")
+            del block, text  # a line may be long, and its text is of no more use
             numbers: Sequence[int] = range(first, first + len(lines))
-            if first == 1:
-                lines[0] = lines[0].removeprefix(BOM)
             first += len(lines)
             self._check_lines(lines, where, numbers)
-            # isspace is quick to say no, and takes more for a blank than JSON does.
             if b"" in lines or any(map(bytes.isspace, lines)):
                 numbers = [number for number, line in zip(numbers, lines, strict=True) if line.strip(_BLANKS)]
-                lines = [line for line in lines if line.strip(_BLANKS)]  # noqa: PLW2901
+                lines = [line for line in lines if line.strip(_BLANKS)]
             if lines:
                 page = TextPage(lines, partial(_line, where, numbers), partial(_documents, check))
                 del lines  # a line may be long, and the page alone is to hold it
@@ -93,8 +97,8 @@ class ArchiveFiles:
     def _too_long(self, where: str, line: int) -> SourceDataError:
         return too_large(f"{where}, line {line}", self._limits.max_record_bytes, field="max_record_bytes")
 
-    def _line_blocks(self, path: str) -> Iterator[list[bytes]]:
-        """The lines of a file: about a block of text at a time, or a line that is longer."""
+    def _blocks(self, path: str) -> Iterator[bytes]:
+        """The text of a file, cut at line feeds, which are left out: about a block each, or a line that is longer."""
         where, said, size, line = self.show(path), time.monotonic(), 0, 1
         with self._reader(path) as read:
             parts: list[bytes] = []
@@ -106,8 +110,8 @@ class ArchiveFiles:
                     _LOG.info("%s: %d MiB of text read, up to line %d", where, size >> 20, line)
                 cut = data.rfind(b"\n") + 1
                 if cut:
-                    blocks = [b"".join((*parts, data[: cut - 1])).split(b"\n")]
-                    line += len(blocks[0])
+                    blocks = [b"".join((*parts, data[: cut - 1]))]
+                    line += blocks[0].count(b"\n") + 1
                     parts, held = [], 0
                     yield blocks.pop()  # nothing here holds on to it
                 parts.append(data[cut:])
@@ -115,7 +119,7 @@ class ArchiveFiles:
                 if held > self._limits.max_record_bytes:
                     raise self._too_long(where, line)
             if held:
-                yield [b"".join(parts)]
+                yield b"".join(parts)
 
     @contextmanager
     def _reader(self, path: str) -> Iterator[Read]:

@@ -233,9 +233,10 @@ class LocalArchive:
         """The documents of ``failed_segments.json``."""
         where = self._files.show(path)
         whole = failed_segments(_object(self._files.document(path) or b"", where), run, where)
-        check(whole)
         for start in range(0, len(whole.documents), _PAGE_ROWS):
-            yield DocumentPage(whole.documents[start : start + _PAGE_ROWS], partial(_located, whole, start))
+            page = DocumentPage(whole.documents[start : start + _PAGE_ROWS], partial(_located, whole, start))
+            check(page)
+            yield page
 
     def _results(self, run: PromptRun, stem: str, *others: str) -> str | None:
         """The one file of the run with this stem, None where there is none."""
