@@ -1,6 +1,7 @@
 """Apache Parquet: typed columns, nested values as they are, compressed in the file."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ _GROUP_ROWS = 65_536
 _GROUP_BYTES = 32 << 20
 _GROUP_BYTES_UNLIKE = 8 << 20
 _READ_ROWS = 8_192
+_WORTH_A_THREAD = 4 << 20
 _LEVELS: dict[Compression, int | None] = {"zstd": 3, "gzip": 6, "snappy": None, "none": None}
 
 
@@ -52,6 +54,8 @@ class Parquet:
 
 
 class _ParquetEncoder:
+    """Row groups of some size are encoded in a thread of their own, one at a time, while the next one is collected."""
+
     def __init__(self, chosen: Parquet, schema: pa.Schema, file: BinaryIO) -> None:
         self._writer = pq.ParquetWriter(
             file,
@@ -62,12 +66,34 @@ class _ParquetEncoder:
             write_statistics=not chosen.unlike,
             store_schema=True,
         )
+        # Where files end by their size, that must not depend on how far the thread is.
+        self._may_wait = chosen.file_bytes is None
+        self._thread: ThreadPoolExecutor | None = None
+        self._under_way: Future[None] | None = None
 
     def write(self, block: pa.RecordBatch) -> None:
-        self._writer.write_table(pa.Table.from_batches([block]), row_group_size=block.num_rows)
+        self._finish_block()
+        if self._may_wait and block.nbytes >= _WORTH_A_THREAD:
+            self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="parquet")
+            self._under_way = self._thread.submit(self._encode, block)
+        else:
+            self._encode(block)
 
     def finish(self) -> None:
+        self._finish_block()
         self._writer.close()
+        if self._thread is not None:
+            self._thread.shutdown()
 
     def discard(self) -> None:
         self._writer.is_open = False  # else its ``__del__`` writes a footer, and complains of the closed file
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _encode(self, block: pa.RecordBatch) -> None:
+        self._writer.write_table(pa.Table.from_batches([block]), row_group_size=block.num_rows)
+
+    def _finish_block(self) -> None:
+        if self._under_way is not None:
+            under_way, self._under_way = self._under_way, None
+            under_way.result()

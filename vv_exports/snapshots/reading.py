@@ -52,12 +52,12 @@ class SpoolFile:
 
 @dataclass(frozen=True)
 class Reading:
-    """One run as it was read. ``content_hash`` is that of the rows and the prompt's schemas, 64 hex characters;
+    """One run as it was read. ``data_version`` is the hash of the rows and the prompt's schemas, 64 hex characters;
     ``earlier_version`` is the data version that layouts 1 and 2 gave to the same documents, where that was asked
     for."""
 
     prompt: Prompt
-    content_hash: str
+    data_version: str
     files: dict[TableName, list[SpoolFile]]
     kept_as_json: dict[str, str]
     rescued_rows: int

@@ -302,7 +302,7 @@ class SnapshotStore:
         there = self._revisions(run.index_id, run.run_id)
         current = there.current
         is_known = current is not None and _holds(current, reading)
-        data_version = current.data_version if current is not None and is_known else reading.content_hash
+        data_version = current.data_version if current is not None and is_known else reading.data_version
         if current is None or current.revision <= above or not _same(current, data_version, run):
             tables: dict[str, list[Part]] = {}
             own = f"{folder}/{data_version}-{LAYOUT_VERSION}"
@@ -337,7 +337,7 @@ class SnapshotStore:
                     kept_as_json=reading.kept_as_json,
                     rescued_rows=reading.rescued_rows,
                     layout_version=LAYOUT_VERSION,
-                    content_hash=reading.content_hash,
+                    content_hash=reading.data_version,
                 ),
                 above,
             )
@@ -473,7 +473,7 @@ def _stated(run: PromptRun) -> dict[str, Any]:
 def _holds(snapshot: Snapshot, reading: Reading) -> bool:
     """Whether a snapshot is of the rows that were read."""
     if snapshot.content_hash is not None:
-        return snapshot.content_hash == reading.content_hash
+        return snapshot.content_hash == reading.data_version
     return snapshot.data_version == reading.earlier_version
 
 

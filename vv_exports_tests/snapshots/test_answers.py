@@ -187,7 +187,7 @@ def test_the_same_documents_have_the_data_version_that_version_0_1_gave_them(tmp
         run = source.prompt_run(INDEX, run_id)
         with source.results(run, None) as results:
             found = read_run(results, run, spool, earlier=True)
-        assert found.earlier_version == version != found.content_hash
+        assert found.earlier_version == version != found.data_version
 
 
 def test_an_old_snapshot_is_replaced_by_one_with_answers_beside_the_old_files(tmp_path):
