@@ -11,7 +11,7 @@ import math
 import random
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
 from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import DocumentPage, Page, Stage
+from vv_exports.sources.base import DocumentPage, Page, Stage, TextPage
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.documents import (
     as_object,
@@ -39,8 +39,7 @@ from vv_exports.sources.videovector_records import Touched, clean, full_manifest
 _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
 _PROGRESS_SECONDS = 5.0
-_PAGE_ROWS = 2_000
-_PAGE_BYTES = 2**24
+_PAGE_BYTES = 2**18
 _ANSWERS_OF_AN_ITEM = 4  # as many of the largest answers there may be
 _LEAST_BYTES_OF_A_ROW = 16  # what a result must hold is longer
 _SCHEMA_TRIES = 20
@@ -85,7 +84,7 @@ class Reading:
         found = 0
         failed = {(one["video_id"], one["segment_id"]) for one in self._failures.result().documents}
         for page in self._pages(_SEGMENTS):
-            found += len(page.documents)
+            found += page.rows
             if failed:
                 ids |= failed & {(one["video_id"], one["segment_id"]) for one in page.documents}
             yield page
@@ -98,7 +97,7 @@ class Reading:
         """The video results, in order; then their number is checked."""
         found = failed = 0
         for page in self._pages(_VIDEO):
-            found += len(page.documents)
+            found += page.rows
             failed += sum(one.get("status") == "failed" for one in page.documents)
             yield page
         completed = self.run.count("video_level_completed_items")
@@ -113,25 +112,22 @@ class Reading:
         page = self._failures.result()
         yield DocumentPage([dict(one) for one in page.documents], page.locate)
 
-    def _pages(self, part: slice) -> Iterator[Page]:
+    def _pages(self, part: slice) -> Iterator[TextPage]:
         """A part of what is staged of each media item, in order. Items have few rows each, and pages are dear."""
-        documents: list[JsonObject] = []
+        lines: list[bytes] = []
         begins: list[tuple[int, str]] = []  # the row of the page with which an item begins; before it for a part of one
         size = 0
         for video_id, staged in self._staged.items():
             staged.result()
-            begins.append((len(documents), video_id))
+            begins.append((len(lines), video_id))
             for row, line in enumerate(self._lines_of(video_id, part)):
-                documents.append(self._document(line, video_id, row))
+                lines.append(line)
                 size += len(line)
                 if size >= _PAGE_BYTES:
-                    yield DocumentPage(documents, partial(self._locate, begins))
-                    documents, begins, size = [], [(-row - 1, video_id)], 0
-            if len(documents) >= _PAGE_ROWS:
-                yield DocumentPage(documents, partial(self._locate, begins))
-                documents, begins, size = [], [], 0
-        if documents:
-            yield DocumentPage(documents, partial(self._locate, begins))
+                    yield TextPage(lines, partial(self._locate, begins), self._documents)
+                    lines, begins, size = [], [(-row - 1, video_id)], 0
+        if lines:
+            yield TextPage(lines, partial(self._locate, begins), self._documents)
 
     def _lines_of(self, video_id: str, part: slice) -> Iterable[bytes]:
         data = self.stage.read(_name(video_id))
@@ -140,12 +136,17 @@ class Reading:
             return filter(None, self.api.run(self._lines(video_id))[part])
         return filter(None, _split(text, part))
 
-    def _document(self, line: bytes, video_id: str, row: int) -> JsonObject:
-        where = _row(self._results_of(video_id), row)
-        try:
-            return as_object(decode_within(line, self.api.max_answer_bytes), where)
-        except (ValueError, AnswerTooLargeError) as error:
-            raise SourceDataError(f"{where}: what was kept of it is damaged ({error}). It is read again.") from None
+    def _documents(self, lines: Sequence[bytes], locate: Callable[[int], str]) -> list[JsonObject]:
+        """What is staged, decoded. It was checked before."""
+        documents: list[JsonObject] = []
+        for i, line in enumerate(lines):
+            try:
+                documents.append(as_object(decode_within(line, self.api.max_answer_bytes), locate(i)))
+            except (ValueError, AnswerTooLargeError) as error:
+                raise SourceDataError(
+                    f"{locate(i)}: what was kept of it is damaged ({error}). It is read again."
+                ) from None
+        return documents
 
     def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
         begin, video_id = begins[bisect_right(begins, i, key=itemgetter(0)) - 1]
