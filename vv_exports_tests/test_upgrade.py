@@ -1,7 +1,9 @@
-"""What becomes of a deployment of version 0.1: all that it kept and delivered is read, and its files are reshaped."""
+"""What becomes of deployments of earlier versions: all that they kept and delivered is read, and what has the shape that
+this version gives is taken over as it is."""
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from vv_exports_tests.upgrades import (
     FIRST_WITH_DOCUMENTS,
     FORMATS,
     INDEX,
+    LAYOUT_2,
+    PLAIN,
     archived,
     collection_of,
     differences,
@@ -34,6 +38,9 @@ from vv_exports_tests.upgrades import (
 
 RUNS_IN_A_DELIVERY = 3
 LONG_RUN = "映画" * 13
+OUTGROWN = {"grow_1", "twins", "clash_2"}
+"""The runs whose Parquet files have other columns than they are to have: fewer than a later run of the prompt, names
+that differ in case alone, another type than an earlier run."""
 
 
 @pytest.fixture
@@ -84,10 +91,12 @@ def _with_faults(pipeline: Pipeline, faults: dict[int, Any]) -> FaultyConnector:
 
 
 def _assert_reshaped(collection: Path, runs: int) -> None:
+    """All of them; of a collection in Parquet, those that are outgrown."""
     held = held_runs(collection)
     assert len(held) == runs
-    assert {run_id for run_id, one in held.items() if one.layout < FIRST_WITH_DOCUMENTS} == set()
-    assert {one.run["reason"] for one in held.values()} == {"reshaped"}
+    expected = OUTGROWN if collection.name == "parquet" else held.keys()
+    assert {run_id for run_id, one in held.items() if one.layout >= FIRST_WITH_DOCUMENTS} == expected
+    assert {held[run_id].run["reason"] for run_id in expected} == {"reshaped"}
 
 
 def _folders(collection: Path) -> dict[str, set[str]]:
@@ -165,7 +174,9 @@ def _add_a_row(folder: Path, run_id: str) -> None:
 
 @pytest.mark.parametrize("format_name", FORMATS)
 class TestReshaping:
-    def test_a_reconciliation_reshapes_every_run_and_the_second_one_writes_nothing(self, deployment, format_name):
+    def test_a_reconciliation_reshapes_what_has_another_shape_and_the_second_one_writes_nothing(
+        self, deployment, format_name
+    ):
         reader = Reader(deployment, format_name)
         before = _folders(reader.collection)
         assert _reconciled(pipeline_of(deployment), format_name).problems == {}
@@ -234,16 +245,91 @@ class TestReshaping:
         assert number > 9
 
 
+TAKEN_OVER = [
+    pytest.param(PLAIN, "parquet", id="0.1"),
+    *(pytest.param(LAYOUT_2, name, id=f"layout-2-{name}") for name in FORMATS),
+]
+
+
+@pytest.mark.parametrize(("packed", "format_name"), TAKEN_OVER)
+class TestTakingOver:
+    def test_the_first_look_delivers_nothing_and_reads_no_run(self, tmp_path, packed, format_name):
+        folder = unpacked(tmp_path, packed)
+        before = _files(folder / "deliveries")
+        kept = _files(folder / "storage")
+        pipeline = pipeline_of(folder)
+        source = _Away(pipeline.source)
+        with_parts(pipeline, source=source)
+        automation, listing = _automation(pipeline, format_name), pipeline.indexes.listing(INDEX)
+        assert pipeline.automations.to_read(INDEX, listing, pipeline.clock()).due == ()
+        owed = automation.standings(pipeline.snapshots.kept(INDEX))
+        assert {one.state for one in owed.by_run.values()} == {"delivered"}
+        assert {one.why for one in owed.by_run.values()} == {None}
+        outcome = reconcile(automation, pipeline.deliveries, listing, dagster_run_id=None)
+        assert (outcome.missing, outcome.changed, outcome.damaged, outcome.problems) == ((), (), (), {})
+        assert outcome.delivered == ()
+        assert source.read == []
+        assert _without_owner(_files(folder / "deliveries")) == _without_owner(before)
+        snapshots = {path: data for path, data in kept.items() if path.startswith("snapshots/")}
+        assert {path: data for path, data in _files(folder / "storage").items() if path in snapshots} == snapshots
+
+    def test_a_new_run_of_the_same_columns_has_no_other_delivered_again(self, tmp_path, packed, format_name):
+        folder = unpacked(tmp_path, packed)
+        _copy_run(folder, "run_1" if packed == PLAIN else "grow_2", "later")
+        outcome = _reconciled(pipeline_of(folder), format_name)
+        assert (outcome.delivered, outcome.problems) == (("later",), {})
+        assert _reconciled(pipeline_of(folder), format_name).delivered == ()
+        assert differences(collection_of(folder, format_name), archived(folder), failed(folder)) == []
+        assert verify(_automation(pipeline_of(folder), format_name).destination).problems == ()
+
+    def test_a_new_run_with_more_columns_has_the_others_of_its_prompt_delivered_again(
+        self, tmp_path, packed, format_name
+    ):
+        folder = unpacked(tmp_path, packed)
+        of_prompt = {"run_1", "run_2", "run_3", "run_4"} if packed == PLAIN else {"grow_1", "grow_2"}
+        _copy_run(folder, min(of_prompt), "later", more={"type": "string"})
+        outcome = _reconciled(pipeline_of(folder), format_name)
+        outgrown = of_prompt if format_name in {"parquet", "csv"} else set()
+        assert (outcome.delivered[0], set(outcome.delivered[1:]), outcome.problems) == ("later", outgrown, {})
+        assert _reconciled(pipeline_of(folder), format_name).delivered == ()
+        assert differences(collection_of(folder, format_name), archived(folder), failed(folder)) == []
+
+
+def _files(top: Path) -> dict[str, bytes]:
+    return {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+def _without_owner(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in files.items() if not path.endswith("_vv/owner.json")}
+
+
+def _copy_run(folder: Path, run_id: str, new_id: str, **properties: Any) -> None:
+    """Another run of the same prompt, which has more properties by now."""
+    runs = folder / "archive/indexes" / INDEX / "prompt_runs"
+    shutil.copytree(runs / run_id, runs / new_id)
+    for name, changes in (
+        ("prompt_run.json", {"run_id": new_id, "executed_at": "2026-11-20T10:00:00Z"}),
+        ("prompt.json", {}),
+    ):
+        path = runs / new_id / name
+        document = json.loads(path.read_text()) | changes
+        if name == "prompt.json":
+            document["json_schema"]["properties"] |= properties
+        path.write_text(json.dumps(document))
+
+
 class _Away:
     """A source that lists its runs, and cannot be read."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
+        self.read: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def results(self, *_: Any) -> Any:
+    def results(self, run: Any, *_: Any) -> Any:
+        self.read.append(run.run_id)
         raise TransientError("the source is away")
 
 
