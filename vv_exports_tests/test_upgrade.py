@@ -1,5 +1,5 @@
-"""What becomes of deployments of earlier versions: all that they kept and delivered is read, and what has the shape that
-this version gives is taken over as it is."""
+"""What becomes of deployments of earlier versions: all that they kept and delivered is read, and what has the shape
+that this version gives is taken over as it is."""
 
 import itertools
 import json
@@ -14,6 +14,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.automations.reconcile import Reconciliation, reconcile
 from vv_exports.client import VVExports
+from vv_exports.delivery.log import read_log, scan_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import TransientError
 from vv_exports.pipeline import Pipeline
@@ -293,6 +294,42 @@ class TestTakingOver:
         assert (outcome.delivered[0], set(outcome.delivered[1:]), outcome.problems) == ("later", outgrown, {})
         assert _reconciled(pipeline_of(folder), format_name).delivered == ()
         assert differences(collection_of(folder, format_name), archived(folder), failed(folder)) == []
+
+
+class TestCheckpoints:
+    """Those of version 0.1 say which entries hold runs, and not which columns these have."""
+
+    @pytest.fixture
+    def collection(self, tmp_path: Path) -> Path:
+        return collection_of(unpacked(tmp_path, PLAIN), "parquet")
+
+    def test_one_tells_what_the_entries_tell(self, tmp_path, collection):
+        destination = _automation(pipeline_of(tmp_path), "parquet").destination
+        found, (whole, faults) = read_log(destination), scan_log(destination)
+        assert (found.checkpoint, whole.checkpoint, faults) == (3, None, [])
+        assert found == whole
+        assert found.shapes_of("prm") == whole.shapes_of("prm") != {}
+        assert verify(destination).problems == ()
+
+    def test_the_next_delivery_writes_one_with_which_no_entry_before_it_is_read(self, tmp_path, collection):
+        for number in (1, 2):
+            _copy_run(tmp_path, "run_1", f"later_{number}")
+            assert _reconciled(pipeline_of(tmp_path), "parquet").delivered == (f"later_{number}",)
+        names = sorted(path.name[:20] for path in (collection / "_vv/checkpoints").iterdir())
+        assert names == [f"{number:020}" for number in (3, 5)], "one for what was lacking, and none for each delivery"
+        destination = _automation(pipeline_of(tmp_path), "parquet").destination
+        whole, _ = scan_log(destination)
+        for entry in sorted((collection / "_vv/log").iterdir())[:5]:
+            entry.unlink()
+        found = read_log(destination)
+        assert (found.checkpoint, found) == (5, whole)
+        assert found.shapes_of("prm_videos").keys() == {"segments", "videos"}
+
+    def test_runs_of_an_entry_that_is_damaged_by_now_are_delivered_again_and_no_others(self, tmp_path, collection):
+        (collection / "_vv/log" / f"{1:020}.json").write_text("{")
+        outcome = _reconciled(pipeline_of(tmp_path), "parquet")
+        assert (outcome.delivered, outcome.problems) == (("run_2",), {})
+        assert _reconciled(pipeline_of(tmp_path), "parquet").delivered == ()
 
 
 def _files(top: Path) -> dict[str, bytes]:

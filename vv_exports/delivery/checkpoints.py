@@ -27,7 +27,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, entry_hash, read_entry
 from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
 from vv_exports.domain.destinations import CHECKPOINT_FOLDER, checkpoint_name, checkpoint_sequence
-from vv_exports.errors import DeliveredDataError, RequestError, VVExportsError
+from vv_exports.errors import DeliveredDataError, RequestError, UnusableEntryError, VVExportsError
 
 EVERY = 100
 KEPT = 2
@@ -146,15 +146,21 @@ def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
 
 
 def _completed(destination: Destination, runs: Mapping[str, CommittedRun]) -> dict[str, CommittedRun]:
-    """Runs with the columns that the entries of version 0.1 which hold them tell of their files."""
+    """Runs with the columns that the entries of version 0.1 which hold them tell of their files. An entry that is
+    damaged by now tells none: the checkpoint stands without it, and such runs are delivered again."""
     heads = {run.entry.sequence: run.entry for run in runs.values()}
-    told: dict[int, Mapping[str, Mapping[str, EarlierColumns]]] = {}
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        for number, entry in zip(heads, pool.map(partial(read_entry, destination), heads), strict=True):
-            if entry is None or entry.delivery_id != heads[number].delivery_id:
-                raise DeliveredDataError(f"it is of another log: entry {number} is not the one that it names")
-            told[number] = earlier_columns(entry)
+        told = dict(zip(heads, pool.map(partial(_told, destination), heads.values()), strict=True))
     return {run_id: replace(run, earlier=told[run.entry.sequence].get(run_id, {})) for run_id, run in runs.items()}
+
+
+def _told(destination: Destination, head: EntryHead) -> Mapping[str, Mapping[str, EarlierColumns]]:
+    try:
+        entry = read_entry(destination, head.sequence)
+    except UnusableEntryError as error:
+        _LOG.warning("what this entry holds is delivered again: %s", error)
+        return {}
+    return earlier_columns(entry) if entry is not None and entry.delivery_id == head.delivery_id else {}
 
 
 class _Version(msgspec.Struct, frozen=True):
