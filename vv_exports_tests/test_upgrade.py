@@ -3,6 +3,7 @@ that this version gives is taken over as it is."""
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,20 @@ class TestTakingOver:
         snapshots = {path: data for path, data in kept.items() if path.startswith("snapshots/")}
         assert {path: data for path, data in _files(folder / "storage").items() if path in snapshots} == snapshots
 
+    def test_what_is_read_again_and_has_equal_rows_is_not_delivered_again(self, tmp_path, packed, format_name):
+        folder = unpacked(tmp_path, packed)
+        for path in (folder / "archive").rglob("*.json*"):
+            os.utime(path)
+        pipeline = pipeline_of(folder)
+        source = _Watched(pipeline.source)
+        with_parts(pipeline, source=source)
+        held = held_runs(collection_of(folder, format_name))
+        batch = take_snapshots(_automation(pipeline, format_name), tuple(held), pipeline.clock())
+        assert sorted(source.read) == sorted(held)
+        versions = {one.run_id: one.data_version for one in batch.snapshots}
+        assert versions == {run_id: one.run["data_version"] for run_id, one in held.items()}
+        assert _reconciled(pipeline, format_name).delivered == ()
+
     def test_a_new_run_of_the_same_columns_has_no_other_delivered_again(self, tmp_path, packed, format_name):
         folder = unpacked(tmp_path, packed)
         _copy_run(folder, "run_1" if packed == PLAIN else "grow_2", "later")
@@ -355,8 +370,8 @@ def _copy_run(folder: Path, run_id: str, new_id: str, **properties: Any) -> None
         path.write_text(json.dumps(document))
 
 
-class _Away:
-    """A source that lists its runs, and cannot be read."""
+class _Watched:
+    """A source that says which runs were read."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -364,6 +379,14 @@ class _Away:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+    def results(self, run: Any, *arguments: Any) -> Any:
+        self.read.append(run.run_id)
+        return self._source.results(run, *arguments)
+
+
+class _Away(_Watched):
+    """A source that lists its runs, and cannot be read."""
 
     def results(self, run: Any, *_: Any) -> Any:
         self.read.append(run.run_id)

@@ -76,12 +76,13 @@ class Content:
         """Whether what a destination holds of a run is of this content, and has the columns that the files of its
         prompt's tables have by now."""
         are_documents = not self.options.format.has_columns
-        known: dict[tuple[int, str, frozenset[str], frozenset[str]], bool] = {}
+        known: dict[tuple[bool, int, str, frozenset[str]], bool] = {}
 
         def is_up_to_date(held: CommittedRun) -> bool:
-            # Runs of one entry have the same columns, but for those of version 0.1.
-            shapes = frozenset[str]() if held.earlier is None else frozenset(held.shapes.values())
-            of = held.entry.sequence, held.run.prompt_id, held.folders, shapes
+            # Runs of one entry have the same columns, but for those of version 0.1: these share what they have, which
+            # is there as long as the state.
+            is_earlier = held.earlier is not None
+            of = is_earlier, id(held.earlier) if is_earlier else held.entry.sequence, held.run.prompt_id, held.folders
             if of not in known:
                 known[of] = self._is_in(held.entry) and (are_documents or state.has_columns_of(held))
             return known[of]
