@@ -8,6 +8,7 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.reading import documents
 from vv_exports.delivery.verify import verify
 from vv_exports.domain.content_options import Fields
+from vv_exports.errors import SchemaConflictError
 from vv_exports_tests.delivery.conftest import NOW
 from vv_exports_tests.delivery.earlier_version import deliver_by_0_1, snapshot_of_0_1
 from vv_exports_tests.delivery.test_one_table import of, rows, table
@@ -135,6 +136,31 @@ def test_a_type_that_no_column_holds_with_the_earlier_one_goes_to_a_folder_of_it
         [{"n": 1}],
         [{"n": "x"}],
     ]
+
+
+def test_a_type_that_no_column_holds_with_the_earlier_one_becomes_text_in_all_files_where_that_is_chosen(
+    deployment, kept, give
+):
+    first, other = kept("run_1", of(n="integer"), {"n": 1}), kept("run_2", of(n="string"), {"n": "x"})
+    deliver_by_0_1(deployment, first, other)
+    chosen = {"options": {"on_schema_conflict": "text"}}
+    assert outgrown(deployment, **chosen) == {"run_2"}
+    give(other, **chosen)
+    assert outgrown(deployment, **chosen) == {"run_1"}
+    give(first, **chosen)
+    assert outgrown(deployment, **chosen) == set()
+    schemas, found = table(deployment)
+    assert len(schemas) == 1
+    assert [row["metadata"] for row in found] == [{"n": "1"}, {"n": '"x"'}]
+
+
+def test_a_run_of_such_a_type_waits_where_that_is_chosen_and_the_others_stay(deployment, kept, give):
+    first, other = kept("run_1", of(n="integer"), {"n": 1}), kept("run_2", of(n="string"), {"n": "x"})
+    deliver_by_0_1(deployment, first, other)
+    chosen = {"options": {"on_schema_conflict": "hold"}}
+    assert outgrown(deployment, **chosen) == {"run_2"}
+    with pytest.raises(SchemaConflictError, match="run_2"):
+        give(other, **chosen)
 
 
 def test_columns_that_no_file_has_any_more_are_of_no_account(deployment, kept):
