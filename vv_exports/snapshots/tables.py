@@ -21,6 +21,16 @@ from vv_exports.sources.documents import own_ids
 LAYOUT_VERSION = 3
 """Part of every delivery id: raised when the same results would give other columns, or other bytes."""
 
+_ALIKE = frozenset({2, 3})
+"""The layout versions whose columns and documents are the same, though their bytes are not."""
+
+
+def layouts_like(version: int) -> frozenset[int]:
+    """The layout versions of which files, and snapshots, are as good as those of this one: they need not be made anew
+    to be read beside them."""
+    return _ALIKE if version in _ALIKE else frozenset({version})
+
+
 _TEXT = Text(nullable=True)
 _NUMBER = Number(nullable=True)
 _INTEGER = Integer(nullable=True)
