@@ -27,12 +27,12 @@ _LEVELS: dict[Compression, int | None] = {"zstd": 3, "gzip": 6, "snappy": None, 
 
 @dataclass(frozen=True)
 class Parquet:
-    """One row group for each block: a row group is what a reader holds in memory. ``unlike`` is for columns whose
-    values are all unlike: dictionaries and statistics of them are of no use, and cost time. Where files are to have
-    ``file_bytes``, no row group is larger: what waits for one is in no file yet."""
+    """One row group for each block: a row group is what a reader holds in memory. ``unlike`` are columns whose values
+    are all unlike: dictionaries of them are of no use, and cost time; where all are, statistics too. Where files are to
+    have ``file_bytes``, no row group is larger: what waits for one is in no file yet."""
 
     compression: Compression = "zstd"
-    unlike: bool = False
+    unlike: frozenset[str] = frozenset()
     file_bytes: int | None = None
     name: ClassVar[str] = "parquet"
     suffix: ClassVar[str] = ".parquet"
@@ -40,7 +40,7 @@ class Parquet:
     def open(self, path: Path, schema: pa.Schema) -> TableWriter:
         """See ``Format.open``."""
         start = partial(_ParquetEncoder, self, schema)
-        most = _GROUP_BYTES_UNLIKE if self.unlike else _GROUP_BYTES
+        most = _GROUP_BYTES_UNLIKE if self.unlike.issuperset(schema.names) else _GROUP_BYTES
         return FileWriter(path, schema, start, Blocks(_GROUP_ROWS, min(most, self.file_bytes or most)))
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -53,17 +53,28 @@ class Parquet:
                     yield batch.cast(schema)
 
 
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The columns of a file with this schema, as Parquet names them."""
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(schema, sink)
+    columns = pq.read_metadata(pa.BufferReader(sink.getvalue())).schema
+    return [columns.column(i).path for i in range(len(columns))]
+
+
 class _ParquetEncoder:
     """Row groups of some size are encoded in a thread of their own, one at a time, while the next one is collected."""
 
     def __init__(self, chosen: Parquet, schema: pa.Schema, file: BinaryIO) -> None:
+        all_unlike = chosen.unlike.issuperset(schema.names)
         self._writer = pq.ParquetWriter(
             file,
             schema,
             compression=chosen.compression,
-            compression_level=1 if chosen.unlike else _LEVELS[chosen.compression],
-            use_dictionary=not chosen.unlike,
-            write_statistics=not chosen.unlike,
+            compression_level=1 if all_unlike else _LEVELS[chosen.compression],
+            use_dictionary=[path for path in _leaves(schema) if path.partition(".")[0] not in chosen.unlike]
+            if chosen.unlike
+            else True,
+            write_statistics=not all_unlike,
             store_schema=True,
         )
         # Where files end by their size, that must not depend on how far the thread is.

@@ -20,7 +20,7 @@ from vv_exports.formats.parquet import Parquet
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, TwiceError, externally_sorted, in_order
 from vv_exports.snapshots.row_hash import RowHash
-from vv_exports.snapshots.tables import ANSWERS, RUN_COLUMNS, SORT_KEYS, Table, tables_of
+from vv_exports.snapshots.tables import ANSWERS, RUN_COLUMNS, SORT_KEYS, UNLIKE, Table, tables_of
 from vv_exports.snapshots.typed_pages import ANSWER, DOCUMENT, TypedPages
 from vv_exports.sources.base import Page, Results
 
@@ -35,8 +35,8 @@ _HASHED_AS = 3
 """Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
 _HASHED_BEFORE = 1
 
-_TYPED = Parquet()
-_ANSWERS = Parquet(unlike=True)
+_TYPED = Parquet(unlike=UNLIKE)
+_ANSWERS = Parquet(unlike=frozenset(ANSWERS.names))
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,21 @@ SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
 ANSWERS = pa.schema([pa.field("metadata", pa.string(), nullable=False)])
 """What is kept beside a table's rows: the ``metadata`` of each as canonical JSON text, as the model answered it."""
 
+UNLIKE = frozenset(
+    {
+        "segment_id",
+        "start_time",
+        "end_time",
+        "gcs_uri",
+        "thumbnail_gcs_uri",
+        "gif_gcs_uri",
+        "result_id",
+        "metadata_text",
+        "rescued",
+    }
+)
+"""The columns in which hardly any two rows have the same value."""
+
 RUN_COLUMNS = ("index_id", "prompt_id", "prompt_run_id")
 
 
