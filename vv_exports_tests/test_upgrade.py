@@ -1,7 +1,10 @@
-"""What becomes of a deployment of version 0.1: all that it kept and delivered is read, and its files are reshaped."""
+"""What becomes of deployments of earlier versions: all that they kept and delivered is read, and what has the shape
+that this version gives is taken over as it is."""
 
 import itertools
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.automations.reconcile import Reconciliation, reconcile
 from vv_exports.client import VVExports
+from vv_exports.delivery.log import read_log, scan_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import TransientError
 from vv_exports.pipeline import Pipeline
@@ -21,6 +25,8 @@ from vv_exports_tests.upgrades import (
     FIRST_WITH_DOCUMENTS,
     FORMATS,
     INDEX,
+    LAYOUT_2,
+    PLAIN,
     archived,
     collection_of,
     differences,
@@ -34,6 +40,9 @@ from vv_exports_tests.upgrades import (
 
 RUNS_IN_A_DELIVERY = 3
 LONG_RUN = "映画" * 13
+OUTGROWN = {"grow_1", "twins", "clash_2"}
+"""The runs whose Parquet files have other columns than they are to have: fewer than a later run of the prompt, names
+that differ in case alone, another type than an earlier run."""
 
 
 @pytest.fixture
@@ -84,10 +93,12 @@ def _with_faults(pipeline: Pipeline, faults: dict[int, Any]) -> FaultyConnector:
 
 
 def _assert_reshaped(collection: Path, runs: int) -> None:
+    """All of them; of a collection in Parquet, those that are outgrown."""
     held = held_runs(collection)
     assert len(held) == runs
-    assert {run_id for run_id, one in held.items() if one.layout < FIRST_WITH_DOCUMENTS} == set()
-    assert {one.run["reason"] for one in held.values()} == {"reshaped"}
+    expected = OUTGROWN if collection.name == "parquet" else held.keys()
+    assert {run_id for run_id, one in held.items() if one.layout >= FIRST_WITH_DOCUMENTS} == expected
+    assert {held[run_id].run["reason"] for run_id in expected} == {"reshaped"}
 
 
 def _folders(collection: Path) -> dict[str, set[str]]:
@@ -165,7 +176,9 @@ def _add_a_row(folder: Path, run_id: str) -> None:
 
 @pytest.mark.parametrize("format_name", FORMATS)
 class TestReshaping:
-    def test_a_reconciliation_reshapes_every_run_and_the_second_one_writes_nothing(self, deployment, format_name):
+    def test_a_reconciliation_reshapes_what_has_another_shape_and_the_second_one_writes_nothing(
+        self, deployment, format_name
+    ):
         reader = Reader(deployment, format_name)
         before = _folders(reader.collection)
         assert _reconciled(pipeline_of(deployment), format_name).problems == {}
@@ -234,16 +247,149 @@ class TestReshaping:
         assert number > 9
 
 
-class _Away:
-    """A source that lists its runs, and cannot be read."""
+TAKEN_OVER = [
+    pytest.param(PLAIN, "parquet", id="0.1"),
+    *(pytest.param(LAYOUT_2, name, id=f"layout-2-{name}") for name in FORMATS),
+]
+
+
+@pytest.mark.parametrize(("packed", "format_name"), TAKEN_OVER)
+class TestTakingOver:
+    def test_the_first_look_delivers_nothing_and_reads_no_run(self, tmp_path, packed, format_name):
+        folder = unpacked(tmp_path, packed)
+        before = _files(folder / "deliveries")
+        kept = _files(folder / "storage")
+        pipeline = pipeline_of(folder)
+        source = _Away(pipeline.source)
+        with_parts(pipeline, source=source)
+        automation, listing = _automation(pipeline, format_name), pipeline.indexes.listing(INDEX)
+        assert pipeline.automations.to_read(INDEX, listing, pipeline.clock()).due == ()
+        owed = automation.standings(pipeline.snapshots.kept(INDEX))
+        assert {one.state for one in owed.by_run.values()} == {"delivered"}
+        assert {one.why for one in owed.by_run.values()} == {None}
+        outcome = reconcile(automation, pipeline.deliveries, listing, dagster_run_id=None)
+        assert (outcome.missing, outcome.changed, outcome.damaged, outcome.problems) == ((), (), (), {})
+        assert outcome.delivered == ()
+        assert source.read == []
+        assert _without_owner(_files(folder / "deliveries")) == _without_owner(before)
+        snapshots = {path: data for path, data in kept.items() if path.startswith("snapshots/")}
+        assert {path: data for path, data in _files(folder / "storage").items() if path in snapshots} == snapshots
+
+    def test_what_is_read_again_and_has_equal_rows_is_not_delivered_again(self, tmp_path, packed, format_name):
+        folder = unpacked(tmp_path, packed)
+        for path in (folder / "archive").rglob("*.json*"):
+            os.utime(path)
+        pipeline = pipeline_of(folder)
+        source = _Watched(pipeline.source)
+        with_parts(pipeline, source=source)
+        held = held_runs(collection_of(folder, format_name))
+        batch = take_snapshots(_automation(pipeline, format_name), tuple(held), pipeline.clock())
+        assert sorted(source.read) == sorted(held)
+        versions = {one.run_id: one.data_version for one in batch.snapshots}
+        assert versions == {run_id: one.run["data_version"] for run_id, one in held.items()}
+        assert _reconciled(pipeline, format_name).delivered == ()
+
+    def test_a_new_run_of_the_same_columns_has_no_other_delivered_again(self, tmp_path, packed, format_name):
+        folder = unpacked(tmp_path, packed)
+        _copy_run(folder, "run_1" if packed == PLAIN else "grow_2", "later")
+        outcome = _reconciled(pipeline_of(folder), format_name)
+        assert (outcome.delivered, outcome.problems) == (("later",), {})
+        assert _reconciled(pipeline_of(folder), format_name).delivered == ()
+        assert differences(collection_of(folder, format_name), archived(folder), failed(folder)) == []
+        assert verify(_automation(pipeline_of(folder), format_name).destination).problems == ()
+
+    def test_a_new_run_with_more_columns_has_the_others_of_its_prompt_delivered_again(
+        self, tmp_path, packed, format_name
+    ):
+        folder = unpacked(tmp_path, packed)
+        of_prompt = {"run_1", "run_2", "run_3", "run_4"} if packed == PLAIN else {"grow_1", "grow_2"}
+        _copy_run(folder, min(of_prompt), "later", more={"type": "string"})
+        outcome = _reconciled(pipeline_of(folder), format_name)
+        outgrown = of_prompt if format_name in {"parquet", "csv"} else set()
+        assert (outcome.delivered[0], set(outcome.delivered[1:]), outcome.problems) == ("later", outgrown, {})
+        assert _reconciled(pipeline_of(folder), format_name).delivered == ()
+        assert differences(collection_of(folder, format_name), archived(folder), failed(folder)) == []
+
+
+class TestCheckpoints:
+    """Those of version 0.1 say which entries hold runs, and not which columns these have."""
+
+    @pytest.fixture
+    def collection(self, tmp_path: Path) -> Path:
+        return collection_of(unpacked(tmp_path, PLAIN), "parquet")
+
+    def test_one_tells_what_the_entries_tell(self, tmp_path, collection):
+        destination = _automation(pipeline_of(tmp_path), "parquet").destination
+        found, (whole, faults) = read_log(destination), scan_log(destination)
+        assert (found.checkpoint, whole.checkpoint, faults) == (3, None, [])
+        assert found == whole
+        assert found.shapes_of("prm") == whole.shapes_of("prm") != {}
+        assert verify(destination).problems == ()
+
+    def test_the_next_delivery_writes_one_with_which_no_entry_before_it_is_read(self, tmp_path, collection):
+        for number in (1, 2):
+            _copy_run(tmp_path, "run_1", f"later_{number}")
+            assert _reconciled(pipeline_of(tmp_path), "parquet").delivered == (f"later_{number}",)
+        names = sorted(path.name[:20] for path in (collection / "_vv/checkpoints").iterdir())
+        assert names == [f"{number:020}" for number in (3, 5)], "one for what was lacking, and none for each delivery"
+        destination = _automation(pipeline_of(tmp_path), "parquet").destination
+        whole, _ = scan_log(destination)
+        for entry in sorted((collection / "_vv/log").iterdir())[:5]:
+            entry.unlink()
+        found = read_log(destination)
+        assert (found.checkpoint, found) == (5, whole)
+        assert found.shapes_of("prm_videos").keys() == {"segments", "videos"}
+
+    def test_runs_of_an_entry_that_is_damaged_by_now_are_delivered_again_and_no_others(self, tmp_path, collection):
+        (collection / "_vv/log" / f"{1:020}.json").write_text("{")
+        outcome = _reconciled(pipeline_of(tmp_path), "parquet")
+        assert (outcome.delivered, outcome.problems) == (("run_2",), {})
+        assert _reconciled(pipeline_of(tmp_path), "parquet").delivered == ()
+
+
+def _files(top: Path) -> dict[str, bytes]:
+    return {path.relative_to(top).as_posix(): path.read_bytes() for path in top.rglob("*") if path.is_file()}
+
+
+def _without_owner(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in files.items() if not path.endswith("_vv/owner.json")}
+
+
+def _copy_run(folder: Path, run_id: str, new_id: str, **properties: Any) -> None:
+    """Another run of the same prompt, which has more properties by now."""
+    runs = folder / "archive/indexes" / INDEX / "prompt_runs"
+    shutil.copytree(runs / run_id, runs / new_id)
+    for name, changes in (
+        ("prompt_run.json", {"run_id": new_id, "executed_at": "2026-11-20T10:00:00Z"}),
+        ("prompt.json", {}),
+    ):
+        path = runs / new_id / name
+        document = json.loads(path.read_text()) | changes
+        if name == "prompt.json":
+            document["json_schema"]["properties"] |= properties
+        path.write_text(json.dumps(document))
+
+
+class _Watched:
+    """A source that says which runs were read."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
+        self.read: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def results(self, *_: Any) -> Any:
+    def results(self, run: Any, *arguments: Any) -> Any:
+        self.read.append(run.run_id)
+        return self._source.results(run, *arguments)
+
+
+class _Away(_Watched):
+    """A source that lists its runs, and cannot be read."""
+
+    def results(self, run: Any, *_: Any) -> Any:
+        self.read.append(run.run_id)
         raise TransientError("the source is away")
 
 

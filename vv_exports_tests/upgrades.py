@@ -1,6 +1,6 @@
-"""A whole deployment of version 0.1, and a reader of what it delivered that knows nothing of the package.
+"""Whole deployments of earlier versions, and a reader of what they delivered that knows nothing of the package.
 
-The deployment holds an archive, the pipeline's storage, and a collection in each format. The reader goes by the
+``DEPLOYMENT`` holds an archive, the pipeline's storage, and a collection in each format. The reader goes by the
 delivery log, as ``docs/reading-deliveries.md`` says, and by the standard library and pyarrow.
 """
 
@@ -25,7 +25,13 @@ from vv_exports.delivery.reading import documents_of
 from vv_exports.domain.json_text import encode_text
 from vv_exports.pipeline import Pipeline
 
-DEPLOYMENT = Path(__file__).parent / "golden/deployment-0.1.tar.gz"
+_GOLDEN = Path(__file__).parent / "golden"
+DEPLOYMENT = _GOLDEN / "deployment-0.1.tar.gz"
+"""Of version 0.1, with prompts that have changed."""
+PLAIN = _GOLDEN / "deployment-0.1-plain.tar.gz"
+"""Of version 0.1: Parquet alone, of prompts that have not changed, with checkpoints of its log."""
+LAYOUT_2 = _GOLDEN / "deployment-layout-2.tar.gz"
+"""The archive of ``DEPLOYMENT`` as the code delivered it that wrote layout version 2."""
 INDEX = "idx_golden"
 FORMATS = ("parquet", "jsonl", "csv", "json")
 FIRST_WITH_DOCUMENTS = 2
@@ -35,9 +41,9 @@ RowKey = tuple[str, str, str, str | None]
 """Table, prompt run, video, segment (of videos, none)."""
 
 
-def unpacked(folder: Path, **automation: Any) -> Path:
-    """The deployment in an empty folder. ``automation`` is said of each automation, beside what it has."""
-    with tarfile.open(DEPLOYMENT) as packed:
+def unpacked(folder: Path, deployment: Path = DEPLOYMENT, **automation: Any) -> Path:
+    """A deployment in an empty folder. ``automation`` is said of each automation, beside what it has."""
+    with tarfile.open(deployment) as packed:
         packed.extractall(folder, filter="data")
     config = yaml.safe_load((folder / "vv_exports.yaml").read_text())
     for one in config["indexes"][INDEX]["automations"].values():

@@ -11,36 +11,47 @@ true; ``verify`` reads all of them nevertheless, and compares.
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.connectors.versioned_document import NOT_PACKED, packed, unpacked
+from vv_exports.delivery.columns import EarlierColumns, Shape, are_earlier_parquet, earlier_columns
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, entry_hash, read_entry
-from vv_exports.delivery.state import CommittedRun, EntryHead, LogState, Shape
+from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
 from vv_exports.domain.destinations import CHECKPOINT_FOLDER, checkpoint_name, checkpoint_sequence
-from vv_exports.errors import DeliveredDataError, RequestError, VVExportsError
+from vv_exports.errors import DeliveredDataError, RequestError, UnusableEntryError, VVExportsError
 
 EVERY = 100
 KEPT = 2
 """So that a reader that has just listed the folder finds what it saw, and another one where the newest is damaged."""
 FORMAT_VERSION = 1
 _TRIED = 3
+_READ_AT_ONCE = 8
 _LOG = logging.getLogger(__name__)
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
-    """``entry`` is the sequence of one of the heads."""
+    """``entry`` is the sequence of one of the heads, ``earlier`` the place of what its files have in the state's
+    list."""
 
     entry: int
     run: DeliveredRun
     files: tuple[DeliveredFile, ...]
+    earlier: int | UnsetType = UNSET
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
+    """``earlier`` are the columns of files of version 0.1: each once for all runs that share them. Checkpoints of
+    earlier versions have none."""
+
     heads: list[EntryHead]
     runs: list[_Run]
     abandoned: list[str]
@@ -50,6 +61,7 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     began: dict[str, datetime]
     retained: dict[str, datetime] = {}
     shapes: dict[str, dict[str, Shape]] = {}
+    earlier: list[dict[str, EarlierColumns]] = []
 
 
 class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,15 +117,21 @@ def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
             raise DeliveredDataError("it is damaged: its state has another hash than it says")
         state = msgspec.json.decode(found.state, type=_State)
         heads = {head.sequence: head for head in state.heads}
-        runs = {one.run.run_id: CommittedRun(heads[one.entry], one.run, one.files) for one in state.runs}
-    except (*NOT_PACKED, KeyError) as error:
+        runs = {
+            one.run.run_id: CommittedRun(
+                heads[one.entry], one.run, one.files, None if one.earlier is UNSET else state.earlier[one.earlier]
+            )
+            for one in state.runs
+        }
+    except (*NOT_PACKED, LookupError) as error:
         raise DeliveredDataError(f"it is no checkpoint: {error}") from error
     last = read_entry(destination, sequence)
     if last is None or found.sequence != sequence or found.entry_sha256 != entry_hash(last):
         raise DeliveredDataError(f"it is of another log: it does not stand on entry {sequence} as it is there")
+    untold = {run_id: run for run_id, run in runs.items() if run.earlier is None and are_earlier_parquet(run.entry)}
     return LogState(
         next_sequence=sequence + 1,
-        runs=runs,
+        runs=runs | _completed(destination, untold),
         abandoned=set(state.abandoned),
         retained=state.retained,
         shapes=state.shapes,
@@ -123,7 +141,26 @@ def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
         writers=dict(state.writers),
         began=state.began,
         checkpoint=sequence,
+        was_completed=bool(untold),
     )
+
+
+def _completed(destination: Destination, runs: Mapping[str, CommittedRun]) -> dict[str, CommittedRun]:
+    """Runs with the columns that the entries of version 0.1 which hold them tell of their files. An entry that is
+    damaged by now tells none: the checkpoint stands without it, and such runs are delivered again."""
+    heads = {run.entry.sequence: run.entry for run in runs.values()}
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        told = dict(zip(heads, pool.map(partial(_told, destination), heads.values()), strict=True))
+    return {run_id: replace(run, earlier=told[run.entry.sequence].get(run_id, {})) for run_id, run in runs.items()}
+
+
+def _told(destination: Destination, head: EntryHead) -> Mapping[str, Mapping[str, EarlierColumns]]:
+    try:
+        entry = read_entry(destination, head.sequence)
+    except UnusableEntryError as error:
+        _LOG.warning("what this entry holds is delivered again: %s", error)
+        return {}
+    return earlier_columns(entry) if entry is not None and entry.delivery_id == head.delivery_id else {}
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -158,10 +195,20 @@ def superseded_checkpoints(paths: Iterable[str], state: LogState) -> tuple[str, 
 
 def _checkpoint(state: LogState, last: LogEntry) -> _Checkpoint:
     heads = {run.entry.sequence: run.entry for run in state.runs.values()}
+    earlier = {id(run.earlier): run.earlier for run in state.runs.values() if run.earlier is not None}
+    places = {one: place for place, one in enumerate(earlier)}
     encoded = msgspec.json.encode(
         _State(
             heads=list(heads.values()),
-            runs=[_Run(entry=one.entry.sequence, run=one.run, files=one.files) for one in state.runs.values()],
+            runs=[
+                _Run(
+                    entry=one.entry.sequence,
+                    run=one.run,
+                    files=one.files,
+                    earlier=UNSET if one.earlier is None else places[id(one.earlier)],
+                )
+                for one in state.runs.values()
+            ],
             abandoned=sorted(state.abandoned),
             last_delivery=state.last_delivery,
             count=state.count,
@@ -169,6 +216,7 @@ def _checkpoint(state: LogState, last: LogEntry) -> _Checkpoint:
             began=state.began,
             retained=state.retained,
             shapes=state.shapes,
+            earlier=[dict(one) for one in earlier.values()],
         )
     )
     return _Checkpoint(

@@ -10,12 +10,13 @@ from functools import cached_property
 from typing import Any
 
 from vv_exports.content.selection import Selection
-from vv_exports.delivery.state import CommittedRun, LogState
-from vv_exports.domain.content_options import ContentOptions
+from vv_exports.delivery.columns import are_earlier_parquet
+from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.redaction_key import key_id
 from vv_exports.snapshots.store import Snapshot
-from vv_exports.snapshots.tables import LAYOUT_VERSION
+from vv_exports.snapshots.tables import LAYOUT_VERSION, layouts_like
 
 RedactionKey = Callable[[], bytes]
 """Gives the key of redaction by hash. Raises CredentialsError where there is none."""
@@ -37,7 +38,15 @@ class Content:
     @cached_property
     def id(self) -> str:
         """A hash that tells it from any other: 64 hex characters."""
-        return hashlib.sha256(encode_sorted([self.layout_version, self.described])).hexdigest()
+        return self._id_at(self.layout_version)
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """Its own, and those that it has at the layouts of which files are as good."""
+        return frozenset(map(self._id_at, layouts_like(self.layout_version)))
+
+    def _id_at(self, layout_version: int) -> str:
+        return hashlib.sha256(encode_sorted([layout_version, self.described])).hexdigest()
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -67,17 +76,30 @@ class Content:
         """Whether what a destination holds of a run is of this content, and has the columns that the files of its
         prompt's tables have by now."""
         are_documents = not self.options.format.has_columns
-        known: dict[tuple[int, str, frozenset[str]], bool] = {}
+        known: dict[tuple[bool, int, str, frozenset[str]], bool] = {}
 
         def is_up_to_date(held: CommittedRun) -> bool:
-            of = held.entry.sequence, held.run.prompt_id, held.folders
+            # Runs of one entry have the same columns, but for those of version 0.1: these share what they have, which
+            # is there as long as the state.
+            is_earlier = held.earlier is not None
+            of = is_earlier, id(held.earlier) if is_earlier else held.entry.sequence, held.run.prompt_id, held.folders
             if of not in known:
-                known[of] = held.entry.content_id == self.id and (are_documents or state.has_columns_of(held))
+                known[of] = self._is_in(held.entry) and (are_documents or state.has_columns_of(held))
             return known[of]
 
         return is_up_to_date
+
+    def _is_in(self, entry: EntryHead) -> bool:
+        """Whether an entry delivered this. Version 0.1 had no choice of content but the format, and delivered Parquet
+        as it is delivered by default."""
+        if are_earlier_parquet(entry):
+            return self.described == _EARLIER.described
+        return entry.content_id in self.ids
 
     def is_delivered(self, state: LogState, snapshot: Snapshot) -> bool:
         """Whether a destination holds this of a snapshot."""
         held = state.runs.get(snapshot.run_id)
         return held is not None and held.holds(snapshot.data_version, snapshot.status) and self.up_to_date(state)(held)
+
+
+_EARLIER = Content(ContentOptions(format=FormatOptions("parquet")))

@@ -339,7 +339,7 @@ class _Attempt:
         ours = {(one.prompt_id, one.folder): one.shape for one in self.plan.tables}
         for one in other.tables or ():
             planned = ours.get((one.prompt_id, one.folder))
-            before = self.state.shapes.get(one.prompt_id, {}).get(one.folder)
+            before = self.state.shapes_of(one.prompt_id).get(one.folder)
             if None not in {one.shape, planned} and one.shape not in {planned, before and before.id}:
                 return True
         return False

@@ -14,7 +14,7 @@ from vv_exports.delivery import checkpoints
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import LogEntry, read_entry
 from vv_exports.delivery.state import LogState
-from vv_exports.domain.destinations import LOG_FOLDER, log_entry_name, log_sequence
+from vv_exports.domain.destinations import CHECKPOINT_FOLDER, LOG_FOLDER, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, UnusableEntryError, VVExportsError
 from vv_exports.printable import one_line
 
@@ -75,15 +75,23 @@ def entries_since(destination: Destination, sequence: int) -> list[LogEntry]:
 
 
 def keep_checkpoint(destination: Destination, state: LogState, committed: int) -> None:
-    """Write a checkpoint where one is due after this entry. Nothing depends on it, so what goes wrong is a warning."""
-    if (committed + 1) % checkpoints.EVERY:
-        return
+    """Write a checkpoint where one is due after this entry: after so many of them, and where that of an earlier version
+    lets every reader read entries before it. Nothing depends on it, so what goes wrong is a warning."""
     try:
+        if (committed + 1) % checkpoints.EVERY and not _is_outdated(destination, state):
+            return
         if not destination.connector.decides_among_writers():
             state = read_log(destination)  # what was read a while ago may have been replaced by another writer
         checkpoints.write_checkpoint(destination, state)
     except VVExportsError as error:
         _LOG.warning("the log of %s gets no checkpoint at entry %d: %s", destination.uri, committed, error)
+
+
+def _is_outdated(destination: Destination, state: LogState) -> bool:
+    """Whether the checkpoint that a state began with had to be completed, and nobody has written a later one."""
+    if not state.was_completed or state.checkpoint is None:
+        return False
+    return max(checkpoints.checkpoints_in(destination.files(CHECKPOINT_FOLDER)), default=-1) <= state.checkpoint
 
 
 def broken_log(

@@ -66,7 +66,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
 def _shapes(state: LogState, content: Content, prompt_id: str, table: TableName, runs: Sequence[Snapshot]) -> Shapes:
     if table == "failures" or not content.options.format.has_columns:
         return Shapes({}, {one.run_id: table for one in runs}, {})
-    there = {folder: column_from_json(shape.metadata) for folder, shape in state.shapes.get(prompt_id, {}).items()}
+    there = {folder: column_from_json(shape.metadata) for folder, shape in state.shapes_of(prompt_id).items()}
     own = [
         OwnColumn(
             one.run_id,
@@ -95,7 +95,7 @@ def _told(  # noqa: PLR0917
     for folder, made in files.items():
         metadata = shapes.columns.get(folder)
         shape = None if metadata is None else made.shape
-        before = state.shapes.get(prompt_id, {}).get(folder)
+        before = state.shapes_of(prompt_id).get(folder)
         yield TableColumns(
             prompt_id=prompt_id,
             table=table,

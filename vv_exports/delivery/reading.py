@@ -13,10 +13,11 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.content.column_json import column_from_json
 from vv_exports.content.encoding import Encoding, encoding_of
+from vv_exports.delivery.columns import are_earlier_parquet, earlier_table
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, LogEntry, read_entry
 from vv_exports.delivery.log import read_log
-from vv_exports.domain.content_options import ContentOptions
+from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.domain.destinations import log_entry_name
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.domain.tables import TableName
@@ -40,7 +41,7 @@ def documents(destination: Destination) -> Iterator[DeliveredDocument]:
     were. By prompt run, in the order of the entries that hold them, and in the order of the files.
 
     Raises DeliveredDataError where a file is not there any more, since it was delivered again meanwhile: then begin
-    anew; or where an entry of version 1 has not said how it is to be read: deliver again.
+    anew; or where an entry of version 1 has not said how it is to be read, which those of Parquet do: deliver again.
     """
     for number, runs in groupby(read_log(destination).since(0), key=lambda held: held.entry.sequence):
         entry = read_entry(destination, number)  # one at a time: with the columns of wide schemas they are large
@@ -77,6 +78,9 @@ def _copied(destination: Destination, file: DeliveredFile, spool: Path) -> Path:
 
 def _reader(entry: LogEntry, file: DeliveredFile) -> tuple[Format, Encoding]:
     """What reads a file of an entry."""
+    if are_earlier_parquet(entry.provenance) and (table := earlier_table(entry, file)) is not None:
+        options = ContentOptions(format=FormatOptions("parquet"))
+        return format_of(options), encoding_of(options.format, table)
     if entry.provenance.content is UNSET or entry.tables is UNSET:
         raise DeliveredDataError(
             f"{file.path} was delivered by version 0.1, whose log does not say which columns it has. Deliver again; "

@@ -1,27 +1,20 @@
 """What a destination holds: the replay of its log's entries. For each prompt run, the last entry wins."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from vv_exports.delivery.columns import EarlierColumns, Shape, are_earlier_parquet, columns_of_all, earlier_columns
 from vv_exports.delivery.destination import Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, TableColumns, named_hash
 from vv_exports.domain.destinations import possible_folders, segments_in, segments_of
 from vv_exports.domain.names import path_segment, storage_segment
 from vv_exports.domain.tables import TABLES
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """The columns that files of a prompt have in a folder: an id of those that are delivered, and the column
-    ``metadata`` with all fields that its runs have."""
-
-    id: str
-    metadata: Any
 
 
 class EntryHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +54,13 @@ class EntryHead(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class CommittedRun:
-    """What a destination holds of one prompt run, and by which entry."""
+    """What a destination holds of one prompt run, and by which entry. ``earlier`` are the columns of Parquet files of
+    version 0.1, by folder; None of any others."""
 
     entry: EntryHead
     run: DeliveredRun
     files: tuple[DeliveredFile, ...]
+    earlier: Mapping[str, EarlierColumns] | None = None
 
     def holds(self, data_version: str | None, status: str) -> bool:
         """Whether it delivered these rows, of a run with this status: in whichever shape."""
@@ -76,6 +71,13 @@ class CommittedRun:
         """The tables' folders in which its files are, such as ``segments.v2``."""
         return frozenset(file.path.partition("/")[0] for file in self.files)
 
+    @property
+    def shapes(self) -> Mapping[str, str]:
+        """The ids of the columns of its files, by folder."""
+        if self.earlier is not None:
+            return {folder: columns.files for folder, columns in self.earlier.items()}
+        return {} if self.entry.shapes is UNSET else self.entry.shapes.get(self.run.prompt_id, {})
+
 
 @dataclass
 class LogState:
@@ -84,7 +86,7 @@ class LogState:
     though earlier versions took any file beside a run's own for one that a delivery had left.
 
     ``retained`` are those of them that are kept for readers that began before, each with the moment until which.
-    ``shapes`` are the metadata columns that files of a prompt have by now, by prompt and folder.
+    ``shapes`` are the metadata columns that entries tell of files of a prompt, by prompt and folder: see ``shapes_of``.
     ``last`` is the entry that it ends with, ``last_delivery`` the last one that delivered prompt runs, ``count`` how
     many entries there were; ``writers`` are whose they are, each with its first one; ``began`` is when each export
     began, by its id, as the first entry that knows says.
@@ -102,7 +104,12 @@ class LogState:
     began: dict[str, datetime] = field(default_factory=dict)
     checkpoint: int | None = field(default=None, compare=False)
     """The entry up to which a checkpoint was believed, where one was."""
+    was_completed: bool = field(default=False, compare=False)
+    """Whether that did not tell all that it tells by now, so that entries before it had to be read."""
     _named: tuple[int, frozenset[str]] | None = field(default=None, init=False, repr=False, compare=False)
+    _earlier: tuple[int, dict[str, dict[str, Shape]]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def files(self) -> list[DeliveredFile]:
@@ -120,9 +127,29 @@ class LogState:
 
     def has_columns_of(self, held: CommittedRun) -> bool:
         """Whether the files of a run have the columns that its prompt's tables have by now."""
-        told = {} if held.entry.shapes is UNSET else held.entry.shapes
-        theirs, by_now = told.get(held.run.prompt_id, {}), self.shapes.get(held.run.prompt_id, {})
+        theirs, by_now = held.shapes, self.shapes_of(held.run.prompt_id)
+        if held.earlier is not None and not held.folders <= {*theirs, "failures"}:
+            return False  # nothing tells which columns they have
         return all(theirs.get(folder) == by_now[folder].id for folder in held.folders if folder in by_now)
+
+    def shapes_of(self, prompt_id: str) -> Mapping[str, Shape]:
+        """The columns that files of a prompt have by now, by folder: those that the last entry tells; where none does,
+        those of all runs that version 0.1 delivered there, which that left beside each other as they were."""
+        return {**self._earlier_shapes().get(prompt_id, {}), **self.shapes.get(prompt_id, {})}
+
+    def _earlier_shapes(self) -> dict[str, dict[str, Shape]]:
+        if self._earlier is None or self._earlier[0] != self.next_sequence:
+            of_runs: dict[tuple[str, str], list[Shape]] = {}
+            earlier = [held for held in self.runs.values() if held.earlier]
+            for held in sorted(earlier, key=lambda run: run.entry.sequence):
+                for folder, columns in (held.earlier or {}).items():
+                    of_runs.setdefault((held.run.prompt_id, folder), []).append(columns.typed_now)
+            found: dict[str, dict[str, Shape]] = {}
+            for (prompt_id, folder), shapes in of_runs.items():
+                if folder in TABLES:  # version 0.1 had no other folders
+                    found.setdefault(prompt_id, {})[folder] = columns_of_all(folder, shapes)
+            self._earlier = self.next_sequence, found
+        return self._earlier[1]
 
     def retained_at(self, now: datetime) -> set[str]:
         """The superseded files that readers may be at."""
@@ -184,13 +211,14 @@ class LogState:
         for file in entry.files:
             by_run.setdefault(file.prompt_run_id, []).append(file)
         superseded: set[str] = set()
+        earlier = earlier_columns(entry) if are_earlier_parquet(head) else {}
         for run in entry.prompt_runs:
             files = tuple(by_run.get(run.run_id, ()))
             before = self.runs.get(run.run_id)
             self.abandoned.update(filter(named_hash, run.abandoned))
             if before is not None:
                 superseded.update(file.path for file in before.files)
-            self.runs[run.run_id] = CommittedRun(head, run, files)
+            self.runs[run.run_id] = CommittedRun(head, run, files, earlier.get(run.run_id))
         committed = {file.path for file in entry.files}
         self.abandoned |= superseded
         self.abandoned -= committed

@@ -45,7 +45,7 @@ from vv_exports.snapshots.reading import Reading, read_run
 from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.schemas import Schemas, schemas_of
 from vv_exports.snapshots.staging import STAGED, StoredStage
-from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, table_of
+from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, layouts_like, table_of
 from vv_exports.sources.base import Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")
@@ -473,8 +473,8 @@ def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _same(snapshot: Snapshot, data_version: str, run: PromptRun) -> bool:
-    as_read = snapshot.data_version, snapshot.status, snapshot.layout_version
-    return as_read == (data_version, run.status, LAYOUT_VERSION)
+    is_equal = (snapshot.data_version, snapshot.status) == (data_version, run.status)
+    return is_equal and snapshot.layout_version in layouts_like(LAYOUT_VERSION)
 
 
 def _folder(index_id: str, run_id: str) -> str:

@@ -17,8 +17,18 @@ from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number,
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Part of every delivery id: raised when the same results would give other columns, or other bytes."""
+
+_ALIKE = frozenset({2, 3})
+"""The layout versions whose columns and documents are the same, though their bytes are not."""
+
+
+def layouts_like(version: int) -> frozenset[int]:
+    """The layout versions of which files, and snapshots, are as good as those of this one: they need not be made anew
+    to be read beside them."""
+    return _ALIKE if version in _ALIKE else frozenset({version})
+
 
 _TEXT = Text(nullable=True)
 _NUMBER = Number(nullable=True)
