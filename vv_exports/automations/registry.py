@@ -108,7 +108,7 @@ class Automations:
 
 def _say_if_it_began_before(automation: Automation) -> None:
     try:
-        earlier = automation.collection().began_at(automation.id)
+        earlier = automation.holdings().began_at(automation.id)
     except VVExportsError:  # what is wrong there is said when something is to be delivered
         return
     if earlier is not None:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from vv_exports.automations.records import Beginning
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.state import CommittedRun, LogState
+from vv_exports.delivery.state import Held, Replay
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.selection import takes
@@ -131,7 +131,7 @@ _DELIVERED = _standing("delivered")
 
 def standings(
     rows: Mapping[str, Row],
-    state: LogState,
+    state: Replay,
     rules: Rules,
     content: Content,
     *,
@@ -237,7 +237,7 @@ def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Map
     )
 
 
-def _why(row: Row, held: CommittedRun | None, is_up_to_date: Callable[[CommittedRun], bool]) -> Why | None:
+def _why(row: Row, held: Held | None, is_up_to_date: Callable[[Held], bool]) -> Why | None:
     if held is None:
         return "missing"
     if not held.holds(row.data_version, row.status):
