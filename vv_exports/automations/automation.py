@@ -89,6 +89,11 @@ class Automation:
             )
         return kept
 
+    def replay_log(self) -> None:
+        """Replay the log for ``holdings``, where nothing is kept of an earlier replay."""
+        if self._state is None and self._held is None:
+            self._held = read_holdings(self.destination)
+
     def _place_of(self, kept: Replay) -> Literal["its end", "behind", "lost"]:
         """Where in the log a replay ends. Somebody may have moved the folder away, and another one may have begun in
         its place."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -65,6 +66,13 @@ class Automations:
     def begin(self, index_id: str, listing: Listed[ListedRun], now: datetime) -> list[str]:
         """Let the enabled automations of an index begin that did not begin yet. Returns their names."""
         return [one.name for one in self._enabled(index_id) if self._begins(one, listing, now)]
+
+    def replay_logs(self, index_id: str) -> None:
+        """Replay the logs of an index's enabled automations where that was not done yet. What that takes for a moment
+        is the most that a look at the index takes: so it comes first, while little else is held."""
+        for automation in self._enabled(index_id):
+            with suppress(VVExportsError):  # said where it is asked what is owed
+                automation.replay_log()
 
     def to_read(self, index_id: str, listing: Listing | Listed[SeenRun], now: datetime) -> ToRead:
         """The runs that must be read, since an automation owes them and they are new or look changed."""

@@ -1,6 +1,7 @@
 """Prompt runs as Dagster partitions: one definition for each index, one key for each finished run."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import pairwise
 
@@ -44,11 +45,15 @@ class Partitions:
             self._instance.add_dynamic_partitions(self._name, [partition_key(run_id) for run_id in new])
         return new
 
-    def run_ids(self) -> Iterator[str]:
-        """The prompt runs that had one. Partitions that somebody made up in the UI are left out."""
-        for key in self._keys:
+    def run_ids(self, but: AbstractSet[str] = frozenset()) -> Iterator[str]:
+        """The prompt runs that had one, but for those in ``but``. Partitions that somebody made up in the UI are left
+        out."""
+        # Nearly every key is the run's id: so nearly every run is told by comparing sets.
+        for key in (self._keys - but).union(key for key in self._keys if "%" in key):
             with suppress(ValueError):
-                yield run_id_from_partition_key(key)
+                run_id = run_id_from_partition_key(key)
+                if run_id not in but:
+                    yield run_id
 
 
 def known_run_ids(instance: dg.DagsterInstance | None, index_id: str) -> set[str]:

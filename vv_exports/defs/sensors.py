@@ -7,7 +7,6 @@ answer into requests. It keeps no cursor: losing Dagster's database loses nothin
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 
 import dagster as dg
@@ -53,6 +52,7 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
         close_lost(context.instance, pipeline.clock())
+        pipeline.automations.replay_logs(index_id)
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
@@ -178,7 +178,7 @@ def _pause(
 def _mark_gone(pipeline: Pipeline, partitions: Partitions, index_id: str, listing: Listed[SeenRun]) -> list[str]:
     """Mark runs that we know and the source has no more. Nothing is deleted, here or at a destination."""
     catalogs, there = pipeline.snapshots.catalogs, listing.run_ids
-    gone = {run_id for run_id in chain(partitions.run_ids(), catalogs.read(index_id).runs) if run_id not in there}
+    gone = {*partitions.run_ids(there), *(run_id for run_id in catalogs.read(index_id).runs if run_id not in there)}
     return catalogs.mark_gone(index_id, gone, pipeline.clock())
 
 

@@ -13,9 +13,10 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ from vv_exports.delivery.columns import EarlierColumns, Shape, are_earlier_parqu
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, entry_hash, read_entry
 from vv_exports.delivery.holdings import HeldRun, Holdings
-from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
+from vv_exports.delivery.state import CommittedRun, EntryHead, Held, LogState, folders_of
 from vv_exports.domain.destinations import CHECKPOINT_FOLDER, checkpoint_name, checkpoint_sequence
 from vv_exports.errors import DeliveredDataError, RequestError, UnusableEntryError, VVExportsError
 
@@ -51,7 +52,28 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     earlier: int | UnsetType = UNSET
 
 
+class _Path(msgspec.Struct, frozen=True, gc=False):
+    path: str
+
+
+class _RunItself(msgspec.Struct, frozen=True, gc=False):
+    run_id: str
+    prompt_id: str
+    status: str
+    data_version: str
+
+
+class _RunWithoutFiles(msgspec.Struct, frozen=True):
+    """The same as far as ``Holdings`` know it."""
+
+    entry: int
+    run: _RunItself
+    files: tuple[_Path, ...]
+    earlier: int | UnsetType = UNSET
+
+
 _RUN = msgspec.json.Decoder(_Run)
+_RUN_WITHOUT_FILES = msgspec.json.Decoder(_RunWithoutFiles)
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,12 +146,16 @@ def read_checkpoint(destination: Destination, sequence: int) -> LogState | None:
     found = _Found.read(destination, sequence)
     if found is None:
         return None
-    runs = dict(found.runs())
+    runs = found.runs()
     untold = {run_id: run for run_id, run in runs.items() if _is_untold(run)}
     state = found.state
     return LogState(
         next_sequence=sequence + 1,
-        runs=runs | _completed(destination, untold),
+        runs=runs
+        | {
+            run_id: replace(untold[run_id], earlier=earlier)
+            for run_id, earlier in _told_of(destination, untold).items()
+        },
         abandoned=set(state.abandoned),
         retained=state.retained,
         shapes=state.shapes,
@@ -147,19 +173,16 @@ def _read_holdings(destination: Destination, sequence: int) -> Holdings | None:
     found = _Found.read(destination, sequence)
     if found is None:
         return None
-    runs: dict[str, HeldRun] = {}
-    untold: dict[str, CommittedRun] = {}
-    for run_id, run in found.runs():  # never all of them at once
-        runs[run_id] = HeldRun.of(run)
-        if _is_untold(run):
-            untold[run_id] = run
-    runs |= {run_id: HeldRun.of(run) for run_id, run in _completed(destination, untold).items()}
+    runs = found.held()
+    untold = {run_id: run for run_id, run in runs.items() if _is_untold(run)}
+    for run_id, earlier in _told_of(destination, untold).items():
+        runs[run_id] = msgspec.structs.replace(runs[run_id], earlier=earlier)
     return Holdings(
         next_sequence=sequence + 1, runs=runs, shapes=found.state.shapes, last=found.last, began=found.state.began
     )
 
 
-def _is_untold(run: CommittedRun) -> bool:
+def _is_untold(run: Held) -> bool:
     """Whether the columns of its files are not told, though its entry tells them."""
     return run.earlier is None and are_earlier_parquet(run.entry)
 
@@ -178,6 +201,7 @@ class _Found:
             return None
         try:
             unpacked_data = unpacked(data, msgspec.Raw)
+            del data  # what follows takes several times as much
             version = msgspec.json.decode(unpacked_data, type=_Version).format_version
             if version != FORMAT_VERSION:
                 raise DeliveredDataError(f"it has format_version {version}; this version reads {FORMAT_VERSION}")
@@ -192,31 +216,54 @@ class _Found:
             raise DeliveredDataError(f"it is of another log: it does not stand on entry {sequence} as it is there")
         return cls(state, last)
 
-    def runs(self) -> Iterator[tuple[str, CommittedRun]]:
-        """The runs, one after the other: decoded, they take several times their text."""
-        heads, earlier = {head.sequence: head for head in self.state.heads}, self.state.earlier
-        names: dict[str, str] = {}  # of few prompts and statuses: those of all runs are the same objects
-        try:
-            for text in self.state.runs:
-                one = _RUN.decode(text)
-                run = msgspec.structs.replace(
-                    one.run,
-                    prompt_id=names.setdefault(one.run.prompt_id, one.run.prompt_id),
-                    status=names.setdefault(one.run.status, one.run.status),
+    def runs(self) -> dict[str, CommittedRun]:
+        """The runs that it has."""
+        with self._no_checkpoint_errors():
+            return {
+                one.run.run_id: CommittedRun(self._heads[one.entry], one.run, one.files, self._earlier_of(one))
+                for one in map(_RUN.decode, self.state.runs)
+            }
+
+    def held(self) -> dict[str, HeldRun]:
+        """The same without the files, and without decoding them: one run after the other, since they take several times
+        their text. What has few values is one object for all runs."""
+        shared: dict[str, str] = {}
+        with self._no_checkpoint_errors():
+            return {
+                one.run.run_id: HeldRun(
+                    self._heads[one.entry],
+                    shared.setdefault(one.run.prompt_id, one.run.prompt_id),
+                    one.run.data_version,
+                    shared.setdefault(one.run.status, one.run.status),
+                    folders_of(file.path for file in one.files),
+                    self._earlier_of(one),
                 )
-                told = None if one.earlier is UNSET else earlier[one.earlier]
-                yield run.run_id, CommittedRun(heads[one.entry], run, one.files, told)
+                for one in map(_RUN_WITHOUT_FILES.decode, self.state.runs)
+            }
+
+    @cached_property
+    def _heads(self) -> dict[int, EntryHead]:
+        return {head.sequence: head for head in self.state.heads}
+
+    def _earlier_of(self, one: _Run | _RunWithoutFiles) -> Mapping[str, EarlierColumns] | None:
+        return None if one.earlier is UNSET else self.state.earlier[one.earlier]
+
+    @staticmethod
+    @contextmanager
+    def _no_checkpoint_errors() -> Iterator[None]:
+        try:
+            yield
         except (*NOT_PACKED, LookupError) as error:
             raise DeliveredDataError(f"it is no checkpoint: {error}") from error
 
 
-def _completed(destination: Destination, runs: Mapping[str, CommittedRun]) -> dict[str, CommittedRun]:
-    """Runs with the columns that the entries of version 0.1 which hold them tell of their files. An entry that is
-    damaged by now tells none: the checkpoint stands without it, and such runs are delivered again."""
+def _told_of(destination: Destination, runs: Mapping[str, Held]) -> dict[str, Mapping[str, EarlierColumns]]:
+    """The columns of the runs' files, as the entries of version 0.1 which hold them tell it. An entry that is damaged
+    by now tells none: the checkpoint stands without it, and such runs are delivered again."""
     heads = {run.entry.sequence: run.entry for run in runs.values()}
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         told = dict(zip(heads, pool.map(partial(_told, destination), heads.values()), strict=True))
-    return {run_id: replace(run, earlier=told[run.entry.sequence].get(run_id, {})) for run_id, run in runs.items()}
+    return {run_id: told[run.entry.sequence].get(run_id, {}) for run_id, run in runs.items()}
 
 
 def _told(destination: Destination, head: EntryHead) -> Mapping[str, Mapping[str, EarlierColumns]]:

@@ -12,7 +12,7 @@ import msgspec
 
 from vv_exports.delivery.columns import EarlierColumns, Shape, are_earlier_parquet, earlier_columns
 from vv_exports.delivery.entry import LogEntry
-from vv_exports.delivery.state import CommittedRun, EntryHead, Replay, folders_of
+from vv_exports.delivery.state import EntryHead, Replay, folders_of
 
 
 class HeldRun(msgspec.Struct, frozen=True, gc=False):
@@ -24,11 +24,6 @@ class HeldRun(msgspec.Struct, frozen=True, gc=False):
     status: str
     folders: frozenset[str]
     earlier: Mapping[str, EarlierColumns] | None = None
-
-    @classmethod
-    def of(cls, run: CommittedRun) -> "HeldRun":
-        """A committed run's."""
-        return cls(run.entry, run.prompt_id, run.run.data_version, run.run.status, run.folders, run.earlier)
 
     def holds(self, data_version: str | None, status: str) -> bool:
         """Whether it delivered these rows, of a run with this status: in whichever shape."""

@@ -141,7 +141,9 @@ class Snapshots:
                 snapshot = self.store.unchanged(self.source, run)
                 version = None if snapshot is None else snapshot.data_version
             rows[run.run_id] = KnownRun(run.executed_at, run.status, version)
-        return KnownRuns(rows, catalog.runs.keys() - listing.run_ids, catalog.problems)
+        there = listing.run_ids
+        gone = frozenset(run_id for run_id in catalog.runs if run_id not in there)
+        return KnownRuns(rows, gone, catalog.problems)
 
     def _is_as_cataloged(self, run: PromptRun | SeenRun, row: CatalogedRun) -> bool:
         if isinstance(run, PromptRun):

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from vv_exports.domain.findings import Finding
@@ -84,7 +85,9 @@ class Listed(Generic[_Run_co]):
                 runs[one.run_id] = one
         # One that is given twice is one that others pushed to the source's next page meanwhile.
         unread = {run_id: error for run_id, error in problems.items() if run_id not in runs}
-        return Listed(sorted(runs.values(), key=lambda run: (run.executed_at, run.run_id)), unread)
+        in_order = sorted(runs.values(), key=attrgetter("run_id"))
+        in_order.sort(key=attrgetter("executed_at"))  # by both at once there would be a tuple for each run
+        return Listed(in_order, unread)
 
     @cached_property
     def run_ids(self) -> set[str]:
