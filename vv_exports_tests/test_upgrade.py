@@ -327,9 +327,10 @@ class TestCheckpoints:
         assert verify(destination).problems == ()
 
     def test_the_next_delivery_writes_one_with_which_no_entry_before_it_is_read(self, tmp_path, collection):
+        pipeline = pipeline_of(tmp_path)
         for number in (1, 2):
             _copy_run(tmp_path, "run_1", f"later_{number}")
-            assert _reconciled(pipeline_of(tmp_path), "parquet").delivered == (f"later_{number}",)
+            assert _reconciled(pipeline, "parquet").delivered == (f"later_{number}",)
         names = sorted(path.name[:20] for path in (collection / "_vv/checkpoints").iterdir())
         assert names == [f"{number:020}" for number in (3, 5)], "one for what was lacking, and none for each delivery"
         destination = _automation(pipeline_of(tmp_path), "parquet").destination

@@ -8,7 +8,6 @@ types and no others; NaN and the infinities are not JSON.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
@@ -16,12 +15,12 @@ import msgspec
 
 
 class JsonLineError(ValueError):
-    """A line that is not JSON. ``line_index`` counts from 0 within the block, blank lines included."""
+    """A line that is not JSON. ``line_index`` counts from 0."""
 
     def __init__(self, line_index: int, reason: str) -> None:
         self.line_index = line_index
         self.reason = reason
-        super().__init__(f"line {line_index + 1} of the block is not JSON: {reason}")
+        super().__init__(f"line {line_index + 1} is not JSON: {reason}")
 
 
 class NestedTooDeepError(ValueError):
@@ -29,14 +28,6 @@ class NestedTooDeepError(ValueError):
 
     def __init__(self) -> None:
         super().__init__("arrays or objects are nested too deep to be read")
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Decoded lines: ``values[i]`` stood in the block's line ``indexes[i]``, counted from 0."""
-
-    values: list[Any]
-    indexes: Sequence[int]
 
 
 def decode(data: bytes | bytearray) -> Any:
@@ -49,15 +40,12 @@ def decode(data: bytes | bytearray) -> Any:
         return _decode_like_the_standard_library(data)
 
 
-def decode_lines(block: bytes) -> Lines:
-    """The values of JSON lines, one to a line; blank lines are skipped. Raises JsonLineError."""
-    lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
+def decode_each(lines: Sequence[bytes]) -> list[Any]:
+    """The value of each line. Raises JsonLineError."""
     try:
         # Not msgspec's decode_lines: it accepts two values in a line and a value over two lines, so that
         # nobody could say afterwards in which line a value stood.
-        return Lines(list(map(_DECODER.decode, lines)), range(len(lines)))
+        return list(map(_DECODER.decode, lines))
     except (ValueError, RecursionError):
         return _decode_one_by_one(lines)
 
@@ -111,15 +99,43 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
         return list(map(encode_sorted, values))
 
 
-def encode_each_sorted_beside(documents: Sequence[dict[str, Any]], name: str) -> tuple[list[bytes], list[bytes]]:
-    """``encode_sorted`` of every document, and of its value of this name, which is encoded only once."""
-    try:
-        values = [_SORTED_ENCODER.encode(document[name]) for document in documents]
-        with_value = [{**document, name: msgspec.Raw(value)} for document, value in zip(documents, values, strict=True)]
-        return list(map(_SORTED_ENCODER.encode, with_value)), values
-    except (UnicodeEncodeError, RecursionError):
-        # Text that UTF-8 cannot hold is escaped in the whole document.
-        return encode_each_sorted(documents), encode_each_sorted([document[name] for document in documents])
+def encode_each_of_structs(values: Sequence[Any]) -> list[bytes]:
+    """``encode_sorted`` of values whose objects are msgspec Structs with fields in the order of their names, or
+    dicts."""
+    if len(values) == 1:  # it may be large, and is not copied
+        return [_STRUCT_ENCODER.encode(values[0])]
+    lines = _STRUCT_ENCODER.encode_lines(values).split(b"\n")
+    lines.pop()
+    return lines
+
+
+def typed_decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    """A decoder of values of one type. Numbers are exact where the type leaves them open; where it does not, they are
+    as long as ``has_unusual_numbers`` says so."""
+    return msgspec.json.Decoder(kind, float_hook=_exact_number)
+
+
+def has_unusual_numbers(text: bytes) -> bool:
+    """Whether there may be a number that no double tells exactly: of 16 or more digits, or near zero beyond what
+    doubles hold. One that is too large is refused by the decoder."""
+    if len(text) > _AT_A_TIME:
+        windows = range(0, len(text), _AT_A_TIME - _OVERLAP)
+        return any(has_unusual_numbers(text[start : start + _AT_A_TIME]) for start in windows)
+    # Every fourth character tells: any 16 in a row hold four neighbours of these.
+    sample = text[3::4].translate(_DIGITS)
+    end = 0
+    while (begin := sample.find(b"0000", end)) >= 0:
+        end = sample.find(b"x", begin)
+        end = len(sample) if end < 0 else end
+        if _LONG_NUMBER.search(text, max(0, 4 * begin - 16), 4 * end + 36):
+            return True
+    # Only after a dash: to look for two characters takes as long as to decode the text.
+    before = b""
+    for part in text.split(b"-"):
+        if before.endswith(_EXPONENT) and _SMALL.fullmatch(before[-2:] + part[:3]):
+            return True
+        before = part
+    return False
 
 
 def _begun(text: bytes) -> int:
@@ -127,16 +143,14 @@ def _begun(text: bytes) -> int:
     return sum(map(text.count, _BEFORE_A_VALUE)) - sum(map(text.count, _EMPTY)) + 2 * text.count(b":")
 
 
-def _decode_one_by_one(lines: list[bytes]) -> Lines:
-    values, indexes = [], []
+def _decode_one_by_one(lines: Sequence[bytes]) -> list[Any]:
+    values = []
     for index, line in enumerate(lines):
-        if line.strip(b" \t\r"):
-            try:
-                values.append(decode(line))
-            except ValueError as error:
-                raise JsonLineError(index, str(error)) from error
-            indexes.append(index)
-    return Lines(values, indexes)
+        try:
+            values.append(decode(line))
+        except ValueError as error:
+            raise JsonLineError(index, str(error)) from error
+    return values
 
 
 def _decode_like_the_standard_library(data: bytes | bytearray) -> Any:
@@ -211,3 +225,10 @@ _STANDARD_DECODER = json.JSONDecoder(
 )
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _SORTED_ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
+_STRUCT_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
+_DIGITS = bytes(ord("0") if chr(character) in "0123456789." else ord("x") for character in range(256))
+_LONG_NUMBER = re.compile(rb"[:,\[\s]-?[0-9.]{16}")
+_EXPONENT = (b"e", b"E")
+_AT_A_TIME = 1 << 20
+_OVERLAP = 64
+_SMALL = re.compile(rb"[0-9.][eE][0-9]{3}")

@@ -175,6 +175,11 @@ class Timestamp(Column):
     arrow_type = pa.timestamp("us", tz="UTC")
 
     def build(self, values: Sequence[Any]) -> Built:
+        types = set(map(type, values))
+        if types == {str} and len(set(values)) == 1:  # as in most runs, which are executed at once
+            instant = parse_instant(values[0])
+            if instant is not None:
+                return Built(pa.repeat(pa.scalar(instant, self.arrow_type), len(values)))
         texts = {value for value in values if type(value) is str}
         instants: dict[Any, int | None] = {text: parse_instant(text) for text in texts}
         stored = [instants[value] if type(value) is str else None for value in values]
@@ -287,11 +292,23 @@ class Object(Column):
     def _build_optional(self, name: str, column: Column, objects: Sequence[Any]) -> Built:
         positions = [position for position, value in enumerate(objects) if name in value]
         built = column.build([objects[position][name] for position in positions])
-        spread = _Fitting(positions, [], len(objects), []).spread(built.array, built.misfits, built.absent)
+        found = spread(built, positions, len(objects))
         if column.null_is_stored and not self.absence_is_null:
             missing = [Absence(position, "") for position, value in enumerate(objects) if name not in value]
-            spread.absent.extend(missing)
-        return spread
+            found.absent.extend(missing)
+        return found
+
+
+def spread(built: Built, positions: Sequence[int], rows: int) -> Built:
+    """What was built of the values in these positions alone, for so many rows, with typed nulls between."""
+    indexes: list[int | None] = [None] * rows
+    for index, position in enumerate(positions):
+        indexes[position] = index
+    return Built(
+        built.array.take(pa.array(indexes, pa.int64())),
+        [Misfit(positions[index], inner, value) for index, inner, value in built.misfits],
+        [Absence(positions[index], inner) for index, inner in built.absent],
+    )
 
 
 @dataclass(frozen=True)
@@ -305,17 +322,11 @@ class _Fitting:
 
     def spread(self, array: pa.Array, misfits: list[Misfit], absent: list[Absence]) -> Built:
         """What was built from the fitting values alone, for all rows, with typed nulls between."""
-        where = self.positions
-        if where is None:
-            return Built(array, misfits, absent)
-        indexes: list[int | None] = [None] * self.rows
-        for index, position in enumerate(where):
-            indexes[position] = index
-        return Built(
-            array.take(pa.array(indexes, pa.int64())),
-            self.misfits + [Misfit(where[index], inner, value) for index, inner, value in misfits],
-            [Absence(where[index], inner) for index, inner in absent],
-        )
+        built = Built(array, misfits, absent)
+        if self.positions is None:
+            return built
+        found = spread(built, self.positions, self.rows)
+        return Built(found.array, self.misfits + found.misfits, found.absent)
 
 
 def _only(wanted: type, values: Sequence[Any], nullable: bool) -> _Fitting:

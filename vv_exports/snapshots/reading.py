@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,14 +11,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vv_exports.domain.json_text import encode_each_sorted, encode_each_sorted_beside, encode_sorted
-from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
+from vv_exports.domain.json_text import encode_sorted
+from vv_exports.domain.prompt_runs import Prompt, PromptRun
 from vv_exports.domain.tables import TableName
+from vv_exports.errors import SourceDataError
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.parquet import Parquet
 from vv_exports.snapshots.json_schema import compile_schema
-from vv_exports.snapshots.ordering import OutOfOrderError, externally_sorted, in_order
-from vv_exports.snapshots.tables import ANSWERS, SORT_KEYS, Table, prepare, tables_of
+from vv_exports.snapshots.ordering import OutOfOrderError, TwiceError, externally_sorted, in_order
+from vv_exports.snapshots.row_hash import RowHash
+from vv_exports.snapshots.tables import ANSWERS, RUN_COLUMNS, SORT_KEYS, UNLIKE, Table, tables_of
+from vv_exports.snapshots.typed_pages import ANSWER, DOCUMENT, TypedPages
 from vv_exports.sources.base import Page, Results
 
 PART_ROWS = 1_000_000
@@ -26,12 +29,14 @@ PART_ROWS = 1_000_000
 _PART_BYTES_OF_COLUMNS = 100_000 * (32 << 20)
 """Or so many bytes, times columns. Of each column in each row group, which is of 32 MiB, a writer remembers a kilobyte
 until the file is complete: 100 MB of a file that is written, whatever it is that makes it wide or long."""
-_STRETCH_BYTES = 4 << 20
-_HASHED_AS = 1
+_GROUP_ROWS = 8_192
+_GROUP_BYTES = 8 << 20
+_HASHED_AS = 3
 """Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
+_HASHED_BEFORE = 1
 
-_TYPED = Parquet()
-_ANSWERS = Parquet(unlike=True)
+_TYPED = Parquet(unlike=UNLIKE)
+_ANSWERS = Parquet(unlike=frozenset(ANSWERS.names))
 
 
 @dataclass(frozen=True)
@@ -47,69 +52,110 @@ class SpoolFile:
 
 @dataclass(frozen=True)
 class Reading:
-    """One run as it was read. ``data_version`` is 64 hex characters."""
+    """One run as it was read. ``data_version`` is the hash of the rows and the prompt's schemas, 64 hex characters;
+    ``earlier_version`` is the data version that layouts 1 and 2 gave to the same documents, where that was asked
+    for."""
 
     prompt: Prompt
     data_version: str
     files: dict[TableName, list[SpoolFile]]
     kept_as_json: dict[str, str]
     rescued_rows: int
+    earlier_version: str | None = None
 
 
-def read_run(results: Results, run: PromptRun, spool: Path) -> Reading:
-    """Read all results of a run into ``spool``. Raises what the source raises; then nothing is kept."""
+def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = False) -> Reading:
+    """Read all results of a run into ``spool``; with ``earlier``, for the earlier data version too, which takes
+    longer. Raises what the source raises; then nothing is kept."""
     prompt = results.prompt
     tables = tables_of(prompt)
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
-    version = hashlib.sha256(encode_sorted([_HASHED_AS, prompt.json_schema, prompt.video_level_schema]))
-    files: dict[TableName, list[SpoolFile]] = {}
-    rescued = 0
+    found: dict[TableName, _Spooled] = {}
     for name, table in tables.items():
-        spooled = _read_table(pages[name], table, run, spool)
-        version.update(f"\n{name} {spooled.digest.hexdigest()}".encode())
-        rescued += spooled.rescued
-        # A table without rows has no file, except the segments: a delivered run is never without a trace.
-        if spooled.rows or name == "segments":
-            files[name] = spooled.files
+        found[name] = _read_table(pages[name], TypedPages(table, run, documents=earlier), table, spool)
     kept = {f"segments{place}": reason for place, reason in compile_schema(prompt.json_schema).kept_as_json.items()}
     if "videos" in tables:
         video_level = compile_schema(prompt.video_level_schema).kept_as_json
         kept |= {f"videos{place}": reason for place, reason in video_level.items()}
-    return Reading(prompt, version.hexdigest(), files, kept, rescued)
+    return Reading(
+        prompt,
+        _version(_HASHED_AS, prompt, {name: one.hash.digest().hex() for name, one in found.items()}),
+        # A table without rows has no file, except the segments: a delivered run is never without a trace.
+        {name: one.files for name, one in found.items() if one.rows or name == "segments"},
+        kept,
+        sum(one.rescued for one in found.values()),
+        _version(_HASHED_BEFORE, prompt, {name: one.documents.hexdigest() for name, one in found.items()})
+        if earlier
+        else None,
+    )
 
 
-def _read_table(pages: Callable[[], Iterator[Page]], table: Table, run: PromptRun, spool: Path) -> "_Spooled":
+def _version(hashed_as: int, prompt: Prompt, digests: dict[TableName, str]) -> str:
+    whole = hashlib.sha256(encode_sorted([hashed_as, prompt.json_schema, prompt.video_level_schema]))
+    for name, digest in digests.items():
+        whole.update(f"\n{name} {digest}".encode())
+    return whole.hexdigest()
+
+
+def _read_table(pages: Callable[[], Iterator[Page]], typed: TypedPages, table: Table, spool: Path) -> "_Spooled":
     names = SORT_KEYS[table.name]
-    with suppress(OutOfOrderError), _garbage_collection_paused():
-        return _spool(in_order(pages(), names), table, run, spool)
-    stretches = spool / f"sort-{table.name}"
-    stretches.mkdir()
     try:
-        return _spool(externally_sorted(pages(), names, stretches), table, run, spool)
-    finally:
-        shutil.rmtree(stretches)
+        with _garbage_collection_paused():
+            with suppress(OutOfOrderError):
+                return _spool(in_order(_grouped(typed.batches(pages())), names), table, spool)
+            stretches = spool / f"sort-{table.name}"
+            stretches.mkdir()
+            try:
+                rows = externally_sorted(typed.batches(pages()), names, stretches)
+                return _spool(in_order(_grouped(rows), names), table, spool)
+            finally:
+                shutil.rmtree(stretches)
+    except TwiceError as error:
+        place, what = error.place, error.what
+    where = _location(pages(), place)
+    raise SourceDataError(f"{where}: the result {what} is there twice; a run holds each result once")
+
+
+def _location(pages: Iterator[Page], row: int) -> str:
+    """Where the row of this number was read."""
+    for page in pages:
+        if row < page.rows:
+            return page.locate(row)
+        row -= page.rows
+    return f"row {row + 1} after the last"  # what was read meanwhile is shorter
 
 
 @dataclass
 class _Spooled:
-    """A table on its way to the spool."""
+    """A table on its way to the spool. ``documents`` is the hash of its documents, where they are asked for."""
 
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    hash: RowHash = field(default_factory=RowHash)
+    documents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     rows: int = 0
     rescued: int = 0
     files: list[SpoolFile] = field(default_factory=list)
 
+    def add(self, batch: pa.RecordBatch, hashed: list[str]) -> None:
+        self.rows += batch.num_rows
+        self.rescued += batch.num_rows - batch.column("rescued").null_count
+        self.hash.update(batch.select(hashed))
+        if DOCUMENT in batch.schema.names:
+            for text in batch.column(DOCUMENT):
+                self.documents.update(text.as_buffer())
+                self.documents.update(b"\n")
 
-def _spool(pages: Iterator[Page], table: Table, run: PromptRun, spool: Path) -> _Spooled:
+
+def _spool(batches: Iterator[pa.RecordBatch], table: Table, spool: Path) -> _Spooled:
     spooled = _Spooled()
+    # An answer says all that its typed columns do, and how its numbers were written.
+    hashed = [name for name in table.schema.names if name not in {*RUN_COLUMNS, "metadata"}]
+    hashed += [ANSWER] if table.has_answers else []
     parts = _Parts(table, spool)
     try:
-        for documents, answers in _stretches(pages, table, run, spooled.digest):
-            batch = table.batch(documents, run)
-            del documents  # else they are there while the next ones are read
-            spooled.rows += batch.num_rows
-            spooled.rescued += batch.num_rows - batch.column("rescued").null_count
-            parts.write(batch, answers)
+        for batch in batches:
+            spooled.add(batch, hashed)
+            answers = pa.record_batch([batch.column(ANSWER)], schema=ANSWERS) if table.has_answers else None
+            parts.write(batch.select(table.schema.names), answers)
         spooled.files = parts.close()
     except BaseException:
         # Rows out of order are read again into files of the same names. A writer that was left to the garbage
@@ -119,34 +165,27 @@ def _spool(pages: Iterator[Page], table: Table, run: PromptRun, spool: Path) -> 
     return spooled
 
 
-def _stretches(
-    pages: Iterator[Page], table: Table, run: PromptRun, digest: "hashlib._Hash"
-) -> Iterator[tuple[list[JsonObject], pa.RecordBatch | None]]:
-    """Prepared documents, hashed, and the answers in them: of as many pages as have so many rows as the table has
-    columns, or are long. Small pages are best, but to type a few rows costs for each column."""
-    documents: list[JsonObject] = []
-    answers: list[bytes] = []
-    size, columns = 0, table.column.width
-    for page in pages:
-        prepare(page.documents, run, table.name)
-        if table.has_answers:
-            canonical, texts = encode_each_sorted_beside(page.documents, "metadata")
-            answers += texts
-        else:
-            canonical, texts = encode_each_sorted(page.documents), []
-        digest.update(b"\n".join([*canonical, b""]))
-        documents += page.documents
-        size += sum(map(len, canonical))
-        del canonical, texts  # a row may be long, and each copy of it counts
-        if len(documents) >= columns or size >= _STRETCH_BYTES:
-            yield documents, _answers(answers, table)
-            documents, answers, size = [], [], 0
-    if documents:
-        yield documents, _answers(answers, table)
+def _grouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows, some thousands at a time: to hash, order and write them costs calls for each column."""
+    held: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        del batch
+        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            yield _one(held)
+            rows = size = 0
+    if held:
+        yield _one(held)
 
 
-def _answers(texts: list[bytes], table: Table) -> pa.RecordBatch | None:
-    return pa.record_batch([pa.array(texts, pa.string())], schema=ANSWERS) if table.has_answers else None
+def _one(held: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """All rows together; nothing of them is held any more."""
+    batch = held[0] if len(held) == 1 else pa.concat_batches(held)
+    held.clear()
+    return batch
 
 
 @contextmanager

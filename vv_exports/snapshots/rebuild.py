@@ -20,6 +20,8 @@ def rescue_columns(built: Built, rows: int) -> tuple[pa.StringArray, pa.ListArra
     ``rescued`` is a JSON object ``{pointer: value}`` as text, ``absent`` a list of pointers; both are sorted,
     and null where there is nothing to say.
     """
+    if not built.misfits and not built.absent:
+        return pa.nulls(rows, pa.string()), pa.nulls(rows, pa.list_(pa.string()))
     rescued: dict[int, dict[str, Any]] = defaultdict(dict)
     for position, pointer, value in built.misfits:
         rescued[position][pointer] = value

@@ -90,8 +90,9 @@ class Rows(NamedTuple):
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt run's results as they were when they were read.
 
-    ``data_version`` is the hash of the rows and the prompt's schemas; ``revision`` counts the contents that a run
-    has had, from 1. ``layout_version`` says how its tables are typed, and ``kept_as_json`` which places of the
+    ``data_version`` is the hash of the rows and the prompt's schemas, as they were hashed when the run had this content
+    first; ``content_hash`` is that of layout 3. ``revision`` counts the contents that a run has had, from 1.
+    ``layout_version`` says how its tables are typed, and ``kept_as_json`` which places of the
     prompt's schemas have no typed column, and why.
     """
 
@@ -112,6 +113,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     kept_as_json: dict[str, str]
     rescued_rows: int
     layout_version: int = 1
+    content_hash: str | None = None
 
     def rows(self, table: TableName) -> int:
         """Rows of one table; 0 where the run has no such table."""
@@ -270,10 +272,13 @@ class SnapshotStore:
             # Before the reading: a change that comes while we read must look like a change afterwards.
             fingerprint = fingerprint_of(source, run)
             stage = StoredStage(self._storage, _folder(run.index_id, run.run_id), fingerprint)
+            before = self.current(run.index_id, run.run_id)
+            # Rows that are as they were keep the data version that an earlier version of the pipeline gave them.
+            earlier = before is not None and before.content_hash is None
             with spool_folder() as spool:
                 try:
                     with faults_of_run(run.index_id, run.run_id), source.results(run, stage) as results:
-                        reading = read_run(results, run, spool)
+                        reading = read_run(results, run, spool, earlier=earlier)
                     problem = None
                 except SourceDataError as error:
                     stage.clear()  # what does not add up must not be the start of the next reading
@@ -297,9 +302,11 @@ class SnapshotStore:
         folder = _folder(run.index_id, run.run_id)
         there = self._revisions(run.index_id, run.run_id)
         current = there.current
-        if current is None or current.revision <= above or not _same(current, reading.data_version, run):
+        is_known = current is not None and _holds(current, reading)
+        data_version = current.data_version if current is not None and is_known else reading.data_version
+        if current is None or current.revision <= above or not _same(current, data_version, run):
             tables: dict[str, list[Part]] = {}
-            own = f"{folder}/{reading.data_version}-{LAYOUT_VERSION}"
+            own = f"{folder}/{data_version}-{LAYOUT_VERSION}"
             for name, files in reading.files.items():
                 for file in files:
                     key = f"{own}/{file.path.name}"
@@ -321,7 +328,7 @@ class SnapshotStore:
                     status=run.status,
                     executed_at=run.executed_at,
                     revision=max(there.newest, above) + 1,
-                    data_version=reading.data_version,
+                    data_version=data_version,
                     taken_at=now,
                     run=_stated(run),
                     prompt_text=reading.prompt.prompt_text,
@@ -331,6 +338,7 @@ class SnapshotStore:
                     kept_as_json=reading.kept_as_json,
                     rescued_rows=reading.rescued_rows,
                     layout_version=LAYOUT_VERSION,
+                    content_hash=reading.data_version,
                 ),
                 above,
             )
@@ -470,6 +478,13 @@ def _stated(run: PromptRun) -> dict[str, Any]:
 def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
     """Remembered, since the records of an index have the same names."""
     return tuple(name for name in names if name.startswith(("marker", "billing_")))
+
+
+def _holds(snapshot: Snapshot, reading: Reading) -> bool:
+    """Whether a snapshot is of the rows that were read."""
+    if snapshot.content_hash is not None:
+        return snapshot.content_hash == reading.data_version
+    return snapshot.data_version == reading.earlier_version
 
 
 def _same(snapshot: Snapshot, data_version: str, run: PromptRun) -> bool:

@@ -13,9 +13,10 @@ import pyarrow as pa
 from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import VOLATILE, JsonObject, Prompt, PromptRun
 from vv_exports.domain.tables import TableName
-from vv_exports.snapshots.columns import Boolean, Column, Integer, List, Number, Object, Text, Timestamp
+from vv_exports.snapshots.columns import Boolean, Built, Column, Integer, List, Number, Object, Text, Timestamp
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.rebuild import rebuild_documents, rescue_columns
+from vv_exports.sources.documents import own_ids
 
 LAYOUT_VERSION = 3
 """Part of every delivery id: raised when the same results would give other columns, or other bytes."""
@@ -118,6 +119,21 @@ SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
 ANSWERS = pa.schema([pa.field("metadata", pa.string(), nullable=False)])
 """What is kept beside a table's rows: the ``metadata`` of each as canonical JSON text, as the model answered it."""
 
+UNLIKE = frozenset(
+    {
+        "segment_id",
+        "start_time",
+        "end_time",
+        "gcs_uri",
+        "thumbnail_gcs_uri",
+        "gif_gcs_uri",
+        "result_id",
+        "metadata_text",
+        "rescued",
+    }
+)
+"""The columns in which hardly any two rows have the same value."""
+
 RUN_COLUMNS = ("index_id", "prompt_id", "prompt_run_id")
 
 
@@ -152,9 +168,12 @@ class Table:
 
     def batch(self, documents: list[JsonObject], run: PromptRun) -> pa.RecordBatch:
         """Typed rows of prepared documents (see ``prepare``), in their order."""
-        built = self.column.build(documents)
-        rescued, absent = rescue_columns(built, len(documents))
-        ids = [pa.repeat(pa.scalar(text), len(documents)) for text in (run.index_id, run.prompt_id, run.run_id)]
+        return self.of_built(self.column.build(documents), len(documents), run)
+
+    def of_built(self, built: Built, rows: int, run: PromptRun) -> pa.RecordBatch:
+        """Typed rows, so many, of what their documents' column has built."""
+        rescued, absent = rescue_columns(built, rows)
+        ids = [pa.repeat(pa.scalar(text), rows) for text in (run.index_id, run.prompt_id, run.run_id)]
         return pa.RecordBatch.from_arrays([*ids, *built.array.flatten(), rescued, absent], schema=self.schema)
 
     def documents(self, batch: pa.RecordBatch) -> list[JsonObject]:
@@ -210,14 +229,19 @@ def tables_of(prompt: Prompt, layout_version: int = LAYOUT_VERSION) -> dict[Tabl
     return tables
 
 
+def stated_of(run: PromptRun, table: TableName) -> dict[str, str | None]:
+    """The fields that only repeat, in each result, what the run and the table say of all. None: there is nothing that
+    one could repeat."""
+    return {**own_ids(run), "index_id": run.index_id, "result_type": _RESULT_TYPES.get(table)}
+
+
 def prepare(documents: list[JsonObject], run: PromptRun, table: TableName) -> None:
     """Take out, in place, what is volatile, and what only repeats what the run and the table say of all results."""
     names = set().union(*documents)  # most of what may be there mostly is not
     for name in VOLATILE & names:
         for document in documents:
             document.pop(name, None)
-    stated = {"run_id": run.run_id, "prompt_run_id": run.run_id, "prompt_id": run.prompt_id, "index_id": run.index_id}
-    for name, value in {**stated, "result_type": _RESULT_TYPES.get(table)}.items():
+    for name, value in stated_of(run, table).items():
         if name in names:
             for document in documents:
                 if document.get(name) in (None, value):  # not a set: what is there may not be hashable

@@ -6,17 +6,18 @@ holds: by the limit of a document, or by a block and a record.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
 
-from vv_exports.domain.json_text import JsonLineError, count_values, decode_lines
+from vv_exports.domain.json_text import JsonLineError, count_values, decode_each
+from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import SourceDataError
 from vv_exports.sources.archive_folder import Read
 from vv_exports.sources.archive_store import place_of
-from vv_exports.sources.base import Page
+from vv_exports.sources.base import DocumentPage, TextPage
 from vv_exports.sources.documents import Limits, too_large, too_many_values
 
 COMPRESSIONS: dict[str, str | None] = {".jsonl": None, ".jsonl.zst": "zstd", ".jsonl.gz": "gzip"}
@@ -26,6 +27,9 @@ _BLOCK = 256 << 10  # what is made of a larger one leaves the processor's cache 
 _PROGRESS_SECONDS = 5
 _BLANKS = b" \t\r\n"
 _LOG = logging.getLogger(__name__)
+
+Check = Callable[[DocumentPage], None]
+"""Refuses a page in which a document is not what it must be, by SourceDataError."""
 
 
 class ArchiveFiles:
@@ -54,36 +58,36 @@ class ArchiveFiles:
             else:
                 yield found
 
-    def pages(self, path: str) -> Iterator[Page]:
-        """The documents of a file of JSON lines. Raises SourceDataError with the line that is not JSON, or too long."""
+    def pages(self, path: str, check: Check) -> Iterator[TextPage]:
+        """The lines of a file of JSON Lines, to be checked where they are decoded. Raises SourceDataError with the line
+        that is too long."""
         where, first = self.show(path), 1
         for block in self._blocks(path):
-            text, after = block.removeprefix(BOM) if first == 1 else block, first + block.count(b"\n")
+            text = block.removeprefix(BOM) if first == 1 else block
             # isspace is quick to say no, and takes more for a blank than JSON does.
-            if text.isspace() and not text.translate(None, _BLANKS):
-                first = after
+            if (not text or text.isspace()) and not text.translate(None, _BLANKS):
+                first += text.count(b"\n") + 1
                 continue
-            self._check_lines(text, where, first)
-            try:
-                lines = decode_lines(text)
-            except JsonLineError as error:
-                number, reason = first + error.line_index, error.reason
-            else:
-                number = 0
-            if number:  # not from the error: it holds on to the line
-                raise SourceDataError(f"{where}, line {number}: expected one JSON document: {reason}")
+            lines = text.split(b"\n")
             del block, text  # a line may be long, and its text is of no more use
-            if lines.values:
-                yield Page(lines.values, partial(_line, where, first, lines.indexes))
-            first = after
+            numbers: Sequence[int] = range(first, first + len(lines))
+            first += len(lines)
+            self._check_lines(lines, where, numbers)
+            if b"" in lines or any(map(bytes.isspace, lines)):
+                numbers = [number for number, line in zip(numbers, lines, strict=True) if line.strip(_BLANKS)]
+                lines = [line for line in lines if line.strip(_BLANKS)]
+            if lines:
+                page = TextPage(lines, partial(_line, where, numbers), partial(_documents, check))
+                del lines  # a line may be long, and the page alone is to hold it
+                yield page
+                del page
 
-    def _check_lines(self, text: bytes, where: str, first: int) -> None:
+    def _check_lines(self, lines: Sequence[bytes], where: str, numbers: Sequence[int]) -> None:
         """Refuse a line that is too long, or that would take many times its size when it is decoded."""
         limits = self._limits
-        lines = text.split(b"\n")
         if max(map(len, lines)) <= min(limits.max_record_bytes, limits.record_values):
             return
-        for number, line in enumerate(lines, first):
+        for number, line in zip(numbers, lines, strict=True):
             if len(line) > limits.max_record_bytes:
                 raise self._too_long(where, number)
             if values := count_values(line, limits.record_values):
@@ -94,7 +98,7 @@ class ArchiveFiles:
         return too_large(f"{where}, line {line}", self._limits.max_record_bytes, field="max_record_bytes")
 
     def _blocks(self, path: str) -> Iterator[bytes]:
-        """The text of a file, cut after newlines: about a block each, or a line that is longer."""
+        """The text of a file, cut at line feeds, which are left out: about a block each, or a line that is longer."""
         where, said, size, line = self.show(path), time.monotonic(), 0, 1
         with self._reader(path) as read:
             parts: list[bytes] = []
@@ -106,8 +110,8 @@ class ArchiveFiles:
                     _LOG.info("%s: %d MiB of text read, up to line %d", where, size >> 20, line)
                 cut = data.rfind(b"\n") + 1
                 if cut:
-                    blocks = [b"".join((*parts, data[:cut]))]
-                    line += blocks[0].count(b"\n")
+                    blocks = [b"".join((*parts, data[: cut - 1]))]
+                    line += blocks[0].count(b"\n") + 1
                     parts, held = [], 0
                     yield blocks.pop()  # nothing here holds on to it
                 parts.append(data[cut:])
@@ -162,5 +166,17 @@ def _decompressed(read: Read, compression: str, where: str) -> Read:
     return read_text
 
 
-def _line(where: str, first: int, indexes: Sequence[int], i: int) -> str:
-    return f"{where}, line {first + indexes[i]}"
+def _line(where: str, numbers: Sequence[int], i: int) -> str:
+    return f"{where}, line {numbers[i]}"
+
+
+def _documents(check: Check, lines: Sequence[bytes], locate: Callable[[int], str]) -> list[JsonObject]:
+    try:
+        documents = decode_each(lines)
+    except JsonLineError as error:
+        index, reason = error.line_index, error.reason
+    else:
+        check(DocumentPage(documents, locate))
+        return documents
+    # Not from the error: it holds on to the line.
+    raise SourceDataError(f"{locate(index)}: expected one JSON document: {reason}")

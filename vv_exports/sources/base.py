@@ -13,16 +13,54 @@ from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, 
 from vv_exports.errors import SourceDataError, first_few
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some consecutive results of one prompt run.
+class Page(Protocol):
+    """Some consecutive results of one prompt run: ``rows`` of them. ``locate(i)`` says where one was read, for error
+    messages: a file and a line, or a request."""
 
-    ``documents`` are decoded JSON objects with the SDK's field names. ``locate(i)`` says where ``documents[i]``
-    was read, for error messages: a file and a line, or a request.
-    """
+    @property
+    def rows(self) -> int: ...
+    @property
+    def documents(self) -> list[JsonObject]:
+        """Decoded JSON objects with the SDK's field names, each what a result must be. Raises SourceDataError."""
+
+    def locate(self, i: int, /) -> str: ...
+
+
+@dataclass(frozen=True)
+class DocumentPage:
+    """A page whose documents are there."""
 
     documents: list[JsonObject]
     locate: Callable[[int], str]
+
+    @property
+    def rows(self) -> int:
+        """See ``Page.rows``."""
+        return len(self.documents)
+
+
+Read = Callable[[Sequence[bytes], Callable[[int], str]], list[JsonObject]]
+"""Decodes lines, and checks that each is what a result must be. Raises SourceDataError with the place of one that is
+not."""
+
+
+@dataclass(frozen=True)
+class TextPage:
+    """A page as JSON text that is not decoded yet: a line for each result. No line is blank."""
+
+    lines: Sequence[bytes]
+    locate: Callable[[int], str]
+    read: Read
+
+    @property
+    def rows(self) -> int:
+        """See ``Page.rows``."""
+        return len(self.lines)
+
+    @property
+    def documents(self) -> list[JsonObject]:
+        """See ``Page.documents``: decoded each time."""
+        return self.read(self.lines, self.locate)
 
 
 @dataclass(frozen=True)

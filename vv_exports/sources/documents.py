@@ -1,6 +1,6 @@
 """What the documents of a prompt run must be, wherever they are read. It refuses, and repairs nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from reprlib import Repr
@@ -8,8 +8,9 @@ from types import NoneType
 from typing import Any
 
 from vv_exports.domain.prompt_runs import JsonObject, PromptRun, RunStatus
+from vv_exports.domain.tables import TableName
 from vv_exports.errors import SourceDataError
-from vv_exports.sources.base import Page
+from vv_exports.sources.base import DocumentPage, Page
 
 _SHORT = 80
 _DOCUMENT_BYTES_FOR_A_VALUE = 64
@@ -65,30 +66,43 @@ class Rule:
     expected: str
     may_be_empty: bool = True
 
+    @property
+    def is_required(self) -> bool:
+        """Whether the field must be there, and not null."""
+        return NoneType not in self.types
+
 
 _METADATA = Rule("metadata", frozenset({dict}), "an object")
 _METADATA_TEXT = Rule("metadata_text", frozenset({str, NoneType}), "a string")
 _SEGMENT_ID = Rule("segment_id", frozenset({str}), "a non-empty string", may_be_empty=False)
 _VIDEO_ID = Rule("video_id", frozenset({str}), "a non-empty string", may_be_empty=False)
 
-SEGMENT_RESULT = (_SEGMENT_ID, _METADATA, _METADATA_TEXT)
-VIDEO_RESULT = (_VIDEO_ID, _METADATA, _METADATA_TEXT)
-FAILED_SEGMENT = (_SEGMENT_ID, _VIDEO_ID)
+RULES: Mapping[TableName, Sequence[Rule]] = {
+    "segments": (_SEGMENT_ID, _METADATA, _METADATA_TEXT),
+    "videos": (_VIDEO_ID, _METADATA, _METADATA_TEXT),
+    "failures": (_SEGMENT_ID, _VIDEO_ID),
+}
+"""What every document of a table must be, beside one of its own run."""
 
 
-def check_page(page: Page, run: PromptRun, rules: Sequence[Rule]) -> None:
+def own_ids(run: PromptRun) -> dict[str, str]:
+    """The fields that must be the run's own in each document, where they are there and not null."""
+    return {"run_id": run.run_id, "prompt_run_id": run.run_id, "prompt_id": run.prompt_id}
+
+
+def check_page(page: Page, run: PromptRun, table: TableName) -> None:
     """Refuse the first document that is not what it must be. One pass for each field: a run has millions."""
     documents = page.documents
     if set(map(type, documents)) - {dict}:
         bad = next(i for i, document in enumerate(documents) if type(document) is not dict)
         raise SourceDataError(f"{page.locate(bad)}: expected a JSON object, found {short(documents[bad])}")
-    for rule in rules:
+    for rule in RULES[table]:
         values = [document.get(rule.field) for document in documents]
         if not set(map(type, values)) <= rule.types or not (rule.may_be_empty or all(values)):
             bad = next(i for i, v in enumerate(values) if type(v) not in rule.types or not (rule.may_be_empty or v))
             found = found_in(documents[bad], rule.field)
             raise SourceDataError(f"{page.locate(bad)}: expected {rule.field} to be {rule.expected}, found {found}")
-    for field, own in (("run_id", run.run_id), ("prompt_run_id", run.run_id), ("prompt_id", run.prompt_id)):
+    for field, own in own_ids(run).items():
         values = [document.get(field, own) for document in documents]
         if values.count(own) != len(values):
             for i, value in enumerate(values):
@@ -98,7 +112,7 @@ def check_page(page: Page, run: PromptRun, rules: Sequence[Rule]) -> None:
                     )
 
 
-def failed_segments(manifest: JsonObject, run: PromptRun, where: str) -> Page:
+def failed_segments(manifest: JsonObject, run: PromptRun, where: str) -> DocumentPage:
     """The segments of the SDK's manifest of failed segments, one document each with its video's id in it."""
     if manifest.get("run_id", run.run_id) != run.run_id:
         raise SourceDataError(f"{where}: expected run_id {run.run_id!r}, found {short(manifest['run_id'])}")
@@ -112,7 +126,7 @@ def failed_segments(manifest: JsonObject, run: PromptRun, where: str) -> Page:
     stated = manifest.get("failed_segments", len(documents))
     if stated != len(documents):
         raise SourceDataError(f"{where} lists {len(documents)} segments, but its failed_segments is {short(stated)}")
-    return Page(documents, places.__getitem__)
+    return DocumentPage(documents, places.__getitem__)
 
 
 def as_object(value: Any, where: str) -> JsonObject:

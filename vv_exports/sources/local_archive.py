@@ -13,17 +13,14 @@ from weakref import WeakValueDictionary
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import decode, nests_deeper
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
+from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
 from vv_exports.printable import one_line
-from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles
-from vv_exports.sources.base import Listing, Page, Results, Stage, UnreadableRun
+from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles, Check
+from vv_exports.sources.base import DocumentPage, Listing, Page, Results, Stage, UnreadableRun
 from vv_exports.sources.check import check_indexes
 from vv_exports.sources.documents import (
-    FAILED_SEGMENT,
-    SEGMENT_RESULT,
-    VIDEO_RESULT,
     Limits,
-    Rule,
     as_object,
     check_counts,
     check_page,
@@ -185,16 +182,16 @@ class LocalArchive:
         )
 
     def segment_results(self, run: PromptRun) -> Iterator[Page]:
-        """The run's segment results in the order of the file, about 4 MiB of text a page."""
+        """The run's segment results in the order of the file, some hundred kilobytes of text a page."""
         stated = run.count("completed_segments")
         if (path := self._results(run, "segment_results")) is None:
             if run.deliverable and stated != 0:
                 raise self._missing(run, "segment_results", "segment results")
             return
-        yield from self._checked(path, run, SEGMENT_RESULT, "completed_segments", stated)
+        yield from self._checked(path, run, "segments", "completed_segments", stated)
 
     def video_results(self, run: PromptRun) -> Iterator[Page]:
-        """The run's video results in the order of the file, about 4 MiB of text a page."""
+        """The run's video results in the order of the file, some hundred kilobytes of text a page."""
         stated = run.count("video_level_completed_items")
         if stated is not None:
             stated += run.count("video_level_partial_items") or 0
@@ -207,7 +204,7 @@ class LocalArchive:
                 f"{self._files.show(path)} holds video results, but the prompt.json beside it has no video_level"
             )
         counters = "video_level_completed_items + video_level_partial_items"
-        yield from self._checked(path, run, VIDEO_RESULT, counters, stated)
+        yield from self._checked(path, run, "videos", counters, stated)
 
     def failed_segments(self, run: PromptRun) -> Iterator[Page]:
         """The run's failed segments, flattened where they are in the SDK's manifest."""
@@ -217,16 +214,17 @@ class LocalArchive:
         # A run that stopped early has segments that neither completed nor failed.
         stated = total - completed if run.deliverable and total is not None and completed is not None else None
         counters = "total_segments - completed_segments"
-        yield from self._checked(path, run, FAILED_SEGMENT, counters, stated)
+        yield from self._checked(path, run, "failures", counters, stated)
 
     def _checked(
-        self, path: str, run: PromptRun, rules: Sequence[Rule], counters: str, stated: int | None
+        self, path: str, run: PromptRun, table: TableName, counters: str, stated: int | None
     ) -> Iterator[Page]:
-        """The file's pages, each checked; after the last one, their number against the run's record."""
+        """The file's pages; after the last one, their number against the run's record."""
         found = 0
-        for page in self._manifest(path, run) if path.endswith(".json") else self._files.pages(path):
-            check_page(page, run, rules)
-            found += len(page.documents)
+        check = partial(check_page, run=run, table=table)
+        pages = self._manifest(path, run, check) if path.endswith(".json") else self._files.pages(path, check)
+        for page in pages:
+            found += page.rows
             yield page
         if stated is not None and found != stated:
             raise SourceDataError(
@@ -234,12 +232,14 @@ class LocalArchive:
                 f"{counters} = {stated}: write the file that does not tell the truth again"
             )
 
-    def _manifest(self, path: str, run: PromptRun) -> Iterator[Page]:
+    def _manifest(self, path: str, run: PromptRun, check: Check) -> Iterator[Page]:
         """The documents of ``failed_segments.json``."""
         where = self._files.show(path)
         whole = failed_segments(_object(self._files.document(path) or b"", where), run, where)
         for start in range(0, len(whole.documents), _PAGE_ROWS):
-            yield Page(whole.documents[start : start + _PAGE_ROWS], partial(_located, whole, start))
+            page = DocumentPage(whole.documents[start : start + _PAGE_ROWS], partial(_located, whole, start))
+            check(page)
+            yield page
 
     def _results(self, run: PromptRun, stem: str, *others: str) -> str | None:
         """The one file of the run with this stem, None where there is none."""

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +22,12 @@ import pyarrow as pa
 
 from vv_exports.domain.json_text import encode_text
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
+from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Page, Stage
+from vv_exports.sources.base import DocumentPage, Page, Stage, TextPage
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.documents import (
-    FAILED_SEGMENT,
-    SEGMENT_RESULT,
-    VIDEO_RESULT,
     as_object,
     check_page,
     failed_segments,
@@ -41,8 +39,7 @@ from vv_exports.sources.videovector_records import Touched, clean, full_manifest
 _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
 _PROGRESS_SECONDS = 5.0
-_PAGE_ROWS = 2_000
-_PAGE_BYTES = 2**24
+_PAGE_BYTES = 2**18
 _ANSWERS_OF_AN_ITEM = 4  # as many of the largest answers there may be
 _LEAST_BYTES_OF_A_ROW = 16  # what a result must hold is longer
 _SCHEMA_TRIES = 20
@@ -70,7 +67,7 @@ class Reading:
         self._most_bytes = _ANSWERS_OF_AN_ITEM * self.api.max_answer_bytes
         self._media_done = 0
         self._prompt: Future[Prompt] = Future()
-        self._failures: Future[Page] = Future()
+        self._failures: Future[DocumentPage] = Future()
         self._videos_wanted: Future[bool] = Future()
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="stage")
         self._staged: dict[str, Future[None]] = {video_id: Future() for video_id in sorted(self.members)}
@@ -87,7 +84,7 @@ class Reading:
         found = 0
         failed = {(one["video_id"], one["segment_id"]) for one in self._failures.result().documents}
         for page in self._pages(_SEGMENTS):
-            found += len(page.documents)
+            found += page.rows
             if failed:
                 ids |= failed & {(one["video_id"], one["segment_id"]) for one in page.documents}
             yield page
@@ -100,7 +97,7 @@ class Reading:
         """The video results, in order; then their number is checked."""
         found = failed = 0
         for page in self._pages(_VIDEO):
-            found += len(page.documents)
+            found += page.rows
             failed += sum(one.get("status") == "failed" for one in page.documents)
             yield page
         completed = self.run.count("video_level_completed_items")
@@ -113,27 +110,24 @@ class Reading:
     def failures(self) -> Iterator[Page]:
         """The failed segments."""
         page = self._failures.result()
-        yield Page([dict(one) for one in page.documents], page.locate)
+        yield DocumentPage([dict(one) for one in page.documents], page.locate)
 
-    def _pages(self, part: slice) -> Iterator[Page]:
+    def _pages(self, part: slice) -> Iterator[TextPage]:
         """A part of what is staged of each media item, in order. Items have few rows each, and pages are dear."""
-        documents: list[JsonObject] = []
+        lines: list[bytes] = []
         begins: list[tuple[int, str]] = []  # the row of the page with which an item begins; before it for a part of one
         size = 0
         for video_id, staged in self._staged.items():
             staged.result()
-            begins.append((len(documents), video_id))
+            begins.append((len(lines), video_id))
             for row, line in enumerate(self._lines_of(video_id, part)):
-                documents.append(self._document(line, video_id, row))
+                lines.append(line)
                 size += len(line)
                 if size >= _PAGE_BYTES:
-                    yield Page(documents, partial(self._locate, begins))
-                    documents, begins, size = [], [(-row - 1, video_id)], 0
-            if len(documents) >= _PAGE_ROWS:
-                yield Page(documents, partial(self._locate, begins))
-                documents, begins, size = [], [], 0
-        if documents:
-            yield Page(documents, partial(self._locate, begins))
+                    yield TextPage(lines, partial(self._locate, begins), self._documents)
+                    lines, begins, size = [], [(-row - 1, video_id)], 0
+        if lines:
+            yield TextPage(lines, partial(self._locate, begins), self._documents)
 
     def _lines_of(self, video_id: str, part: slice) -> Iterable[bytes]:
         data = self.stage.read(_name(video_id))
@@ -142,12 +136,17 @@ class Reading:
             return filter(None, self.api.run(self._lines(video_id))[part])
         return filter(None, _split(text, part))
 
-    def _document(self, line: bytes, video_id: str, row: int) -> JsonObject:
-        where = _row(self._results_of(video_id), row)
-        try:
-            return as_object(decode_within(line, self.api.max_answer_bytes), where)
-        except (ValueError, AnswerTooLargeError) as error:
-            raise SourceDataError(f"{where}: what was kept of it is damaged ({error}). It is read again.") from None
+    def _documents(self, lines: Sequence[bytes], locate: Callable[[int], str]) -> list[JsonObject]:
+        """What is staged, decoded. It was checked before."""
+        documents: list[JsonObject] = []
+        for i, line in enumerate(lines):
+            try:
+                documents.append(as_object(decode_within(line, self.api.max_answer_bytes), locate(i)))
+            except (ValueError, AnswerTooLargeError) as error:
+                raise SourceDataError(
+                    f"{locate(i)}: what was kept of it is damaged ({error}). It is read again."
+                ) from None
+        return documents
 
     def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
         begin, video_id = begins[bisect_right(begins, i, key=itemgetter(0)) - 1]
@@ -248,7 +247,7 @@ class Reading:
         size = 0
         total = max(self.run.count("total_segments") or 0, self.run.count("completed_segments") or 0) or math.inf
         async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
-            self._check(documents, video_id, where, SEGMENT_RESULT)
+            self._check(documents, video_id, where, "segments")
             for document in documents:
                 segment_id = document["segment_id"]
                 if segment_id in rows:
@@ -287,15 +286,15 @@ class Reading:
             if touched is not None and touched.has_video_result:
                 raise _MismatchError(f"{where}: the media list states a result, and there is none") from None
             return b""
-        self._check([as_object(document, where)], video_id, where, VIDEO_RESULT)
+        self._check([as_object(document, where)], video_id, where, "videos")
         return _text(document, where)
 
-    def _check(self, documents: list[JsonObject], video_id: str, where: str, rules: Any) -> None:
+    def _check(self, documents: list[JsonObject], video_id: str, where: str, table: TableName) -> None:
         for document in documents:
             _clean(document, where)
             if document.get("video_id") is None:
                 document["video_id"] = video_id
-        check_page(Page(documents, partial(_row, where)), self.run, rules)
+        check_page(DocumentPage(documents, partial(_row, where)), self.run, table)
         for document in documents:
             if document["video_id"] != video_id:
                 raise SourceDataError(f"{where}: a result is one of media item {document['video_id']!r}")
@@ -306,7 +305,7 @@ class Reading:
         page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
             _clean(document, where)
-        check_page(page, self.run, FAILED_SEGMENT)
+        check_page(page, self.run, "failures")
         total, completed = self.run.count("total_segments"), self.run.count("completed_segments")
         stated = [total - completed] if total is not None and completed is not None else []
         by_media = [one.failed for one in self.members.values() if one is not None and one.failed is not None]

@@ -91,5 +91,8 @@ def deliver_by_0_1(deployment: Deployment, *snapshots: Snapshot, **changes: Any)
     )
     assert write_entry(destination, entry, Lease())
     state.apply(entry)
+    destination.connector.delete(
+        [destination.key(path) for path in sorted(state.abandoned & destination.files().keys())]
+    )
     keep_checkpoint(destination, state, entry.sequence)
     return entry

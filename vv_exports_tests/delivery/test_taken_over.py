@@ -1,6 +1,9 @@
 """Parquet that version 0.1 delivered stays as it is where it has the columns that this version gives. Its log tells the
 schemas of the runs, so that neither a file nor a snapshot is opened for that."""
 
+import random
+
+import pyarrow.parquet as pq
 import pytest
 
 from vv_exports.delivery.deliver import deliver
@@ -8,7 +11,8 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.reading import documents
 from vv_exports.delivery.verify import verify
 from vv_exports.domain.content_options import Fields
-from vv_exports_tests.delivery.conftest import NOW
+from vv_exports.errors import SchemaConflictError
+from vv_exports_tests.delivery.conftest import NOW, TEAM
 from vv_exports_tests.delivery.earlier_version import deliver_by_0_1, snapshot_of_0_1
 from vv_exports_tests.delivery.test_one_table import of, rows, table
 
@@ -137,6 +141,31 @@ def test_a_type_that_no_column_holds_with_the_earlier_one_goes_to_a_folder_of_it
     ]
 
 
+def test_a_type_that_no_column_holds_with_the_earlier_one_becomes_text_in_all_files_where_that_is_chosen(
+    deployment, kept, give
+):
+    first, other = kept("run_1", of(n="integer"), {"n": 1}), kept("run_2", of(n="string"), {"n": "x"})
+    deliver_by_0_1(deployment, first, other)
+    chosen = {"options": {"on_schema_conflict": "text"}}
+    assert outgrown(deployment, **chosen) == {"run_2"}
+    give(other, **chosen)
+    assert outgrown(deployment, **chosen) == {"run_1"}
+    give(first, **chosen)
+    assert outgrown(deployment, **chosen) == set()
+    schemas, found = table(deployment)
+    assert len(schemas) == 1
+    assert [row["metadata"] for row in found] == [{"n": "1"}, {"n": '"x"'}]
+
+
+def test_a_run_of_such_a_type_waits_where_that_is_chosen_and_the_others_stay(deployment, kept, give):
+    first, other = kept("run_1", of(n="integer"), {"n": 1}), kept("run_2", of(n="string"), {"n": "x"})
+    deliver_by_0_1(deployment, first, other)
+    chosen = {"options": {"on_schema_conflict": "hold"}}
+    assert outgrown(deployment, **chosen) == {"run_2"}
+    with pytest.raises(SchemaConflictError, match="run_2"):
+        give(other, **chosen)
+
+
 def test_columns_that_no_file_has_any_more_are_of_no_account(deployment, kept):
     deliver_by_0_1(deployment, kept("run_1", of(a="string", b="string"), {"a": "x", "b": "y"}))
     deliver_by_0_1(deployment, kept("run_2", of(a="string"), {"a": "x"}))
@@ -165,6 +194,49 @@ def test_a_new_run_with_more_columns_has_those_files_delivered_again(deployment,
     give(old)
     assert outgrown(deployment) == set()
     assert len(table(deployment)[0]) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_schemas_a_prompt_had_what_is_not_delivered_again_has_the_same_columns(deployment, kept, give, seed):
+    chance = random.Random(seed)
+    runs, documents_of = {}, {}
+
+    def one_of(run_id, take):
+        names = sorted(chance.sample(["a", "A", "b", "c"], chance.randint(1, 3)))
+        types = {name: chance.choice(["string", "integer", "number", "string"]) for name in names}
+        # The order follows from the rest: of schemas that differ in it alone, one entry tells one.
+        random.Random(repr(types)).shuffle(names)
+        documents_of[run_id] = {name: "x" if types[name] == "string" else 1 for name in names}
+        runs[run_id] = take(run_id, of(**{name: types[name] for name in names}), documents_of[run_id])
+
+    def look():
+        due = outgrown(deployment)
+        found = {}
+        for run_id, held in read_log(deployment.destination()).runs.items():
+            for file in held.files if run_id not in due else ():
+                columns = pq.read_schema(deployment.folder / "deliveries" / TEAM / file.path).remove_metadata()
+                found.setdefault(file.path.partition("/")[0], set()).add(str(columns))
+        assert {folder: len(columns) for folder, columns in found.items()} == dict.fromkeys(found, 1)
+        return due
+
+    for _ in range(3):
+        some = [f"run_{chance.randint(0, 4)}" for _ in range(2)]
+        for run_id in some:
+            one_of(run_id, kept)
+        deliver_by_0_1(deployment, *(runs[run_id] for run_id in sorted(set(some))))
+        look()
+    one_of(
+        "run_9", lambda run_id, schema, document: deployment.snapshot(run_id, schema=schema, segments=rows(document))
+    )
+    give(runs["run_9"])
+    for _ in range(12):
+        if not (due := look()):
+            break
+        give(runs[chance.choice(sorted(due))])
+    assert look() == set()
+    found = {one.prompt_run_id: one.document["metadata"] for one in documents(deployment.destination())}
+    assert found == documents_of
+    assert verify(deployment.destination()).problems == ()
 
 
 @pytest.mark.parametrize(

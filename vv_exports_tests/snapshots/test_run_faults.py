@@ -70,10 +70,10 @@ def test_memory_that_one_run_does_not_find_keeps_no_other_from_being_delivered(t
     write_run(tmp_path / "archive", run_id="wide", segments=[segment(0, metadata={"title": "wide"})])
     whole = getattr(store, name)
 
-    def fails_for_the_wide_one(*arguments):
+    def fails_for_the_wide_one(*arguments, **more):
         if any("wide" in str(getattr(one, "run_id", one)) for one in arguments[:2]):
             raise error
-        return whole(*arguments)
+        return whole(*arguments, **more)
 
     monkeypatch.setattr(store, name, fails_for_the_wide_one)
     client = client_of(tmp_path)

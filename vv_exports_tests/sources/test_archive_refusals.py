@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fsspec
 import pytest
@@ -18,16 +19,15 @@ from s3fs.errors import translate_boto_error
 
 import vv_exports
 from vv_exports.errors import SourceDataError
-from vv_exports.snapshots import ordering, run_faults
-from vv_exports.snapshots.ordering import externally_sorted, in_order
+from vv_exports.snapshots import reading, run_faults
+from vv_exports.snapshots.reading import read_run
 from vv_exports.snapshots.run_faults import faults_of_run
-from vv_exports.snapshots.tables import SORT_KEYS
 from vv_exports.sources import archive_files, archive_folder, archive_store, documents, local_archive
 from vv_exports.sources.archive_store import ArchiveStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.sources.archives import PROMPT, lines, segment, video, write_run
 
-MODULES = [archive_files, archive_folder, archive_store, documents, local_archive, ordering, run_faults]
+MODULES = [archive_files, archive_folder, archive_store, documents, local_archive, reading, run_faults]
 
 
 def read(archive, **options):
@@ -37,13 +37,8 @@ def read(archive, **options):
     here.prompt_runs("idx_1")
     run = here.prompt_run("idx_1", "run_1")
     here.prompt(run)
-    for read_table, table in (
-        (here.segment_results, "segments"),
-        (here.video_results, "videos"),
-        (here.failed_segments, "failures"),
-    ):
-        for _ in in_order(read_table(run), SORT_KEYS[table]):
-            pass
+    with here.results(run, None) as results, TemporaryDirectory() as spool:
+        read_run(results, run, Path(spool))
 
 
 def of_files(make=lambda run: None, *, files=None, prompt=PROMPT, options=None, **record):
@@ -116,10 +111,7 @@ def too_odd(folder):
 
 def twice_out_of_order(folder):
     write_run(folder, {"segment_results.jsonl": lines(segment(1), segment(0), segment(1))})
-    here = LocalArchive(str(folder))
-    pages = here.segment_results(here.prompt_run("idx_1", "run_1"))
-    for _ in externally_sorted(pages, SORT_KEYS["segments"], folder):
-        pass
+    read(folder)
 
 
 def nested(levels):

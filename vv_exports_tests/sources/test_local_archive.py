@@ -232,7 +232,7 @@ def test_an_archive_can_be_anywhere_that_fsspec_reads(tmp_path):
         assert [run.run_id for run in here.prompt_runs("idx_1")] == ["a b", "c"]
         assert here.change_hint(here.prompt_run("idx_1", "c"))
         with pytest.raises(SourceDataError, match=r"memory://.*elsewhere/.*/c/segment_results\.jsonl, line 1"):
-            list(here.segment_results(here.prompt_run("idx_1", "c")))
+            [page.documents for page in here.segment_results(here.prompt_run("idx_1", "c"))]
         with pytest.raises(NotFoundError, match="memory://"):
             LocalArchive("memory://nowhere").indexes()
     finally:
