@@ -1,7 +1,7 @@
 """Snapshots of many runs at once. It decides whose failure an error is; not what follows from it."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +10,10 @@ from functools import partial
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.progress import Report
-from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.prompt_runs import DELIVERABLE, PromptRun
 from vv_exports.domain.selection import check_deliverable
 from vv_exports.errors import RequestError, SourceChangedError, VVExportsError
-from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, IndexCatalog, KnownRun, KnownRuns, SeenRun
+from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns, SeenRun
 from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
 from vv_exports.snapshots.schemas import KnownSchema, schemas_of
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, fingerprint_of
@@ -109,19 +109,22 @@ class Snapshots:
     def look(self, index_id: str, each: Iterable[PromptRun | UnreadableRun]) -> Listed[SeenRun]:
         """The runs of an index as they are seen one by one. Their records are let go: there may be a hundred thousand,
         none of which has changed."""
-        catalog = self.catalogs.read(index_id)
-        return Listed.of(one if isinstance(one, UnreadableRun) else self._seen(one, catalog) for one in each)
+        rows, source = self.catalogs.read(index_id).runs, self.source
 
-    def _seen(self, run: PromptRun, catalog: IndexCatalog) -> SeenRun:
-        row = catalog.runs.get(run.run_id)
-        if row is None or not run.deliverable:
-            return SeenRun(run.run_id, run.executed_at, run.status, None)
-        fingerprint = fingerprint_of(self.source, run)
-        if fingerprint != row.fingerprint:
-            return SeenRun(run.run_id, run.executed_at, run.status, fingerprint)
-        # The catalog's own values: equal ones would be there twice.
-        executed_at = row.executed_at if row.executed_at == run.executed_at else run.executed_at
-        return SeenRun(run.run_id, executed_at, run.status, row.fingerprint)
+        def seen() -> Iterator[SeenRun | UnreadableRun]:
+            for run in each:
+                if isinstance(run, UnreadableRun):
+                    yield run
+                    continue
+                row, fingerprint, executed_at = rows.get(run.run_id), None, run.executed_at
+                if row is not None and run.status in DELIVERABLE:
+                    fingerprint = fingerprint_of(source, run)
+                    # The catalog's own values: equal ones would be there twice.
+                    fingerprint = row.fingerprint if row.fingerprint == fingerprint else fingerprint
+                    executed_at = row.executed_at if row.executed_at == executed_at else executed_at
+                yield SeenRun(run.run_id, executed_at, run.status, fingerprint)
+
+        return Listed.of(seen())
 
     def known(
         self, index_id: str, listing: Listed[PromptRun] | Listed[SeenRun], held: Collection[str] = ()
@@ -135,7 +138,7 @@ class Snapshots:
             rows.pop(run_id, None)
         for run in listing.runs:
             row, version = catalog.runs.get(run.run_id), None
-            if row is not None and run.deliverable and self._is_as_cataloged(run, row):
+            if row is not None and run.status in DELIVERABLE and self._is_as_cataloged(run, row):
                 continue
             if run.deliverable and run.run_id in held and isinstance(run, PromptRun):
                 snapshot = self.store.unchanged(self.source, run)
@@ -148,9 +151,8 @@ class Snapshots:
     def _is_as_cataloged(self, run: PromptRun | SeenRun, row: CatalogedRun) -> bool:
         if isinstance(run, PromptRun):
             return row.fingerprint == fingerprint_of(self.source, run)
-        if run.fingerprint is None:  # it was read since it was seen
-            return row.status == run.status
-        return row.fingerprint == run.fingerprint
+        # Without a fingerprint there was no snapshot of it: it was read since it was seen.
+        return row.status == run.status if run.fingerprint is None else row.fingerprint == run.fingerprint
 
     def kept(self, index_id: str) -> KnownRuns:
         """What is known of an index's runs of which there is a snapshot, without asking the source."""
