@@ -174,8 +174,13 @@ def _exact_number(text: str) -> float | Decimal:
     try:
         number = Decimal(text)
     except InvalidOperation:
+        if not text.lower().partition("e")[0].strip("-0."):  # whatever power, it is zero
+            return value
         raise ValueError(f"the number {text[:40]} has an exponent too large to be read") from None
-    return value if Decimal(repr(value)) == number else number
+    if Decimal(repr(value)) == number:
+        return value
+    # Else it would be written again as an integer.
+    return number if number.as_tuple().exponent else Decimal(f"{number}.0")
 
 
 def _exact_integer(text: str) -> int | Decimal:

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from msgspec import Raw
 
 from vv_exports.domain.json_text import (
     encode_each_of_structs,
@@ -224,7 +223,8 @@ class _TypedTable:
 
     def __init__(self, table: Table, *, exact: bool, without: frozenset[str]) -> None:
         required = {rule.field: str if str in rule.types else dict for rule in RULES[table.name] if rule.is_required}
-        ignored: dict[str, Any] = dict.fromkeys(VOLATILE, Raw)
+        # Not Raw, which takes bytes that are no UTF-8 and numbers that nobody can read.
+        ignored: dict[str, Any] = dict.fromkeys(VOLATILE, Any)
         ignored |= dict.fromkeys(_STATED, str | None)
         self._optional = {*table.column.fields, *ignored} - required.keys()
         self.types = TypedObject(

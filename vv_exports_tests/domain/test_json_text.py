@@ -54,10 +54,22 @@ def test_a_decoded_number_is_the_number_that_was_written(text):
     assert type(number) is not Decimal or Decimal(repr(float(text))) != Decimal(text)
 
 
+@given(_NUMBER_TEXTS.filter(lambda text: not text.removeprefix("-").isdigit()))
+@example("1.234567890123456789012e21")
+@example("-9007199254740993e0")
+def test_what_is_written_with_a_fraction_or_a_power_is_not_written_again_as_an_integer(text):
+    """A Decimal whose power eats up its fraction has the text of an integer."""
+    again = encode_text(decode(text.encode()))
+    assert Decimal(again) == Decimal(text)
+    assert not again.removeprefix("-").isdigit()
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
         ("1.50", 1.5),
+        ("0e99999999999999999999", 0.0),
+        ("-0.00E-99999999999999999999", -0.0),
         ("1E5", 100000.0),
         ("123456789012345678901234567890", 123456789012345678901234567890),
         ("0.12345678901234567890123", Decimal("0.12345678901234567890123")),
@@ -84,6 +96,7 @@ def test_numbers_are_floats_ints_of_any_size_or_decimals(text, value):
         b'"\xed\xa0\x80"',
         b'"a\nb"',
         b"1e99999999999999999999",
+        b"-0.01e-99999999999999999999",
         b"\xef\xbb\xbf{}",
     ],
 )

@@ -97,6 +97,11 @@ def raw(text: str, k: str = "rate") -> str:
     return line(**{k: "@@"}).replace('"@@"', text)
 
 
+def volatile(text: str) -> str:
+    """With this text as fields of the record."""
+    return line().replace('"video_id"', f'{text}, "video_id"', 1)
+
+
 HOSTILE: dict[str, str | bytes] = {
     "plain": line(),
     "rate absent/null": line(rate=None),
@@ -133,7 +138,7 @@ HOSTILE: dict[str, str | bytes] = {
     "undeclared": line(extra=[1, {"a": None}]),
     "undeclared deep": line(shot={"zoom": 2}),
     "record undeclared": line(zzz=1),
-    "volatile": line().replace('"video_id"', '"segment_uri": "x", "marker": {"a": [1]}, "video_id"', 1),
+    "volatile": volatile('"segment_uri": "x", "marker": {"a": [1]}'),
     "duplicate key": line().replace('"safe": true', '"safe": true, "safe": false'),
     "duplicate, first wrong": line().replace('"safe": true', '"safe": "x", "safe": false'),
     "duplicate object": line().replace('"safe": true', '"safe": true, "shot": {"type": "z"}'),
@@ -204,4 +209,8 @@ HOSTILE: dict[str, str | bytes] = {
     "video_id null": line(video_id=None),
     "start text": line(start_time="5"),
     "all optional": line(rate=1.25, tags=["a"], free={}, opt={"n": 1}),
+    "volatile, a number nobody can read": volatile('"marker": {"a": 1e99999999999999999999}'),
+    "volatile, no utf8": volatile('"gif_uri": "QQ"').encode().replace(b"QQ", b"\xff"),
+    "volatile, surrogate": volatile('"gif_uri": "\\ud800"'),
+    "zero times a power nobody can read": raw("0e99999999999999999999"),
 }
