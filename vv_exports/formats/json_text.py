@@ -4,6 +4,7 @@ The text is put together by Arrow's string kernels, without a Python object for 
 a list of pieces, constants and string arrays, that one kernel call joins for all rows.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -16,7 +17,8 @@ from vv_exports.errors import SourceDataError
 _Pieces = list[str | pa.Array]
 
 _NULL = pa.scalar(None, pa.string())
-_ESCAPED = bytes(range(32)) + b'"\\'
+_FIRST_PLAIN = 0x20
+_BEYOND_DIGITS = 1e10
 _ANY_ESCAPED = r'["\\\x00-\x1f]'
 _FIRST_TIME = pa.scalar(datetime(1, 1, 1, tzinfo=UTC), pa.timestamp("us", "UTC"))
 _LAST_TIME = pa.scalar(datetime.max.replace(tzinfo=UTC), pa.timestamp("us", "UTC"))
@@ -31,11 +33,11 @@ def json_objects(rows: pa.RecordBatch, member: tuple[str, pa.Array] | None) -> p
         name, texts = member
         before = f"{',' if rows.num_columns else ''}{_ENCODER.encode(name).decode()}:"
         if texts.null_count:
-            more: _Pieces = [pc.fill_null(pc.binary_join_element_wise(before, texts, ""), "")]
+            more: _Pieces = [pc.binary_join_element_wise(before, texts, "")]
         else:
             more = [before, texts]
         pieces[-1:] = [*more, "}"]
-    return _concatenated(pieces, rows.num_rows)
+    return concatenated(pieces, rows.num_rows)
 
 
 def json_text(array: pa.Array) -> pa.Array:
@@ -44,7 +46,7 @@ def json_text(array: pa.Array) -> pa.Array:
     Structs are objects with every field, in field order. Timestamps are ISO 8601 strings in UTC. Raises
     SourceDataError for a number that JSON has not, and TypeError for a type that tables do not use.
     """
-    text = _concatenated(_pieces(array), len(array))
+    text = concatenated(_pieces(array), len(array))
     return pc.if_else(array.is_valid(), text, _NULL) if array.null_count else text
 
 
@@ -57,16 +59,33 @@ def timestamp_text(array: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(pc.replace_substring(naive, " ", "T"), "Z", "")
 
 
-def joined(texts: pa.Array, separator: str) -> pa.Buffer:
+def joined(texts: pa.Array, separator: str) -> bytes:
     """All values of a string array without nulls as one piece of UTF-8."""
     whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    return pc.binary_join(whole, separator)[0].as_buffer()
+    return pc.binary_join(whole, separator)[0].as_buffer().to_pybytes()
 
 
-def _concatenated(pieces: _Pieces, length: int) -> pa.Array:
-    if not any(isinstance(piece, pa.Array) for piece in pieces):
-        return pa.repeat("".join(map(str, pieces)), length)
-    return pc.binary_join_element_wise(*pieces, "")
+def concatenated(pieces: Sequence[str | pa.Array], length: int) -> pa.Array:
+    """The text of each of so many values, from constants and string arrays. A null is no text."""
+    merged: _Pieces = []
+    for piece in pieces:  # each costs the kernel the same, long or short
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    if not any(isinstance(piece, pa.Array) for piece in merged):
+        return pa.repeat("".join(map(str, merged)), length)
+    return pc.binary_join_element_wise(*merged, "", null_handling="replace", null_replacement="")
+
+
+def stored_text(array: pa.Array) -> bytes:
+    """The values' bytes as they lie one after the other, with whatever lies below nulls. Python looks for a byte in them
+    many times faster than a kernel does in each value."""
+    _, offsets, text = array.buffers()
+    if text is None:
+        return b""
+    starts = memoryview(offsets).cast("i")
+    return bytes(text[starts[array.offset] : starts[array.offset + len(array)]])
 
 
 def _pieces(array: pa.Array) -> _Pieces:
@@ -76,7 +95,7 @@ def _pieces(array: pa.Array) -> _Pieces:
     pieces = _pieces_of_valid(array)
     if not array.null_count:
         return pieces
-    return [pc.if_else(array.is_valid(), _concatenated(pieces, len(array)), "null")]
+    return [pc.if_else(array.is_valid(), concatenated(pieces, len(array)), "null")]
 
 
 def _pieces_of_valid(array: pa.Array) -> _Pieces:
@@ -111,13 +130,12 @@ def _array_pieces(array: pa.Array) -> _Pieces:
     # ``flatten`` leaves out what may lie below a null list: offsets come from the lengths, not the array.
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     elements = array.flatten()
-    texts = _concatenated(_pieces(elements), len(elements))
+    texts = concatenated(_pieces(elements), len(elements))
     return ["[", pc.binary_join(pa.ListArray.from_arrays(offsets, texts), ","), "]"]
 
 
 def _string_pieces(array: pa.Array) -> _Pieces:
-    stored = bytes(_stored_text(array))
-    if len(stored.translate(None, _ESCAPED)) == len(stored):
+    if not _has_escaped(stored_text(array)):
         return ['"', array, '"']
     special = pc.fill_null(pc.match_substring_regex(array, _ANY_ESCAPED), False)
     lines = _ENCODER.encode_lines(array.filter(special).to_pylist()).splitlines()
@@ -126,20 +144,22 @@ def _string_pieces(array: pa.Array) -> _Pieces:
     return ['"', pc.replace_with_mask(array, special, inner), '"']
 
 
-def _stored_text(array: pa.Array) -> pa.Buffer:
-    """The values' bytes as they lie one after the other, with whatever lies below nulls."""
-    _, offsets, text = array.buffers()
-    if text is None:
-        return pa.py_buffer(b"")
-    starts = memoryview(offsets).cast("i")
-    return text[starts[array.offset] : starts[array.offset + len(array)]]
+def _has_escaped(stored: bytes) -> bool:
+    if not stored:
+        return False
+    least = pc.min(pa.Array.from_buffers(pa.uint8(), len(stored), [None, pa.py_buffer(stored)])).as_py()
+    return least < _FIRST_PLAIN or b'"' in stored or b"\\" in stored
 
 
 def _float_text(array: pa.Array) -> pa.Array:
     if pc.any(pc.invert(pc.is_finite(array))).as_py():
         raise SourceDataError("a number is NaN or infinite, which JSON and CSV cannot hold")
     text = array.cast(pa.string())
-    if not pc.any(pc.equal(array, pc.trunc(array))).as_py():
+    is_whole = pc.equal(array, pc.trunc(array))
+    if not pc.any(is_whole).as_py():
         return text
-    # Arrow writes 2.0 as ``2``, which a reader would take for an integer.
-    return pc.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0")
+    # Arrow writes 2.0 as ``2``, which a reader would take for an integer, and larger ones as ``2e+10``.
+    if pc.max(pc.abs(array)).as_py() >= _BEYOND_DIGITS:
+        return pc.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0")
+    with_fraction = pc.binary_join_element_wise(text, ".0", "")
+    return with_fraction if pc.all(is_whole).as_py() else pc.if_else(is_whole, with_fraction, text)
