@@ -17,7 +17,7 @@ from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
 from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
-from vv_exports.formats.json_text import concatenated, joined, json_text, stored_text, timestamp_text
+from vv_exports.formats.json_text import joined, json_text, stored_text, timestamp_text
 from vv_exports.formats.reading import readable, row_blocks
 
 JSON_CELLS = {b"vv_exports": b"json"}
@@ -28,7 +28,8 @@ _COLUMN_BYTES = 8 << 10
 _LINE_END = "\r\n"
 _BYTE_ORDER_MARK = "\ufeff".encode()
 _FORMULA = r"^('*[=+\-@\t\r])"
-_FORMULA_BEGINS = b"'=+-@\t\r"
+_FORMULA_CHARACTERS = (b"=", b"+", b"-", b"@", b"\t", b"\r")
+_FORMULA_BEGINS = b"'".join((b"", *_FORMULA_CHARACTERS))
 _ESCAPED_FORMULA = r"^'('*[=+\-@\t\r])"
 
 
@@ -75,19 +76,25 @@ class Csv:
         """How a file with this schema begins."""
         mark = _BYTE_ORDER_MARK if self.excel else b""
         names = self._text_cells(pa.array(schema.names, pa.string()))
-        return mark + joined(names, self.delimiter) + _LINE_END.encode()
+        return mark + bytes(joined(names, self.delimiter)) + _LINE_END.encode()
 
-    def records(self, block: pa.RecordBatch) -> bytes:
+    def records(self, block: pa.RecordBatch) -> pa.Buffer:
         """The rows of a block."""
-        pieces: list[str | pa.Array] = []
+        parts: list[str | pa.Array] = []
         for column, field in zip(block.columns, block.schema, strict=True):
-            pieces += [self.delimiter, self._cells(column, field)]
-        return joined(concatenated(pieces[1:], block.num_rows), _LINE_END)
+            if column.null_count < len(column):
+                parts.append(self._cells(column, field))
+            elif parts and isinstance(parts[-1], str):
+                parts[-1] += self.delimiter  # each part costs the kernel the same, however many cells it holds
+            else:
+                parts.append("")
+        if not any(isinstance(part, pa.Array) for part in parts):
+            return joined(pa.repeat(self.delimiter.join(map(str, parts)), block.num_rows), _LINE_END)
+        # A null is an empty cell.
+        records = pc.binary_join_element_wise(*parts, self.delimiter, null_handling="replace", null_replacement="")
+        return joined(records, _LINE_END)
 
-    def _cells(self, column: pa.Array, field: pa.Field) -> str | pa.Array:
-        """The texts of a column: a null is as good as an empty one."""
-        if column.null_count == len(column):
-            return ""
+    def _cells(self, column: pa.Array, field: pa.Field) -> pa.Array:
         if pa.types.is_string(field.type):
             return self._quoted(column) if field.metadata == JSON_CELLS else self._text_cells(column)
         return timestamp_text(column) if pa.types.is_timestamp(field.type) else json_text(column)
@@ -154,14 +161,14 @@ class _CsvEncoder:
 
 
 def _may_begin_formulas(text: pa.Array) -> bool:
-    """Whether any value begins like a formula, told by the byte where each begins."""
-    _, offsets, stored = text.buffers()
-    if not stored:
+    """Whether any value may begin like a formula, told by the byte where each begins."""
+    stored = stored_text(text)
+    if not any(character in stored for character in _FORMULA_CHARACTERS):
         return False
-    begins = pa.Array.from_buffers(pa.int32(), len(text), [None, offsets], offset=text.offset)
-    # An empty value may begin where the bytes end.
-    within = pc.min_element_wise(begins, pa.scalar(len(stored) - 1, pa.int32()))
-    first = bytes(pa.Array.from_buffers(pa.uint8(), len(stored), [None, stored]).take(within).buffers()[1])
+    begins = pa.Array.from_buffers(pa.int32(), len(text), [None, text.buffers()[1]], offset=text.offset)
+    # One byte more: that is where an empty value at the end begins.
+    in_all = pa.Array.from_buffers(pa.uint8(), len(stored) + 1, [None, pa.py_buffer(stored + b"x")])
+    first = bytes(in_all.take(pc.subtract(begins, begins[0])).buffers()[1])
     return len(first.translate(None, _FORMULA_BEGINS)) < len(first)
 
 

@@ -37,7 +37,7 @@ def json_objects(rows: pa.RecordBatch, member: tuple[str, pa.Array] | None) -> p
         else:
             more = [before, texts]
         pieces[-1:] = [*more, "}"]
-    return concatenated(pieces, rows.num_rows)
+    return _concatenated(pieces, rows.num_rows)
 
 
 def json_text(array: pa.Array) -> pa.Array:
@@ -46,7 +46,7 @@ def json_text(array: pa.Array) -> pa.Array:
     Structs are objects with every field, in field order. Timestamps are ISO 8601 strings in UTC. Raises
     SourceDataError for a number that JSON has not, and TypeError for a type that tables do not use.
     """
-    text = concatenated(_pieces(array), len(array))
+    text = _concatenated(_pieces(array), len(array))
     return pc.if_else(array.is_valid(), text, _NULL) if array.null_count else text
 
 
@@ -59,13 +59,13 @@ def timestamp_text(array: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(pc.replace_substring(naive, " ", "T"), "Z", "")
 
 
-def joined(texts: pa.Array, separator: str) -> bytes:
+def joined(texts: pa.Array, separator: str) -> pa.Buffer:
     """All values of a string array without nulls as one piece of UTF-8."""
     whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    return pc.binary_join(whole, separator)[0].as_buffer().to_pybytes()
+    return pc.binary_join(whole, separator)[0].as_buffer()
 
 
-def concatenated(pieces: Sequence[str | pa.Array], length: int) -> pa.Array:
+def _concatenated(pieces: Sequence[str | pa.Array], length: int) -> pa.Array:
     """The text of each of so many values, from constants and string arrays. A null is no text."""
     merged: _Pieces = []
     for piece in pieces:  # each costs the kernel the same, long or short
@@ -95,7 +95,7 @@ def _pieces(array: pa.Array) -> _Pieces:
     pieces = _pieces_of_valid(array)
     if not array.null_count:
         return pieces
-    return [pc.if_else(array.is_valid(), concatenated(pieces, len(array)), "null")]
+    return [pc.if_else(array.is_valid(), _concatenated(pieces, len(array)), "null")]
 
 
 def _pieces_of_valid(array: pa.Array) -> _Pieces:
@@ -130,7 +130,7 @@ def _array_pieces(array: pa.Array) -> _Pieces:
     # ``flatten`` leaves out what may lie below a null list: offsets come from the lengths, not the array.
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     elements = array.flatten()
-    texts = concatenated(_pieces(elements), len(elements))
+    texts = _concatenated(_pieces(elements), len(elements))
     return ["[", pc.binary_join(pa.ListArray.from_arrays(offsets, texts), ","), "]"]
 
 
