@@ -71,7 +71,9 @@ class FileWriter:
     def sha256(self) -> str:
         """See ``TableWriter.sha256``."""
         if self._state != "closed":
-            raise ValueError(f"{self._path}: the writer is {self._state}, and the file has no hash before it is complete")
+            raise ValueError(
+                f"{self._path}: the writer is {self._state}, and the file has no hash before it is complete"
+            )
         return self._file.sha256
 
     def close(self) -> None:

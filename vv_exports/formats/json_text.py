@@ -79,8 +79,8 @@ def _concatenated(pieces: Sequence[str | pa.Array], length: int) -> pa.Array:
 
 
 def stored_text(array: pa.Array) -> bytes:
-    """The values' bytes as they lie one after the other, with whatever lies below nulls. Python looks for a byte in them
-    many times faster than a kernel does in each value."""
+    """The values' bytes as they lie one after the other, with whatever lies below nulls. Python looks for a byte in
+    them many times faster than a kernel does in each value."""
     _, offsets, text = array.buffers()
     if text is None:
         return b""

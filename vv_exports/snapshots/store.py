@@ -367,9 +367,7 @@ class SnapshotStore:
         for part in snapshot.tables.get(table, ()):
             yield from self.rows_of_part(snapshot.table(table), part, answers=answers)
 
-    def rows_of_part(
-        self, typed: Table, part: Part, *, answers: bool = False, metadata: bool = True
-    ) -> Iterator[Rows]:
+    def rows_of_part(self, typed: Table, part: Part, *, answers: bool = False, metadata: bool = True) -> Iterator[Rows]:
         """Those of one part of a table that has these columns; without that of ``metadata`` where it is not asked for,
         and the answers were kept."""
         columns = None
@@ -384,9 +382,7 @@ class SnapshotStore:
             else:
                 yield from _aligned(batches, self._batches(part.answers, spool / "answers"))
 
-    def _batches(
-        self, file: Part | Answers, path: Path, columns: list[str] | None = None
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: Part | Answers, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a file, or some columns of them, from a copy of it that was compared with its hash."""
         self.copy(file, path)
         with pq.ParquetFile(path) as opened:
