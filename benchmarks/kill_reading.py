@@ -24,9 +24,10 @@ from vv_exports_tests.sources.accounts import INDEX, Account, held
 ROOT = Path(__file__).parents[1]
 READER = """
 import os, sys
+from datetime import UTC, datetime
 from pathlib import Path
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.pipeline import Pipeline
+from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.registry import SOURCES
 
 source = SOURCES["videovector"](
@@ -34,8 +35,8 @@ source = SOURCES["videovector"](
     request_timeout_seconds=60,
 )
 storage = LocalConnector("storage", Path(sys.argv[2]), make_root=True)
-pipeline = Pipeline(None, source=source, storage=storage, connectors={})
-pipeline.snapshots.of_runs(source.prompt_runs("idx_1"))
+kept = Snapshots(source, storage, clock=lambda: datetime.now(UTC), progress=lambda *_: None)
+kept.of_runs(source.prompt_runs("idx_1"))
 """
 
 

@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from videovector import NotFoundError, VideoVector
 
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.pipeline import Pipeline
+from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.registry import SOURCES
 from vv_exports_tests.memory import peak_bytes
 
@@ -64,15 +65,13 @@ def snapshots(place, run_ids, limits, folder):
     source = SOURCES["videovector"](
         base_url=place["base_url"], api_key_env="VIDEO_VECTOR_API_KEY", request_timeout_seconds=60, **limits
     )
-    # The configuration is of no use here: it only names connectors, and nothing is delivered.
-    pipeline = Pipeline(
-        None, source=source, storage=LocalConnector("storage", Path(folder), make_root=True), connectors={}
-    )
+    storage = LocalConnector("storage", Path(folder), make_root=True)
+    kept = Snapshots(source, storage, clock=lambda: datetime.now(UTC), progress=lambda *_: None)
     index_id = place["index_ids"][0]
     runs = [run for run in source.prompt_runs(index_id) if run.run_id in run_ids]
     before = source.api.budget.spent.requests
     began = time.perf_counter()
-    rows = sum(taken.snapshot.rows("segments") for taken in pipeline.snapshots.of_runs(runs))
+    rows = sum(taken.snapshot.rows("segments") for taken in kept.of_runs(runs))
     seconds = time.perf_counter() - began
     requests = source.api.budget.spent.requests - before
     source.close()
