@@ -3,10 +3,7 @@
 import hashlib
 from io import BufferedWriter
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any
 
 
 class HashedFile(BufferedWriter):
@@ -16,8 +13,8 @@ class HashedFile(BufferedWriter):
         super().__init__(path.open("wb", buffering=0))
         self._digest = hashlib.sha256()
 
-    def write(self, data: "ReadableBuffer", /) -> int:
-        """Append bytes."""
+    def write(self, data: Any, /) -> int:
+        """Append bytes, of whatever lends them."""
         written = super().write(data)
         self._digest.update(data)
         return written
