@@ -1,7 +1,6 @@
 """A table of a snapshot as the local files that are delivered: with the wanted columns, chosen and redacted,
 encoded."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +98,10 @@ class TableFiles:
 
     def _rows(self, store: SnapshotStore, part: Part) -> Iterator[pa.RecordBatch]:
         # Answers are read where they are delivered, and where the rows have to be typed by them.
-        answers = self._encoding.needs_answers or not self._own.is_typed_like(self._wanted)
-        yield from map(self._encoded, store.rows_of_part(self._own, part, answers=answers))
+        needs_answers = self._encoding.needs_answers
+        answers = needs_answers or not self._own.is_typed_like(self._wanted)
+        rows = store.rows_of_part(self._own, part, answers=answers, metadata=not needs_answers)
+        yield from map(self._encoded, rows)
 
     def _encoded(self, rows: Rows) -> pa.RecordBatch:
         if self._encoding.needs_answers and rows.answers is not None:
@@ -147,6 +148,4 @@ class _Files:
     def _finished(self, writer: TableWriter) -> LocalFile:
         writer.close()
         path, self._number = self._path, self._number + 1
-        with path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return LocalFile(path, self._rows, path.stat().st_size, digest)
+        return LocalFile(path, self._rows, writer.bytes_written, writer.sha256)

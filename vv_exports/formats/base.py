@@ -23,6 +23,10 @@ class TableWriter(Protocol):
     def bytes_written(self) -> int:
         """How many bytes the file has so far. Rows that wait for their block, or in a compressor, come later."""
 
+    @property
+    def sha256(self) -> str:
+        """The hash of the file, in hex. Raises ValueError before it is closed."""
+
     def close(self) -> None:
         """Complete the file. Closing again does nothing; closing an abandoned file raises ValueError."""
 

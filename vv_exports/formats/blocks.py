@@ -41,20 +41,26 @@ class Blocks:
         yield from self._release()
 
     def _complete_blocks(self) -> Iterator[pa.RecordBatch]:
-        rows = pa.concat_batches(self._release())
-        while rows.num_rows:
-            block = rows.slice(0, self._max_rows)
+        *begun, rows = self._release()
+        while begun or rows.num_rows:
+            before = sum(batch.num_rows for batch in begun)
+            # Only a block that was begun is put together with what ends it: the other ones are cut out, not copied.
+            ending = rows.slice(0, self._max_rows - before)
+            block = pa.concat_batches([*begun, ending]) if begun else ending
             values = block.to_struct_array()
             nbytes = all_bytes(values)
+            end = block.num_rows
             if nbytes >= self._max_bytes:
                 sizes = pc.cumulative_sum(row_bytes(values))
-                last = pc.index(pc.greater_equal(sizes, self._max_bytes), True).as_py()
-                block = block.slice(0, last + 1)
-            elif block.num_rows < self._max_rows:
-                self._hold(rows, nbytes)
+                end = pc.index(pc.greater_equal(sizes, self._max_bytes), True).as_py() + 1
+            elif end < self._max_rows:
+                self._hold(block, nbytes)
                 return
-            rows = rows.slice(block.num_rows)
-            yield block
+            if end < before:
+                begun, rows = [block.slice(end)], rows.slice(ending.num_rows)
+            else:
+                begun, rows = [], rows.slice(end - before)
+            yield block.slice(0, end)
 
     def _hold(self, batch: pa.RecordBatch, nbytes: int) -> None:
         self._waiting.append(batch)
@@ -93,8 +99,17 @@ def all_bytes(array: pa.Array) -> int:
     if pa.types.is_list(array.type):
         return 4 * len(array) + all_bytes(array.flatten())
     if pa.types.is_string(array.type):
-        return 4 * len(array) + (pc.sum(pc.binary_length(array)).as_py() or 0)
+        return 4 * len(array) + _text_bytes(array)
     return int((array.type.bit_width + 7) // 8 * len(array))
+
+
+def _text_bytes(array: pa.Array) -> int:
+    if array.null_count == len(array):
+        return 0
+    if array.null_count:  # below a null may lie anything
+        return int(pc.sum(pc.binary_length(array)).as_py())
+    starts = memoryview(array.buffers()[1]).cast("i")
+    return int(starts[array.offset + len(array)] - starts[array.offset])
 
 
 def _constant(value: int, length: int) -> pa.Array:

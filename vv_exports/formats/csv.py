@@ -17,7 +17,7 @@ from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
 from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
-from vv_exports.formats.json_text import joined, json_text, timestamp_text
+from vv_exports.formats.json_text import joined, json_text, stored_text, timestamp_text
 from vv_exports.formats.reading import readable, row_blocks
 
 JSON_CELLS = {b"vv_exports": b"json"}
@@ -28,6 +28,8 @@ _COLUMN_BYTES = 8 << 10
 _LINE_END = "\r\n"
 _BYTE_ORDER_MARK = "\ufeff".encode()
 _FORMULA = r"^('*[=+\-@\t\r])"
+_FORMULA_CHARACTERS = (b"=", b"+", b"-", b"@", b"\t", b"\r")
+_FORMULA_BEGINS = b"'".join((b"", *_FORMULA_CHARACTERS))
 _ESCAPED_FORMULA = r"^'('*[=+\-@\t\r])"
 
 
@@ -73,35 +75,47 @@ class Csv:
     def header(self, schema: pa.Schema) -> bytes:
         """How a file with this schema begins."""
         mark = _BYTE_ORDER_MARK if self.excel else b""
-        return (
-            mark
-            + bytes(joined(self._text_cells(pa.array(schema.names, pa.string())), self.delimiter))
-            + _LINE_END.encode()
-        )
+        names = self._text_cells(pa.array(schema.names, pa.string()))
+        return mark + bytes(joined(names, self.delimiter)) + _LINE_END.encode()
 
     def records(self, block: pa.RecordBatch) -> pa.Buffer:
         """The rows of a block."""
-        cells = [self._cells(column, field) for column, field in zip(block.columns, block.schema, strict=True)]
-        return joined(pc.binary_join_element_wise(*cells, self.delimiter), _LINE_END)
+        parts: list[str | pa.Array] = []
+        for column, field in zip(block.columns, block.schema, strict=True):
+            if column.null_count < len(column):
+                parts.append(self._cells(column, field))
+            elif parts and isinstance(parts[-1], str):
+                parts[-1] += self.delimiter  # each part costs the kernel the same, however many cells it holds
+            else:
+                parts.append("")
+        if not any(isinstance(part, pa.Array) for part in parts):
+            return joined(pa.repeat(self.delimiter.join(map(str, parts)), block.num_rows), _LINE_END)
+        # A null is an empty cell.
+        records = pc.binary_join_element_wise(*parts, self.delimiter, null_handling="replace", null_replacement="")
+        return joined(records, _LINE_END)
 
     def _cells(self, column: pa.Array, field: pa.Field) -> pa.Array:
         if pa.types.is_string(field.type):
             return self._quoted(column) if field.metadata == JSON_CELLS else self._text_cells(column)
-        text = timestamp_text(column) if pa.types.is_timestamp(field.type) else json_text(column)
-        return pc.fill_null(text, "")
+        return timestamp_text(column) if pa.types.is_timestamp(field.type) else json_text(column)
 
     def _text_cells(self, text: pa.Array) -> pa.Array:
-        if self.formulas == "escape" and pc.any(pc.match_substring_regex(text, _FORMULA)).as_py():
+        if self.formulas == "escape" and _may_begin_formulas(text):
             text = pc.replace_substring_regex(text, _FORMULA, r"'\1")
         return self._quoted(text)
 
     def _quoted(self, text: pa.Array) -> pa.Array:
-        """Quotes around the values that need them. A null becomes empty."""
-        needed = pc.match_substring_regex(text, f'^$|[{re.escape(self.delimiter)}"\\r\\n]')
-        if pc.any(needed).as_py():
-            in_quotes = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
-            text = pc.if_else(needed, in_quotes, text)
-        return pc.fill_null(text, "")
+        """Quotes around the values that need them."""
+        stored = stored_text(text)
+        has_quotes = b'"' in stored
+        if has_quotes or b"\r" in stored or b"\n" in stored or self.delimiter.encode() in stored:
+            needed = pc.match_substring_regex(text, f'^$|[{re.escape(self.delimiter)}"\\r\\n]')
+        elif pc.min(pc.binary_length(text)).as_py() == 0:
+            needed = pc.equal(text, "")
+        else:
+            return text
+        doubled = pc.replace_substring(text, '"', '""') if has_quotes else text
+        return pc.if_else(needed, pc.binary_join_element_wise('"', doubled, '"', ""), text)
 
     def _parsed(self, records: bytes, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         table = pyarrow.csv.read_csv(
@@ -144,6 +158,18 @@ class _CsvEncoder:
     def write(self, block: pa.RecordBatch) -> None:
         self._sink.write(self._form.records(block))
         self._sink.write(_LINE_END.encode())
+
+
+def _may_begin_formulas(text: pa.Array) -> bool:
+    """Whether any value may begin like a formula, told by the byte where each begins."""
+    stored = stored_text(text)
+    if not any(character in stored for character in _FORMULA_CHARACTERS):
+        return False
+    begins = pa.Array.from_buffers(pa.int32(), len(text), [None, text.buffers()[1]], offset=text.offset)
+    # One byte more: that is where an empty value at the end begins.
+    in_all = pa.Array.from_buffers(pa.uint8(), len(stored) + 1, [None, pa.py_buffer(stored + b"x")])
+    first = bytes(in_all.take(pc.subtract(begins, begins[0])).buffers()[1])
+    return len(first.translate(None, _FORMULA_BEGINS)) < len(first)
 
 
 def _end_of_records(text: bytes) -> int:

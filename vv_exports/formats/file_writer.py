@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol, Self
 import pyarrow as pa
 
 from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.hashed_file import HashedFile
 
 
 class Encoder(Protocol):
@@ -40,7 +41,7 @@ class FileWriter:
         self._state = "open"
         self._bytes = 0
         self._unfinished = path.with_name(f"{path.name}.unfinished")
-        self._file = self._unfinished.open("wb")
+        self._file = HashedFile(self._unfinished)
         try:
             self._encoder = start(self._file)
         except BaseException:
@@ -65,6 +66,15 @@ class FileWriter:
         if self._state == "open":
             self._bytes = self._file.tell()
         return self._bytes
+
+    @property
+    def sha256(self) -> str:
+        """See ``TableWriter.sha256``."""
+        if self._state != "closed":
+            raise ValueError(
+                f"{self._path}: the writer is {self._state}, and the file has no hash before it is complete"
+            )
+        return self._file.sha256
 
     def close(self) -> None:
         """See ``TableWriter.close``."""

@@ -5,6 +5,7 @@ a list of pieces, constants and string arrays, that one kernel call joins for al
 """
 
 import struct
+from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
@@ -17,7 +18,8 @@ _Pieces = list[str | pa.Array]
 
 # Not made by pa.scalar, which imports pandas where that is installed: a fifth of a second, and 33 MiB in every process.
 _NULL = pa.nulls(1, pa.string())[0]
-_ESCAPED = bytes(range(32)) + b'"\\'
+_FIRST_PLAIN = 0x20
+_BEYOND_DIGITS = 1e10
 _ANY_ESCAPED = r'["\\\x00-\x1f]'
 _MICROSECONDS = struct.pack("=2q", -62_135_596_800_000_000, 253_402_300_799_999_999)  # of the years 1 and 9999
 _FIRST_TIME, _LAST_TIME = pa.Array.from_buffers(pa.timestamp("us", "UTC"), 2, [None, pa.py_buffer(_MICROSECONDS)])
@@ -32,7 +34,7 @@ def json_objects(rows: pa.RecordBatch, member: tuple[str, pa.Array] | None) -> p
         name, texts = member
         before = f"{',' if rows.num_columns else ''}{_ENCODER.encode(name).decode()}:"
         if texts.null_count:
-            more: _Pieces = [pc.fill_null(pc.binary_join_element_wise(before, texts, ""), "")]
+            more: _Pieces = [pc.binary_join_element_wise(before, texts, "")]
         else:
             more = [before, texts]
         pieces[-1:] = [*more, "}"]
@@ -64,10 +66,27 @@ def joined(texts: pa.Array, separator: str) -> pa.Buffer:
     return pc.binary_join(whole, separator)[0].as_buffer()
 
 
-def _concatenated(pieces: _Pieces, length: int) -> pa.Array:
-    if not any(isinstance(piece, pa.Array) for piece in pieces):
-        return pa.repeat("".join(map(str, pieces)), length)
-    return pc.binary_join_element_wise(*pieces, "")
+def _concatenated(pieces: Sequence[str | pa.Array], length: int) -> pa.Array:
+    """The text of each of so many values, from constants and string arrays. A null is no text."""
+    merged: _Pieces = []
+    for piece in pieces:  # each costs the kernel the same, long or short
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    if not any(isinstance(piece, pa.Array) for piece in merged):
+        return pa.repeat("".join(map(str, merged)), length)
+    return pc.binary_join_element_wise(*merged, "", null_handling="replace", null_replacement="")
+
+
+def stored_text(array: pa.Array) -> bytes:
+    """The values' bytes as they lie one after the other, with whatever lies below nulls. Python looks for a byte in
+    them many times faster than a kernel does in each value."""
+    _, offsets, text = array.buffers()
+    if text is None:
+        return b""
+    starts = memoryview(offsets).cast("i")
+    return bytes(text[starts[array.offset] : starts[array.offset + len(array)]])
 
 
 def _pieces(array: pa.Array) -> _Pieces:
@@ -117,8 +136,7 @@ def _array_pieces(array: pa.Array) -> _Pieces:
 
 
 def _string_pieces(array: pa.Array) -> _Pieces:
-    stored = bytes(_stored_text(array))
-    if len(stored.translate(None, _ESCAPED)) == len(stored):
+    if not _has_escaped(stored_text(array)):
         return ['"', array, '"']
     special = pc.fill_null(pc.match_substring_regex(array, _ANY_ESCAPED), False)
     lines = _ENCODER.encode_lines(array.filter(special).to_pylist()).splitlines()
@@ -127,20 +145,22 @@ def _string_pieces(array: pa.Array) -> _Pieces:
     return ['"', pc.replace_with_mask(array, special, inner), '"']
 
 
-def _stored_text(array: pa.Array) -> pa.Buffer:
-    """The values' bytes as they lie one after the other, with whatever lies below nulls."""
-    _, offsets, text = array.buffers()
-    if text is None:
-        return pa.py_buffer(b"")
-    starts = memoryview(offsets).cast("i")
-    return text[starts[array.offset] : starts[array.offset + len(array)]]
+def _has_escaped(stored: bytes) -> bool:
+    if not stored:
+        return False
+    least = pc.min(pa.Array.from_buffers(pa.uint8(), len(stored), [None, pa.py_buffer(stored)])).as_py()
+    return least < _FIRST_PLAIN or b'"' in stored or b"\\" in stored
 
 
 def _float_text(array: pa.Array) -> pa.Array:
     if pc.any(pc.invert(pc.is_finite(array))).as_py():
         raise SourceDataError("a number is NaN or infinite, which JSON and CSV cannot hold")
     text = array.cast(pa.string())
-    if not pc.any(pc.equal(array, pc.trunc(array))).as_py():
+    is_whole = pc.equal(array, pc.trunc(array))
+    if not pc.any(is_whole).as_py():
         return text
-    # Arrow writes 2.0 as ``2``, which a reader would take for an integer.
-    return pc.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0")
+    # Arrow writes 2.0 as ``2``, which a reader would take for an integer, and larger ones as ``2e+10``.
+    if pc.max(pc.abs(array)).as_py() >= _BEYOND_DIGITS:
+        return pc.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0")
+    with_fraction = pc.binary_join_element_wise(text, ".0", "")
+    return with_fraction if pc.all(is_whole).as_py() else pc.if_else(is_whole, with_fraction, text)

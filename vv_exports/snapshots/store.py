@@ -368,10 +368,14 @@ class SnapshotStore:
         for part in snapshot.tables.get(table, ()):
             yield from self.rows_of_part(snapshot.table(table), part, answers=answers)
 
-    def rows_of_part(self, typed: Table, part: Part, *, answers: bool = False) -> Iterator[Rows]:
-        """Those of one part of a table that has these columns."""
+    def rows_of_part(self, typed: Table, part: Part, *, answers: bool = False, metadata: bool = True) -> Iterator[Rows]:
+        """Those of one part of a table that has these columns; without that of ``metadata`` where it is not asked for,
+        and the answers were kept."""
+        columns = None
+        if not metadata and part.answers is not None:
+            columns = [name for name in typed.schema.names if name != "metadata"]
         with spool_folder() as spool:
-            batches = self._batches(part, spool / "rows")
+            batches = self._batches(part, spool / "rows", columns)
             if not answers:
                 yield from (Rows(batch, None) for batch in batches)
             elif part.answers is None:
@@ -379,12 +383,12 @@ class SnapshotStore:
             else:
                 yield from _aligned(batches, self._batches(part.answers, spool / "answers"))
 
-    def _batches(self, file: Part | Answers, path: Path) -> Iterator[pa.RecordBatch]:
-        """The rows of a file, from a copy of it that was compared with its hash."""
+    def _batches(self, file: Part | Answers, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of a file, or some columns of them, from a copy of it that was compared with its hash."""
         self.copy(file, path)
         with pq.ParquetFile(path) as opened:
             for group in range(opened.num_row_groups):  # which is what is held in memory
-                yield from opened.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False)
+                yield from opened.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
 
     def head(self, snapshot: Snapshot, table: TableName, rows: int) -> pa.RecordBatch:
         """The first rows of a table, for showing: reads no more than it needs, so it does not check the file."""

@@ -50,6 +50,13 @@ SCALARS = {
     pa.bool_(): st.booleans(),
     TIME: st.datetimes(timezones=st.just(UTC)),
 }
+ALIKE = {
+    pa.string(): st.sampled_from(
+        ["", "plain", "a-b", "'", "'=1", "=", "-1", "\r", "\n", "\x1f", "\x7f", "\\", ",", ";", "é"]
+    ),
+    pa.float64(): st.sampled_from([0.0, -0.0, 3.0, 9999999999.0, 1e10, -1e20, 0.1, 1e-7, 5e-324, 123456789012345.0]),
+}
+"""Values with which a column as a whole is one that writers treat in a way of its own."""
 NAMES = st.text(min_size=1, max_size=5) | st.sampled_from(["a.b", "a b", 'say "a"', "A", "a", "ä", "{", "[", "x,y"])
 
 
@@ -79,6 +86,19 @@ def tables(draw: st.DrawFn) -> pa.Table:
     schema = pa.schema(draw(_fields(TYPES)))
     rows = draw(st.lists(st.fixed_dictionaries({f.name: values(f.type) for f in schema}), max_size=12))
     return pa.Table.from_pylist(rows, schema)
+
+
+@st.composite
+def columns_of_few_values(draw: st.DrawFn) -> pa.Table:
+    """Up to 12 rows of 5 flat columns, each of a few values, null among them or nothing else, and perhaps cut out of
+    more rows."""
+    count = draw(st.integers(1, 12))
+    columns = {}
+    for number, kind in enumerate(draw(st.permutations([pa.string(), pa.string(), pa.string(), *ALIKE]))):
+        few = draw(st.lists(st.none() | ALIKE[kind], min_size=1, max_size=3))
+        values = draw(st.lists(st.sampled_from(few), min_size=count, max_size=count))
+        columns[f"c{number}"] = pa.array(values, kind)
+    return pa.table(columns).slice(draw(st.integers(0, count - 1)))
 
 
 def split(table: pa.Table, places: list[int]) -> list[pa.RecordBatch]:

@@ -25,6 +25,21 @@ def test_the_same_rows_make_the_same_blocks(table, places, max_rows, max_bytes):
     assert pa.Table.from_batches(parts, table.schema).equals(table)
 
 
+@settings(max_examples=40, deadline=None)
+@given(tables(), st.lists(st.integers(1, 11)), st.integers(1, 12), st.integers(1, 200))
+def test_a_block_ends_with_the_row_that_fills_it_and_no_sooner(table, places, max_rows, max_bytes):
+    sizes = [size for batch in table.to_batches() for size in row_bytes(batch.to_struct_array()).to_pylist()]
+    ends, rows, nbytes = [], 0, 0
+    for size in sizes:
+        rows, nbytes = rows + 1, nbytes + size
+        if rows == max_rows or nbytes >= max_bytes:
+            ends.append(rows)
+            rows, nbytes = 0, 0
+    blocks = list(regrouped(Blocks(max_rows, max_bytes), split(table, places)))
+    assert [block.num_rows for block in blocks] == ends + [rows] * (rows > 0)
+    assert pa.Table.from_batches(blocks, table.schema).equals(table)
+
+
 @pytest.mark.slow
 @settings(deadline=None)
 @given(tables(), st.integers(1, 12), st.integers(1, 200))

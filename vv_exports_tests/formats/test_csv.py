@@ -1,14 +1,18 @@
 """What only the CSV format promises."""
 
 import csv
+import re
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vv_exports.domain.content_options import DELIMITERS
 from vv_exports.errors import DeliveredDataError, SourceDataError
 from vv_exports.formats.csv import Csv
-from vv_exports_tests.formats.tables import HARD, PLAIN, as_taken
+from vv_exports.formats.json_text import json_text
+from vv_exports_tests.formats.tables import HARD, PLAIN, as_taken, columns_of_few_values
 
 CSV = Csv()
 
@@ -26,6 +30,27 @@ def test_only_what_needs_quotes_is_quoted(tmp_path):
     assert written(tmp_path / "x", table).read_bytes() == (
         'a,n\r\nplain,1\r\n"a,b",2\r\n"say ""a""",3\r\n"two\nlines",4\r\né 007,5\r\n'.encode()
     )
+
+
+def plain_cell(value, form):
+    """A cell as it is defined, a value at a time."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return json_text(pa.array([value]))[0].as_py()
+    if form.formulas == "escape" and re.match(r"'*[=+\-@\t\r]", value):
+        value = f"'{value}"
+    if value and not set(value) & {form.delimiter, '"', "\r", "\n"}:
+        return value
+    return '"' + value.replace('"', '""') + '"'
+
+
+@settings(max_examples=60, deadline=None)
+@given(columns_of_few_values(), st.sampled_from([Csv(), Csv(delimiter=";"), Csv(delimiter="\t", formulas="keep")]))
+def test_columns_give_the_cells_that_each_value_gives(table, form):
+    (batch,) = table.to_batches()
+    rows = [form.delimiter.join(plain_cell(value, form) for value in row.values()) for row in batch.to_pylist()]
+    assert bytes(form.records(batch)).decode() == "\r\n".join(rows)
 
 
 def test_a_null_is_empty_and_an_empty_string_is_quoted(tmp_path):

@@ -1,6 +1,7 @@
 """What every format promises, run for every format with every compression."""
 
 import gc
+import hashlib
 import json
 import subprocess
 import sys
@@ -169,6 +170,15 @@ class TestFormatContract:
         writer.close()
         assert sizes == sorted(sizes)
         assert writer.bytes_written == (tmp_path / "x").stat().st_size > sizes[0]
+
+    def test_the_hash_is_that_of_the_file_that_is_complete(self, fmt, tmp_path):
+        table = as_taken(fmt, pa.table({"n": pa.array(range(20_000), pa.int64())}))
+        with fmt.open(tmp_path / "x", table.schema) as writer:
+            for batch in table.to_batches(max_chunksize=7_001):
+                writer.write(batch)
+            with pytest.raises(ValueError, match="has no hash before it is complete"):
+                _ = writer.sha256
+        assert writer.sha256 == hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
 
     @pytest.mark.slow
     def test_memory_does_not_grow_with_the_file(self, fmt):

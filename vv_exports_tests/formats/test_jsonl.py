@@ -1,14 +1,17 @@
 """What only the JSON Lines format promises."""
 
 import json
+from datetime import datetime
 
+import msgspec
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
 
 from vv_exports.errors import SourceDataError
-from vv_exports.formats.json_text import json_text
+from vv_exports.formats.json_text import json_objects, json_text
 from vv_exports.formats.jsonl import JsonLines
-from vv_exports_tests.formats.tables import HARD, as_taken
+from vv_exports_tests.formats.tables import HARD, as_taken, columns_of_few_values, tables
 
 
 def text(path, table):
@@ -40,6 +43,27 @@ def test_a_float_stays_a_float_for_readers_that_look_at_the_text(tmp_path):
     rows = text(tmp_path / "x", pa.table({"x": numbers})).splitlines()
     found = [json.loads(row)["x"] for row in rows]
     assert list(map(repr, found)) == list(map(repr, numbers))
+
+
+def plain_json(value):
+    """JSON as it is defined, a value at a time: a float is what Arrow casts it to, with a fraction."""
+    if isinstance(value, float):
+        number = pa.scalar(value).cast(pa.string()).as_py()
+        return f"{number}.0" if number.removeprefix("-").isdecimal() else number
+    if isinstance(value, datetime):
+        return f'"{value.replace(tzinfo=None).isoformat(timespec="microseconds")}Z"'
+    if isinstance(value, list):
+        return "[" + ",".join(map(plain_json, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{plain_json(name)}:{plain_json(inner)}" for name, inner in value.items()) + "}"
+    return msgspec.json.encode(value).decode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables() | columns_of_few_values())
+def test_columns_give_the_text_that_each_value_gives(table):
+    for batch in table.to_batches():
+        assert json_objects(batch, None).to_pylist() == list(map(plain_json, batch.to_pylist()))
 
 
 def test_the_file_is_one_frame_because_common_readers_stop_after_the_first(tmp_path):

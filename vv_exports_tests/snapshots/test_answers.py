@@ -6,6 +6,7 @@ import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +143,23 @@ def test_a_damaged_file_gives_no_row_before_it_is_noticed(tmp_path, which):
 
 
 # --- what version 0.1 kept --------------------------------------------------------------------------------
+
+
+def test_rows_that_are_asked_for_without_metadata_have_all_else(tmp_path):
+    store, snapshot = taken(tmp_path, [segment(number, metadata=ODD) for number in range(3)])
+    typed, (part,) = snapshot.table("segments"), snapshot.tables["segments"]
+    (whole,) = store.rows_of_part(typed, part, answers=True)
+    (rows,) = store.rows_of_part(typed, part, answers=True, metadata=False)
+    assert rows.batch.equals(whole.batch.drop_columns("metadata"))
+    assert rows.answers.equals(whole.answers)
+
+
+def test_metadata_is_read_where_no_answers_were_kept(tmp_path):
+    store, snapshot = taken(tmp_path, [segment(0, metadata=ODD)])
+    typed, (part,) = snapshot.table("segments"), snapshot.tables["segments"]
+    part = msgspec.structs.replace(part, answers=None)
+    (rows,) = store.rows_of_part(typed, part, answers=True, metadata=False)
+    assert decode(rows.answers[0].as_py().encode()) == {**ODD, "floats": [5.0, -0.0, 1e300, 0.1]}
 
 
 @pytest.fixture(scope="module")
