@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -67,7 +68,8 @@ def work() -> Iterator[None]:
 
 def _cpu() -> float:
     """Of this process and those that it waited for."""
-    return sum(os.times()[:4])
+    taken = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in taken)
 
 
 class Worker:
@@ -138,7 +140,7 @@ def serve() -> None:
             "wall": sum(one.wall for one in marked),
             "cpu": sum(one.cpu for one in marked),
             "process_cpu": _cpu() - before,
-            "peak": _peak(),
+            "peak": peak_mib(),
             "result": result,
         }
         before = _cpu()
@@ -210,8 +212,8 @@ def _resident(pid: int) -> float:
         return 0.0
 
 
-def _peak() -> float:
-    """Not ``getrusage``: its peak counts what the parent had when it forked."""
+def peak_mib() -> float:
+    """Of this process since its program started. Not ``getrusage``: its peak counts what the parent had when it forked."""
     told = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert told is not None, "this system does not tell a process's peak memory"
     return int(told[1]) / 1024
@@ -238,12 +240,14 @@ def ratios(ours: Sequence[Measured], theirs: Sequence[Measured], of: str = "wall
 def noise(found: Mapping[str, Sequence[Measured]]) -> str:
     """What else the machine did, and how far calls of the same side differ in CPU time."""
     others = [one.others for rounds in found.values() for one in rounds]
-    spread = max(max(one.cpu for one in rounds) / min(one.cpu for one in rounds) - 1 for rounds in found.values())
+    told = f"Noise: something else kept {median(others):.2f} cores busy (at most {max(others):.2f})"
+    # Of what is over in a blink, CPU time says nothing about the machine.
+    cpu = [[one.cpu for one in rounds] for rounds in found.values() if min(one.cpu for one in rounds) > 0.1]
     rounds = max(map(len, found.values()))
-    return (
-        f"Noise: something else kept {median(others):.2f} cores busy (at most {max(others):.2f}); CPU of the same side "
-        f"differs by up to {spread:.0%}. Medians of {rounds} rounds in turns (least–most)."
-    )
+    if rounds == 1 or not cpu:
+        return f"{told}. Rounds: {rounds}."
+    spread = max(max(one) / min(one) - 1 for one in cpu)
+    return f"{told}; CPU of the same side differs by up to {spread:.0%}. Medians of {rounds} rounds in turns (least–most)."
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *notes: str) -> None:
