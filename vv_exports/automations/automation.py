@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from typing import Literal
 
 from vv_exports.automations.places import AutomationPlaces
 from vv_exports.automations.records import AutomationRecord, Beginning, Remembered
@@ -13,9 +14,10 @@ from vv_exports.delivery.content import Content, RedactionKey, content_of
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference, read_entry
-from vv_exports.delivery.log import read_log
+from vv_exports.delivery.holdings import Holdings
+from vv_exports.delivery.log import read_holdings, read_log
 from vv_exports.delivery.ownership import claim_again
-from vv_exports.delivery.state import LogState
+from vv_exports.delivery.state import LogState, Replay
 from vv_exports.errors import SelectionError, UnusableEntryError
 from vv_exports.snapshots.catalog import KnownRuns
 from vv_exports.snapshots.store import Snapshot
@@ -48,6 +50,7 @@ class Automation:
         self.places = AutomationPlaces(snapshots.storage, connectors, index_id, name)
         self._deployment = config
         self._state: LogState | None = None
+        self._held: Holdings | None = None
 
     @cached_property
     def content(self) -> Content:
@@ -69,18 +72,39 @@ class Automation:
 
     def collection(self) -> LogState:
         """What its destination holds. The log's replay is kept, so that only new entries are read."""
-        kept, destination = self._state, self.destination
-        # Somebody may have moved the folder away, and another one may have begun in its place.
-        if kept is not None and kept.last is not None:
-            try:
-                if read_entry(destination, kept.last.sequence) != kept.last:
-                    kept = None
-                elif read_entry(destination, kept.next_sequence) is None:
-                    return kept
-            except UnusableEntryError:
-                kept = None  # reading all of it says what is known from the other entries
-        self._state = read_log(destination, kept.copy() if kept is not None else None)
-        return self._state
+        kept = self._state
+        if kept is None or (place := self._place_of(kept)) != "its end":
+            self._state = kept = read_log(self.destination, None if kept is None or place == "lost" else kept.copy())
+        return kept
+
+    def holdings(self) -> Replay:
+        """The same without the files, where they are not there already: for a process that asks again and again what is
+        to be delivered, and does not deliver it."""
+        if self._state is not None:
+            return self.collection()
+        kept = self._held
+        if kept is None or (place := self._place_of(kept)) != "its end":
+            self._held = kept = read_holdings(
+                self.destination, None if kept is None or place == "lost" else kept.copy()
+            )
+        return kept
+
+    def replay_log(self) -> None:
+        """Replay the log for ``holdings``, where nothing is kept of an earlier replay."""
+        if self._state is None and self._held is None:
+            self._held = read_holdings(self.destination)
+
+    def _place_of(self, kept: Replay) -> Literal["its end", "behind", "lost"]:
+        """Where in the log a replay ends. Somebody may have moved the folder away, and another one may have begun in
+        its place."""
+        if kept.last is None:
+            return "behind"
+        try:
+            if read_entry(self.destination, kept.last.sequence) != kept.last:
+                return "lost"
+            return "its end" if read_entry(self.destination, kept.next_sequence) is None else "behind"
+        except UnusableEntryError:
+            return "lost"  # reading all of it says what is known from the other entries
 
     def kept_snapshots(self, run_ids: Sequence[str]) -> dict[str, Snapshot]:
         """The snapshots that there are of runs whose content the collection holds, though not in the shape that it
@@ -108,7 +132,7 @@ class Automation:
         self,
         known: KnownRuns,
         *,
-        state: LogState | None = None,
+        state: Replay | None = None,
         beginning: Beginning | None = None,
         damaged: Collection[str] = (),
         unfinished: Collection[str] = (),
@@ -117,7 +141,7 @@ class Automation:
         """The standing of each run of its index. ``state`` is what the collection holds, where that is known;
         ``beginning`` is how the automation would begin, where it did not;
         ``damaged`` and ``unfinished`` are what a survey of its destination found; ``named`` were asked for."""
-        state = self.collection() if state is None else state
+        state = self.holdings() if state is None else state
         # A run of which there is a snapshot as it is now need not be read, whatever kept it from being read before.
         unread = {
             run_id: problem

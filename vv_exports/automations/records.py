@@ -18,9 +18,10 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import NOT_PACKED, VersionedDocument, packed, unpacked
 from vv_exports.domain.failures import Problem, problem_of
 from vv_exports.domain.names import storage_segment
-from vv_exports.domain.prompt_runs import PromptRun, RunStatus
+from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.selection import takes
 from vv_exports.errors import DeliveredDataError
+from vv_exports.sources.base import ListedRun
 
 
 class BeginningRules(Protocol):
@@ -45,7 +46,7 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     held: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, rules: "BeginningRules", runs: Iterable[PromptRun], now: datetime) -> "Beginning":
+    def of(cls, rules: "BeginningRules", runs: Iterable[ListedRun], now: datetime) -> "Beginning":
         """How an automation begins now, beside these runs of its index."""
         finished = [run for run in runs if run.deliverable] if rules.start == "now" else []
         return cls(

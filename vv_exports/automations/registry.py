@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,8 +16,9 @@ from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.field_rules import RESCUED
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports.printable import one_line
+from vv_exports.snapshots.catalog import SeenRun
 from vv_exports.snapshots.taking import Snapshots
-from vv_exports.sources.base import Listing
+from vv_exports.sources.base import Listed, ListedRun, Listing
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,11 +63,18 @@ class Automations:
         redacted = {path for one in self if one.index_id == index_id for path in one.config.content.redact}
         return Selection(ContentOptions(redact={path: "drop" if path == RESCUED else "mask" for path in redacted}))
 
-    def begin(self, index_id: str, listing: Listing, now: datetime) -> list[str]:
+    def begin(self, index_id: str, listing: Listed[ListedRun], now: datetime) -> list[str]:
         """Let the enabled automations of an index begin that did not begin yet. Returns their names."""
         return [one.name for one in self._enabled(index_id) if self._begins(one, listing, now)]
 
-    def to_read(self, index_id: str, listing: Listing, now: datetime) -> ToRead:
+    def replay_logs(self, index_id: str) -> None:
+        """Replay the logs of an index's enabled automations where that was not done yet. What that takes for a moment
+        is the most that a look at the index takes: so it comes first, while little else is held."""
+        for automation in self._enabled(index_id):
+            with suppress(VVExportsError):  # said where it is asked what is owed
+                automation.replay_log()
+
+    def to_read(self, index_id: str, listing: Listing | Listed[SeenRun], now: datetime) -> ToRead:
         """The runs that must be read, since an automation owes them and they are new or look changed."""
         unread: set[str] = set()
         known = self._snapshots.known(index_id, listing)
@@ -81,13 +90,13 @@ class Automations:
         failing = {
             run_id for run_id in unread if (one := known.problems.get(run_id)) is not None and now < one.again_at
         }
-        in_order, due = [run.run_id for run in listing.runs], unread - failing
+        due = unread - failing
         return ToRead(
-            due=tuple(run_id for run_id in in_order if run_id in due),
-            failing=tuple(run_id for run_id in in_order if run_id in failing),
+            due=tuple(run.run_id for run in listing.runs if run.run_id in due),
+            failing=tuple(run.run_id for run in listing.runs if run.run_id in failing),
         )
 
-    def _begins(self, automation: Automation, listing: Listing, now: datetime) -> bool:
+    def _begins(self, automation: Automation, listing: Listed[ListedRun], now: datetime) -> bool:
         try:
             if automation.record.beginning() is not None:
                 return False
@@ -107,7 +116,7 @@ class Automations:
 
 def _say_if_it_began_before(automation: Automation) -> None:
     try:
-        earlier = automation.collection().began_at(automation.id)
+        earlier = automation.holdings().began_at(automation.id)
     except VVExportsError:  # what is wrong there is said when something is to be delivered
         return
     if earlier is not None:

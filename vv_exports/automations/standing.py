@@ -5,7 +5,7 @@ looks, however often, and whatever became of Dagster's database.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from vv_exports.automations.records import Beginning
 from vv_exports.delivery.content import Content
-from vv_exports.delivery.state import CommittedRun, LogState
+from vv_exports.delivery.state import Replay
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.selection import takes
@@ -131,7 +131,7 @@ _DELIVERED = _standing("delivered")
 
 def standings(
     rows: Mapping[str, Row],
-    state: LogState,
+    state: Replay,
     rules: Rules,
     content: Content,
     *,
@@ -164,7 +164,12 @@ def standings(
     found: dict[str, Standing] = {run_id: _DELIVERED for run_id in state.runs if run_id not in rows}
     for run_id, row in rows.items():
         held = state.runs.get(run_id)
-        why = _why(row, held, is_up_to_date)
+        if held is None:
+            why: Why | None = "missing"
+        elif held.holds(row.data_version, row.status):
+            why = None if is_up_to_date(held) else "reshape"
+        else:
+            why = "changed"
         if why is None and run_id in damaged:
             why = "damaged"
         elif why is None and run_id in unfinished:
@@ -235,11 +240,3 @@ def history_of(beginning: Beginning | None, began_at: datetime | None, rows: Map
             and not (run_id in beginning.held and row.status == RunStatus.COMPLETED)
         )
     )
-
-
-def _why(row: Row, held: CommittedRun | None, is_up_to_date: Callable[[CommittedRun], bool]) -> Why | None:
-    if held is None:
-        return "missing"
-    if not held.holds(row.data_version, row.status):
-        return "changed"
-    return None if is_up_to_date(held) else "reshape"

@@ -19,7 +19,7 @@ from vv_exports.snapshots.columns import Column, Json, List, Object
 from vv_exports.snapshots.json_pointer import tokens
 from vv_exports.snapshots.rebuild import rebuilt
 
-_NOTHING = pa.scalar(None, pa.string())
+_NOTHING = pa.nulls(1, pa.string())[0]
 _RowOf = Callable[[int], int]
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from vv_exports.automations.deliver import deliver_batch
 from vv_exports.defs.dagster_internals import add_partition_metadata
@@ -28,6 +28,9 @@ from vv_exports.exports.make import ExportJob
 from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import Batch
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class ConnectorIOManager(dg.IOManager):
             else:
                 self._deliver_exports(context, obj)
 
-    def load_input(self, context: dg.InputContext) -> ds.Dataset:
+    def load_input(self, context: dg.InputContext) -> "ds.Dataset":
         """The delivered segments as a pyarrow dataset, of the partitions asked for or of all that are delivered.
 
         Columns are those of the files; where prompts differ in schema, the dataset has the columns of all of them.
@@ -174,7 +177,10 @@ def _stated(context: dg.InputContext, name: str) -> str:
     return str(value.value if isinstance(value, dg.MetadataValue) else value)
 
 
-def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> ds.Dataset:
+def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> "ds.Dataset":
+    # Here, since it imports pandas where that is installed: 33 MiB in every process that loads the definitions.
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
     filesystem, base = destination.connector.arrow_filesystem()
     if any(not file.path.endswith(".parquet") for file in files):
         raise DeliveredDataError(

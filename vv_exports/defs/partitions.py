@@ -1,14 +1,15 @@
 """Prompt runs as Dagster partitions: one definition for each index, one key for each finished run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import pairwise
 
 import dagster as dg
 
 from vv_exports.domain.names import dagster_key, partition_key, run_id_from_partition_key
-from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import RequestError
+from vv_exports.sources.base import ListedRun
 
 
 def partitions_of(index_id: str) -> dg.DynamicPartitionsDefinition:
@@ -21,26 +22,43 @@ def partitions_name(index_id: str) -> str:
     return f"prompt_runs__{dagster_key(index_id)}"
 
 
-def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[PromptRun]) -> list[str]:
+def sync_partitions(instance: dg.DagsterInstance, index_id: str, runs: Iterable[ListedRun]) -> list[str]:
     """Add a partition for each finished run that has none, in the runs' order. Returns the new ones' run ids.
 
     Idempotent. Partitions of runs that are gone from the source stay: they say what was delivered.
     """
-    known = set(instance.get_dynamic_partitions(partitions_name(index_id)))
-    new = [run.run_id for run in runs if run.deliverable and partition_key(run.run_id) not in known]
-    if new:
-        instance.add_dynamic_partitions(partitions_name(index_id), [partition_key(run_id) for run_id in new])
-    return new
+    return Partitions(instance, index_id).add(runs)
+
+
+class Partitions:
+    """The partitions of an index, as they were when this was made: each look at them reads all of them."""
+
+    def __init__(self, instance: dg.DagsterInstance, index_id: str) -> None:
+        self._instance = instance
+        self._name = partitions_name(index_id)
+        self._keys = frozenset(instance.get_dynamic_partitions(self._name))
+
+    def add(self, runs: Iterable[ListedRun]) -> list[str]:
+        """Add one for each finished run that had none, in the runs' order. Returns the new ones' run ids."""
+        new = [run.run_id for run in runs if run.deliverable and partition_key(run.run_id) not in self._keys]
+        if new:
+            self._instance.add_dynamic_partitions(self._name, [partition_key(run_id) for run_id in new])
+        return new
+
+    def run_ids(self, but: AbstractSet[str] = frozenset()) -> Iterator[str]:
+        """The prompt runs that had one, but for those in ``but``. Partitions that somebody made up in the UI are left
+        out."""
+        # Nearly every key is the run's id: so nearly every run is told by comparing sets.
+        for key in (self._keys - but).union(key for key in self._keys if "%" in key):
+            with suppress(ValueError):
+                run_id = run_id_from_partition_key(key)
+                if run_id not in but:
+                    yield run_id
 
 
 def known_run_ids(instance: dg.DagsterInstance | None, index_id: str) -> set[str]:
-    """The prompt runs that have a partition: without an instance, none. Partitions that somebody made up in the UI are
-    left out."""
-    found = set()
-    for key in instance.get_dynamic_partitions(partitions_name(index_id)) if instance is not None else ():
-        with suppress(ValueError):
-            found.add(run_id_from_partition_key(key))
-    return found
+    """The prompt runs that have a partition: without an instance, none."""
+    return set() if instance is None else set(Partitions(instance, index_id).run_ids())
 
 
 def run_ids_of(keys: Iterable[str]) -> list[str]:

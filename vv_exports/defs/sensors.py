@@ -18,7 +18,7 @@ from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, reque
 from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_lost
-from vv_exports.defs.partitions import known_run_ids, stretches, sync_partitions
+from vv_exports.defs.partitions import Partitions, stretches
 from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.defs.turns import AT_ONCE, Turns
 from vv_exports.domain.failures import wait_for_a_whole_one
@@ -26,7 +26,8 @@ from vv_exports.domain.names import partition_key
 from vv_exports.errors import UnreadableRunsError, VVExportsError
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Listing
+from vv_exports.snapshots.catalog import SeenRun
+from vv_exports.sources.base import Listed
 
 DELIVERY_INTERVAL_SECONDS = 10
 SNAPSHOTS_PER_RUN = 100
@@ -51,16 +52,18 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
         close_lost(context.instance, pipeline.clock())
+        pipeline.automations.replay_logs(index_id)
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
-            listing = pipeline.indexes.listing(index_id)
+            listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
         runs = listing.runs
-        new = sync_partitions(context.instance, index_id, runs)
+        partitions = Partitions(context.instance, index_id)
+        new = partitions.add(runs)
         now = pipeline.clock()
         pipeline.automations.begin(index_id, listing, now)
         pipeline.snapshots.note_unreadable(index_id, listing)
-        lost = _mark_gone(pipeline, context.instance, index_id, listing)
+        lost = _mark_gone(pipeline, partitions, index_id, listing)
         to_read = pipeline.automations.to_read(index_id, listing, now)
         said = _discovered(len(new), listing, to_read.failing, lost)
         requests: list[dg.RunRequest] = []
@@ -172,14 +175,14 @@ def _pause(
     return pause
 
 
-def _mark_gone(pipeline: Pipeline, instance: dg.DagsterInstance, index_id: str, listing: Listing) -> list[str]:
+def _mark_gone(pipeline: Pipeline, partitions: Partitions, index_id: str, listing: Listed[SeenRun]) -> list[str]:
     """Mark runs that we know and the source has no more. Nothing is deleted, here or at a destination."""
-    catalogs = pipeline.snapshots.catalogs
-    known = known_run_ids(instance, index_id) | catalogs.read(index_id).runs.keys()
-    return catalogs.mark_gone(index_id, known - listing.run_ids, pipeline.clock())
+    catalogs, there = pipeline.snapshots.catalogs, listing.run_ids
+    gone = {*partitions.run_ids(there), *(run_id for run_id in catalogs.read(index_id).runs if run_id not in there)}
+    return catalogs.mark_gone(index_id, gone, pipeline.clock())
 
 
-def _discovered(new: int, listing: Listing, failing: Sequence[str], lost: Sequence[str]) -> str:
+def _discovered(new: int, listing: Listed[SeenRun], failing: Sequence[str], lost: Sequence[str]) -> str:
     """What a look at an index has found."""
     runs, problems = listing.runs, list(listing.problems)
     said = f"{new} new of {sum(run.deliverable for run in runs)} finished prompt runs; {len(runs)} in all."

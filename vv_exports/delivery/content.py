@@ -11,7 +11,7 @@ from typing import Any
 
 from vv_exports.content.selection import Selection
 from vv_exports.delivery.columns import are_earlier_parquet
-from vv_exports.delivery.state import CommittedRun, EntryHead, LogState
+from vv_exports.delivery.state import EntryHead, Held, LogState, Replay
 from vv_exports.domain.content_options import ContentOptions, FormatOptions
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.redaction_key import key_id
@@ -72,17 +72,17 @@ class Content:
         """What is chosen and redacted of rows."""
         return Selection(self.options, self.key)
 
-    def up_to_date(self, state: LogState) -> Callable[[CommittedRun], bool]:
+    def up_to_date(self, state: Replay) -> Callable[[Held], bool]:
         """Whether what a destination holds of a run is of this content, and has the columns that the files of its
         prompt's tables have by now."""
         are_documents = not self.options.format.has_columns
         known: dict[tuple[bool, int, str, frozenset[str]], bool] = {}
 
-        def is_up_to_date(held: CommittedRun) -> bool:
+        def is_up_to_date(held: Held) -> bool:
             # Runs of one entry have the same columns, but for those of version 0.1: these share what they have, which
             # is there as long as the state.
             is_earlier = held.earlier is not None
-            of = is_earlier, id(held.earlier) if is_earlier else held.entry.sequence, held.run.prompt_id, held.folders
+            of = is_earlier, id(held.earlier) if is_earlier else held.entry.sequence, held.prompt_id, held.folders
             if of not in known:
                 known[of] = self._is_in(held.entry) and (are_documents or state.has_columns_of(held))
             return known[of]

@@ -13,6 +13,7 @@ from functools import partial
 from vv_exports.delivery import checkpoints
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import LogEntry, read_entry
+from vv_exports.delivery.holdings import Holdings
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import CHECKPOINT_FOLDER, LOG_FOLDER, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, UnusableEntryError, VVExportsError
@@ -45,6 +46,19 @@ def read_log(
     if faults:
         raise broken_log(destination, state, faults)
     return state
+
+
+def read_holdings(destination: Destination, held: Holdings | None = None) -> Holdings:
+    """The same without the files, for whoever asks often what is to be delivered."""
+    held = held or checkpoints.newest_holdings(destination) or Holdings()
+    expected = held.next_sequence
+    for number, found in _read(destination, _sequences(destination, expected, None)):
+        if number != expected or isinstance(found, LogFault):
+            read_log(destination)  # says what is wrong
+            return read_holdings(destination)  # and it was mended meanwhile
+        held.apply(found)
+        expected += 1
+    return held
 
 
 def scan_log(

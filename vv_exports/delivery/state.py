@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
-from typing import Self
+from functools import cached_property, lru_cache
+from typing import Protocol, Self
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -62,25 +62,110 @@ class CommittedRun:
     files: tuple[DeliveredFile, ...]
     earlier: Mapping[str, EarlierColumns] | None = None
 
+    @property
+    def prompt_id(self) -> str:
+        """Its prompt's."""
+        return self.run.prompt_id
+
     def holds(self, data_version: str | None, status: str) -> bool:
         """Whether it delivered these rows, of a run with this status: in whichever shape."""
-        return (self.run.data_version, self.run.status) == (data_version, status)
+        return self.run.data_version == data_version and self.run.status == status
 
     @cached_property
     def folders(self) -> frozenset[str]:
-        """The tables' folders in which its files are, such as ``segments.v2``."""
-        return frozenset(file.path.partition("/")[0] for file in self.files)
+        """See ``Held.folders``."""
+        return folders_of(file.path for file in self.files)
+
+
+class Held(Protocol):
+    """What decides whether a destination holds a prompt run as it should. ``folders`` are those of tables in which its
+    files are, such as ``segments.v2``."""
 
     @property
-    def shapes(self) -> Mapping[str, str]:
-        """The ids of the columns of its files, by folder."""
-        if self.earlier is not None:
-            return {folder: columns.files for folder, columns in self.earlier.items()}
-        return {} if self.entry.shapes is UNSET else self.entry.shapes.get(self.run.prompt_id, {})
+    def entry(self) -> EntryHead: ...
+    @property
+    def prompt_id(self) -> str: ...
+    @property
+    def earlier(self) -> Mapping[str, EarlierColumns] | None: ...
+    @property
+    def folders(self) -> frozenset[str]: ...
+    def holds(self, data_version: str | None, status: str) -> bool: ...
+
+
+def folders_of(paths: Iterable[str]) -> frozenset[str]:
+    """The tables' folders in which files are. One object for all runs that are alike, which may be a hundred
+    thousand."""
+    return _one_of(frozenset(path.partition("/")[0] for path in paths))
+
+
+@lru_cache(1024)
+def _one_of(folders: frozenset[str]) -> frozenset[str]:
+    return folders
+
+
+def _shapes_of_files(held: Held) -> Mapping[str, str]:
+    """The ids of the columns of a run's files, by folder."""
+    if held.earlier is not None:
+        return {folder: columns.files for folder, columns in held.earlier.items()}
+    return {} if held.entry.shapes is UNSET else held.entry.shapes.get(held.prompt_id, {})
+
+
+class Replay:
+    """What any replay of a log tells of the entries up to its last one, whatever it keeps of each run."""
+
+    next_sequence: int
+    runs: Mapping[str, Held]
+    shapes: dict[str, dict[str, Shape]]
+    last: LogEntry | None
+    began: dict[str, datetime]
+    _earlier: tuple[int, dict[str, dict[str, Shape]]] | None
+
+    def began_at(self, export_id: str) -> datetime | None:
+        """When an automation began, as its first entry that knows says; None where no entry does."""
+        return self.began.get(export_id)
+
+    def has_columns_of(self, held: Held) -> bool:
+        """Whether the files of a run have the columns that its prompt's tables have by now."""
+        theirs, by_now = _shapes_of_files(held), self.shapes_of(held.prompt_id)
+        if held.earlier is not None and not held.folders <= {*theirs, "failures"}:
+            return False  # nothing tells which columns they have
+        return all(theirs.get(folder) == by_now[folder].id for folder in held.folders if folder in by_now)
+
+    def shapes_of(self, prompt_id: str) -> Mapping[str, Shape]:
+        """The columns that files of a prompt have by now, by folder: those that the last entry tells; where none does,
+        those of all runs that version 0.1 delivered there, which that left beside each other as they were."""
+        return {**self._earlier_shapes().get(prompt_id, {}), **self.shapes.get(prompt_id, {})}
+
+    def _earlier_shapes(self) -> dict[str, dict[str, Shape]]:
+        if self._earlier is None or self._earlier[0] != self.next_sequence:
+            of_runs: dict[tuple[str, str], list[Shape]] = {}
+            earlier = [held for held in self.runs.values() if held.earlier]
+            for held in sorted(earlier, key=lambda run: run.entry.sequence):
+                for folder, columns in (held.earlier or {}).items():
+                    of_runs.setdefault((held.prompt_id, folder), []).append(columns.typed_now)
+            found: dict[str, dict[str, Shape]] = {}
+            for (prompt_id, folder), shapes in of_runs.items():
+                if folder in TABLES:  # version 0.1 had no other folders
+                    found.setdefault(prompt_id, {})[folder] = columns_of_all(folder, shapes)
+            self._earlier = self.next_sequence, found
+        return self._earlier[1]
+
+    def begin(self, entry: LogEntry) -> None:
+        """Note when an export began, where an entry is the first one that knows."""
+        if entry.export.began_at is not None:
+            self.began.setdefault(entry.export.id, entry.export.began_at)
+
+    def shape(self, tables: Iterable[TableColumns]) -> None:
+        """Let tables have the columns that an entry says."""
+        for table in tables:
+            if table.shape is not None:
+                by_folder = self.shapes.get(table.prompt_id, {})
+                shape = Shape(id=table.shape, metadata=table.metadata)
+                self.shapes[table.prompt_id] = {**by_folder, table.folder: shape}
 
 
 @dataclass
-class LogState:
+class LogState(Replay):
     """The replay of a log. ``abandoned`` are the paths that were committed or uploaded once and never will be again:
     whoever still deletes one of them, however late, harms nobody. Paths that no delivery makes are not among them,
     though earlier versions took any file beside a run's own for one that a delivery had left.
@@ -116,40 +201,10 @@ class LogState:
         """All files that are committed now."""
         return [file for run in self.runs.values() for file in run.files]
 
-    def began_at(self, export_id: str) -> datetime | None:
-        """When an automation began, as its first entry that knows says; None where no entry does."""
-        return self.began.get(export_id)
-
     def since(self, sequence: int) -> list[CommittedRun]:
         """The runs that entries from this one on delivered, as they are now, in the order of the entries."""
         found = [run for run in self.runs.values() if run.entry.sequence >= sequence]
         return sorted(found, key=lambda run: run.entry.sequence)
-
-    def has_columns_of(self, held: CommittedRun) -> bool:
-        """Whether the files of a run have the columns that its prompt's tables have by now."""
-        theirs, by_now = held.shapes, self.shapes_of(held.run.prompt_id)
-        if held.earlier is not None and not held.folders <= {*theirs, "failures"}:
-            return False  # nothing tells which columns they have
-        return all(theirs.get(folder) == by_now[folder].id for folder in held.folders if folder in by_now)
-
-    def shapes_of(self, prompt_id: str) -> Mapping[str, Shape]:
-        """The columns that files of a prompt have by now, by folder: those that the last entry tells; where none does,
-        those of all runs that version 0.1 delivered there, which that left beside each other as they were."""
-        return {**self._earlier_shapes().get(prompt_id, {}), **self.shapes.get(prompt_id, {})}
-
-    def _earlier_shapes(self) -> dict[str, dict[str, Shape]]:
-        if self._earlier is None or self._earlier[0] != self.next_sequence:
-            of_runs: dict[tuple[str, str], list[Shape]] = {}
-            earlier = [held for held in self.runs.values() if held.earlier]
-            for held in sorted(earlier, key=lambda run: run.entry.sequence):
-                for folder, columns in (held.earlier or {}).items():
-                    of_runs.setdefault((held.run.prompt_id, folder), []).append(columns.typed_now)
-            found: dict[str, dict[str, Shape]] = {}
-            for (prompt_id, folder), shapes in of_runs.items():
-                if folder in TABLES:  # version 0.1 had no other folders
-                    found.setdefault(prompt_id, {})[folder] = columns_of_all(folder, shapes)
-            self._earlier = self.next_sequence, found
-        return self._earlier[1]
 
     def retained_at(self, now: datetime) -> set[str]:
         """The superseded files that readers may be at."""
@@ -230,16 +285,7 @@ class LogState:
         if entry.prompt_runs:
             self.last_delivery = head
         self.writers.setdefault(entry.export.owner, entry.sequence)
-        if entry.export.began_at is not None:
-            self.began.setdefault(entry.export.id, entry.export.began_at)
-
-    def shape(self, tables: Iterable[TableColumns]) -> None:
-        """Let tables have the columns that an entry says."""
-        for table in tables:
-            if table.shape is not None:
-                by_folder = self.shapes.get(table.prompt_id, {})
-                shape = Shape(id=table.shape, metadata=table.metadata)
-                self.shapes[table.prompt_id] = {**by_folder, table.folder: shape}
+        self.begin(entry)
 
     def _retain(self, entry: LogEntry, superseded: Collection[str]) -> None:
         """Keep what an entry supersedes, and forget what was kept until it."""

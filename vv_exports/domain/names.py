@@ -18,6 +18,7 @@ _SHORTENED = re.compile(r"~[0-9a-f]{32}\Z")
 _HASHED = re.compile(r"__[0-9a-f]{8}\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_PLAIN_PARTITION = re.compile(r"[A-Za-z0-9_~-]*")  # an index can have a hundred thousand
 _MAX_NAME_STEM = 80
 
 # Dagster refuses these as names of definitions, beside the keywords of Python.
@@ -79,6 +80,8 @@ def partition_key(run_id: str) -> str:
     Raises:
         ValueError: the id is no text that UTF-8 can hold.
     """
+    if _PLAIN_PARTITION.fullmatch(run_id):
+        return run_id
     encoded = _percent_encoded(run_id)
     if "..." in run_id or run_id.startswith(".") or run_id.endswith("."):
         return encoded.replace(".", "%2E")
@@ -91,6 +94,8 @@ def run_id_from_partition_key(key: str) -> str:
     Raises:
         ValueError: no run id has it, so the partition was not made by this package.
     """
+    if _PLAIN_PARTITION.fullmatch(key):
+        return key
     run_id = unquote(key, errors="strict")
     if partition_key(run_id) != key:
         raise ValueError(f"partition {key!r} is not a run id as partition_key writes it")

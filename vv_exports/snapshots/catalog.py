@@ -15,14 +15,15 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.names import storage_segment
+from vv_exports.domain.prompt_runs import DELIVERABLE, RunStatus
 from vv_exports.snapshots.store import Snapshot
 
 
-class CatalogedRun(msgspec.Struct, frozen=True, array_like=True):
+class CatalogedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The current snapshot of a run. ``fingerprint`` is what the run looked like when it was read."""
 
     executed_at: datetime
-    status: str
+    status: RunStatus
     data_version: str
     fingerprint: str
 
@@ -36,14 +37,28 @@ class IndexCatalog(msgspec.Struct, frozen=True, kw_only=True):
     gone: dict[str, datetime] = {}
 
 
-@dataclass(frozen=True)
-class KnownRun:
+class KnownRun(msgspec.Struct, frozen=True, gc=False):
     """A run as the source has it now. ``data_version`` is that of its snapshot, None where there is none of it as it is
     now: it has to be read."""
 
     executed_at: datetime
-    status: str
+    status: RunStatus
     data_version: str | None
+
+
+class SeenRun(msgspec.Struct, frozen=True, gc=False):
+    """A run as a look at the source found it, without its record. ``fingerprint`` is what it looked like; None where
+    there was no snapshot to compare with."""
+
+    run_id: str
+    executed_at: datetime
+    status: RunStatus
+    fingerprint: str | None
+
+    @property
+    def deliverable(self) -> bool:
+        """Whether the run is over and its results are usable."""
+        return self.status in DELIVERABLE
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -467,7 +468,16 @@ def fingerprint_of(source: Source, run: PromptRun) -> str:
 
 def _stated(run: PromptRun) -> dict[str, Any]:
     """The run's record without people's marks and the bill, which change after the run and say nothing of results."""
-    return {name: value for name, value in run.record.items() if not name.startswith(("marker", "billing_"))}
+    stated = dict(run.record)
+    for name in _left_out(tuple(stated)):
+        del stated[name]
+    return stated
+
+
+@lru_cache(64)
+def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Remembered, since the records of an index have the same names."""
+    return tuple(name for name in names if name.startswith(("marker", "billing_")))
 
 
 def _holds(snapshot: Snapshot, reading: Reading) -> bool:

@@ -1,7 +1,7 @@
 """Snapshots of many runs at once. It decides whose failure an error is; not what follows from it."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,14 +10,14 @@ from functools import partial
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
 from vv_exports.domain.progress import Report
-from vv_exports.domain.prompt_runs import PromptRun
+from vv_exports.domain.prompt_runs import DELIVERABLE, PromptRun
 from vv_exports.domain.selection import check_deliverable
 from vv_exports.errors import RequestError, SourceChangedError, VVExportsError
-from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns
+from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns, SeenRun
 from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
 from vv_exports.snapshots.schemas import KnownSchema, schemas_of
 from vv_exports.snapshots.store import Snapshot, SnapshotStore, fingerprint_of
-from vv_exports.sources.base import Listing, Source
+from vv_exports.sources.base import Listed, ListedRun, Source, UnreadableRun
 
 _OPENED_AT_ONCE = 16
 _LOG = logging.getLogger(__name__)
@@ -106,22 +106,53 @@ class Snapshots:
             self.catalogs.record(index_id, (), noted)
         return Batch(batch.taken, problems)
 
-    def known(self, index_id: str, listing: Listing, held: Collection[str] = ()) -> KnownRuns:
+    def look(self, index_id: str, each: Iterable[PromptRun | UnreadableRun]) -> Listed[SeenRun]:
+        """The runs of an index as they are seen one by one. Their records are let go: there may be a hundred thousand,
+        none of which has changed."""
+        rows, source = self.catalogs.read(index_id).runs, self.source
+
+        def seen() -> Iterator[SeenRun | UnreadableRun]:
+            for run in each:
+                if isinstance(run, UnreadableRun):
+                    yield run
+                    continue
+                row, fingerprint, executed_at = rows.get(run.run_id), None, run.executed_at
+                if row is not None and run.status in DELIVERABLE:
+                    fingerprint = fingerprint_of(source, run)
+                    # The catalog's own values: equal ones would be there twice.
+                    fingerprint = row.fingerprint if row.fingerprint == fingerprint else fingerprint
+                    executed_at = row.executed_at if row.executed_at == executed_at else executed_at
+                yield SeenRun(run.run_id, executed_at, run.status, fingerprint)
+
+        return Listed.of(seen())
+
+    def known(
+        self, index_id: str, listing: Listed[PromptRun] | Listed[SeenRun], held: Collection[str] = ()
+    ) -> KnownRuns:
         """What is known of an index whose runs are listed; of those whose record cannot be read, nothing. The store is
-        asked of those of the runs in ``held`` alone that the catalog does not have as they are now."""
+        asked of those of the runs in ``held`` alone that the catalog does not have as they are now, and only where they
+        are listed with their records."""
         catalog = self.catalogs.read(index_id)
-        rows: dict[str, KnownRun | CatalogedRun] = {
-            run_id: row for run_id, row in catalog.runs.items() if run_id not in listing.problems
-        }
+        rows: dict[str, KnownRun | CatalogedRun] = dict(catalog.runs)
+        for run_id in listing.problems:
+            rows.pop(run_id, None)
         for run in listing.runs:
             row, version = catalog.runs.get(run.run_id), None
-            if row is not None and run.deliverable and row.fingerprint == fingerprint_of(self.source, run):
+            if row is not None and run.status in DELIVERABLE and self._is_as_cataloged(run, row):
                 continue
-            if run.deliverable and run.run_id in held:
+            if run.deliverable and run.run_id in held and isinstance(run, PromptRun):
                 snapshot = self.store.unchanged(self.source, run)
                 version = None if snapshot is None else snapshot.data_version
             rows[run.run_id] = KnownRun(run.executed_at, run.status, version)
-        return KnownRuns(rows, catalog.runs.keys() - listing.run_ids, catalog.problems)
+        there = listing.run_ids
+        gone = frozenset(run_id for run_id in catalog.runs if run_id not in there)
+        return KnownRuns(rows, gone, catalog.problems)
+
+    def _is_as_cataloged(self, run: PromptRun | SeenRun, row: CatalogedRun) -> bool:
+        if isinstance(run, PromptRun):
+            return row.fingerprint == fingerprint_of(self.source, run)
+        # Without a fingerprint there was no snapshot of it: it was read since it was seen.
+        return row.status == run.status if run.fingerprint is None else row.fingerprint == run.fingerprint
 
     def kept(self, index_id: str) -> KnownRuns:
         """What is known of an index's runs of which there is a snapshot, without asking the source."""
@@ -176,7 +207,7 @@ class Snapshots:
             schemas.note_complete(index_id)
         return schemas.read(index_id)
 
-    def note_unreadable(self, index_id: str, listing: Listing) -> None:
+    def note_unreadable(self, index_id: str, listing: Listed[ListedRun]) -> None:
         """Remember the runs whose record cannot be read among the index's problems, once for each reason."""
         if not listing.problems:
             return

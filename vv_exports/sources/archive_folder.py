@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,27 +68,24 @@ class ArchiveFolder:
 
     def names(self, folder: str) -> list[str] | None:
         """What a folder holds, sorted; None where there is no such folder."""
-        with self._translated(folder):
-            real = self._real(folder)
-            if real is None:
+        with self._translated(folder), self._folder(folder) as descriptor:
+            if descriptor is None:
                 return None
-            with _opened(real, _LIST) as descriptor:
-                return sorted(os.listdir(descriptor))  # noqa: PTH208 - a path would be looked up anew
+            return sorted(os.listdir(descriptor))  # noqa: PTH208 - a path would be looked up anew
 
     def versions(self, folder: str) -> dict[str, JsonValue]:
         """Of every file in a folder, by name: its size and the time of its last change. A link that leads nowhere is
         told by where it leads."""
         found: dict[str, JsonValue] = {}
-        with self._translated(folder):
-            real = self._real(folder)
-            if real is None:
+        with self._translated(folder), self._folder(folder) as descriptor:
+            if descriptor is None:
                 return found
-            with _opened(real, _LIST) as descriptor, os.scandir(descriptor) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
+            with os.scandir(descriptor) as entries:
+                for entry in sorted(entries, key=attrgetter("name")):
                     try:
                         status = entry.stat()
                     except OSError as error:
-                        found[entry.name] = [os.strerror(error.errno or 0), _target(Path(real, entry.name))]
+                        found[entry.name] = [os.strerror(error.errno or 0), _target(entry.name, descriptor)]
                         continue
                     if stat.S_ISREG(status.st_mode):
                         found[entry.name] = [status.st_size, str(status.st_mtime)]
@@ -117,7 +115,7 @@ class ArchiveFolder:
             yield read
 
     def _content(self, path: str, most: int) -> bytes | None:
-        file = self._file(path)
+        file = self._file(path, buffering=0)
         if file is None:
             return None
         with file, self._translated(path):
@@ -125,22 +123,78 @@ class ArchiveFolder:
             parts: list[bytes] = []
             held = 0
             # Not in one piece: that would take the memory of the limit, whatever there is.
-            while max(size, held) <= most and (data := _read(file, min(_AT_A_TIME, most + 1 - held))):
+            while max(size, held) <= most and (data := _read(file, min(_AT_A_TIME, max(size, held, 512) + 1 - held))):
                 parts.append(data)
                 held += len(data)
         if max(size, held) > most:
             raise too_large(self.show(path), most, size if size > most else None)
         return b"".join(parts)
 
-    def _file(self, path: str) -> BinaryIO | None:
+    def _file(self, path: str, *, buffering: int = -1) -> BinaryIO | None:
         with self._translated(path):
+            folder, _, name = path.rpartition("/")
+            if (at := self._plainly(folder)) is not None:
+                try:
+                    if stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                        return self._opened_file(path, os.open(name, _READ, dir_fd=at), buffering)
+                except OSError:
+                    pass  # it is looked up anew, and then it is said what is wrong
+                finally:
+                    os.close(at)
             real = self._real(path)
             if real is None:
                 return None
             self._check_kind(path, Path(real).stat().st_mode)  # opening a device can be an act
             with _opened(real, _READ) as descriptor:
-                self._check_kind(path, os.fstat(descriptor).st_mode)
-                return os.fdopen(os.dup(descriptor), "rb")
+                return self._opened_file(path, os.dup(descriptor), buffering)
+
+    def _opened_file(self, path: str, descriptor: int, buffering: int) -> BinaryIO:
+        try:
+            self._check_kind(path, os.fstat(descriptor).st_mode)
+            return os.fdopen(descriptor, "rb", buffering)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @contextmanager
+    def _folder(self, path: str) -> Iterator[int | None]:
+        """A folder, open to be listed; None where there is none."""
+        if (at := self._plainly(path, _LIST)) is None:
+            real = self._real(path)
+            if real is None:
+                yield None
+                return
+            with _opened(real, _LIST) as descriptor:
+                yield descriptor
+            return
+        try:
+            yield at
+        finally:
+            os.close(at)
+
+    def _plainly(self, path: str, flags: int = _PASS) -> int | None:
+        """A folder that is reached without a link below the archive's own, open; None: it is for ``_real`` to say.
+
+        An index has a hundred thousand folders, and what is asked of the system for each of them is what a look at it
+        costs: to resolve a path asks for each of its names twice.
+        """
+        *above, last = path.split("/")
+        if not {"", ".", ".."}.isdisjoint((*above, last)):
+            return None
+        try:
+            at = os.open(self._root, _PASS & ~os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            for name in above:
+                below = os.open(name, _PASS, dir_fd=at)
+                os.close(at)
+                at = below
+            return os.open(last, flags, dir_fd=at)
+        except OSError:
+            return None
+        finally:
+            os.close(at)
 
     def _check_kind(self, path: str, mode: int) -> None:
         if not stat.S_ISREG(mode):
@@ -172,7 +226,7 @@ class ArchiveFolder:
             # Not of pathlib, which raises where a name is too long.
             if os.path.islink(place) and not os.path.exists(place):  # noqa: PTH110, PTH114
                 raise SourceDataError(
-                    f"{one_line(place)} is a link to {_target(Path(place))}, which does not exist: fetch what it "
+                    f"{one_line(place)} is a link to {_target(place)}, which does not exist: fetch what it "
                     "stands for (as with `git annex get` or `dvc pull`), or put the file itself there"
                 )
 
@@ -213,5 +267,8 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _target(link: Path) -> str:
-    return one_line(str(link.readlink())) if link.is_symlink() else "nothing"
+def _target(link: str, folder: int | None = None) -> str:
+    try:
+        return one_line(str(Path(os.readlink(link, dir_fd=folder))))
+    except OSError:
+        return "nothing"

@@ -1,12 +1,15 @@
 """What a source of prompt runs must provide. It knows nothing of snapshots, files or destinations."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from datetime import datetime
+from functools import cached_property
+from operator import attrgetter
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from vv_exports.domain.findings import Finding
-from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
+from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun, RunStatus
 from vv_exports.errors import SourceDataError, first_few
 
 
@@ -76,29 +79,74 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Listing:
+class UnreadableRun:
+    """A run that is there, and why its record cannot be read."""
+
+    run_id: str
+    error: SourceDataError
+
+
+class ListedRun(Protocol):
+    """What is known of each run of a listing: that may be the whole of it, or not."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def executed_at(self) -> datetime: ...
+    @property
+    def status(self) -> RunStatus: ...
+    @property
+    def deliverable(self) -> bool: ...
+
+
+_Run = TypeVar("_Run", bound=ListedRun)
+_Run_co = TypeVar("_Run_co", bound=ListedRun, covariant=True)
+
+
+@dataclass(frozen=True)
+class Listed(Generic[_Run_co]):
     """The prompt runs of an index: ``runs`` in the order (executed_at, run_id), whatever their status, and by run id
     why the record of others cannot be read. Those are there all the same: left out, they would be missing unnoticed."""
 
-    runs: list[PromptRun]
+    runs: Sequence[_Run_co]
     problems: Mapping[str, SourceDataError] = field(default_factory=dict)
 
-    @property
+    @staticmethod
+    def of(each: Iterable[_Run | UnreadableRun]) -> "Listed[_Run]":
+        """What was given of an index, run by run."""
+        runs: dict[str, _Run] = {}
+        problems: dict[str, SourceDataError] = {}
+        for one in each:
+            if isinstance(one, UnreadableRun):
+                problems[one.run_id] = one.error
+            else:
+                runs[one.run_id] = one
+        # One that is given twice is one that others pushed to the source's next page meanwhile.
+        unread = {run_id: error for run_id, error in problems.items() if run_id not in runs}
+        in_order = sorted(runs.values(), key=attrgetter("run_id"))
+        in_order.sort(key=attrgetter("executed_at"))  # by both at once there would be a tuple for each run
+        return Listed(in_order, unread)
+
+    @cached_property
     def run_ids(self) -> set[str]:
         """All runs that are there, readable or not."""
         return {run.run_id for run in self.runs} | self.problems.keys()
 
-    def complete(self) -> list[PromptRun]:
+    def complete(self) -> Sequence[_Run_co]:
         """All runs. Raises SourceDataError where the record of any cannot be read, naming those."""
         if self.problems:
             raise SourceDataError("\n".join(first_few([str(error) for error in self.problems.values()])))
         return self.runs
 
-    def named(self, run_ids: Sequence[str]) -> list[PromptRun]:
+    def named(self, run_ids: Sequence[str]) -> Sequence[_Run_co]:
         """The readable runs. Raises SourceDataError where one of ``run_ids`` is not."""
         wanted = {run_id: error for run_id, error in self.problems.items() if run_id in set(run_ids)}
-        Listing(self.runs, wanted).complete()
+        Listed(self.runs, wanted).complete()
         return self.runs
+
+
+Listing = Listed[PromptRun]
+"""The prompt runs of an index, each with its record."""
 
 
 class Stage(Protocol):
@@ -133,10 +181,14 @@ class Source(Protocol):
     def index(self, index_id: str) -> Index:
         """One index. Raises NotFoundError."""
 
+    def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
+        """All runs of an index one by one, in any order, so that nobody holds 100,000 records who only looks at each.
+        One that changes its place meanwhile may come twice. Raises as ``listing``, when the first one is asked for."""
+
     def listing(self, index_id: str) -> Listing:
         """All runs of an index. Raises NotFoundError, and what keeps the index itself from being read."""
 
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+    def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index, whatever their status, in the order (executed_at, run_id). Raises SourceDataError where
         the record of any cannot be read."""
 
@@ -148,7 +200,8 @@ class Source(Protocol):
 
         What is wrong with the run is no error here, but when its results are read.
 
-        It is at least as new as the last call of ``prompt_run``, ``prompt_runs`` or ``listing``.
+        It is at least as new as the last call of ``prompt_run``, ``prompt_runs`` or ``listing``, and as the first run
+        that ``each_run`` gave.
         """
 
     def results(self, run: PromptRun, stage: Stage) -> AbstractContextManager[Results]:

@@ -72,6 +72,7 @@ class Rule:
         return NoneType not in self.types
 
 
+_STATUSES = {str(status): status for status in RunStatus if status is not RunStatus.UNKNOWN}
 _METADATA = Rule("metadata", frozenset({dict}), "an object")
 _METADATA_TEXT = Rule("metadata_text", frozenset({str, NoneType}), "a string")
 _SEGMENT_ID = Rule("segment_id", frozenset({str}), "a non-empty string", may_be_empty=False)
@@ -158,11 +159,11 @@ def schema_of(value: Any, where: str) -> Any:
 
 def status_of(record: JsonObject, where: str) -> RunStatus:
     """The status of a prompt run's record."""
-    known = [str(status) for status in RunStatus if status is not RunStatus.UNKNOWN]
-    if record.get("status") not in known:
-        found = found_in(record, "status")
-        raise SourceDataError(f"{where}: expected status to be one of {', '.join(known)}; found {found}")
-    return RunStatus(record["status"])
+    status = record.get("status")
+    if not isinstance(status, str) or (found := _STATUSES.get(status)) is None:
+        known = ", ".join(_STATUSES)
+        raise SourceDataError(f"{where}: expected status to be one of {known}; found {found_in(record, 'status')}")
+    return found
 
 
 def time_of(record: JsonObject, field: str, where: str) -> datetime:

@@ -1,13 +1,13 @@
 """The prompt runs of the indexes that the configuration names, as the source has them now."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import check_deliverable, missing_message
 from vv_exports.errors import CredentialsError, NotFoundError, RequestError, SelectionError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Listing, Platform, Source
+from vv_exports.sources.base import Listing, Platform, Source, UnreadableRun
 from vv_exports.sources.check import both_deliver
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +28,13 @@ class Indexes:
         self._warn_of_upstream_automation(index_id)
         return self._source.listing(index_id)
 
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+    def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
+        """The same run by run, as ``Source.each_run`` gives them."""
+        self._check(index_id)
+        self._warn_of_upstream_automation(index_id)
+        return self._source.each_run(index_id)
+
+    def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
         record of any cannot be read."""
         return self.listing(index_id).complete()

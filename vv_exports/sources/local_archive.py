@@ -17,7 +17,7 @@ from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
 from vv_exports.printable import one_line
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles, Check
-from vv_exports.sources.base import DocumentPage, Listing, Page, Results, Stage
+from vv_exports.sources.base import DocumentPage, Listing, Page, Results, Stage, UnreadableRun
 from vv_exports.sources.check import check_indexes
 from vv_exports.sources.documents import (
     Limits,
@@ -89,19 +89,22 @@ class LocalArchive:
             f"The archive has the folders {', '.join(map(one_line, known)) or '(none)'}."
         )
 
-    def listing(self, index_id: str) -> Listing:
+    def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
         """All runs of an index. A folder without ``prompt_run.json`` is not a run yet."""
         self.index(index_id)
-        runs: list[PromptRun] = []
-        broken: dict[str, SourceDataError] = {}
         for folder, data in self._folders(_runs_of(index_id), "prompt_run.json") or ():
             try:
-                runs.append(self._run(index_id, folder, _had(data)))
+                run = self._run(index_id, folder, _had(data))
             except SourceDataError as error:
-                broken[_stands_for(folder)] = error
-        return Listing(sorted(runs, key=lambda run: (run.executed_at, run.run_id)), broken)
+                yield UnreadableRun(_stands_for(folder), error)
+            else:
+                yield run
 
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index at once."""
+        return Listing.of(self.each_run(index_id))
+
+    def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index, in the order (executed_at, run_id). A broken ``prompt_run.json`` is an error that names
         all broken ones."""
         return self.listing(index_id).complete()
@@ -289,7 +292,8 @@ class LocalArchive:
     def _decoded_run(self, index_id: str, folder: str, data: bytes) -> PromptRun:
         where = self._files.show(f"{_runs_of(index_id)}/{folder}/prompt_run.json")
         record = _object(data, where)
-        if nests_deeper(record, _DEEPEST_RECORD):
+        begun = data.count(b"{") + data.count(b"[")  # fewer cannot nest deeper, and mostly they are few
+        if begun > _DEEPEST_RECORD and nests_deeper(record, _DEEPEST_RECORD):
             raise SourceDataError(f"{where}: arrays or objects are nested deeper than {_DEEPEST_RECORD} levels")
         run_id = _own_id(record, "run_id", folder, where)
         check_counts(record, _COUNTERS, where)

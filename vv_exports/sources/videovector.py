@@ -7,7 +7,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Listing, Results, Stage, UpstreamAutomation
+from vv_exports.sources.base import Listing, Results, Stage, UnreadableRun, UpstreamAutomation
 from vv_exports.sources.check import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, found_in, short, text_of
 from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, VideoVectorApi
@@ -86,34 +86,30 @@ class VideoVector:
             raise SourceDataError(f"index {index_id!r} was asked for, and {found.index_id!r} was the answer")
         return found
 
-    def listing(self, index_id: str) -> Listing:
-        """All runs of an index. A record that does not even say its run's id makes the listing fail: nobody could be
-        told which one is left out."""
+    def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
+        """All runs of an index, as pages of the list arrive. A record that does not even say its run's id makes it
+        fail: nobody could be told which one is left out."""
         self._forget_media()
         where = f"prompt runs of index {one_line(index_id)}"
-        runs: dict[str, PromptRun] = {}
-        problems: dict[str, SourceDataError] = {}
+        pages = self.api.pages("indexes", index_id, "prompt-runs")
+        while (page := self.api.run(_next(pages))) is not None:
+            for record in page:
+                try:
+                    run = listed_run(record, index_id, where)
+                except SourceDataError as error:
+                    run_id = record.get("run_id")
+                    if not isinstance(run_id, str) or not run_id:
+                        raise
+                    yield UnreadableRun(run_id, error)
+                    continue
+                if run is not None:
+                    yield run
 
-        async def read() -> None:
-            async for page in self.api.pages("indexes", index_id, "prompt-runs"):
-                for record in page:
-                    try:
-                        run = listed_run(record, index_id, where)
-                    except SourceDataError as error:
-                        run_id = record.get("run_id")
-                        if not isinstance(run_id, str) or not run_id:
-                            raise
-                        problems[run_id] = error
-                        continue
-                    # A run that is listed twice is one that others pushed to the next page meanwhile.
-                    if run is not None:
-                        runs[run.run_id] = run
+    def listing(self, index_id: str) -> Listing:
+        """All runs of an index at once."""
+        return Listing.of(self.each_run(index_id))
 
-        self.api.run(read())
-        unread = {run_id: error for run_id, error in problems.items() if run_id not in runs}
-        return Listing(sorted(runs.values(), key=lambda run: (run.executed_at, run.run_id)), unread)
-
-    def prompt_runs(self, index_id: str) -> list[PromptRun]:
+    def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index, in the order (executed_at, run_id). Raises SourceDataError where one is broken."""
         return self.listing(index_id).complete()
 
@@ -245,6 +241,10 @@ class VideoVector:
         with self._guard:
             self._generation += 1
             self._remembered.clear()
+
+
+async def _next(pages: AsyncIterator[list[JsonObject]]) -> list[JsonObject] | None:
+    return await anext(pages, None)
 
 
 def _with(field: str, answer: Any, where: str) -> JsonObject:

@@ -1,8 +1,12 @@
 """The code location as a whole: what it is made of grows with the indexes, and by as much for each."""
 
 import copy
+import importlib.util
+import subprocess
+import sys
 
 import dagster as dg
+import pytest
 from dagster._core.remote_representation.external_data import JobDataSnap, RepositorySnap
 from dagster._serdes import serialize_value
 
@@ -105,3 +109,10 @@ def test_a_collection_says_what_becomes_of_runs_that_were_finished_before_it_beg
         told_of_history[start] = graph.get(asset_key("idx", "exports", "team")).description
     assert told_of_history["now"].endswith("before it began are missing until a backfill delivers them.")
     assert told_of_history["beginning"].endswith("all finished prompt runs, those from before it began too.")
+
+
+@pytest.mark.slow
+def test_a_process_that_loads_the_definitions_does_not_import_pandas_where_that_is_installed():
+    assert importlib.util.find_spec("pandas") is not None
+    code = "import sys, vv_exports.client, vv_exports.defs.build; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -506,7 +506,7 @@ def test_a_listing_that_fails_is_not_an_empty_one(daemon, tmp_path, monkeypatch)
         raise TransientError(f"{index_id}: out of reach")
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemon.client.pipeline.source, "listing", fails)
+        patch.setattr(daemon.client.pipeline.source, "each_run", fails)
         with pytest.raises(TransientError):
             daemon.tick(DISCOVERY)
     assert daemon.client.pipeline.snapshots.catalogs.read("idx").gone == {}

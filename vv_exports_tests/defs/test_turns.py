@@ -10,7 +10,6 @@ import pytest
 
 from vv_exports.defs import turns
 from vv_exports.defs.turns import AT_ONCE, Turns, seconds_between
-from vv_exports.sources.base import Listing
 from vv_exports_tests.deployments import CONFIG, client_of, with_parts
 
 
@@ -37,7 +36,7 @@ class CountingSource:
     def __getattr__(self, name):
         return getattr(self._source, name)
 
-    def listing(self, index_id):
+    def each_run(self, index_id):
         with self._lock:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
@@ -45,7 +44,7 @@ class CountingSource:
         time.sleep(0.005)
         with self._lock:
             self.under_way -= 1
-        return Listing([], {})
+        return iter(())
 
 
 def deployment(folder, indexes):
@@ -85,14 +84,14 @@ def test_one_that_does_not_get_its_turn_says_so_and_is_tried_again(tmp_path, mon
     monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.05)
     client = deployment(tmp_path, 1 + AT_ONCE)
     source, go_on, begun = client.pipeline.source, Event(), Barrier(1 + AT_ONCE)
-    plainly = source.listing
+    plainly = source.each_run
 
     def slowly(index_id):
         begun.wait()
         go_on.wait()
         return plainly(index_id)
 
-    source.listing = slowly
+    source.each_run = slowly
     with ThreadPoolExecutor(AT_ONCE) as pool:
         slow = [pool.submit(tick, client, f"idx_{number}") for number in range(AT_ONCE)]
         begun.wait()
@@ -100,7 +99,7 @@ def test_one_that_does_not_get_its_turn_says_so_and_is_tried_again(tmp_path, mon
         go_on.set()
         assert all(one.result().skip_reason.skip_message.startswith("0 new") for one in slow)
     assert skipped.skip_message == "2 other indexes are being listed; the next tick tries again."
-    source.listing = plainly
+    source.each_run = plainly
     assert tick(client, f"idx_{AT_ONCE}").skip_reason.skip_message.startswith("0 new")
 
 

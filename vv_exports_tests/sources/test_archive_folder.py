@@ -222,32 +222,53 @@ def test_a_link_within_the_archive_is_followed(tmp_path, link, place):
     everything(LocalArchive(str(tmp_path)))
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        lambda here: here.reader("run/secret.json").__enter__(),
-        lambda here: here.names("run"),
-        lambda here: here.versions("run"),
-    ],
-    ids=["reader", "names", "versions"],
-)
-def test_a_folder_that_is_swapped_for_a_link_out_is_not_followed(tmp_path, monkeypatch, look):
+LOOKS = {
+    "reader": lambda here, run: here.reader(f"{run}/secret.json").__enter__(),
+    "read": lambda here, run: [here.raised(one) for one in here.read([f"{run}/secret.json"], 100)],
+    "names": lambda here, run: here.names(run),
+    "versions": lambda here, run: here.versions(run),
+}
+
+
+class Folder(ArchiveFolder):
+    def raised(self, one):
+        if isinstance(one, Exception):
+            raise one
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("moment", ["before it is opened", "after its path was resolved"])
+def test_a_folder_that_is_swapped_for_a_link_out_is_not_followed(tmp_path, monkeypatch, look, moment):
     for folder in ("archive/run", "outside"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "secret.json").write_text(folder)
-    real_of = os.path.realpath
+    (tmp_path / "archive/alias").symlink_to("run")  # a path with a link in it is resolved
+    plain_open, real_of = os.open, os.path.realpath
+
+    def swap():
+        if not (tmp_path / "archive/run").is_symlink():
+            (tmp_path / "archive/run").rename(tmp_path / "moved")
+            (tmp_path / "archive/run").symlink_to("../outside")
 
     def realpath(path, **options):
         found = real_of(path, **options)
-        if str(path).startswith(f"{tmp_path}/archive/run") and not (tmp_path / "archive/run").is_symlink():
-            (tmp_path / "archive/run").rename(tmp_path / "moved")
-            (tmp_path / "archive/run").symlink_to("../outside")
+        if str(path).startswith(f"{tmp_path}/archive/alias"):
+            swap()
         return found
 
-    monkeypatch.setattr(os.path, "realpath", realpath)
-    here = ArchiveFolder(str(tmp_path / "archive"), follow_links=False)
-    with pytest.raises(SourceDataError, match=r"archive/run.* (cannot be read|leads out)"):
-        look(here)
+    def opened(path, flags, **options):
+        if path == "run":
+            swap()
+        return plain_open(path, flags, **options)
+
+    if moment == "before it is opened":
+        monkeypatch.setattr(os, "open", opened)
+    else:
+        monkeypatch.setattr(os.path, "realpath", realpath)
+    here = Folder(str(tmp_path / "archive"), follow_links=False)
+    with pytest.raises(SourceDataError, match=r"archive/(run|alias).* (cannot be read|leads out)"):
+        LOOKS[look](here, "run" if moment == "before it is opened" else "alias")
+    assert (tmp_path / "archive/run").is_symlink(), "it was swapped"
 
 
 def test_the_archives_own_folder_may_be_a_link(tmp_path):
