@@ -43,6 +43,7 @@ WORDS = (  # noqa: SIM905 - a text is easier to read than its words
     "the council votes on the new tram line after a long debate about noise trees parking and the cost of tunnels"
 ).split()
 
+
 def _of_another_type(metadata: dict[str, Any]) -> None:
     metadata["mood"] = 7
 

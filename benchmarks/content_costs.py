@@ -57,12 +57,18 @@ def deliver_once(archive: str, spool: str, automation: dict[str, Any], reshape: 
         }
 
     with tempfile.TemporaryDirectory(dir=spool) as name:
-        Path(name, "vv_exports.yaml").write_text(json.dumps({
-            "source": {"kind": "local_archive", "path": archive},
-            "storage": "storage",
-            "connectors": {"conn": {"provider": "local", "root": ".", "export_base_path": "out", "scopes": ["export"]}},
-            "indexes": {"idx": {"automations": {"all": {"destination_connector_id": "conn", **automation}}}},
-        }))
+        Path(name, "vv_exports.yaml").write_text(
+            json.dumps(
+                {
+                    "source": {"kind": "local_archive", "path": archive},
+                    "storage": "storage",
+                    "connectors": {
+                        "conn": {"provider": "local", "root": ".", "export_base_path": "out", "scopes": ["export"]}
+                    },
+                    "indexes": {"idx": {"automations": {"all": {"destination_connector_id": "conn", **automation}}}},
+                }
+            )
+        )
         pipeline = Pipeline.from_config(load_config(Path(name, "vv_exports.yaml")))
         runs = [run.run_id for run in pipeline.indexes.listing("idx").runs]
         if reshape:
@@ -117,7 +123,14 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     rows = options.segments // options.runs * options.runs
     measuring.show(
         f"Formats and choices of content: {rows:,} rows in {options.runs} runs, to a local folder",
-        ["", "rows/s from a snapshot", "delivery, CPU µs/row", "with the snapshot", "times without a choice", "before ÷ now"],
+        [
+            "",
+            "rows/s from a snapshot",
+            "delivery, CPU µs/row",
+            "with the snapshot",
+            "times without a choice",
+            "before ÷ now",
+        ],
         [line(case, found, rows) for case in found],
         "CPU in µs a row, least of the rounds; behind it, in brackets, the median as a multiple of that. Rows/s are wall time, medians. "
         "`times without a choice` is of the whole way, `before ÷ now` of the delivery from a snapshot: CPU, then wall.",
@@ -193,9 +206,7 @@ def memory(folder: Path, rows: int) -> None:
     }
     lines = []
     for case, (of, automation, reshape) in cases.items():
-        done = measuring.once(
-            folder, deliver_once, str(of), str(folder), automation, reshape, environment=KEY
-        )
+        done = measuring.once(folder, deliver_once, str(of), str(folder), automation, reshape, environment=KEY)
         lines.append([case, f"{done.peak:,.0f}", f"{done.result['before']:,.0f}"])
     measuring.show(
         f"Peak memory with {rows:,} rows in one run", ["", "peak MiB", "of it before what is measured"], lines

@@ -99,7 +99,9 @@ def compare(plain: Path, odd: Path, size: int, options: argparse.Namespace) -> N
     found: dict[str, list[Measured]] = {}
     for number in range(options.rounds):
         turn = [side for side in others if number < options.dlt_rounds or not side.startswith("dlt")]
-        round_of = sides | {side: partial(_checked_rows, *others[side][:2], others[side][2], plain, segments) for side in turn}
+        round_of = sides | {
+            side: partial(_checked_rows, *others[side][:2], others[side][2], plain, segments) for side in turn
+        }
         for side, (measured,) in measuring.in_turns(round_of, 1).items():
             found.setdefault(side, []).append(measured)
         if number == 0:
@@ -107,7 +109,10 @@ def compare(plain: Path, odd: Path, size: int, options: argparse.Namespace) -> N
             equal = {side: _checked(plain, *others[side][:2]) for side in turn}
     rows = []
     for side, measured in found.items():
-        figures = [f"{segments / median(one.wall for one in measured):,.0f}", measuring.middle([one.wall for one in measured])]
+        figures = [
+            f"{segments / median(one.wall for one in measured):,.0f}",
+            measuring.middle([one.wall for one in measured]),
+        ]
         figures.append(measuring.middle([one.cpu / segments * 1e6 for one in measured], 1))
         figures.append(measuring.middle([one.process_wall for one in measured], 1))
         figures.append(f"{median(one.peak for one in measured):,.0f}")

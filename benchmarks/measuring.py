@@ -247,7 +247,9 @@ def noise(found: Mapping[str, Sequence[Measured]]) -> str:
     if rounds == 1 or not cpu:
         return f"{told}. Rounds: {rounds}."
     spread = max(max(one) / min(one) - 1 for one in cpu)
-    return f"{told}; CPU of the same side differs by up to {spread:.0%}. Medians of {rounds} rounds in turns (least–most)."
+    return (
+        f"{told}; CPU of the same side differs by up to {spread:.0%}. Medians of {rounds} rounds in turns (least–most)."
+    )
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *notes: str) -> None:
