@@ -106,7 +106,8 @@ def main():
             [f"one kill, {args.kills} readings", f"{median(more):.1%} ({more[0]:.1%}–{more[-1]:.1%})"],
             [f"{args.kills} kills in one reading", f"{together / needed - 1:.1%}"],
         ],
-        f"Seed {args.seed}; kills after {', '.join(map(str, moments))} requests. Every snapshot holds what the server holds.",
+        f"Seed {args.seed}; kills after {', '.join(map(str, moments))} requests. "
+        "Every snapshot holds what the server holds.",
     )
 
 

@@ -26,10 +26,10 @@ def duckdb_copy(target: str, threads: int) -> None:
 
 def polars_sink(target: str) -> None:
     """Polars' streaming engine."""
-    import polars
+    import polars as pl
 
     with measuring.work():
-        polars.scan_ndjson(LINES).sink_parquet(target, compression="zstd")
+        pl.scan_ndjson(LINES).sink_parquet(target, compression="zstd")
 
 
 def dlt_filesystem(target: str) -> None:

@@ -46,18 +46,17 @@ def server(args):
 def plain_loop(place, run_ids):
     """As in the SDK's documentation: one video after the other."""
     rows = requests = 0
-    with VideoVector(api_key=place["api_key"], base_url=place["base_url"]) as client:
-        with measuring.work():
-            for run_id in run_ids:
-                for video in client.indexes.list_videos(place["index_ids"][0], limit=100).auto_paging_iter():
-                    page = client.prompt_runs.list_results(run_id, video_id=video.video_id, limit=100)
-                    while page is not None:
-                        requests += 1
-                        rows += len(page)
-                        page = page.next_page()
+    with VideoVector(api_key=place["api_key"], base_url=place["base_url"]) as client, measuring.work():
+        for run_id in run_ids:
+            for video in client.indexes.list_videos(place["index_ids"][0], limit=100).auto_paging_iter():
+                page = client.prompt_runs.list_results(run_id, video_id=video.video_id, limit=100)
+                while page is not None:
                     requests += 1
-                    with suppress(NotFoundError):
-                        client.prompt_runs.get_video_result(run_id, video.video_id)
+                    rows += len(page)
+                    page = page.next_page()
+                requests += 1
+                with suppress(NotFoundError):
+                    client.prompt_runs.get_video_result(run_id, video.video_id)
     return {"rows": rows, "requests": requests}
 
 
@@ -121,7 +120,7 @@ def main():
         for side, measured in found.items()
     ]
     measuring.show(
-        f"VideoVector as the source: {rows:,} segments, {args.max_concurrency} requests at a time of {args.delay} s each",
+        f"VideoVector as the source: {rows:,} segments, {args.max_concurrency} requests of {args.delay} s at a time",
         ["", "wall s", "CPU µs/row", "requests", "times what the limits allow", "plain loop ÷ this", "peak MiB"],
         table,
         f"The limits allow {allowed:.2f} s for the pipeline's requests.",

@@ -1,7 +1,7 @@
-"""Every benchmark once, at sizes that end in a quarter of an hour, or with ``--full`` at those of which figures are told.
+"""Every benchmark once, at sizes that end in a quarter of an hour, or with ``--full`` at those of published figures.
 
-What a benchmark prints is Markdown, and so is this: redirect it, and it is what `benchmarks/README.md` keeps. A benchmark
-that fails does not keep the others from their turn; the suite fails at the end.
+What a benchmark prints is Markdown, and so is this: redirect it, and it is what `benchmarks/README.md` keeps. A
+benchmark that fails does not keep the others from their turn; the suite fails at the end.
 
     python benchmarks/suite.py [--full] [--only REGEX] [--before FOLDER]
 """
@@ -59,9 +59,7 @@ def main() -> None:
             arguments += ["--before", str(options.before.resolve())]
         program = Path(__file__).with_name(f"{benchmark.name}.py")
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, str(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run([sys.executable, str(program), *arguments], capture_output=True, text=True, check=False)
         print(done.stdout, end="")
         print(f"\n`{' '.join([program.name, *arguments])}`: {time.monotonic() - began:.0f} s.", flush=True)
         if done.returncode:
