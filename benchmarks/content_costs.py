@@ -132,8 +132,8 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             "before ÷ now",
         ],
         [line(case, found, rows) for case in found],
-        "CPU in µs a row, least of the rounds; behind it, in brackets, the median as a multiple of that. Rows/s are wall "
-        "time, medians. "
+        "CPU in µs a row, least of the rounds; behind it, in brackets, the median as a multiple of that. Rows/s are "
+        "wall time, medians. "
         "`times without a choice` is of the whole way, `before ÷ now` of the delivery from a snapshot: CPU, then wall.",
         measuring.noise(found),
     )

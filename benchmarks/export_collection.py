@@ -34,7 +34,7 @@ storage: storage
 connectors: {conn: {provider: local, root: ., export_base_path: out, scopes: [export]}}
 indexes: {idx: {automations: {all: {destination_connector_id: conn, start: beginning}}}}
 """
-OURS, ODD = "vv_exports", "vv_exports, odd rows"
+OURS, ODD, SMALL = "vv_exports", "vv_exports, odd rows", "vv_exports, a segment each"
 
 
 def job(profile: bool = False) -> dict[str, Any]:
@@ -69,8 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vv_exports-bench-") as name:
         folder = Path(name)
-        plain, odd = folder / "plain", folder / "odd"
-        for one in (plain, odd):
+        plain, odd, small = (folder / one for one in ("plain", "odd", "small"))
+        for one in (plain, odd, small):
             one.mkdir()
             (one / "vv_exports.yaml").write_text(CONFIG)
         size = write_archive(plain / "archive", options.segments, options.runs)
@@ -78,10 +78,11 @@ def main() -> None:
             measuring.once(plain, job, True)
             return
         write_archive(odd / "archive", options.segments, options.runs, odd=True)
-        compare(plain, odd, size, options)
+        write_archive(small / "archive", options.runs, options.runs)
+        compare(plain, odd, small, size, options)
 
 
-def compare(plain: Path, odd: Path, size: int, options: argparse.Namespace) -> None:
+def compare(plain: Path, odd: Path, small: Path, size: int, options: argparse.Namespace) -> None:
     segments, runs = options.segments // options.runs * options.runs, options.runs
     others: dict[str, tuple[str, str, Callable[[], Measured]]] = {  # kind and target of what they write
         "DuckDB COPY, threads=1": ("file", "duckdb-1.parquet", _other(plain, opponents.duckdb_copy, 1)),
@@ -93,6 +94,7 @@ def compare(plain: Path, odd: Path, size: int, options: argparse.Namespace) -> N
     sides: dict[str, Callable[[], Measured]] = {
         OURS: partial(_ours, plain, segments, runs),
         ODD: partial(_ours, odd, segments, runs),
+        SMALL: partial(_ours, small, runs, runs),
     }
     others = {side: one for side, one in others.items() if re.search(options.only, side, re.IGNORECASE)}
     equal = {}
@@ -107,28 +109,38 @@ def compare(plain: Path, odd: Path, size: int, options: argparse.Namespace) -> N
         if number == 0:
             _check_odd(plain, odd)
             equal = {side: _checked(plain, *others[side][:2]) for side in turn}
-    rows = []
-    for side, measured in found.items():
-        figures = [
-            f"{segments / median(one.wall for one in measured):,.0f}",
-            measuring.middle([one.wall for one in measured]),
-        ]
-        figures.append(measuring.middle([one.cpu / segments * 1e6 for one in measured], 1))
-        figures.append(measuring.middle([one.process_wall for one in measured], 1))
-        figures.append(f"{median(one.peak for one in measured):,.0f}")
-        ours = found[OURS][: len(measured)]
-        figures.append(measuring.middle(measuring.ratios(ours, measured)))
-        figures.append(measuring.middle(measuring.ratios(ours, measured, "cpu")))
-        rows.append([side, *figures])
-    odd_ratio = measuring.middle(measuring.ratios(found[ODD], found[OURS], "cpu"))
+    odd_rows = measuring.middle(measuring.ratios(found[ODD], found[OURS], "cpu"))
+    walls, cpus = ([getattr(one, of) for one in found[SMALL]] for of in ("wall", "cpu"))
+    each = [(one.cpu - few.cpu) / segments * 1e6 for one, few in zip(found[OURS], found[SMALL], strict=True)]
+    times = {side: measuring.ratios(found[side], found[OURS][: len(found[side])]) for side in others if side in found}
     measuring.show(
         f"Export: {segments:,} segments in {runs} runs, {size / segments:.0f} bytes each, to Parquet",
         ["", "rows/s", "wall s", "CPU µs/row", "process s", "peak MiB", "ours ÷ this, wall", "ours ÷ this, CPU"],
-        rows,
-        f"Five odd rows in a thousand cost {odd_ratio} times the CPU.",
-        *(f"{side}: {what}." for side, what in equal.items()),
+        [_line(side, found[side], found[OURS], runs if side == SMALL else segments) for side in found],
+        f"Five odd rows in a thousand cost {odd_rows} times the CPU.",
+        f"Whatever the size, {runs} runs through Dagster take {measuring.middle(walls)} s and {measuring.middle(cpus)} s "
+        f"of CPU. Beyond that a row takes {measuring.middle(each, 1)} µs of CPU.",
+        *(
+            f"{side} takes {measuring.middle(times[side])} times as long as ours; {told}."
+            for side, told in equal.items()
+        ),
         measuring.noise(found),
     )
+
+
+def _line(side: str, measured: list[Measured], ours: list[Measured], rows: int) -> list[str]:
+    """A side's row in the table."""
+    ours = ours[: len(measured)]
+    return [
+        side,
+        f"{rows / median(one.wall for one in measured):,.0f}",
+        measuring.middle([one.wall for one in measured]),
+        measuring.middle([one.cpu / rows * 1e6 for one in measured], 1),
+        measuring.middle([one.process_wall for one in measured], 1),
+        f"{median(one.peak for one in measured):,.0f}",
+        measuring.middle(measuring.ratios(ours, measured)),
+        measuring.middle(measuring.ratios(ours, measured, "cpu")),
+    ]
 
 
 def _other(folder: Path, side: Callable[..., Any], *arguments: int) -> Callable[[str], Measured]:

@@ -213,7 +213,7 @@ def _resident(pid: int) -> float:
 
 
 def peak_mib() -> float:
-    """Of this process since its program started. Not ``getrusage``: its peak counts what the parent had when it forked."""
+    """Of this process since its program began. Not ``getrusage``: its peak counts what the parent had at the fork."""
     told = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert told is not None, "this system does not tell a process's peak memory"
     return int(told[1]) / 1024
