@@ -112,14 +112,14 @@ def compare(plain: Path, odd: Path, small: Path, size: int, options: argparse.Na
     odd_rows = measuring.middle(measuring.ratios(found[ODD], found[OURS], "cpu"))
     walls, cpus = ([getattr(one, of) for one in found[SMALL]] for of in ("wall", "cpu"))
     each = [(one.cpu - few.cpu) / segments * 1e6 for one, few in zip(found[OURS], found[SMALL], strict=True)]
-    times = {side: measuring.ratios(found[side], found[OURS][: len(found[side])]) for side in others if side in found}
+    times = {side: measuring.ratios(found[side], found[OURS][: len(found[side])]) for side in equal}
     measuring.show(
         f"Export: {segments:,} segments in {runs} runs, {size / segments:.0f} bytes each, to Parquet",
         ["", "rows/s", "wall s", "CPU µs/row", "process s", "peak MiB", "ours ÷ this, wall", "ours ÷ this, CPU"],
         [_line(side, found[side], found[OURS], runs if side == SMALL else segments) for side in found],
         f"Five odd rows in a thousand cost {odd_rows} times the CPU.",
-        f"Whatever the size, {runs} runs through Dagster take {measuring.middle(walls)} s and {measuring.middle(cpus)} s "
-        f"of CPU. Beyond that a row takes {measuring.middle(each, 1)} µs of CPU.",
+        f"Whatever the size, {runs} runs through Dagster take {measuring.middle(walls)} s and "
+        f"{measuring.middle(cpus)} s of CPU. Beyond that a row takes {measuring.middle(each, 1)} µs of CPU.",
         *(
             f"{side} takes {measuring.middle(times[side])} times as long as ours; {told}."
             for side, told in equal.items()
