@@ -1,4 +1,4 @@
-"""What the SDK sends requests with. All private API of the SDK that the package uses is here.
+"""What the SDK sends requests with. All private API of the SDK and of httpx that the package uses is here.
 
 Its public methods make models of what they get, which drop fields and refuse nulls.
 """
@@ -9,10 +9,23 @@ from typing import Any
 import httpx
 import videovector
 
+from vv_exports.sources.connections import Connections
+
+_OF_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=5.0)
+
 
 async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient:
-    """The HTTP client, which the SDK makes when it first needs it."""
-    return await client._http._ensure_client()  # noqa: SLF001
+    """The HTTP client, which the SDK makes when it first needs it, with connections of ours. Where the environment
+    names a proxy, those to the proxy stay httpx's."""
+    http = await client._http._ensure_client()  # noqa: SLF001
+    unused = http._transport  # noqa: SLF001
+    if not isinstance(unused, Connections):
+        trusted = httpx.create_ssl_context()  # as the SDK has it; to read the certificates takes long
+        http._transport = Connections(  # noqa: SLF001
+            lambda: httpx.AsyncHTTPTransport(verify=trusted, limits=_OF_ONE)
+        )
+        await unused.aclose()
+    return http
 
 
 async def get_decoded(client: videovector.AsyncVideoVector, path: str, params: Mapping[str, Any]) -> Any:
