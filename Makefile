@@ -51,8 +51,9 @@ format: $(INSTALLED)  ## format the code
 ui: $(INSTALLED) vv_exports.yaml  ## start the Dagster UI with its daemon on port 3000
 	DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)}" $(BIN)/dagster dev --port 3000
 
-bench: $(INSTALLED)  ## run the benchmarks
-	$(BIN)/python benchmarks/export_collection.py
+bench: $(INSTALLED)  ## run the benchmarks, in a quarter of an hour
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python benchmarks/suite.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .dagster .vv_exports deliveries downloads vv_exports.yaml

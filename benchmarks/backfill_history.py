@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import measuring
 import yaml
 from kill_automations import ROOT, kill, ours, start_daemon
 
@@ -108,27 +109,37 @@ def main():
         write_run(folder / "archive", run_id=run_id, executed_at=executed_at, segments=args.segments)
     daemon = start_daemon(folder)
     time.sleep(20)
-    seconds = {}
+    seconds, rows = {}, []
     for name in ("fresh", "there"):
         seconds[name], outcome = vv_exports(folder, "backfill", "idx", name, "--in-daemon")
         runs, files, entries = delivered(folder, name)
         assert set(runs.values()) == {1}, name
         assert len(runs) == len(outcome["delivered"]) == files == args.runs, name
         what = "with the snapshots to take" if name == "fresh" else "with the snapshots there"
-        print(f"{args.runs} prompt runs {what}: {seconds[name]:.0f} s, {entries} commits", flush=True)
+        rows.append([what, args.runs, f"{seconds[name]:.1f}", f"{seconds[name] / args.runs * 1000:.0f}", entries])
     again, outcome = vv_exports(folder, "backfill", "idx", "there", "--in-daemon")
     assert not outcome["delivered"]
-    print(f"repeated: {again:.0f} s, nothing written", flush=True)
+    rows.append(["repeated, nothing written", args.runs, f"{again:.1f}", f"{again / args.runs * 1000:.0f}", 0])
     chosen = [word for run_id in run_ids[: args.single] for word in ("--run", run_id)]
     single, _ = vv_exports(folder, "backfill", "idx", "single", *chosen, "--in-daemon")
     assert len(delivered(folder, "single")[0]) == args.single
     ratio = single / args.single / (seconds["there"] / args.runs)
-    print(f"{args.single} with a Dagster run for each: {single:.0f} s; in a batch each is {ratio:.0f} times as fast")
+    rows.append(
+        ["a Dagster run for each", args.single, f"{single:.1f}", f"{single / args.single * 1000:.0f}", args.single]
+    )
     took, at, daemon = stopped_and_continued(folder, daemon, args.runs)
     runs, files, _ = delivered(folder, "stopped")
     assert set(runs.values()) == {1}, "stopped"
     assert len(runs) == files == args.runs, "stopped"
-    print(f"killed after {at}, started again: all {args.runs} once, {took:.0f} s together")
+    rows.append(
+        [f"killed after {at}, started again: all once", args.runs, f"{took:.1f}", f"{took / args.runs * 1000:.0f}", ""]
+    )
+    measuring.show(
+        f"Backfills through the daemon: prompt runs of {args.segments} segments",
+        ["", "prompt runs", "s", "ms each", "commits"],
+        rows,
+        f"In a batch a prompt run is {ratio:.0f} times as fast as with a Dagster run for each. Once each.",
+    )
     daemon.terminate()
     daemon.wait(timeout=60)
     shutil.rmtree(folder)

@@ -10,18 +10,20 @@ What is compared is the ratio: to the same format without any choice, and to the
 
 import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from export_collection import SCHEMA, write_archive
+import measuring
+from archive import SCHEMA, write_archive
+from measuring import Measured, Worker
 
-FORMATS = ("parquet", "jsonl", "csv")
+FORMATS = ("parquet", "jsonl", "json", "csv")
 CHOICES: dict[str, dict[str, Any]] = {
     "": {},
     "exclude two": {"fields": {"exclude": ["metadata.mood", "metadata.shot.camera"]}},
@@ -30,80 +32,52 @@ CHOICES: dict[str, dict[str, Any]] = {
     "redact mask": {"redact": {"metadata.brands[].name": "mask"}},
 }
 RESHAPE = "reshape"
-_HERE = Path(__file__).resolve().parents[1]
-
-WORKER = """
-import json, os, resource, shutil, sys, tempfile, time
-from pathlib import Path
-import vv_exports
-assert Path(vv_exports.__file__).is_relative_to(sys.argv[1]), vv_exports.__file__
-from vv_exports.automations.deliver import deliver_batch, take_snapshots
-from vv_exports.config import load_config
-from vv_exports.pipeline import Pipeline
-
-def deliver(pipeline, run_ids):
-    automation = pipeline.automations.get("idx", "all")
-    started = time.process_time()
-    batch = take_snapshots(automation, run_ids, pipeline.clock())
-    taken = time.process_time()
-    outcome = deliver_batch(automation, pipeline.deliveries, batch, None)
-    assert not batch.problems and not outcome.problems, (batch.problems, outcome.problems)
-    return taken - started, time.process_time() - taken
-
-for line in sys.stdin:
-    asked = json.loads(line)
-    folder = Path(tempfile.mkdtemp(dir=asked["spool"]))
-    (folder / "vv_exports.yaml").write_text(json.dumps({
-        "source": {"kind": "local_archive", "path": asked["archive"]}, "storage": "storage",
-        "connectors": {"conn": {"provider": "local", "root": ".", "export_base_path": "out", "scopes": ["export"]}},
-        "indexes": {"idx": {"automations": {"all": {"destination_connector_id": "conn", **asked["automation"]}}}},
-    }))
-    pipeline = Pipeline.from_config(load_config(folder / "vv_exports.yaml"))
-    runs = [run.run_id for run in pipeline.indexes.listing("idx").runs]
-    if asked["reshape"]:
-        *runs, brings_more = runs
-        deliver(pipeline, runs)
-        deliver(pipeline, [brings_more])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    snapshot, delivery = deliver(pipeline, runs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    shutil.rmtree(folder)
-    told = {"snapshot": snapshot, "delivery": delivery, "peak": peak, "before": before}
-    print(json.dumps(told), flush=True)
-"""
+KEY = {"VV_EXPORTS_REDACTION_KEY": "a key for the benchmark alone"}
 
 
-class Worker:
-    """A process with one version of the code, which does one case after the other."""
+def deliver_once(archive: str, spool: str, automation: dict[str, Any], reshape: bool) -> dict[str, float]:
+    """A run's whole way in a folder of its own. Returns seconds of CPU, and KiB before it and at the peak."""
+    from vv_exports.automations.deliver import deliver_batch, take_snapshots
+    from vv_exports.config import load_config
+    from vv_exports.pipeline import Pipeline
 
-    def __init__(self, code: Path, spool: Path) -> None:
-        self._spool = str(spool)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(code),
-            "VV_EXPORTS_REDACTION_KEY": "a key for the benchmark alone",
+    def deliver(run_ids: list[str]) -> dict[str, float]:
+        automation = pipeline.automations.get("idx", "all")
+        began, used = time.perf_counter(), time.process_time()
+        batch = take_snapshots(automation, run_ids, pipeline.clock())
+        taken, taken_used = time.perf_counter(), time.process_time()
+        outcome = deliver_batch(automation, pipeline.deliveries, batch, None)
+        done, done_used = time.perf_counter(), time.process_time()
+        assert not batch.problems and not outcome.problems, (batch.problems, outcome.problems)
+        return {
+            "snapshot": taken_used - used,
+            "delivery": done_used - taken_used,
+            "snapshot_wall": taken - began,
+            "delivery_wall": done - taken,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(code)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=spool,  # where the code is run from comes first in the path
+
+    with tempfile.TemporaryDirectory(dir=spool) as name:
+        Path(name, "vv_exports.yaml").write_text(
+            json.dumps(
+                {
+                    "source": {"kind": "local_archive", "path": archive},
+                    "storage": "storage",
+                    "connectors": {
+                        "conn": {"provider": "local", "root": ".", "export_base_path": "out", "scopes": ["export"]}
+                    },
+                    "indexes": {"idx": {"automations": {"all": {"destination_connector_id": "conn", **automation}}}},
+                }
+            )
         )
-
-    def do(self, archive: Path, automation: dict[str, Any], *, reshape: bool = False) -> dict[str, Any]:
-        asked = {"archive": str(archive), "spool": self._spool, "automation": automation, "reshape": reshape}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            sys.exit(f"the worker ended with {self._process.wait()} at {automation}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
+        pipeline = Pipeline.from_config(load_config(Path(name, "vv_exports.yaml")))
+        runs = [run.run_id for run in pipeline.indexes.listing("idx").runs]
+        if reshape:
+            *runs, brings_more = runs
+            deliver(runs)
+            deliver([brings_more])
+        before = measuring.peak_mib()
+        with measuring.work():
+            return {**deliver(runs), "before": before}
 
 
 def main() -> None:
@@ -117,7 +91,7 @@ def main() -> None:
         "--memory", type=int, metavar="ROWS", help="only the peak of memory, of one run with so many rows"
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="vv_exports-bench-", dir=_memory_disk()) as name:
+    with tempfile.TemporaryDirectory(prefix="vv_exports-bench-", dir=measuring.scratch()) as name:
         folder = Path(name)
         if options.memory is not None:
             memory(folder, options.memory)
@@ -129,51 +103,74 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     archive, growing = folder / "archive", folder / "growing"
     write_archive(archive, options.segments, options.runs)
     write_growing(growing, options.segments, options.runs)
-    here = Worker(_HERE, folder)
-    earlier = Worker(options.before.resolve(), folder) if options.before else None
     cases = {f"{one} {choice}".strip(): {"format": one, **CHOICES[choice]} for one in FORMATS for choice in CHOICES}
     cases = {case: chosen for case, chosen in cases.items() if re.search(options.only, case)}
     reshapes = [f"{one} {RESHAPE}" for one in ("parquet", "csv") if re.search(options.only, f"{one} {RESHAPE}")]
-    times: dict[str, list[dict[str, Any]]] = {}
-    for number in range(options.rounds + 1):
-        done = {case: here.do(archive, chosen) for case, chosen in cases.items()}
-        done |= {case: here.do(growing, {"format": case.split()[0]}, reshape=True) for case in reshapes}
-        if earlier is not None:
-            done |= {f"{case} before": earlier.do(archive, cases[case]) for case in cases if case in FORMATS}
-        if number:  # the first round is for imports and caches
-            for case, one in done.items():
-                times.setdefault(case, []).append(one)
+    here = Worker(folder, environment=KEY)
+    earlier = Worker(folder, code=options.before.resolve(), environment=KEY) if options.before else None
+    sides: dict[str, Callable[[], Measured]] = {}
+    for case, chosen in cases.items():
+        sides[case] = partial(here.call, deliver_once, str(archive), str(folder), chosen, False)
+        if earlier is not None and case in FORMATS:
+            sides[f"{case} before"] = partial(earlier.call, deliver_once, str(archive), str(folder), chosen, False)
+    for case in reshapes:
+        chosen = {"format": case.split()[0]}
+        sides[case] = partial(here.call, deliver_once, str(growing), str(folder), chosen, True)
+    found = measuring.in_turns(sides, options.rounds, warm_up=True)
     here.close()
     if earlier is not None:
         earlier.close()
-    print(f"{options.segments:,} rows in {options.runs} runs, {options.rounds} rounds; CPU, least of the rounds")
-    for case, rounds in times.items():
-        show(case, rounds, times, options.segments)
+    rows = options.segments // options.runs * options.runs
+    measuring.show(
+        f"Formats and choices of content: {rows:,} rows in {options.runs} runs, to a local folder",
+        [
+            "",
+            "rows/s from a snapshot",
+            "delivery, CPU µs/row",
+            "with the snapshot",
+            "times without a choice",
+            "before ÷ now",
+        ],
+        [line(case, found, rows) for case in found],
+        "CPU in µs a row, least of the rounds; behind it, in brackets, the median as a multiple of that. Rows/s are "
+        "wall time, medians. "
+        "`times without a choice` is of the whole way, `before ÷ now` of the delivery from a snapshot: CPU, then wall.",
+        measuring.noise(found),
+    )
 
 
-def show(case: str, rounds: list[dict[str, Any]], times: dict[str, list[dict[str, Any]]], rows: int) -> None:
+def line(case: str, found: dict[str, list[Measured]], rows: int) -> list[str]:
+    """A case's row in the table."""
     name, _, choice = case.partition(" ")
-    deliveries = [one["delivery"] for one in rounds]
-    line = f"{case:20} delivery {min(deliveries) / rows * 1e6:5.1f} us/row (middle {middle(deliveries):.2f} times that)"
-    if choice != RESHAPE:
-        line += f"; with the snapshot {whole(case, times) / rows * 1e6:5.1f}"
-    if choice and choice not in {"before", RESHAPE} and name in times:
-        line += f", {whole(case, times) / whole(name, times):.2f} times {name}"
-    if not choice and f"{case} before" in times:
-        line += f", {whole(case, times) / whole(f'{case} before', times):.2f} times before"
-    print(line)
+    deliveries = figures(found[case], "delivery")
+    told = [
+        case,
+        f"{rows / statistics.median(figures(found[case], 'delivery_wall')):,.0f}",
+        f"{min(deliveries) / rows * 1e6:.1f} ({statistics.median(deliveries) / min(deliveries):.2f})",
+        "" if choice == RESHAPE else f"{whole(case, found) / rows * 1e6:.1f}",
+    ]
+    chosen = choice and choice not in {"before", RESHAPE} and name in found
+    told.append(f"{whole(case, found) / whole(name, found):.2f}" if chosen else "")
+    before = found.get(f"{case} before")
+    if before is None:
+        return [*told, ""]
+    walls = [
+        one.result["delivery_wall"] / other.result["delivery_wall"]
+        for one, other in zip(before, found[case], strict=True)
+    ]
+    return [*told, f"{min(figures(before, 'delivery')) / min(deliveries):.2f}; {measuring.middle(walls)}"]
 
 
-def whole(case: str, times: dict[str, list[dict[str, Any]]]) -> float:
+def figures(measured: list[Measured], name: str) -> list[float]:
+    return [one.result[name] for one in measured]
+
+
+def whole(case: str, found: dict[str, list[Measured]]) -> float:
     """The least of a delivery and of a snapshot, which is the same whatever is chosen: that of the cases without a
     choice counts. What others do on the machine only ever adds."""
     version = " before" if case.endswith(" before") else ""
-    snapshots = [one["snapshot"] for name in FORMATS for one in times.get(name + version, times[case])]
-    return min(snapshots) + min(one["delivery"] for one in times[case])
-
-
-def middle(figures: list[float]) -> float:
-    return statistics.median(figures) / min(figures)
+    snapshots = [least for name in FORMATS for least in figures(found.get(name + version, found[case]), "snapshot")]
+    return min(snapshots) + min(figures(found[case], "delivery"))
 
 
 def write_growing(archive: Path, segments: int, runs: int) -> None:
@@ -208,16 +205,13 @@ def memory(folder: Path, rows: int) -> None:
         "csv redact hash": (archive, {"format": "csv", **CHOICES["redact hash"]}, False),
         f"parquet {RESHAPE}": (growing, {"format": "parquet"}, True),
     }
+    lines = []
     for case, (of, automation, reshape) in cases.items():
-        worker = Worker(_HERE, folder)
-        done = worker.do(of, automation, reshape=reshape)
-        worker.close()
-        told = f"{done['peak'] / 1024:,.0f} MiB at the peak of {rows:,} rows"
-        print(f"{case:22} {told}" + (f", {done['before'] / 1024:,.0f} MiB of it before the reshape" if reshape else ""))
-
-
-def _memory_disk() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+        done = measuring.once(folder, deliver_once, str(of), str(folder), automation, reshape, environment=KEY)
+        lines.append([case, f"{done.peak:,.0f}", f"{done.result['before']:,.0f}"])
+    measuring.show(
+        f"Peak memory with {rows:,} rows in one run", ["", "peak MiB", "of it before what is measured"], lines
+    )
 
 
 if __name__ == "__main__":

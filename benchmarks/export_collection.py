@@ -1,199 +1,214 @@
 """The main job at size: an archive of prompt runs to a committed local Parquet collection, through Dagster.
 
-Beside it, in the same run, DuckDB reads the same JSON Lines and writes zstd Parquet: untyped by a schema, unhashed,
-unsorted, without log or commit, on all cores. A change is judged by the ratio; absolute times are the machine's.
+Beside it, in turns in the same run, other tools read the same JSON Lines and write zstd Parquet. What they wrote must
+hold the rows and values that were delivered. ``odd`` is the same archive with five odd rows in a thousand: a wrong
+type, a property that no schema declares, null where none is declared, and 5.0 for an integer.
 
-    python benchmarks/export_collection.py [--segments 1000000] [--runs 10] [--repeat 3] [--profile]
+Wall time is of the work alone, from the configuration to the commit, as it is of the opponents' work without their
+imports; what the process takes as a whole stands beside it.
+
+    python benchmarks/export_collection.py [--segments 1000000] [--runs 10] [--rounds 5] [--dlt-rounds 5] [--only REGEX]
+    python benchmarks/export_collection.py --profile
 """
 
 import argparse
 import json
-import os
-import random
+import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "summary": {"type": "string"},
-        "mood": {"type": "string", "enum": ["calm", "tense", "joyful", "sad"]},
-        "shot": {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string"},
-                "camera": {"type": "string"},
-                "people": {"type": ["integer", "null"]},
-                "brightness": {"type": "number"},
-            },
-        },
-        "brands": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string"},
-                    "seconds": {"type": "number"},
-                    "confidence": {"type": "number"},
-                    "logo": {"type": "boolean"},
-                },
-            },
-        },
-        "objects": {"type": "array", "items": {"type": "string"}},
-        "safe": {"type": "boolean"},
-    },
-    "required": ["summary", "mood"],
-}
-WORDS = (  # noqa: SIM905 - a text is easier to read than its words
-    "a wide view over the harbour while boats come in and the speaker talks about the price of fish this winter "
-    "two players run for the ball near the corner as the crowd rises and the keeper shouts at his defence "
-    "the council votes on the new tram line after a long debate about noise trees parking and the cost of tunnels"
-).split()
+import measuring
+import opponents
+from archive import ODD_EVERY, write_archive
+from measuring import Measured
 
-JOB = """
-import sys, time
-from pathlib import Path
-started = time.perf_counter()
-from vv_exports.client import VVExports
-if {profile}:
-    import cProfile, pstats
-    profile = cProfile.Profile()
-    profile.enable()
-outcome = VVExports(Path("vv_exports.yaml")).automations.run("idx", "all")
-if {profile}:
-    profile.disable()
-    pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(25)
-assert len(outcome.delivered) == {runs} and outcome.rows == {segments}, outcome
-"""
-DUCKDB = """
-import duckdb
-duckdb.sql("SET enable_progress_bar = false")
-duckdb.sql("COPY (FROM read_json('archive/indexes/idx/prompt_runs/*/segment_results.jsonl')) "
-           "TO 'duckdb.parquet' (FORMAT parquet, COMPRESSION zstd)")
-"""
 CONFIG = """
 source: {kind: local_archive, path: archive}
 storage: storage
 connectors: {conn: {provider: local, root: ., export_base_path: out, scopes: [export]}}
 indexes: {idx: {automations: {all: {destination_connector_id: conn, start: beginning}}}}
 """
+OURS, ODD, SMALL = "vv_exports", "vv_exports, odd rows", "vv_exports, a segment each"
+
+
+def job(profile: bool = False) -> dict[str, Any]:
+    """What `vv-exports automations run` does, in the working directory."""
+    from vv_exports.client import VVExports
+
+    profiler = None
+    if profile:
+        import cProfile
+
+        profiler = cProfile.Profile()
+        profiler.enable()
+    with measuring.work():
+        outcome = VVExports(Path("vv_exports.yaml")).automations.run("idx", "all")
+    if profiler is not None:
+        import pstats
+
+        profiler.disable()
+        pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(25)
+    return {"delivered": len(outcome.delivered), "rows": outcome.rows}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segments", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dlt-rounds", type=int, default=5, help="dlt takes most of the time: 0 leaves it out")
+    parser.add_argument("--only", default="", metavar="REGEX", help="vv_exports, and opponents in whose name this is")
+    parser.add_argument("--profile", action="store_true", help="only a profile of the job")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vv_exports-bench-") as name:
         folder = Path(name)
-        size = write_archive(folder / "archive", options.segments, options.runs)
-        (folder / "vv_exports.yaml").write_text(CONFIG)
-        print(
-            f"archive: {options.segments:,} segments in {options.runs} runs, {size / options.segments:.0f} bytes each"
-        )
-        job = JOB.format(profile=options.profile, runs=options.runs, segments=options.segments)
-        ours, theirs = [], []
-        for _ in range(options.repeat):
-            theirs.append(measured("DuckDB COPY", DUCKDB, folder, options.segments))
-            ours.append(measured("vv_exports ", job, folder, options.segments))
-            again = measured("  unchanged", JOB.format(profile=False, runs=0, segments=0), folder, None)
-            print(f"             the same again took {again:.1f} s")
-            for made in ("storage", "out", ".dagster"):
-                shutil.rmtree(folder / made)
-        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-        spread = f"of {options.repeat}: {min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"vv_exports takes {statistics.median(ratios):.2f} times DuckDB's time ({spread})")
+        plain, odd, small = (folder / one for one in ("plain", "odd", "small"))
+        for one in (plain, odd, small):
+            one.mkdir()
+            (one / "vv_exports.yaml").write_text(CONFIG)
+        size = write_archive(plain / "archive", options.segments, options.runs)
+        if options.profile:
+            measuring.once(plain, job, True)
+            return
+        write_archive(odd / "archive", options.segments, options.runs, odd=True)
+        write_archive(small / "archive", options.runs, options.runs)
+        compare(plain, odd, small, size, options)
 
 
-def write_archive(archive: Path, segments: int, runs: int) -> int:
-    """Write the runs of one index. Returns the size of the results in bytes."""
-    chance = random.Random(7)
-    index = archive / "indexes" / "idx"
-    index.mkdir(parents=True)
-    (index / "index.json").write_text('{"index_id": "idx", "name": "Benchmark"}')
-    size = 0
-    for run in range(runs):
-        folder = index / "prompt_runs" / f"run_{run:03}"
-        folder.mkdir(parents=True)
-        count = segments // runs
-        with (folder / "segment_results.jsonl").open("w") as file:
-            for number in range(count):
-                size += file.write(json.dumps(segment(chance, run, number)) + "\n")
-        prompt = {"prompt_id": "prm", "name": "Everything", "prompt_text": "…", "json_schema": SCHEMA}
-        (folder / "prompt.json").write_text(json.dumps(prompt))
-        record = {
-            "run_id": folder.name,
-            "prompt_id": "prm",
-            "prompt_name": "Everything",
-            "status": "completed",
-            "executed_at": f"2026-10-{run % 28 + 1:02}T10:00:00Z",
-            "completed_segments": count,
-        }
-        (folder / "prompt_run.json").write_text(json.dumps(record))
-    return size
-
-
-def segment(chance: random.Random, run: int, number: int) -> dict[str, object]:
-    """One segment result of about 1.1 kB."""
-    video, start = divmod(number, 500)
-    text = " ".join(chance.choices(WORDS, k=28))
-    return {
-        "segment_id": f"seg_{run:03}_{number:08}",
-        "run_id": f"run_{run:03}",
-        "prompt_id": "prm",
-        "video_id": f"vid_{video:06}",
-        "video_name": f"Broadcast {video}",
-        "executed_at": "2026-10-01T10:00:00Z",
-        "start_time": start * 8.0,
-        "end_time": start * 8.0 + 8,
-        "gcs_uri": f"gs://archive/videos/vid_{video:06}/seg_{number:08}.mp4",
-        "field_extraction_succeeded": True,
-        "transcription_succeeded": True,
-        "image_embedding_succeeded": None,
-        "metadata_text": text,
-        "metadata": {
-            "summary": text[:140],
-            "mood": chance.choice(["calm", "tense", "joyful", "sad"]),
-            "shot": {
-                "type": chance.choice(["wide", "close", "medium"]),
-                "camera": chance.choice(["static", "pan", "handheld"]),
-                "people": chance.choice([None, 1, 2, 3]),
-                "brightness": round(chance.random(), 3),
-            },
-            "brands": [
-                {
-                    "name": chance.choice(["Acme", "Globex", "Initech", "Umbrella"]),
-                    "seconds": round(chance.random() * 8, 2),
-                    "confidence": round(chance.random(), 3),
-                    "logo": chance.random() < 0.5,
-                }
-                for _ in range(chance.randrange(4))
-            ],
-            "objects": chance.choices(WORDS, k=5),
-            "safe": True,
-        },
+def compare(plain: Path, odd: Path, small: Path, size: int, options: argparse.Namespace) -> None:
+    segments, runs = options.segments // options.runs * options.runs, options.runs
+    others: dict[str, tuple[str, str, Callable[[], Measured]]] = {  # kind and target of what they write
+        "DuckDB COPY, threads=1": ("file", "duckdb-1.parquet", _other(plain, opponents.duckdb_copy, 1)),
+        "DuckDB COPY, all threads": ("file", "duckdb.parquet", _other(plain, opponents.duckdb_copy, 0)),
+        "Polars sink_parquet": ("file", "polars.parquet", _other(plain, opponents.polars_sink)),
+        "dlt filesystem": ("dlt", "dlt", _other(plain, opponents.dlt_filesystem)),
+        "dlt filesystem, Arrow tables": ("dlt Arrow", "dlt-arrow", _other(plain, opponents.dlt_arrow)),
     }
+    sides: dict[str, Callable[[], Measured]] = {
+        OURS: partial(_ours, plain, segments, runs),
+        ODD: partial(_ours, odd, segments, runs),
+        SMALL: partial(_ours, small, runs, runs),
+    }
+    others = {side: one for side, one in others.items() if re.search(options.only, side, re.IGNORECASE)}
+    equal = {}
+    found: dict[str, list[Measured]] = {}
+    for number in range(options.rounds):
+        turn = [side for side in others if number < options.dlt_rounds or not side.startswith("dlt")]
+        round_of = sides | {
+            side: partial(_checked_rows, *others[side][:2], others[side][2], plain, segments) for side in turn
+        }
+        for side, (measured,) in measuring.in_turns(round_of, 1).items():
+            found.setdefault(side, []).append(measured)
+        if number == 0:
+            _check_odd(plain, odd)
+            equal = {side: _checked(plain, *others[side][:2]) for side in turn}
+    odd_rows = measuring.middle(measuring.ratios(found[ODD], found[OURS], "cpu"))
+    walls, cpus = ([getattr(one, of) for one in found[SMALL]] for of in ("wall", "cpu"))
+    each = [(one.cpu - few.cpu) / segments * 1e6 for one, few in zip(found[OURS], found[SMALL], strict=True)]
+    times = {side: measuring.ratios(found[side], found[OURS][: len(found[side])]) for side in equal}
+    measuring.show(
+        f"Export: {segments:,} segments in {runs} runs, {size / segments:.0f} bytes each, to Parquet",
+        ["", "rows/s", "wall s", "CPU µs/row", "process s", "peak MiB", "ours ÷ this, wall", "ours ÷ this, CPU"],
+        [_line(side, found[side], found[OURS], runs if side == SMALL else segments) for side in found],
+        f"Five odd rows in a thousand cost {odd_rows} times the CPU.",
+        f"Whatever the size, {runs} runs through Dagster take {measuring.middle(walls)} s and "
+        f"{measuring.middle(cpus)} s of CPU. Beyond that a row takes {measuring.middle(each, 1)} µs of CPU.",
+        *(
+            f"{side} takes {measuring.middle(times[side])} times as long as ours; {told}."
+            for side, told in equal.items()
+        ),
+        measuring.noise(found),
+    )
 
 
-def measured(what: str, code: str, folder: Path, rows: int | None) -> float:
-    """Run code in a process of its own. Returns seconds; prints them with the rate and the peak memory."""
-    started = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-c", code], cwd=folder) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = status
-    seconds = time.perf_counter() - started
-    if status != 0:
-        sys.exit(f"{what.strip()} failed")
-    if rows is not None:
-        print(f"{what}: {seconds:6.1f} s, {rows / seconds:9,.0f} rows/s, peak {usage.ru_maxrss / 1024:,.0f} MiB")
-    return seconds
+def _line(side: str, measured: list[Measured], ours: list[Measured], rows: int) -> list[str]:
+    """A side's row in the table."""
+    ours = ours[: len(measured)]
+    return [
+        side,
+        f"{rows / median(one.wall for one in measured):,.0f}",
+        measuring.middle([one.wall for one in measured]),
+        measuring.middle([one.cpu / rows * 1e6 for one in measured], 1),
+        measuring.middle([one.process_wall for one in measured], 1),
+        f"{median(one.peak for one in measured):,.0f}",
+        measuring.middle(measuring.ratios(ours, measured)),
+        measuring.middle(measuring.ratios(ours, measured, "cpu")),
+    ]
+
+
+def _other(folder: Path, side: Callable[..., Any], *arguments: int) -> Callable[[str], Measured]:
+    return lambda target: measuring.once(folder, side, target, *arguments)
+
+
+def _ours(folder: Path, segments: int, runs: int) -> Measured:
+    for made in ("storage", "out", ".dagster"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    measured = measuring.once(folder, job)
+    assert measured.result == {"delivered": runs, "rows": segments}, measured.result
+    return measured
+
+
+def _checked_rows(kind: str, target: str, side: Callable[[str], Measured], folder: Path, segments: int) -> Measured:
+    for made in folder.glob(f"{target}*"):
+        shutil.rmtree(made) if made.is_dir() else made.unlink()
+    measured = side(target)
+    import duckdb
+
+    of = folder / target if kind == "file" else f"{folder / target}/dataset/segments/*.parquet"
+    (rows,) = duckdb.sql(f"SELECT count(*) FROM read_parquet('{of}')").fetchall()[0]
+    assert rows == segments, f"{target} has {rows} rows"
+    return measured
+
+
+def _checked(folder: Path, kind: str, target: str) -> str:
+    """Raise where an opponent's values are not those that were delivered."""
+    found = opponents.compared(folder, target, kind)
+    if found.differing:
+        sys.exit(f"{target} differs from what was delivered: {json.dumps(found.differing)}")
+    told = f"{found.rows:,} rows and all values of {len(found.equal)} columns equal ours"
+    if kind == "dlt":
+        children, items = opponents.child_rows(folder, target), opponents.lists_of(folder)
+        assert children == items, f"dlt's tables of lists hold {children}, the delivered lists {items}"
+        told += f", put together from its tables of lists, which have {sum(children.values()):,} rows more"
+    return told
+
+
+# What an odd row's own columns cannot hold, by the place of its way of being odd in ``archive.ODD``.
+RESCUED = (
+    '{"/metadata/mood":7}',
+    '{"/metadata/weather":{"sky":"grey"}}',
+    '{"/metadata/summary":null}',
+    None,  # 5.0 is the integer 5
+)
+
+
+def _check_odd(plain: Path, odd: Path) -> None:
+    """Rows that are not odd are as in the plain archive; of the odd ones every oddity is kept."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        for one in (plain, odd):
+            connection.sql(f"CREATE VIEW {one.name} AS FROM read_parquet('{one}/out/**/*.parquet')")
+        differing = connection.sql(
+            f"SELECT count(*) FROM odd FULL JOIN plain USING (segment_id) WHERE odd IS DISTINCT FROM plain "
+            f"AND CAST(right(segment_id, 8) AS BIGINT) % {ODD_EVERY} <> {ODD_EVERY // 2}"
+        ).fetchall()[0][0]
+        kept = connection.sql(
+            f"SELECT DISTINCT n // {ODD_EVERY} % {len(RESCUED)} AS way, rescued, "
+            f"CASE WHEN way = 3 THEN metadata.shot.people END "
+            f"FROM (SELECT CAST(right(segment_id, 8) AS BIGINT) AS n, * FROM odd) "
+            f"WHERE n % {ODD_EVERY} = {ODD_EVERY // 2} ORDER BY way"
+        ).fetchall()
+    assert not differing, f"{differing} rows that are not odd differ from those of the plain archive"
+    expected = [(way, rescued, 5 if rescued is None else None) for way, rescued in enumerate(RESCUED)]
+    assert kept == expected, f"of odd rows this is kept: {kept}"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+
+import measuring
 
 from vv_exports_tests.fakes.platform import make_platform
 from vv_exports_tests.fakes.server import FakeVideoVector
@@ -93,11 +96,19 @@ def main():
     with FakeVideoVector(platform, delay=args.delay) as server:
         needed = requests_of(server, args.max_concurrency, [], expected)
         moments = sorted(chance.sample(range(1, needed), args.kills))
-        print(f"seed {args.seed}, {needed:,} requests undisturbed, kills after {', '.join(map(str, moments))}")
         alone = [requests_of(server, args.max_concurrency, [moment], expected) for moment in moments]
-        print(f"one kill in a reading: {min(alone) / needed - 1:.1%} to {max(alone) / needed - 1:.1%} more requests")
         together = requests_of(server, args.max_concurrency, moments, expected)
-        print(f"{args.kills} kills in one reading: {together / needed - 1:.1%} more requests")
+    more = sorted(one / needed - 1 for one in alone)
+    measuring.show(
+        f"Killed while reading VideoVector: {needed:,} requests undisturbed",
+        ["", "more requests"],
+        [
+            [f"one kill, {args.kills} readings", f"{median(more):.1%} ({more[0]:.1%}–{more[-1]:.1%})"],
+            [f"{args.kills} kills in one reading", f"{together / needed - 1:.1%}"],
+        ],
+        f"Seed {args.seed}; kills after {', '.join(map(str, moments))} requests. "
+        "Every snapshot holds what the server holds.",
+    )
 
 
 if __name__ == "__main__":

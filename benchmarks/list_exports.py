@@ -1,6 +1,6 @@
 """Listing exports where many were made: seconds in this process, seconds of the command, and requests to the storage.
 
-Of several tries the best counts, by the clock and in seconds of CPU: on a machine that others use these differ. Records
+Medians of several tries, by the clock and in seconds of CPU: on a machine that others use these differ. Records
 are written as the pipeline writes them, without waiting for the disk. Of the requests, a listing of names takes one for
 each 1,000 objects of a store.
 
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+
+import measuring
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -75,15 +77,15 @@ def cpu() -> float:
     return sum(os.times()[:4])
 
 
-def best(work: Callable[[], object]) -> str:
-    """The least of several, in seconds."""
+def taken(work: Callable[[], object]) -> list[str]:
+    """Seconds and seconds of CPU, medians of several."""
     seconds, of_cpu = [], []
     for _ in range(REPEATS):
         began, used = time.perf_counter(), cpu()
         work()
         seconds.append(time.perf_counter() - began)
         of_cpu.append(cpu() - used)
-    return f"{min(seconds):6.3f} s {min(of_cpu):6.2f} s CPU"
+    return [measuring.middle(seconds, 3), measuring.middle(of_cpu)]
 
 
 def main() -> None:
@@ -105,14 +107,14 @@ def main() -> None:
             "one, by 12 characters of it": partial(client.exports.retrieve, ids[1][:12]),
             "all": client.exports.list,
         }
-        print(f"{count:,} exports, local storage")
+        rows = []
         for what, work in lists.items():
             counted = FaultyConnector(real, {})
             exports.records = Records(counted)
             work()
             calls = Counter(counted.log)
             exports.records = Records(real)
-            print(f"  {what:28} {best(work)}   {calls['files']} listings, {calls['read']} reads")
+            rows.append([what, *taken(work), calls["files"], calls["read"]])
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         for arguments in (
             ["exports", "list"],
@@ -121,7 +123,13 @@ def main() -> None:
         ):
             command = [sys.executable, "-m", "vv_exports", *arguments]
             run = partial(subprocess.run, command, cwd=folder, env=environment, check=True, capture_output=True)
-            print(f"  vv-exports {' '.join(arguments):34} {best(run)}")
+            rows.append([f"`vv-exports {' '.join(arguments)}`", *taken(run), "", ""])
+    measuring.show(
+        f"Listing exports: {count:,} were made, local storage",
+        ["", "s", "CPU s", "listings", "reads"],
+        rows,
+        f"Medians of {REPEATS} (least–most).",
+    )
 
 
 if __name__ == "__main__":

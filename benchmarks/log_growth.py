@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import measuring
 import msgspec
 from fsspec.asyn import sync
 
@@ -94,18 +95,22 @@ class Collection:
         after, self.took = self.requests(), time.monotonic() - began
         self.asked = None if before is None or after is None else after - before
 
-    def measure(self, place: str, size: int) -> None:
-        """Print what the log's reading and one more run cost."""
+    def measure(self, place: str, size: int, rounds: int) -> list[str]:
+        """What the log's reading and one more run cost: a line of the table."""
         self.fill(size)
-        with self.measured():
-            state = read_log(self.destination)
-        reading = self._said()
-        self.deliver(state)
-        print(f"{place:8} {size:7,} entries | read the log {reading} | add one run {self._said()}", flush=True)
+        reading, adding = [], []
+        for _ in range(rounds):
+            with self.measured():
+                state = read_log(self.destination)
+            reading.append((self.took, self.asked))
+            self.deliver(state)
+            adding.append((self.took, self.asked))
+        return [f"{place}, {size:,} entries", *_said(reading), *_said(adding)]
 
-    def _said(self) -> str:
-        asked = "" if self.asked is None else f"{self.asked:6,} requests "
-        return f"{asked}{self.took:7.3f} s"
+
+def _said(found: list[tuple[float, int | None]]) -> tuple[str, str]:
+    asked = [count for _, count in found if count is not None]
+    return measuring.middle([took for took, _ in found], 3), measuring.middle(asked, 0) if asked else ""
 
 
 def _entry(template: LogEntry, number: int) -> LogEntry:
@@ -131,9 +136,10 @@ def _counted(connector: S3Connector) -> Callable[[], int]:
 
 
 def main() -> None:
-    """Measure, and print a line for each size."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 1_000, 10_000])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-s3", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -141,16 +147,19 @@ def main() -> None:
         local = Collection(
             folder / "local", LocalConnector("conn", folder / "deliveries", make_root=True), lambda: None
         )
-        for size in options.sizes:
-            local.measure("folder", size)
-        if options.no_s3:
-            return
-        with seaweedfs(folder / "seaweedfs") as server:
-            make_bucket(server)
-            connector = s3_connector(server, uuid.uuid4().hex)
-            stored = Collection(folder / "s3", connector, _counted(connector))
-            for size in options.sizes:
-                stored.measure("s3", size)
+        rows = [local.measure("folder", size, options.rounds) for size in options.sizes]
+        if not options.no_s3:
+            with seaweedfs(folder / "seaweedfs") as server:
+                make_bucket(server)
+                connector = s3_connector(server, uuid.uuid4().hex)
+                stored = Collection(folder / "s3", connector, _counted(connector))
+                rows += [stored.measure("S3", size, options.rounds) for size in options.sizes]
+    measuring.show(
+        "A collection that grows: its log, and one run more",
+        ["", "read the log, s", "requests", "add one run, s", "requests"],
+        rows,
+        f"Medians of {options.rounds} (least–most).",
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 Both read the same runs from the local server of the tests, which answers each request after a fixed delay. The plain
 loop asks for the results of one video after the other. What the limits allow is the number of requests, of which so
-many may be under way at a time and begin each second. One process each; times are of the reading alone.
+many may be under way at a time and begin each second. A process each, in turns; times are of the reading alone.
 
-    python benchmarks/read_videovector.py --media 200 --runs 5 --delay 0.05
+    python benchmarks/read_videovector.py [--media 200] [--runs 6] [--delay 0.05] [--rounds 5]
 """
 
 import argparse
@@ -13,19 +13,21 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from statistics import median
 
+import measuring
 from videovector import NotFoundError, VideoVector
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.registry import SOURCES
-from vv_exports_tests.memory import peak_bytes
 
 ROOT = Path(__file__).parents[1]
+PLAIN, OURS = "plain loop of the SDK", "pipeline"
 
 
 @contextmanager
@@ -44,8 +46,7 @@ def server(args):
 def plain_loop(place, run_ids):
     """As in the SDK's documentation: one video after the other."""
     rows = requests = 0
-    with VideoVector(api_key=place["api_key"], base_url=place["base_url"]) as client:
-        began = time.perf_counter()
+    with VideoVector(api_key=place["api_key"], base_url=place["base_url"]) as client, measuring.work():
         for run_id in run_ids:
             for video in client.indexes.list_videos(place["index_ids"][0], limit=100).auto_paging_iter():
                 page = client.prompt_runs.list_results(run_id, video_id=video.video_id, limit=100)
@@ -56,7 +57,7 @@ def plain_loop(place, run_ids):
                 requests += 1
                 with suppress(NotFoundError):
                     client.prompt_runs.get_video_result(run_id, video.video_id)
-    return {"seconds": time.perf_counter() - began, "rows": rows, "requests": requests}
+    return {"rows": rows, "requests": requests}
 
 
 def snapshots(place, run_ids, limits, folder):
@@ -70,28 +71,11 @@ def snapshots(place, run_ids, limits, folder):
     index_id = place["index_ids"][0]
     runs = [run for run in source.prompt_runs(index_id) if run.run_id in run_ids]
     before = source.api.budget.spent.requests
-    began = time.perf_counter()
-    rows = sum(taken.snapshot.rows("segments") for taken in kept.of_runs(runs))
-    seconds = time.perf_counter() - began
+    with measuring.work():
+        rows = sum(taken.snapshot.rows("segments") for taken in kept.of_runs(runs))
     requests = source.api.budget.spent.requests - before
     source.close()
-    return {"seconds": seconds, "rows": rows, "requests": requests, "peak_mib": peak_bytes() / 2**20}
-
-
-def in_a_process(work, *arguments):
-    """What one side measured, in a process of its own."""
-    program = (
-        "import json, sys, read_videovector as this; "
-        "print(json.dumps(getattr(this, sys.argv[1])(*json.loads(sys.argv[2]))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, work, json.dumps(arguments)],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    return json.loads(done.stdout)
+    return {"rows": rows, "requests": requests}
 
 
 def main():
@@ -102,32 +86,52 @@ def main():
     parser.add_argument("--segments", default="10,60", help="fewest and most segments of a media item")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds that a request takes")
     parser.add_argument("--max-concurrency", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-requests-per-second", type=float, default=None, help="no limit where it is left out")
     args = parser.parse_args()
     limits = {
         "max_concurrency": args.max_concurrency,
         "max_requests_per_second": args.max_requests_per_second,
     }
-    with server(args) as place, tempfile.TemporaryDirectory() as folder:
-        run_ids = place["run_ids"]
-        ours = in_a_process("snapshots", place, run_ids, limits, folder)
-        plain = in_a_process("plain_loop", place, run_ids)
-    allowed = ours["requests"] * args.delay / args.max_concurrency
-    if args.max_requests_per_second:
-        allowed = max(allowed, ours["requests"] / args.max_requests_per_second)
-    assert plain["rows"] == ours["rows"], "both read the same"
-    for name, side in (("plain loop", plain), ("pipeline", ours)):
-        pace = side["requests"] / side["seconds"]
-        print(
-            f"{name:10}  {side['seconds']:6.2f} s, {side['requests']:,} requests, {pace:.0f}/s, "
-            f"{side['rows']:,} segments"
+    with server(args) as place, tempfile.TemporaryDirectory(prefix="vv_exports-bench-") as name:
+        folder = Path(name)
+        found = measuring.in_turns(
+            {
+                PLAIN: partial(measuring.once, folder, plain_loop, place, place["run_ids"]),
+                OURS: partial(into_a_new_storage, folder, place, limits),
+            },
+            args.rounds,
         )
-    print(
-        f"limits      {allowed:6.2f} s is what they allow for that many requests"
-        f"; peak of the pipeline {ours['peak_mib']:.0f} MiB"
+    (rows,) = {one.result["rows"] for measured in found.values() for one in measured}  # both read the same
+    (requests,) = {one.result["requests"] for one in found[OURS]}
+    allowed = requests * args.delay / args.max_concurrency
+    if args.max_requests_per_second:
+        allowed = max(allowed, requests / args.max_requests_per_second)
+    table = [
+        [
+            side,
+            measuring.middle([one.wall for one in measured]),
+            measuring.middle([one.cpu / rows * 1e6 for one in measured], 0),
+            f"{median(one.result['requests'] for one in measured):,.0f}",
+            measuring.middle([one.wall / allowed for one in measured]),
+            measuring.middle(measuring.ratios(found[PLAIN], measured), 1),
+            f"{median(one.peak for one in measured):,.0f}",
+        ]
+        for side, measured in found.items()
+    ]
+    measuring.show(
+        f"VideoVector as the source: {rows:,} segments, {args.max_concurrency} requests of {args.delay} s at a time",
+        ["", "wall s", "CPU µs/row", "requests", "times what the limits allow", "plain loop ÷ this", "peak MiB"],
+        table,
+        f"The limits allow {allowed:.2f} s for the pipeline's requests.",
+        measuring.noise(found),
     )
-    print(f"the pipeline is {plain['seconds'] / ours['seconds']:.1f} times as fast as the plain loop")
-    print(f"and takes {ours['seconds'] / allowed:.2f} times what the limits allow")
+
+
+def into_a_new_storage(folder, place, limits):
+    """The pipeline, where nothing was read before."""
+    with tempfile.TemporaryDirectory(dir=folder) as storage:
+        return measuring.once(folder, snapshots, place, place["run_ids"], limits, storage)
 
 
 if __name__ == "__main__":

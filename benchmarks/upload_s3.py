@@ -6,7 +6,6 @@ python benchmarks/upload_s3.py [--rounds 5]
 import argparse
 import hashlib
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import measuring
 import s3fs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -46,7 +46,7 @@ def _put(connector: S3Connector, path: Path, sha256: str, number: int) -> None:
     connector.put(path, f"ours/{number}", sha256=sha256)
 
 
-def compare(server: S3Server, folder: Path, rounds: int) -> None:
+def compare(server: S3Server, folder: Path, rounds: int) -> list[list[str]]:
     bare = s3fs.S3FileSystem(key=server.access_key, secret=server.secret_key, endpoint_url=server.endpoint_url)
     bare.mkdir("bucket")
     connector = S3Connector(
@@ -54,6 +54,7 @@ def compare(server: S3Server, folder: Path, rounds: int) -> None:
         access_key_id_env="KEY", secret_access_key_env="SECRET",
         environ={"KEY": server.access_key, "SECRET": server.secret_key},
     )  # fmt: skip
+    rows = []
     for name, (mebibytes, count) in SETS.items():
         path = folder / "file"
         path.write_bytes(os.urandom(int(mebibytes * MEBIBYTE)))
@@ -62,11 +63,9 @@ def compare(server: S3Server, folder: Path, rounds: int) -> None:
         for _ in range(rounds):
             theirs.append(seconds(partial(_put_bare, bare, path), count))
             ours.append(seconds(partial(_put, connector, path, sha256), count))
-        their, our = statistics.median(theirs), statistics.median(ours)
-        print(
-            f"{name}: s3fs put_file {their:.2f} s ({min(theirs):.2f} to {max(theirs):.2f}), connector {our:.2f} s "
-            f"({min(ours):.2f} to {max(ours):.2f}): {their / our:.0%} of its speed"
-        )
+        times = [our / their for our, their in zip(ours, theirs, strict=True)]
+        rows.append([name, measuring.middle(theirs), measuring.middle(ours), measuring.middle(times)])
+    return rows
 
 
 def main() -> None:
@@ -75,7 +74,13 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     os.environ["NO_PROXY"] = "127.0.0.1"
     with tempfile.TemporaryDirectory() as scratch, seaweedfs(Path(scratch) / "seaweedfs") as server:
-        compare(server, Path(scratch), rounds)
+        rows = compare(server, Path(scratch), rounds)
+    measuring.show(
+        "Uploads to S3: the connector beside s3fs",
+        ["", "s3fs put_file, s", "connector, s", "times s3fs"],
+        rows,
+        f"Medians of {rounds} rounds in turns (least–most).",
+    )
 
 
 if __name__ == "__main__":
