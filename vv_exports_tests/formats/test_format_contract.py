@@ -192,4 +192,5 @@ class TestFormatContract:
         peak = json.loads(done.stdout)
         assert peak["values"] > 300 * MEBIBYTE
         assert peak["writing"] < 200 * MEBIBYTE, peak
-        assert peak["reading"] < 160 * MEBIBYTE, peak
+        # One process writes and reads, and a peak stays: that of reading is never below that of writing.
+        assert peak["reading"] < max(160 * MEBIBYTE, peak["writing"] + 16 * MEBIBYTE), peak
