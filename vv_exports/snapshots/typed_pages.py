@@ -29,7 +29,8 @@ DOCUMENT = "document"
 
 _STRETCH_BYTES = 4 << 20
 _PAGES_NOT_TRIED = 15
-_MOST_PIECES = 16
+_MOST_PIECES = 128
+_MOST_ROWS = 8_192
 
 
 class TypedPages:
@@ -48,37 +49,69 @@ class TypedPages:
         self._not_tried = 0
 
     def batches(self, pages: Iterator[Page]) -> Iterator[pa.RecordBatch]:
-        """The rows, in their order: of as many pages as have so many rows as the table has columns, or are long. Small
-        pages are best, but to type a few rows costs for each column. Raises SourceDataError for a document that is not
-        what it must be."""
+        """The rows, in their order. Raises SourceDataError for a document that is not what it must be.
+
+        To type a few documents costs for each column, as much as hundreds of rows: rows wait until they are some, or
+        many others came."""
+        held: list[_Part] = []
+        rows = documents = size = 0
+        for part in self._parts(pages):
+            held.append(part)
+            rows += part.rows
+            documents += len(part.documents)
+            size += part.size
+            del part  # a row may be large
+            if not documents or documents >= self._table.column.width or rows >= _MOST_ROWS or size >= _STRETCH_BYTES:
+                yield self._merged(held)
+                rows = documents = size = 0
+        if held:
+            yield self._merged(held)
+
+    def _parts(self, pages: Iterator[Page]) -> "Iterator[_Part]":
+        """The rows of as many pages as have so many rows as the table has columns, or are long: small pages are best,
+        but to type a few rows costs for each column."""
         held: list[_Decoded] = []
         rows = size = 0
         for page in pages:
             held.append(self._decoded(page))
             rows += page.rows
-            size += sum(map(len, page.lines)) if isinstance(page, TextPage) else _STRETCH_BYTES // 16
+            size += held[-1].size
             del page  # else its text is there while the next one is read
             if rows >= self._table.column.width or size >= _STRETCH_BYTES:
                 yield from self._typed(held)
                 rows = size = 0
         yield from self._typed(held)
 
-    def _typed(self, held: "list[_Decoded]") -> Iterator[pa.RecordBatch]:
-        """What was decoded, as rows; then it is not held any more, since a row may be large."""
+    def _typed(self, held: "list[_Decoded]") -> "Iterator[_Part]":
+        """What was decoded, its values typed; then it is not held any more."""
         groups = [_joined(list(group)) for _, group in groupby(held, lambda one: id(one.types))]
         held.clear()
         groups.reverse()
         while groups:
-            if groups[-1].rows:
-                yield self._rows(groups.pop())
-            else:
-                groups.pop()
+            decoded = groups.pop()
+            taken = decoded.rows - len(decoded.refused)
+            values = self._of_values(decoded.types, decoded.columns, taken) if decoded.types and taken else None
+            part = _Part(values, decoded.refused, decoded.documents, decoded.size)
+            del decoded, values
+            if part.rows:
+                yield part
+            del part
 
-    def _rows(self, decoded: "_Decoded") -> pa.RecordBatch:
-        if decoded.types is None or len(decoded.refused) == decoded.rows:
-            return self._of_documents(decoded.documents)
-        values = self._of_values(decoded.types, decoded.columns, decoded.rows - len(decoded.refused))
-        return _merged(values, self._of_documents(decoded.documents), decoded.refused) if decoded.refused else values
+    def _merged(self, held: "list[_Part]") -> pa.RecordBatch:
+        """All of these rows; then they are not held any more."""
+        values = [part.values for part in held if part.values is not None]
+        documents = list(chain.from_iterable(part.documents for part in held))
+        refused: list[int] = []
+        before = 0
+        for part in held:
+            refused += [before + row for row in part.refused]
+            before += part.rows
+        held.clear()
+        if not documents:
+            return _one(values)
+        typed = self._of_documents(documents)
+        del documents
+        return _with_rows(_one(values), typed, refused) if values else typed
 
     def _of_values(self, types: TypedObject, columns: Sequence[Sequence[Any]], rows: int) -> pa.RecordBatch:
         batch = self._table.of_built(types.built(columns, rows), rows, self._run)
@@ -109,7 +142,7 @@ class TypedPages:
             self._not_tried -= 1
         documents = page.documents
         prepare(documents, self._run, self._table.name)
-        return _Decoded(None, [], list(range(len(documents))), documents)
+        return _Decoded(None, [], list(range(len(documents))), documents, _size_of(page))
 
     def _decoded_text(self, page: TextPage, types: "_Types") -> "_Decoded":
         text = b"\n".join(page.lines) if len(page.lines) > 1 else page.lines[0]  # of one line, no copy
@@ -143,10 +176,10 @@ class TypedPages:
             refused = sorted([*refused, *(taken[i] for i in strange)])
             columns = typed.types.columns([value for i, value in enumerate(values) if i not in strange])
         if not refused:
-            return _Decoded(typed.types, columns, [], [])
+            return _Decoded(typed.types, columns, [], [], _size_of(page))
         documents = page.read([page.lines[row] for row in refused], lambda i: page.locate(refused[i]))
         prepare(documents, self._run, self._table.name)
-        return _Decoded(typed.types, columns, refused, documents)
+        return _Decoded(typed.types, columns, refused, documents, _size_of(page))
 
     def _strange(self, types: TypedObject, columns: Sequence[Sequence[Any]]) -> set[int]:
         """The values that state other ids than those of the run."""
@@ -168,10 +201,25 @@ class _Decoded:
     columns: Sequence[Sequence[Any]]
     refused: list[int]
     documents: list[JsonObject]
+    size: int
 
     @property
     def rows(self) -> int:
         return (len(self.columns[0]) if self.columns else 0) + len(self.refused)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The same with typed values. ``size`` is in bytes of text."""
+
+    values: pa.RecordBatch | None
+    refused: list[int]
+    documents: list[JsonObject]
+    size: int
+
+    @property
+    def rows(self) -> int:
+        return (0 if self.values is None else self.values.num_rows) + len(self.refused)
 
 
 def _joined(group: "list[_Decoded]") -> _Decoded:
@@ -184,10 +232,19 @@ def _joined(group: "list[_Decoded]") -> _Decoded:
         refused += [before + row for row in one.refused]
         before += one.rows
     columns = [list(chain.from_iterable(parts)) for parts in zip(*(one.columns for one in group), strict=True)]
-    return _Decoded(group[0].types, columns, refused, list(chain.from_iterable(one.documents for one in group)))
+    documents = list(chain.from_iterable(one.documents for one in group))
+    return _Decoded(group[0].types, columns, refused, documents, sum(one.size for one in group))
 
 
-def _merged(values: pa.RecordBatch, documents: pa.RecordBatch, refused: Sequence[int]) -> pa.RecordBatch:
+def _size_of(page: Page) -> int:
+    return sum(map(len, page.lines)) if isinstance(page, TextPage) else _STRETCH_BYTES // 16
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
+def _with_rows(values: pa.RecordBatch, documents: pa.RecordBatch, refused: Sequence[int]) -> pa.RecordBatch:
     """The rows of ``documents`` in the places ``refused``, those of ``values`` in the others."""
     if len(refused) > _MOST_PIECES:
         places: list[int] = []
