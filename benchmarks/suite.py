@@ -34,7 +34,7 @@ BENCHMARKS = (
     Benchmark("read_videovector", "--media 50 --runs 2", "--media 200 --runs 6"),
     Benchmark("kill_reading", "--seed 7", "--seed 7"),  # what a kill costs does not grow with the size
     Benchmark("discovery", "--runs 5000", "--runs 100000"),
-    Benchmark("backfill_history", "--runs 100 --single 5", "--runs 1000 --single 30"),
+    Benchmark("backfill_history", "--runs 100 --single 2 --no-kill", "--runs 1000 --single 30"),
     Benchmark("upload_s3", "", ""),
     Benchmark("list_exports", "--exports 2000", "--exports 10000"),
     Benchmark("log_growth", "--sizes 10 1000 --no-s3", "--sizes 10 1000 10000"),
