@@ -33,6 +33,7 @@ from vv_exports.snapshots.columns import (
 )
 from vv_exports.snapshots.json_pointer import pointer
 
+_MOST_NAMES = 300  # a Struct's decoder looks at its names one by one, and the next document may have them in any order
 _TYPES: Mapping[type[Column], Any] = {Text: str, Integer: int, Number: int | float, Boolean: bool}
 
 
@@ -60,7 +61,9 @@ def typed(column: Column, *, exact: bool, absence_is_null: bool = False) -> Type
 
 
 def _typed_object(column: Object, *, exact: bool, absence_is_null: bool) -> "TypedObject | None":
-    """None where a name in it is none that a Struct can have."""
+    """None where it has so many names that dicts are quicker, or one that no Struct can have."""
+    if len(column.fields) + len(column.left_out) > _MOST_NAMES:
+        return None
     try:
         return TypedObject(column, exact=exact, absence_is_null=absence_is_null)
     except (ValueError, TypeError):
