@@ -7,11 +7,13 @@ types and no others; NaN and the infinities are not JSON.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
+
+_Decoded = TypeVar("_Decoded")
 
 
 class JsonLineError(ValueError):
@@ -48,6 +50,12 @@ def decode_each(lines: Sequence[bytes]) -> list[Any]:
         return list(map(_DECODER.decode, lines))
     except (ValueError, RecursionError):
         return _decode_one_by_one(lines)
+
+
+def with_room_to_encode(decode_some: Callable[[], _Decoded], frames: int = 120) -> _Decoded:
+    """What a call gives that is made so many frames deeper. How deep arrays and objects may be nested is limited by the
+    stack: what was decoded there is encoded wherever that is not as deep, also below columns in columns."""
+    return with_room_to_encode(decode_some, frames - 1) if frames else decode_some()
 
 
 def count_values(data: bytes, most: int) -> int:

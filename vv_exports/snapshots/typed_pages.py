@@ -15,6 +15,7 @@ from vv_exports.domain.json_text import (
     encode_each_sorted,
     has_unusual_numbers,
     typed_decoder,
+    with_room_to_encode,
 )
 from vv_exports.domain.prompt_runs import VOLATILE, JsonObject, PromptRun
 from vv_exports.snapshots.tables import Table, prepare, stated_of
@@ -140,7 +141,7 @@ class TypedPages:
                     self._not_tried = _PAGES_NOT_TRIED
                 return found
             self._not_tried -= 1
-        documents = page.documents
+        documents = with_room_to_encode(lambda: page.documents)
         prepare(documents, self._run, self._table.name)
         return _Decoded(None, [], list(range(len(documents))), documents, _size_of(page))
 
@@ -177,7 +178,8 @@ class TypedPages:
             columns = typed.types.columns([value for i, value in enumerate(values) if i not in strange])
         if not refused:
             return _Decoded(typed.types, columns, [], [], _size_of(page))
-        documents = page.read([page.lines[row] for row in refused], lambda i: page.locate(refused[i]))
+        lines = [page.lines[row] for row in refused]
+        documents = with_room_to_encode(lambda: page.read(lines, lambda i: page.locate(refused[i])))
         prepare(documents, self._run, self._table.name)
         return _Decoded(typed.types, columns, refused, documents, _size_of(page))
 
@@ -263,6 +265,10 @@ def _with_rows(values: pa.RecordBatch, documents: pa.RecordBatch, refused: Seque
 
 def _taken(lines: Sequence[bytes], decoder: "msgspec.json.Decoder[Any]") -> tuple[list[Any], list[int]]:
     """The values of the lines that a decoder takes, and the numbers of those that it refuses."""
+    return with_room_to_encode(lambda: _take(lines, decoder))
+
+
+def _take(lines: Sequence[bytes], decoder: "msgspec.json.Decoder[Any]") -> tuple[list[Any], list[int]]:
     values: list[Any] = []
     refused: list[int] = []
     left = iter(lines)

@@ -1,5 +1,6 @@
 """A run is read in one pass, into files that hold all of its rows in order, in memory that does not grow."""
 
+import functools
 import hashlib
 import json
 import os
@@ -227,3 +228,43 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
 @pytest.mark.slow
 def test_memory_stays_bounded_when_rows_must_be_sorted(tmp_path):
     assert peak_of_reading(tmp_path, 60_000, in_order=False) < 450
+
+
+def inside(levels, leaf, before, after):
+    return before * levels + leaf + after * levels
+
+
+LEVELS = 30
+COLUMNS = json.loads(inside(LEVELS, "{}", '{"type":"object","properties":{"a":', "}}"))
+PLACES = {
+    "in a document without columns": ({}, '{"a":', "}"),
+    "below columns in columns": (COLUMNS, inside(LEVELS, "", '{"a":', ""), "}" * LEVELS),
+    "in a place without a column": (COLUMNS, '{"undeclared":', "}"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_nested_as_deep_as_can_be_read_is_written_too_and_what_is_deeper_is_refused_with_its_line(
+    tmp_path, place
+):
+    """Both are limited by the stack, and values were written from deeper in it."""
+    schema, before, after = PLACES[place]
+    run = write_run(tmp_path / "archive", segments=[], schema=schema, completed_segments=None)
+
+    @functools.cache
+    def is_read(levels):
+        metadata = before + inside(levels, "", "[", "]") + after
+        (run / "segment_results.jsonl").write_text(f'{{"segment_id":"s","video_id":"v","metadata":{metadata}}}')
+        try:
+            (file,) = reading(tmp_path, f"spool-{levels}").files["segments"]
+        except SourceDataError as error:
+            assert "segment_results.jsonl, line 1: expected one JSON document: arrays or objects are" in str(error)  # noqa: PT017
+            return False
+        assert pq.read_table(file.answers.path).column(0).to_pylist() == [metadata]
+        return True
+
+    most, too_many = 500, 50_000
+    while too_many - most > 1:
+        middle = (most + too_many) // 2
+        most, too_many = (middle, too_many) if is_read(middle) else (most, middle)
+    assert not any(map(is_read, range(too_many + 1, too_many + 20)))
