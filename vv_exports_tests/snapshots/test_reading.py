@@ -222,7 +222,8 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
         (tmp_path / str(count)).mkdir()
         peaks[count] = peak_of_reading(tmp_path / str(count), count)
     assert peaks[200_000] < 450, peaks
-    assert peaks[200_000] < peaks[100_000] * 1.15, peaks
+    # A row group may be in the thread that encodes, or not. Rows that are held would be twice as many.
+    assert peaks[200_000] < peaks[100_000] * 1.3, peaks
 
 
 @pytest.mark.slow
