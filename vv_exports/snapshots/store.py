@@ -41,7 +41,7 @@ from vv_exports.errors import (
     SourceDataError,
     TransientError,
 )
-from vv_exports.snapshots.reading import Reading, read_run
+from vv_exports.snapshots.reading import Reading, SpoolFile, read_run
 from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.schemas import Schemas, schemas_of
 from vv_exports.snapshots.staging import STAGED, StoredStage
@@ -305,19 +305,10 @@ class SnapshotStore:
         is_known = current is not None and _holds(current, reading)
         data_version = current.data_version if current is not None and is_known else reading.data_version
         if current is None or current.revision <= above or not _same(current, data_version, run):
-            tables: dict[str, list[Part]] = {}
             own = f"{folder}/{data_version}-{LAYOUT_VERSION}"
-            for name, files in reading.files.items():
-                for file in files:
-                    key = f"{own}/{file.path.name}"
-                    self._storage.put(file.path, key)
-                    answers = None
-                    if file.answers is not None:
-                        beside = f"{own}/{file.answers.path.name}"
-                        self._storage.put(file.answers.path, beside)
-                        answers = Answers(key=beside, bytes=file.answers.bytes, sha256=file.answers.sha256)
-                    part = Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256, answers=answers)
-                    tables.setdefault(name, []).append(part)
+            tables: dict[str, list[Part]] = {
+                name: [self._put(file, own) for file in files] for name, files in reading.files.items()
+            }
             self.schemas.note(run.index_id, schemas_of(reading.prompt))  # before: whoever is killed here has noted it
             current = self._record(
                 Snapshot(
@@ -346,6 +337,17 @@ class SnapshotStore:
         note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
         self._storage.put(note, f"{folder}/fingerprint.json")
         return current
+
+    def _put(self, file: SpoolFile, folder: str) -> Part:
+        """Keep a file that was read, and that of its answers."""
+        key = f"{folder}/{file.path.name}"
+        self._storage.put(file.path, key)
+        answers = None
+        if file.answers is not None:
+            beside = f"{folder}/{file.answers.path.name}"
+            self._storage.put(file.answers.path, beside)
+            answers = Answers(key=beside, bytes=file.answers.bytes, sha256=file.answers.sha256)
+        return Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256, answers=answers)
 
     def count_files(self, index_id: str, run_id: str) -> int:
         """How many files are kept of a run."""

@@ -332,9 +332,10 @@ _MOST_KNOWN = 256
 
 
 def _types_of(table: Table) -> _Types:
-    """Kept with the table itself: while it is here, no other one has its id."""
-    if id(table) not in _KNOWN:
+    """Kept with the table itself: while it is here, no other one has its id. Several threads read runs at a time."""
+    known = _KNOWN.get(id(table))
+    if known is None:
         if len(_KNOWN) >= _MOST_KNOWN:
             _KNOWN.clear()
-        _KNOWN[id(table)] = _Types(table)
-    return _KNOWN[id(table)]
+        known = _KNOWN[id(table)] = _Types(table)
+    return known
