@@ -1,10 +1,13 @@
 """What only the Parquet format promises."""
 
+import threading
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from vv_exports.errors import DeliveredDataError
+from vv_exports.formats import parquet
 from vv_exports.formats.parquet import Parquet
 from vv_exports_tests.formats.tables import HARD
 
@@ -56,3 +59,33 @@ def test_other_columns_than_expected_are_refused(tmp_path):
         writer.write(HARD.to_batches()[0])
     with pytest.raises(DeliveredDataError, match="other columns than expected"):
         list(Parquet().read(tmp_path / "x", HARD.drop_columns("shot").schema))
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3])
+def test_what_goes_wrong_in_the_thread_that_encodes_is_raised_and_leaves_no_file(tmp_path, monkeypatch, fails_at):
+    monkeypatch.setattr(parquet, "_WORTH_A_THREAD", 0)
+    encode, calls = pq.ParquetWriter.write_table, []
+
+    def write_table(self, table, *args, **options):
+        calls.append(table.num_rows)
+        if len(calls) == fails_at:
+            raise OSError(28, "No space left on device")
+        encode(self, table, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
+    rows = pa.record_batch({"n": pa.array(range(65_536), pa.int64())})
+    with pytest.raises(OSError, match="No space left"):
+        footer(tmp_path, [rows] * 3)
+    assert list(tmp_path.iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
+
+
+def test_a_writer_that_is_given_up_waits_for_its_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_WORTH_A_THREAD", 0)
+    rows = pa.record_batch({"n": pa.array(range(65_536), pa.int64())})
+    writer = Parquet().open(tmp_path / "x.parquet", rows.schema)
+    for _ in range(3):
+        writer.write(rows)
+    writer.abandon()
+    assert list(tmp_path.iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
