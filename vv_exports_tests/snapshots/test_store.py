@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -324,8 +324,9 @@ def _take_in_a_process(folder):
 
 @pytest.mark.slow
 def test_processes_that_take_one_run_agree_on_one_revision(deployment):
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        taken = pool.map(_take_in_a_process, [str(deployment.folder)] * 4, chunksize=1)
+    # Not multiprocessing.Pool: it waits for ever for a worker that died, or that it ended while the worker held a lock.
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        taken = list(pool.map(_take_in_a_process, [str(deployment.folder)] * 4))
     assert len(set(taken)) == 1
     assert taken[0][0] == 1
     assert len(list((deployment.folder / "storage").rglob("*.parquet"))) == 2, "the rows, and their answers"
