@@ -52,6 +52,8 @@ from vv_exports_tests.memory import peak_bytes  # noqa: E402
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 RUNS_OF_AN_ENTRY = 100
+_LINKS = 60_000
+"""Of one file: ext4 lets it have 65,000 names."""
 
 
 def record_of(number: int) -> dict[str, Any]:
@@ -108,11 +110,16 @@ def build(folder: Path, count: int, *, history: bool) -> None:
     if not history:
         pipeline.automations.begin("idx", pipeline.indexes.listing("idx"), pipeline.clock())
         assert reconciled(client).delivered
+    linked = first
     for number in range(1, count):
         run = first.parent / f"run_{number:08}"
         run.mkdir()
         for name in ("prompt.json", "segment_results.jsonl"):
-            os.link(first / name, run / name)
+            if number % _LINKS:
+                os.link(linked / name, run / name)
+            else:
+                shutil.copy(first / name, run / name)
+        linked = linked if number % _LINKS else run
         (run / "prompt_run.json").write_text(json.dumps(record_of(number)))
     listing = pipeline.indexes.listing("idx")
     sync_partitions(instance, "idx", listing.runs)
