@@ -7,6 +7,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, open_client, record
 from vv_exports.cli.content import CONTENT, content_of
+from vv_exports.cli.plans import planned
 from vv_exports.console import Console
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RequestError
@@ -162,7 +163,7 @@ def _export(
             "--to copies a download; an export to a connector makes none. Leave out --to or --connector."
         )
     if dry_run:
-        return _dry_run(console, request)
+        return _dry_run(console, request, idempotency_key, to)
     with console.progress() as progress:
         client = open_client(progress)
         started = datetime.now(UTC)
@@ -187,34 +188,16 @@ def _export(
     return DONE
 
 
-def _dry_run(console: Console, request: Any) -> int:
-    client = open_client()
-    chosen = client.exports.check(request)
-    where, content = "a download", request.content.chosen
-    if request.destination_connector_id is not None:
-        boundary = client.connectors.retrieve(request.destination_connector_id).uri
-        where = "/".join(filter(None, (boundary, request.destination_subpath)))
-    rows = [
-        {"run_id": run.run_id, "status": str(run.status), "total_segments": run.count("total_segments")}
-        for run in chosen
-    ]
+def _dry_run(console: Console, request: Any, idempotency_key: str | None, to: str | None) -> int:
+    plan = open_client().exports.plan(request, idempotency_key=idempotency_key)
     if console.as_json:
-        console.document(
-            {
-                "dry_run": True,
-                "export_type": request.export_type,
-                "target_id": request.target_id,
-                "format": request.format,
-                "content": content,
-                "destination": where,
-                "prompt_runs": rows,
-            }
-        )
-    console.line(f"would export {counted(len(rows), 'prompt run')} as {request.format} to {where}:")
-    console.record({name: value for name, value in content.items() if name != "format" or value != request.format})
-    if not console.as_json:
-        console.table(rows, empty="")
-    return DONE
+        console.document(plan.document | {"to": to})
+    planned(console, plan)
+    chosen = {name: value for name, value in plan.content.items() if name != "format" or value != request.format}
+    console.record(chosen)
+    if to is not None:
+        console.line(f"would copy the download to {to}")
+    return FAILED if plan.is_stopped else DONE
 
 
 def _downloaded(console: Console, download: Any) -> None:

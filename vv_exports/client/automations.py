@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from vv_exports.automations.automation import Automation
-from vv_exports.automations.backfill import BackfillPlan, plan
 from vv_exports.automations.outcome import AutomationRun, outcome_of
 from vv_exports.automations.places import LeftPlace
+from vv_exports.automations.plan import AutomationPlan, plan
 from vv_exports.automations.records import Beginning
 from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
@@ -20,6 +20,7 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
@@ -165,11 +166,24 @@ class Automations:
         since: datetime | None = None,
         until: datetime | None = None,
         only: Only | None = None,
-    ) -> BackfillPlan:
-        """What ``backfill`` would deliver. Writes nothing."""
+    ) -> AutomationPlan:
+        """What ``backfill`` would deliver. Writes nothing, and reads no prompt run."""
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        listing, _ = self._listing(index_id, run_ids)
-        return plan(found, listing, self._standings(found, listing, run_ids), run_ids, since, until, only)
+        listing, unreadable = self._listing(index_id, run_ids)
+        owed = self._standings(found, listing, run_ids)
+        chosen = selected(owed, run_ids, since, until, only, history=True)
+        return self._plan(found, listing, unreadable, owed, chosen)
+
+    def plan_run(
+        self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
+    ) -> AutomationPlan:
+        """What ``run`` would deliver. Writes nothing, and reads no prompt run."""
+        found = self._deployment.pipeline.automations.get(index_id, automation)
+        listing, unreadable = self._listing(index_id, run_ids)
+        state = found.collection()
+        there = survey(found.destination, state, now=self._deployment.pipeline.clock())
+        owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
+        return self._plan(found, listing, unreadable, owed, selected(owed, run_ids, history=history))
 
     def backfill(
         self,
@@ -247,6 +261,26 @@ class Automations:
             return listing, listing.problems
         chosen_runs(listing.named(named), named, index_id=index_id)
         return listing, {}
+
+    def _plan(
+        self,
+        automation: Automation,
+        listing: Listing,
+        unreadable: Mapping[str, Exception],
+        owed: Standings,
+        chosen: Selection,
+    ) -> AutomationPlan:
+        deployment = self._deployment
+        sensor = deployment.names.delivery_sensor(automation.index_id, automation.name)
+        # Looking for an instance that is not open yet may write into its folder.
+        pause = pause_in_force(automation.config, automation.record.state().pause, deployment.instance_at_hand, sensor)
+        conflicts = []
+        if pause is not None:
+            told = f"the automation is paused by {pause.by} ({pause.reason}); this delivers all the same, and once"
+            conflicts.append(PlannedConflict("paused", "nothing", told))
+        return plan(
+            automation, listing, owed, chosen, deployment.pipeline.clock, problems=unreadable, conflicts=conflicts
+        )
 
     def _standings(
         self,

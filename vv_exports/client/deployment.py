@@ -102,6 +102,11 @@ class Deployment:
         """The Dagster instance, if it was needed yet."""
         return vars(self).get("instance")
 
+    @property
+    def instance_at_hand(self) -> dg.DagsterInstance | None:
+        """The Dagster instance, if it was given or was needed yet: nothing is opened or looked after."""
+        return self.opened_instance or self._given_instance
+
     def close(self) -> None:
         """Give up readings of the source that are under way, and close its connections; they open again when needed."""
         self.pipeline.source.close()

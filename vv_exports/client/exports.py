@@ -23,6 +23,7 @@ from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import NotFoundError, RequestError, RunFailedError
 from vv_exports.exports.idempotency import check_key
 from vv_exports.exports.on_demand import Deletion, ExportsVacuum
+from vv_exports.exports.plan import ExportPlan, plan
 from vv_exports.exports.records import Record
 
 _OVER = {ExportStatus.COMPLETED, ExportStatus.FAILED}
@@ -152,6 +153,14 @@ class Exports:
     def check(self, request: ExportRequest) -> Sequence[PromptRun]:
         """The runs that a request is about, without doing anything. Raises RequestError."""
         return self._deployment.pipeline.exports.check(request)
+
+    def plan(self, request: ExportRequest, *, idempotency_key: str | None = None) -> ExportPlan:
+        """What ``create`` would come to. Writes nothing, and reads no prompt run. Raises RequestError."""
+        request = replace(request, content=content_options(request.content.chosen))
+        if idempotency_key is not None:
+            check_key(idempotency_key)
+        pipeline = self._deployment.pipeline
+        return plan(pipeline.exports, pipeline.snapshots, request, idempotency_key)
 
     def retrieve(self, export_id: str) -> Export:
         """One export as it stands, by its id or the beginning of it. Raises NotFoundError, and RequestError where

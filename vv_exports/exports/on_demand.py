@@ -109,7 +109,7 @@ class Exports:
     def completed_earlier(self, key: str, request: ExportRequest) -> Record | None:
         """The export that an idempotency key stands for, where it is complete and nothing is to be made: neither the
         source nor the destination is asked. Raises IdempotencyError where the key was used for another request."""
-        first = earlier_launch(self._storage, key, request)
+        first = self.first_launch(key, request)
         record = self.records.find(export_id_of(first.run_id)) if first is not None else None
         is_done = record is not None and record.status == ExportStatus.COMPLETED
         return record if record is not None and is_done and not self.has_lost_its_artifact(record) else None
@@ -184,9 +184,7 @@ class Exports:
                 run_id=dagster_run_id,
             )
         else:
-            connector = self._connectors.for_export(request.destination_connector_id)
-            parent = parent_folder(connector, request)
-            check_apart(self._config, request.destination_connector_id, parent)  # links may lead elsewhere by now
+            connector, parent = self.place_of(request)
             outcome = make_folder(job, content, connector, parent, deliver=self._deliver, run_id=dagster_run_id)
         delivery = outcome.delivery
         done = Outcome(
@@ -213,6 +211,18 @@ class Exports:
 
         self.records.update(job.export_id, completed)
         return outcome
+
+    def place_of(self, request: ExportRequest) -> tuple[Connector, str]:
+        """The connector of a request, and the folder of it in which its exports get their own. Raises
+        DestinationError where links lead it elsewhere by now."""
+        connector = self._connectors.for_export(str(request.destination_connector_id))
+        parent = parent_folder(connector, request)
+        check_apart(self._config, connector.connector_id, parent)
+        return connector, parent
+
+    def first_launch(self, key: str, request: ExportRequest) -> Launch | None:
+        """The launch that an idempotency key stands for already. Raises IdempotencyError."""
+        return earlier_launch(self._storage, key, request)
 
     def _check_fields(self, job: ExportJob) -> None:
         """Raise SelectionError where a field is named that no schema of the index has."""
