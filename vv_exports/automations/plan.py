@@ -1,12 +1,13 @@
 """What a delivery of an automation would come to, before anything is written: the same decisions, rehearsed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import commit_batch
-from vv_exports.automations.selection import Selection, in_stretches
+from vv_exports.automations.records import Beginning
+from vv_exports.automations.selection import Selection, in_stretches, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.content.known_fields import check_fields
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
@@ -24,6 +25,7 @@ from vv_exports.delivery.planned import (
     stated_rows,
 )
 from vv_exports.delivery.rehearsal import Rehearsal
+from vv_exports.delivery.survey import survey
 from vv_exports.errors import DestinationError, SchemaConflictError, SelectionError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.schemas import schemas_of
@@ -54,6 +56,37 @@ class AutomationPlan(DeliveryPlan):
             f"would deliver {self.extent} to {self.destination_uri}; {there:,} {'is' if there == 1 else 'are'} there "
             "already"
         )
+
+
+def plan_of(
+    automation: Automation,
+    listing: Listing,
+    now: Callable[[], datetime],
+    named: Sequence[str] | None = None,
+    choose: Callable[[Standings], Selection] | None = None,
+    *,
+    look: bool = True,
+    problems: Mapping[str, Exception] | None = None,
+    conflicts: Sequence[PlannedConflict] = (),
+) -> AutomationPlan:
+    """What delivering the runs ``named`` comes to, or all that is due; or what ``choose`` makes of the standings. With
+    ``look`` the destination is looked at for files that are missing or left over, as a run of the automation does."""
+    damaged: Collection[str] = ()
+    unfinished: Collection[str] = ()
+    state = automation.collection()
+    if look:
+        there = survey(automation.destination, state, now=now())
+        damaged, unfinished = there.runs_damaged, there.runs_unfinished(state.runs)
+    known = automation.snapshots.known(automation.index_id, listing, state.runs)
+    owed = automation.standings(
+        known,
+        beginning=Beginning.of(automation.config, listing.runs, now()),
+        damaged=damaged,
+        unfinished=unfinished,
+        named=named or (),
+    )
+    chosen = selected(owed, named, history=named is not None) if choose is None else choose(owed)
+    return plan(automation, listing, owed, chosen, now, problems=problems, conflicts=conflicts)
 
 
 def plan(

@@ -2,7 +2,7 @@
 
 import getpass
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,8 +11,8 @@ from typing import Any
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.outcome import AutomationRun, outcome_of
 from vv_exports.automations.places import LeftPlace
-from vv_exports.automations.plan import AutomationPlan, plan
-from vv_exports.automations.records import Beginning
+from vv_exports.automations.plan import AutomationPlan, plan_of
+from vv_exports.automations.records import Beginning, Pause
 from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
@@ -168,22 +168,21 @@ class Automations:
         only: Only | None = None,
     ) -> AutomationPlan:
         """What ``backfill`` would deliver. Writes nothing, and reads no prompt run."""
-        found = self._deployment.pipeline.automations.get(index_id, automation)
-        listing, unreadable = self._listing(index_id, run_ids)
-        owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
-        return self._plan(found, listing, unreadable, owed, chosen)
+        return self._plan(
+            index_id,
+            automation,
+            run_ids,
+            lambda owed: selected(owed, run_ids, since, until, only, history=True),
+            look=False,
+        )
 
     def plan_run(
         self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
     ) -> AutomationPlan:
         """What ``run`` would deliver. Writes nothing, and reads no prompt run."""
-        found = self._deployment.pipeline.automations.get(index_id, automation)
-        listing, unreadable = self._listing(index_id, run_ids)
-        state = found.collection()
-        there = survey(found.destination, state, now=self._deployment.pipeline.clock())
-        owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
-        return self._plan(found, listing, unreadable, owed, selected(owed, run_ids, history=history))
+        return self._plan(
+            index_id, automation, run_ids, lambda owed: selected(owed, run_ids, history=history), look=True
+        )
 
     def backfill(
         self,
@@ -264,23 +263,22 @@ class Automations:
 
     def _plan(
         self,
-        automation: Automation,
-        listing: Listing,
-        unreadable: Mapping[str, Exception],
-        owed: Standings,
-        chosen: Selection,
+        index_id: str,
+        automation: str,
+        run_ids: Sequence[str] | None,
+        choose: Callable[[Standings], Selection],
+        *,
+        look: bool,
     ) -> AutomationPlan:
         deployment = self._deployment
-        sensor = deployment.names.delivery_sensor(automation.index_id, automation.name)
+        found = deployment.pipeline.automations.get(index_id, automation)
+        listing, unreadable = self._listing(index_id, run_ids)
+        sensor = deployment.names.delivery_sensor(index_id, automation)
         # Looking for an instance that is not open yet may write into its folder.
-        pause = pause_in_force(automation.config, automation.record.state().pause, deployment.instance_at_hand, sensor)
-        conflicts = []
-        if pause is not None:
-            told = f"the automation is paused by {pause.by} ({pause.reason}); this delivers all the same, and once"
-            conflicts.append(PlannedConflict("paused", "nothing", told))
-        return plan(
-            automation, listing, owed, chosen, deployment.pipeline.clock, problems=unreadable, conflicts=conflicts
-        )
+        pause = pause_in_force(found.config, found.record.state().pause, deployment.instance_at_hand, sensor)
+        told = [] if pause is None else [PlannedConflict("paused", "nothing", f"{_paused(pause)}; this delivers once")]
+        clock = deployment.pipeline.clock
+        return plan_of(found, listing, clock, run_ids, choose, look=look, problems=unreadable, conflicts=told)
 
     def _standings(
         self,
@@ -378,6 +376,10 @@ class Automations:
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _paused(pause: Pause) -> str:
+    return f"the automation is paused by {pause.by} ({pause.reason})"
 
 
 def _time_text(time: datetime) -> str:

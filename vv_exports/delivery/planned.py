@@ -115,6 +115,11 @@ class DeliveryPlan:
         return sum(run.bytes or 0 for run in self.prompt_runs)
 
     @property
+    def headline(self) -> str:
+        """It in one line."""
+        return f"would deliver {self.extent} to {self.destination_uri}"
+
+    @property
     def unread(self) -> Sequence[PlannedRun]:
         """The prompt runs that have to be read first."""
         return [run for run in self.prompt_runs if not run.is_read]
@@ -243,7 +248,8 @@ def planned_tables(deliveries: Iterable[Delivery]) -> list[PlannedTable]:
                 file for file in files if file.prompt_id == one.prompt_id and file.path.startswith(f"{one.folder}/")
             ]
             before = found.get((one.prompt_id, one.folder))
-            changes = [change for change in (before and before.change, one.change) if change is not None]
+            changes = [] if before is None or before.change is None else [before.change]
+            changes += [] if one.change is None else [one.change]
             found[one.prompt_id, one.folder] = PlannedTable(
                 prompt_id=one.prompt_id,
                 table=one.table,
