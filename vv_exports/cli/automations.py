@@ -13,6 +13,7 @@ from vv_exports.console import Console
 from vv_exports.printable import counted, one_line
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing.")
+DRY_RUN_OF_SWITCH = click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 
 
 @command("list")
@@ -50,18 +51,25 @@ def show(console: Console, index: str, name: str) -> None:
     INDEX,
     click.argument("name"),
     click.option("--reason", default="", metavar="TEXT", help="Why; the list and the UI show it."),
+    DRY_RUN_OF_SWITCH,
 )
-def pause(console: Console, index: str, name: str, reason: str) -> None:
+def pause(console: Console, index: str, name: str, reason: str, *, dry_run: bool) -> None:
     """Let an automation wait. It keeps its place, and delivers what finished meanwhile when it is resumed."""
     client = open_client()
+    if dry_run:
+        _would_switch(console, client.automations.plan_switch(index, name, pause=True))
+        return
     client.automations.pause(index, name, reason)
     _paused(console, client, index, name, "paused")
 
 
-@command("resume", INDEX, click.argument("name"))
-def resume(console: Console, index: str, name: str) -> None:
+@command("resume", INDEX, click.argument("name"), DRY_RUN_OF_SWITCH)
+def resume(console: Console, index: str, name: str, *, dry_run: bool) -> None:
     """Let a paused automation go on."""
     client = open_client()
+    if dry_run:
+        _would_switch(console, client.automations.plan_switch(index, name, pause=False))
+        return
     client.automations.resume(index, name)
     _paused(console, client, index, name, "resumed")
 
@@ -182,6 +190,19 @@ def _planned(console: Console, plan: Any) -> int:
         console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")
     _tell_of_history(console, plan)
     return code
+
+
+def _would_switch(console: Console, switch: Any) -> None:
+    if console.as_json:
+        console.document({"dry_run": True, **vars(switch)})
+        return
+    would = "paused" if switch.would_be_paused else "resumed"
+    by = f"is paused by {switch.paused_by} ({switch.pause_reason})" if switch.is_paused else "is not paused"
+    follows = "would wait" if switch.would_be_paused else "would be delivered"
+    console.line(
+        f"{one_line(switch.index_id)}/{switch.automation} would be {would}; it {one_line(by)} now, and "
+        f"{counted(switch.due, 'prompt run')} {follows}"
+    )
 
 
 def _paused(console: Console, client: Any, index: str, name: str, done: str) -> None:

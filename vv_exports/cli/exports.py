@@ -87,21 +87,29 @@ def show(console: Console, export_id: str) -> None:
     "download",
     _EXPORT_ID,
     click.option("--to", metavar="PATH", help="File or folder; default: here."),
+    click.option("--dry-run", is_flag=True, help="Say what would be copied to where; write nothing."),
 )
-def download(console: Console, export_id: str, to: str | None) -> None:
+def download(console: Console, export_id: str, to: str | None, *, dry_run: bool) -> None:
     """Copy the artifact of a download export to a file."""
-    download = open_client().exports.download(export_id, to)
+    download = open_client().exports.download(export_id, to, dry_run=dry_run)
     if console.as_json:
-        console.document(download)
-    _downloaded(console, download)
+        console.document({"dry_run": True, **vars(download)} if dry_run else download)
+    _downloaded(console, download, dry_run=dry_run)
 
 
-@command("delete", _EXPORT_ID)
-def delete(console: Console, export_id: str) -> None:
+@command(
+    "delete", _EXPORT_ID, click.option("--dry-run", is_flag=True, help="Say what would be deleted; write nothing.")
+)
+def delete(console: Console, export_id: str, *, dry_run: bool) -> None:
     """Delete the artifact of a download. Its record stays, and says so. Files at a connector are their readers'."""
-    done = open_client().exports.delete(export_id)
+    done = open_client().exports.delete(export_id, dry_run=dry_run)
     if console.as_json:
-        console.document(done)
+        console.document({"dry_run": True, **vars(done)} if dry_run else done)
+    if dry_run:
+        said = f"{done.bytes:,} bytes" if done.bytes else "it is gone already"
+        read = "; it is being copied at the moment, so that the next vacuum would remove it" * done.is_being_read
+        console.line(f"{done.export_id}: the artifact would be deleted ({said}{read}); the record stays")
+        return
     if done.is_being_read:
         said = "it is being copied at the moment; nobody can begin to any more, and the next vacuum removes the file"
     else:
@@ -200,10 +208,11 @@ def _dry_run(console: Console, request: Any, idempotency_key: str | None, to: st
     return FAILED if plan.is_stopped else DONE
 
 
-def _downloaded(console: Console, download: Any) -> None:
+def _downloaded(console: Console, download: Any, *, dry_run: bool = False) -> None:
+    there = "is there already; nothing would be written" if dry_run else "was there already; nothing written"
     console.line(
-        f"{download.path} ({download.bytes:,} bytes)"
-        + ("" if download.written else " was there already; nothing written")
+        f"{'would write ' if dry_run and download.written else ''}{download.path} ({download.bytes:,} bytes)"
+        + ("" if download.written else f" {there}")
     )
 
 

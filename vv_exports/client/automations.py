@@ -75,6 +75,20 @@ class AutomationState:
     problems: dict[str, str] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Switch:
+    """What pausing or resuming an automation would change. ``due`` are the prompt runs that wait for it, or that it
+    would deliver."""
+
+    index_id: str
+    automation: str
+    is_paused: bool
+    paused_by: str | None
+    pause_reason: str | None
+    would_be_paused: bool
+    due: int
+
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -102,6 +116,24 @@ class Automations:
         found = pipeline.automations.get(index_id, automation)  # before anything is read
         return self._state(found, pipeline.indexes.listing(index_id))
 
+    def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
+        """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""
+        deployment = self._deployment
+        found = deployment.pipeline.automations.get(index_id, automation)
+        if not pause:
+            _check_resumable(found)
+        sensor = deployment.names.delivery_sensor(index_id, automation)
+        before = pause_in_force(found.config, found.record.state().pause, deployment.instance_to_look_at, sensor)
+        return Switch(
+            index_id=index_id,
+            automation=automation,
+            is_paused=before is not None,
+            paused_by=None if before is None else before.by,
+            pause_reason=None if before is None else before.reason,
+            would_be_paused=pause,
+            due=len(self.plan_run(index_id, automation).prompt_runs),
+        )
+
     def pause(self, index_id: str, automation: str, reason: str = "") -> None:
         """Let an automation wait. It keeps its place, across restarts and reloads. Pausing twice changes nothing."""
         pipeline = self._deployment.pipeline
@@ -115,11 +147,7 @@ class Automations:
         Raises SelectionError where the configuration pauses it, which only the configuration can lift.
         """
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        if found.config.paused:
-            raise SelectionError(
-                f"automation {automation!r} of index {index_id!r} is paused in the configuration; set `paused: false` "
-                "there to resume it"
-            )
+        _check_resumable(found)
         set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
         found.record.resume()
 
@@ -274,8 +302,7 @@ class Automations:
         found = deployment.pipeline.automations.get(index_id, automation)
         listing, unreadable = self._listing(index_id, run_ids)
         sensor = deployment.names.delivery_sensor(index_id, automation)
-        # Looking for an instance that is not open yet may write into its folder.
-        pause = pause_in_force(found.config, found.record.state().pause, deployment.instance_at_hand, sensor)
+        pause = pause_in_force(found.config, found.record.state().pause, deployment.instance_to_look_at, sensor)
         told = [] if pause is None else [PlannedConflict("paused", "nothing", f"{_paused(pause)}; this delivers once")]
         clock = deployment.pipeline.clock
         return plan_of(found, listing, clock, run_ids, choose, look=look, problems=unreadable, conflicts=told)
@@ -376,6 +403,15 @@ class Automations:
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _check_resumable(automation: Automation) -> None:
+    """Raise SelectionError where the configuration pauses it, which only the configuration can lift."""
+    if automation.config.paused:
+        raise SelectionError(
+            f"automation {automation.name!r} of index {automation.index_id!r} is paused in the configuration; set "
+            "`paused: false` there to resume it"
+        )
 
 
 def _paused(pause: Pause) -> str:

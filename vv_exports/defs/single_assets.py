@@ -23,7 +23,8 @@ def single_asset(
     backfill_policy: dg.BackfillPolicy | None = None,
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset that ``spec`` describes, made by ``compute``, which may give None where its output is not required. Its dependencies are no inputs: nothing is loaded."""
+    """The asset that ``spec`` describes, made by ``compute``: it may give None where the output is not required. Its
+    dependencies are no inputs: nothing is loaded."""
 
     def steps(context: dg.AssetExecutionContext, _inputs: Mapping[str, Any]) -> Iterator[dg.Output[Any]]:
         if (made := compute(context)) is not None:

@@ -161,12 +161,13 @@ class DeliveryPlan:
     @property
     def extent(self) -> str:
         """How much it is: ``2 prompt runs (204 rows, 2 files, 12,345 bytes)``."""
-        rows, size = counted(self.rows, "row"), counted(self.bytes, "byte")
-        parts = [
-            rows if self.is_exact else f"about {rows}",
-            counted(self.files, "file") if self.is_exact else f"at least {counted(self.files, 'file')}",
-            size if self.bytes_exact else f"about {size}",
-        ]
+        rows, size, unread = counted(self.rows, "row"), counted(self.bytes, "byte"), len(self.unread)
+        parts = [rows if self.is_exact else f"about {rows}"]
+        if not unread or unread < len(self.prompt_runs):
+            parts.append(counted(self.files, "file"))
+            parts.append(size if all(run.bytes_exact for run in self.prompt_runs if run.is_read) else f"about {size}")
+        if unread:
+            parts[-1] += f" without {unread} to be read first" if len(parts) > 1 else ""
         return f"{counted(len(self.prompt_runs), 'prompt run')} ({', '.join(parts)})"
 
     @property
@@ -174,17 +175,9 @@ class DeliveryPlan:
         """What is to be said beside how much it is, and of each run."""
         said = []
         if unread := self.unread:
-            takes = ", ".join(
-                counted(number, noun)
-                for number, noun in (
-                    (self.source.requests, "request"),
-                    (self.source.media, "media item"),
-                    (self.source.files, "file of the archive"),
-                )
-                if number
-            ).replace("file of the archives", "files of the archive")
+            takes = f" (about {self.source})" if str(self.source) else ""
             said.append(
-                f"{counted(len(unread), 'prompt run')} would be read first{f' (about {takes})' if takes else ''}; "
+                f"{counted(len(unread), 'prompt run')} would be read first{takes}; "
                 "rows of these are what their counters state, files and bytes are not known"
             )
         if (again := self.reshape).prompt_runs:

@@ -23,6 +23,7 @@ from vv_exports.exports.artifacts import (
     artifacts,
     being_read,
     check_target,
+    compare_artifact,
     copy_artifact,
     remove_artifact,
 )
@@ -277,27 +278,41 @@ class Exports:
         is_one = record.is_download and record.status == ExportStatus.COMPLETED
         return is_one and (record.artifact_deleted_at is not None or self._artifact_bytes(record.export_id) is None)
 
-    def download(self, export_id: str, target: Path) -> bool:
-        """Copy a completed download's artifact to a local file, atomically. False where the file is there already, the
-        same."""
-        record = self.find(export_id)
+    def would_download(self, export_id: str, target: Path | None) -> tuple[int, bool]:
+        """The size of the artifact that ``download`` would copy, and whether the target has it already; that is None
+        where its folder is not there yet. Leaves no mark of a reader. Raises what ``download`` raises."""
+        self._check_downloadable(self.find(export_id), None if target is None else target.resolve())
+        self._check_kept(export_id)
+        return compare_artifact(self._storage, export_id, target)
+
+    def _check_downloadable(self, record: Record, target: Path | None) -> None:
+        export_id = record.export_id
         if not record.is_download:
             where = record.outcome.destination_uri if record.outcome is not None else "a connector"
             raise RequestError(f"export {export_id!r} was delivered to {where}; it has no artifact to download")
         if record.status != ExportStatus.COMPLETED:
             raise RequestError(f"export {export_id!r} is {record.status}; only a completed one can be downloaded")
+        if target is not None:
+            check_target(target)
+
+    def _check_kept(self, export_id: str) -> None:
+        deleted_at = self.find(export_id).artifact_deleted_at
+        if deleted_at is not None:
+            raise RequestError(
+                f"the artifact of export {export_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M} UTC; make the "
+                "export again, with the same idempotency key where it had one"
+            )
+
+    def download(self, export_id: str, target: Path) -> bool:
+        """Copy a completed download's artifact to a local file, atomically. False where the file is there already, the
+        same."""
         target = target.resolve()
-        check_target(target)
+        self._check_downloadable(self.find(export_id), target)
         with being_read(self._storage, export_id, self.clock()):
-            deleted_at = self.find(export_id).artifact_deleted_at  # looked at once the mark is there
-            if deleted_at is not None:
-                raise RequestError(
-                    f"the artifact of export {export_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M} UTC; make the "
-                    "export again, with the same idempotency key where it had one"
-                )
+            self._check_kept(export_id)  # looked at once the mark is there
             return copy_artifact(self._storage, export_id, target)
 
-    def delete(self, beginning: str) -> Deletion:
+    def delete(self, beginning: str, *, dry_run: bool = False) -> Deletion:
         """Delete the artifact of a completed download. The record stays, and says so. Raises RequestError for any other
         export: what was delivered to a connector is its readers'."""
         record = self.find(beginning)
@@ -309,6 +324,9 @@ class Exports:
             )
         if record.status != ExportStatus.COMPLETED:
             raise RequestError(f"export {export_id!r} is {record.status}, so there is no artifact to delete")
+        if dry_run:
+            there = artifact_of(self._storage, export_id, self.clock())
+            return Deletion(export_id, 0 if there is None else there.bytes, bool(there and there.readers))
         deletion = self._deleted(export_id, lambda _: True)
         return deletion or Deletion(export_id, 0, is_being_read=False)
 

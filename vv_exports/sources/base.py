@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun, RunStatus
 from vv_exports.errors import SourceDataError, first_few
+from vv_exports.printable import counted
 
 
 class Page(Protocol):
@@ -176,6 +177,10 @@ class Effort:
 
     def __add__(self, other: "Effort") -> "Effort":
         return Effort(self.requests + other.requests, self.media + other.media, self.files + other.files)
+
+    def __str__(self) -> str:
+        named = ((self.requests, "request"), (self.media, "media item"), (self.files, "archive file"))
+        return ", ".join(counted(number, noun) for number, noun in named if number)
 
 
 class Source(Protocol):
