@@ -88,11 +88,14 @@ def deliver_batch(
         own = [schema for snapshot in batch.snapshots for schema in schemas_of(snapshot.prompt)]
         index_id = automation.index_id
         check_fields(automation.content.options, index_id, own, lambda: automation.snapshots.schemas(index_id))
-        outcome = Outcome([], {})
-        for snapshots in _commits(automation, state, batch.snapshots):
-            request = automation.delivery_of(snapshots, dagster_run_id, damaged)
-            made = deliver_isolated(request, lambda one: deliveries.deliver(one, automation.collection()))
-            outcome = Outcome([*outcome.deliveries, *made.deliveries], {**outcome.problems, **made.problems})
+        outcome = commit_batch(
+            automation,
+            state,
+            batch.snapshots,
+            lambda one: deliveries.deliver(one, automation.collection()),
+            dagster_run_id,
+            damaged,
+        )
     except Exception as error:
         automation.failed(error, deliveries.clock())
         raise
@@ -110,6 +113,22 @@ def deliver_batch(
             if isinstance(error, SchemaConflictError)
         },
     )
+    return outcome
+
+
+def commit_batch(  # noqa: PLR0917
+    automation: Automation,
+    state: LogState,
+    snapshots: Sequence[Snapshot],
+    deliver: Callable[[DeliveryRequest], Delivery],
+    dagster_run_id: str | None = None,
+    damaged: frozenset[str] = frozenset(),
+) -> Outcome:
+    """What becomes of snapshots beside what a log holds, by what delivers them, or rehearses it."""
+    outcome = Outcome([], {})
+    for some in _commits(automation, state, snapshots):
+        made = deliver_isolated(automation.delivery_of(some, dagster_run_id, damaged), deliver)
+        outcome = Outcome([*outcome.deliveries, *made.deliveries], {**outcome.problems, **made.problems})
     return outcome
 
 

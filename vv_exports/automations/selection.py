@@ -1,11 +1,25 @@
 """What somebody who asks an automation to deliver gets, from the standings of its runs. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Literal
 
 from vv_exports.automations.standing import Standings
+
+
+def in_stretches(order: Sequence[str], wanted: Collection[str], limit: int) -> list[list[str]]:
+    """What is wanted of an order, as stretches that hold nothing else, of at most ``limit`` each: a Dagster run covers
+    a contiguous range of partitions."""
+    places = [place for place, one in enumerate(order) if one in wanted]
+    found: list[list[str]] = []
+    for before, place in pairwise([-2, *places]):
+        if place != before + 1 or len(found[-1]) == limit:
+            found.append([])
+        found[-1].append(order[place])
+    return found
+
 
 Only = Literal["missing", "changed"]
 """Just runs that the collection lacks, or just those that it holds otherwise than they are now."""

@@ -8,8 +8,12 @@ from typing import Any
 import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
+from vv_exports.cli.plans import planned
 from vv_exports.console import Console
 from vv_exports.printable import counted, one_line
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing.")
+DRY_RUN_OF_SWITCH = click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 
 
 @command("list")
@@ -47,18 +51,25 @@ def show(console: Console, index: str, name: str) -> None:
     INDEX,
     click.argument("name"),
     click.option("--reason", default="", metavar="TEXT", help="Why; the list and the UI show it."),
+    DRY_RUN_OF_SWITCH,
 )
-def pause(console: Console, index: str, name: str, reason: str) -> None:
+def pause(console: Console, index: str, name: str, reason: str, *, dry_run: bool) -> None:
     """Let an automation wait. It keeps its place, and delivers what finished meanwhile when it is resumed."""
     client = open_client()
+    if dry_run:
+        _would_switch(console, client.automations.plan_switch(index, name, pause=True))
+        return
     client.automations.pause(index, name, reason)
     _paused(console, client, index, name, "paused")
 
 
-@command("resume", INDEX, click.argument("name"))
-def resume(console: Console, index: str, name: str) -> None:
+@command("resume", INDEX, click.argument("name"), DRY_RUN_OF_SWITCH)
+def resume(console: Console, index: str, name: str, *, dry_run: bool) -> None:
     """Let a paused automation go on."""
     client = open_client()
+    if dry_run:
+        _would_switch(console, client.automations.plan_switch(index, name, pause=False))
+        return
     client.automations.resume(index, name)
     _paused(console, client, index, name, "resumed")
 
@@ -69,12 +80,17 @@ def resume(console: Console, index: str, name: str) -> None:
     click.argument("name"),
     RUNS,
     click.option("--history", is_flag=True, help="Also what was finished before the automation began."),
+    DRY_RUN,
 )
-def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, history: bool) -> None:
+def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, history: bool, dry_run: bool) -> int:
     """Deliver now what is due: what the automation owes to its collection. History it leaves alone."""
     with console.progress() as progress:
-        outcome = open_client(progress).automations.run(index, name, run_ids or None, history=history)
+        client = open_client(progress)
+        if dry_run:
+            return _planned(console, client.automations.plan_run(index, name, run_ids or None, history=history))
+        outcome = client.automations.run(index, name, run_ids or None, history=history)
     _delivered(console, outcome)
+    return DONE
 
 
 @command(
@@ -86,7 +102,7 @@ def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, hi
     click.option("--until", type=Time(), metavar="T", help="Only runs executed before T."),
     click.option("--missing", "only", flag_value="missing", help="Only runs that the collection lacks."),
     click.option("--changed", "only", flag_value="changed", help="Only runs that it holds in another content."),
-    click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing."),
+    DRY_RUN,
     click.option("--in-daemon", is_flag=True, help="Hand it to the Dagster daemon as a backfill, and follow it."),
 )
 def backfill(
@@ -141,6 +157,10 @@ def _delivered(console: Console, outcome: Any) -> None:
         )
     for uri in outcome.left:
         console.line(f"{one_line(uri)} is left as it is, and nobody keeps it up to date any more")
+    _tell_of_history(console, outcome)
+
+
+def _tell_of_history(console: Console, outcome: Any) -> None:
     if outcome.history:
         names = f"{shlex.quote(outcome.index_id)} {outcome.automation}"
         console.line(
@@ -161,29 +181,28 @@ def _due(state: Mapping[str, Any]) -> str:
 
 
 def _planned(console: Console, plan: Any) -> int:
-    code = FAILED if plan.problems else DONE
+    code = FAILED if plan.is_stopped else DONE
     if console.as_json:
-        console.document({"dry_run": True, **vars(plan), "rows": plan.rows, "bytes": plan.bytes})
+        console.document(plan.document)
         return code
-    unread = sum(run.bytes is None for run in plan.prompt_runs)
-    still = f"; not read yet, so that bytes are unknown: {unread}" if unread else ""
-    console.line(
-        f"would deliver {counted(len(plan.prompt_runs), 'prompt run')} ({counted(plan.rows, 'row')}, "
-        f"{counted(plan.bytes, 'byte')}{still}) to {plan.destination_uri}; "
-        f"{_there(plan.already_delivered, 'is', 'are')}"
-    )
-    if (again := plan.reshape).prompt_runs:
-        console.line(
-            f"after that it would deliver {counted(len(again.prompt_runs), 'prompt run')} again "
-            f"({counted(again.files, 'file')}, {counted(again.bytes, 'byte')}), whose files have not the columns that "
-            "this brings"
-        )
-    for change in plan.changes:
-        console.line(f"columns: {one_line(change)}")
-    console.table([vars(run) for run in plan.prompt_runs], empty="")
+    planned(console, plan)
     for run_id, problem in plan.problems.items():
         console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")
+    _tell_of_history(console, plan)
     return code
+
+
+def _would_switch(console: Console, switch: Any) -> None:
+    if console.as_json:
+        console.document({"dry_run": True, **vars(switch)})
+        return
+    would = "paused" if switch.would_be_paused else "resumed"
+    by = f"is paused by {switch.paused_by} ({switch.pause_reason})" if switch.is_paused else "is not paused"
+    follows = "would wait" if switch.would_be_paused else "would be delivered"
+    console.line(
+        f"{one_line(switch.index_id)}/{switch.automation} would be {would}; it {one_line(by)} now, and "
+        f"{counted(switch.due, 'prompt run')} {follows}"
+    )
 
 
 def _paused(console: Console, client: Any, index: str, name: str, done: str) -> None:

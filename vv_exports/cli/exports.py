@@ -7,6 +7,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, open_client, record
 from vv_exports.cli.content import CONTENT, content_of
+from vv_exports.cli.plans import planned
 from vv_exports.console import Console
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RequestError
@@ -86,21 +87,29 @@ def show(console: Console, export_id: str) -> None:
     "download",
     _EXPORT_ID,
     click.option("--to", metavar="PATH", help="File or folder; default: here."),
+    click.option("--dry-run", is_flag=True, help="Say what would be copied to where; write nothing."),
 )
-def download(console: Console, export_id: str, to: str | None) -> None:
+def download(console: Console, export_id: str, to: str | None, *, dry_run: bool) -> None:
     """Copy the artifact of a download export to a file."""
-    download = open_client().exports.download(export_id, to)
+    download = open_client().exports.download(export_id, to, dry_run=dry_run)
     if console.as_json:
-        console.document(download)
-    _downloaded(console, download)
+        console.document({"dry_run": True, **vars(download)} if dry_run else download)
+    _downloaded(console, download, dry_run=dry_run)
 
 
-@command("delete", _EXPORT_ID)
-def delete(console: Console, export_id: str) -> None:
+@command(
+    "delete", _EXPORT_ID, click.option("--dry-run", is_flag=True, help="Say what would be deleted; write nothing.")
+)
+def delete(console: Console, export_id: str, *, dry_run: bool) -> None:
     """Delete the artifact of a download. Its record stays, and says so. Files at a connector are their readers'."""
-    done = open_client().exports.delete(export_id)
+    done = open_client().exports.delete(export_id, dry_run=dry_run)
     if console.as_json:
-        console.document(done)
+        console.document({"dry_run": True, **vars(done)} if dry_run else done)
+    if dry_run:
+        said = f"{done.bytes:,} bytes" if done.bytes else "it is gone already"
+        read = "; it is being copied at the moment, so that the next vacuum would remove it" * done.is_being_read
+        console.line(f"{done.export_id}: the artifact would be deleted ({said}{read}); the record stays")
+        return
     if done.is_being_read:
         said = "it is being copied at the moment; nobody can begin to any more, and the next vacuum removes the file"
     else:
@@ -162,7 +171,7 @@ def _export(
             "--to copies a download; an export to a connector makes none. Leave out --to or --connector."
         )
     if dry_run:
-        return _dry_run(console, request)
+        return _dry_run(console, request, idempotency_key, to)
     with console.progress() as progress:
         client = open_client(progress)
         started = datetime.now(UTC)
@@ -187,40 +196,23 @@ def _export(
     return DONE
 
 
-def _dry_run(console: Console, request: Any) -> int:
-    client = open_client()
-    chosen = client.exports.check(request)
-    where, content = "a download", request.content.chosen
-    if request.destination_connector_id is not None:
-        boundary = client.connectors.retrieve(request.destination_connector_id).uri
-        where = "/".join(filter(None, (boundary, request.destination_subpath)))
-    rows = [
-        {"run_id": run.run_id, "status": str(run.status), "total_segments": run.count("total_segments")}
-        for run in chosen
-    ]
+def _dry_run(console: Console, request: Any, idempotency_key: str | None, to: str | None) -> int:
+    plan = open_client().exports.plan(request, idempotency_key=idempotency_key)
     if console.as_json:
-        console.document(
-            {
-                "dry_run": True,
-                "export_type": request.export_type,
-                "target_id": request.target_id,
-                "format": request.format,
-                "content": content,
-                "destination": where,
-                "prompt_runs": rows,
-            }
-        )
-    console.line(f"would export {counted(len(rows), 'prompt run')} as {request.format} to {where}:")
-    console.record({name: value for name, value in content.items() if name != "format" or value != request.format})
-    if not console.as_json:
-        console.table(rows, empty="")
-    return DONE
+        console.document(plan.document | {"to": to})
+    planned(console, plan)
+    chosen = {name: value for name, value in plan.content.items() if name != "format" or value != request.format}
+    console.record(chosen)
+    if to is not None:
+        console.line(f"would copy the download to {to}")
+    return FAILED if plan.is_stopped else DONE
 
 
-def _downloaded(console: Console, download: Any) -> None:
+def _downloaded(console: Console, download: Any, *, dry_run: bool = False) -> None:
+    there = "is there already; nothing would be written" if dry_run else "was there already; nothing written"
     console.line(
-        f"{download.path} ({download.bytes:,} bytes)"
-        + ("" if download.written else " was there already; nothing written")
+        f"{'would write ' if dry_run and download.written else ''}{download.path} ({download.bytes:,} bytes)"
+        + ("" if download.written else f" {there}")
     )
 
 

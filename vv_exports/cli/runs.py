@@ -1,5 +1,7 @@
 """Prompt runs of an index."""
 
+from typing import Any
+
 import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, command, listing, open_client
@@ -7,17 +9,37 @@ from vv_exports.console import Console
 from vv_exports.printable import counted, one_line
 
 
-@command("sync", INDEX)
-def sync(console: Console, index: str) -> None:
+@command("sync", INDEX, click.option("--dry-run", is_flag=True, help="Say what would be read; write nothing."))
+def sync(console: Console, index: str, *, dry_run: bool) -> int:
     """Discover runs, take snapshots of new and changed ones."""
     with console.progress() as progress:
-        sync = open_client(progress).prompt_runs.sync(index)
+        client = open_client(progress)
+        if dry_run:
+            return _planned(console, client.prompt_runs.plan_sync(index))
+        sync = client.prompt_runs.sync(index)
     if console.as_json:
         console.document(sync)
     console.line(
         f"{one_line(index)}: {sync.finished} finished of {counted(sync.prompt_runs, 'prompt run')}; "
         f"{len(sync.new_partitions)} new, {counted(len(sync.snapshots_taken), 'snapshot')} taken."
     )
+    return DONE
+
+
+def _planned(console: Console, plan: Any) -> int:
+    if console.as_json:
+        console.document({"dry_run": True, **vars(plan)})
+    takes = f" (about {plan.source})" if str(plan.source) else ""
+    console.line(
+        f"{one_line(plan.index_id)}: {plan.finished} finished of {counted(plan.prompt_runs, 'prompt run')}; "
+        f"{len(plan.new_partitions)} new, {counted(len(plan.snapshots), 'snapshot')} would be taken{takes}."
+    )
+    console.table(
+        [{**vars(one), "rows": one.rows, "effort": str(one.effort) or None} for one in plan.snapshots], empty=""
+    )
+    for run_id, problem in plan.problems.items():
+        console.note(f"Error: {one_line(run_id)} would not be read: {problem}")
+    return FAILED if plan.problems else DONE
 
 
 @command("list", INDEX)

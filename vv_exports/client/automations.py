@@ -2,17 +2,17 @@
 
 import getpass
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from vv_exports.automations.automation import Automation
-from vv_exports.automations.backfill import BackfillPlan, plan
 from vv_exports.automations.outcome import AutomationRun, outcome_of
 from vv_exports.automations.places import LeftPlace
-from vv_exports.automations.records import Beginning
+from vv_exports.automations.plan import AutomationPlan, plan_of
+from vv_exports.automations.records import Beginning, Pause
 from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
@@ -20,6 +20,7 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
@@ -74,6 +75,20 @@ class AutomationState:
     problems: dict[str, str] = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Switch:
+    """What pausing or resuming an automation would change. ``due`` are the prompt runs that wait for it, or that it
+    would deliver."""
+
+    index_id: str
+    automation: str
+    is_paused: bool
+    paused_by: str | None
+    pause_reason: str | None
+    would_be_paused: bool
+    due: int
+
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -101,6 +116,24 @@ class Automations:
         found = pipeline.automations.get(index_id, automation)  # before anything is read
         return self._state(found, pipeline.indexes.listing(index_id))
 
+    def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
+        """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""
+        deployment = self._deployment
+        found = deployment.pipeline.automations.get(index_id, automation)
+        if not pause:
+            _check_resumable(found)
+        sensor = deployment.names.delivery_sensor(index_id, automation)
+        before = pause_in_force(found.config, found.record.state().pause, deployment.instance_to_look_at, sensor)
+        return Switch(
+            index_id=index_id,
+            automation=automation,
+            is_paused=before is not None,
+            paused_by=None if before is None else before.by,
+            pause_reason=None if before is None else before.reason,
+            would_be_paused=pause,
+            due=len(self.plan_run(index_id, automation).prompt_runs),
+        )
+
     def pause(self, index_id: str, automation: str, reason: str = "") -> None:
         """Let an automation wait. It keeps its place, across restarts and reloads. Pausing twice changes nothing."""
         pipeline = self._deployment.pipeline
@@ -114,11 +147,7 @@ class Automations:
         Raises SelectionError where the configuration pauses it, which only the configuration can lift.
         """
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        if found.config.paused:
-            raise SelectionError(
-                f"automation {automation!r} of index {index_id!r} is paused in the configuration; set `paused: false` "
-                "there to resume it"
-            )
+        _check_resumable(found)
         set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
         found.record.resume()
 
@@ -165,11 +194,23 @@ class Automations:
         since: datetime | None = None,
         until: datetime | None = None,
         only: Only | None = None,
-    ) -> BackfillPlan:
-        """What ``backfill`` would deliver. Writes nothing."""
-        found = self._deployment.pipeline.automations.get(index_id, automation)
-        listing, _ = self._listing(index_id, run_ids)
-        return plan(found, listing, self._standings(found, listing, run_ids), run_ids, since, until, only)
+    ) -> AutomationPlan:
+        """What ``backfill`` would deliver. Writes nothing, and reads no prompt run."""
+        return self._plan(
+            index_id,
+            automation,
+            run_ids,
+            lambda owed: selected(owed, run_ids, since, until, only, history=True),
+            look=False,
+        )
+
+    def plan_run(
+        self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
+    ) -> AutomationPlan:
+        """What ``run`` would deliver. Writes nothing, and reads no prompt run."""
+        return self._plan(
+            index_id, automation, run_ids, lambda owed: selected(owed, run_ids, history=history), look=True
+        )
 
     def backfill(
         self,
@@ -247,6 +288,24 @@ class Automations:
             return listing, listing.problems
         chosen_runs(listing.named(named), named, index_id=index_id)
         return listing, {}
+
+    def _plan(
+        self,
+        index_id: str,
+        automation: str,
+        run_ids: Sequence[str] | None,
+        choose: Callable[[Standings], Selection],
+        *,
+        look: bool,
+    ) -> AutomationPlan:
+        deployment = self._deployment
+        found = deployment.pipeline.automations.get(index_id, automation)
+        listing, unreadable = self._listing(index_id, run_ids)
+        sensor = deployment.names.delivery_sensor(index_id, automation)
+        pause = pause_in_force(found.config, found.record.state().pause, deployment.instance_to_look_at, sensor)
+        told = [] if pause is None else [PlannedConflict("paused", "nothing", f"{_paused(pause)}; this delivers once")]
+        clock = deployment.pipeline.clock
+        return plan_of(found, listing, clock, run_ids, choose, look=look, problems=unreadable, conflicts=told)
 
     def _standings(
         self,
@@ -344,6 +403,19 @@ class Automations:
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _check_resumable(automation: Automation) -> None:
+    """Raise SelectionError where the configuration pauses it, which only the configuration can lift."""
+    if automation.config.paused:
+        raise SelectionError(
+            f"automation {automation.name!r} of index {automation.index_id!r} is paused in the configuration; set "
+            "`paused: false` there to resume it"
+        )
+
+
+def _paused(pause: Pause) -> str:
+    return f"the automation is paused by {pause.by} ({pause.reason})"
 
 
 def _time_text(time: datetime) -> str:

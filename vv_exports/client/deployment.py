@@ -76,6 +76,7 @@ class Deployment:
         self.pipeline = Pipeline.from_config(loaded, progress)
         self.folder = loaded.folder or Path.cwd()
         self._given_instance = instance
+        self._seen_instance: dg.DagsterInstance | None = None
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
@@ -101,6 +102,14 @@ class Deployment:
     def opened_instance(self) -> dg.DagsterInstance | None:
         """The Dagster instance, if it was needed yet."""
         return vars(self).get("instance")
+
+    @property
+    def instance_to_look_at(self) -> dg.DagsterInstance | None:
+        """The Dagster instance for a dry run: None where it would be made. Unlike ``instance_if_made`` it is not looked
+        after, which closes the runs of processes that died."""
+        if self.opened_instance is None and self._given_instance is None and self._seen_instance is None:
+            self._seen_instance = find_instance(os.environ, self.folder)
+        return self.opened_instance or self._given_instance or self._seen_instance
 
     def close(self) -> None:
         """Give up readings of the source that are under way, and close its connections; they open again when needed."""

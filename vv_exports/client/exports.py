@@ -23,6 +23,7 @@ from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import NotFoundError, RequestError, RunFailedError
 from vv_exports.exports.idempotency import check_key
 from vv_exports.exports.on_demand import Deletion, ExportsVacuum
+from vv_exports.exports.plan import ExportPlan, plan
 from vv_exports.exports.records import Record
 
 _OVER = {ExportStatus.COMPLETED, ExportStatus.FAILED}
@@ -31,7 +32,8 @@ _OPEN = {ExportStatus.PENDING, ExportStatus.PROCESSING}
 
 @dataclass(frozen=True)
 class Download:
-    """A downloaded artifact. ``written`` is False where the file was there already with the same content."""
+    """An artifact that was downloaded, or would be. ``written`` is False where the file was there already with the same
+    content."""
 
     export_id: str
     path: Path
@@ -153,6 +155,14 @@ class Exports:
         """The runs that a request is about, without doing anything. Raises RequestError."""
         return self._deployment.pipeline.exports.check(request)
 
+    def plan(self, request: ExportRequest, *, idempotency_key: str | None = None) -> ExportPlan:
+        """What ``create`` would come to. Writes nothing, and reads no prompt run. Raises RequestError."""
+        request = replace(request, content=content_options(request.content.chosen))
+        if idempotency_key is not None:
+            check_key(idempotency_key)
+        pipeline = self._deployment.pipeline
+        return plan(pipeline.exports, pipeline.snapshots, request, idempotency_key)
+
     def retrieve(self, export_id: str) -> Export:
         """One export as it stands, by its id or the beginning of it. Raises NotFoundError, and RequestError where
         several ids begin like this."""
@@ -180,9 +190,9 @@ class Exports:
             islice(self._listed(None if status is None else ExportStatus(status), index_id, since, after), limit)
         )
 
-    def delete(self, export_id: str) -> Deletion:
+    def delete(self, export_id: str, *, dry_run: bool = False) -> Deletion:
         """Delete the artifact of a download. Its record stays. Raises RequestError for an export to a connector."""
-        return self._deployment.pipeline.exports.delete(export_id)
+        return self._deployment.pipeline.exports.delete(export_id, dry_run=dry_run)
 
     def vacuum(self, *, dry_run: bool = False) -> ExportsVacuum:
         """Delete artifacts that are older than ``exports_keep`` in the configuration, and what is left of others."""
@@ -198,13 +208,19 @@ class Exports:
             raise RunFailedError(f"export {export_id} failed: {export.error_message}")
         return export
 
-    def download(self, export_id: str, to: Path | str | None = None) -> Download:
-        """Copy the artifact of a completed download export to a file, or into a folder. Never a partial file."""
+    def download(self, export_id: str, to: Path | str | None = None, *, dry_run: bool = False) -> Download:
+        """Copy the artifact of a completed download export to a file, or into a folder. Never a partial file. A dry run
+        only says where, how large it is, and whether it would be written."""
         export_id = self._deployment.pipeline.exports.find(export_id).export_id
         path = Path(to) if to is not None else Path.cwd()
+        makes_folder = str(to).endswith(os.sep) and not path.exists()
         if path.is_dir() or str(to).endswith(os.sep):
-            path.mkdir(parents=True, exist_ok=True)
+            if not dry_run:
+                path.mkdir(parents=True, exist_ok=True)
             path = path / f"{export_id}.zip"
+        if dry_run:
+            size, same = self._deployment.pipeline.exports.would_download(export_id, None if makes_folder else path)
+            return Download(export_id, path, size, written=not same)
         written = self._deployment.pipeline.exports.download(export_id, path)
         return Download(export_id, path, path.stat().st_size, written)
 

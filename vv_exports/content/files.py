@@ -1,6 +1,7 @@
 """A table of a snapshot as the local files that are delivered: with the wanted columns, chosen and redacted,
 encoded."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vv_exports.connectors.spool import spool_folder
 from vv_exports.content.column_json import column_id, column_to_json
 from vv_exports.content.encoding import encoding_of
 from vv_exports.content.retyping import retyped
@@ -32,6 +34,17 @@ class LocalFile:
     rows: int
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class ForeseenFile:
+    """A file that would be made. Where it is not ``exact``, its size is that of what it is made from, and its hash
+    stands for one that nobody knows yet."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    exact: bool
 
 
 class TableFiles:
@@ -83,6 +96,21 @@ class TableFiles:
             # A file for each, since what bounds a part (rows, and what its columns cost a writer) bounds a file.
             yield from files.write(self._rows(store, part))
 
+    def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:
+        """The files that ``make`` would make, in order: their number and rows exactly. Encodes them only where a size
+        at which a file ends decides how many there are."""
+        parts = self._snapshot.tables[self._name]
+        if self._are_the_snapshots:
+            return [ForeseenFile(part.rows, part.bytes, part.sha256, exact=True) for part in parts]
+        if self._options.target_file_bytes is None:
+            return [ForeseenFile(part.rows, part.bytes, _name_of(part, self.shape), exact=False) for part in parts]
+        found = []
+        with spool_folder() as spool:
+            for local in self.make(store, spool):
+                found.append(ForeseenFile(local.rows, local.bytes, local.sha256, exact=True))
+                local.path.unlink()
+        return found
+
     @property
     def _are_the_snapshots(self) -> bool:
         """Whether the snapshot's own files are these, byte by byte."""
@@ -109,6 +137,10 @@ class TableFiles:
             return self._encoding.rows(self._selection.record(rows.batch, self._own.column), answers)
         batch = retyped(rows.batch, rows.answers, self._own, self._wanted)
         return self._encoding.rows(self._selection.apply(batch, self._wanted.column), None)
+
+
+def _name_of(part: Part, shape: str) -> str:
+    return hashlib.sha256(f"{part.sha256} as {shape}".encode()).hexdigest()
 
 
 class _Files:

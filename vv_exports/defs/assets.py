@@ -12,9 +12,11 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
+from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.reconcile import reconcile
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.content_fields import CONTENT_FIELDS, content_of
+from vv_exports.defs.dry_runs import DRY_RUN_FIELD, is_dry_run, show
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
@@ -40,6 +42,7 @@ from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
 from vv_exports.exports.make import ExportJob
+from vv_exports.exports.plan import plan as plan_export
 from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import TakenSnapshot
@@ -54,8 +57,9 @@ _BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RU
 _ALL = dg.AllPartitionMapping()
 _AUTOMATION_EXPORT = dg.PythonObjectDagsterType(AutomationExport)
 _SNAPSHOT_BATCH = dg.Out(dg.PythonObjectDagsterType(SnapshotBatch), io_manager_key=SNAPSHOTS)
-_ON_DEMAND_EXPORT = dg.Out(dg.PythonObjectDagsterType(OnDemandExport), io_manager_key=EXPORTS)
-_NOTHING = dg.Out(dg.Nothing)
+_ON_DEMAND_EXPORT = dg.Out(dg.PythonObjectDagsterType(OnDemandExport), io_manager_key=EXPORTS, is_required=False)
+_NOTHING = dg.Out(dg.Nothing, is_required=False)
+_DRY_RUN_ALONE = dg.Field(DRY_RUN_FIELD)
 _CHOSEN_RUNS = {
     "prompt_run_ids": dg.Field(
         dg.Noneable([str]),
@@ -107,8 +111,11 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
     index_id, name, config = automation.index_id, automation.name, automation.config
     connector, uri = automation.destination.connector, automation.destination.uri
 
-    def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport]:
+    def collection(context: dg.AssetExecutionContext) -> dg.Output[AutomationExport] | None:
         with step_failures(context):
+            if is_dry_run(context):
+                show(context, [_planned(pipeline, automation, run_ids_of(context.partition_keys))])
+                return None
             batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, batch.taken)
             version = data_version(batch.snapshots)
@@ -126,7 +133,10 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
         ),
         collection,
         op=names.collection_op(index_id, name),
-        output=dg.Out(_AUTOMATION_EXPORT, io_manager_key=names.connectors[config.destination_connector_id]),
+        output=dg.Out(
+            _AUTOMATION_EXPORT, io_manager_key=names.connectors[config.destination_connector_id], is_required=False
+        ),
+        config_schema=_DRY_RUN_ALONE,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=config.max_runs_per_delivery),
         pool=destination_pool(index_id, name),
     )
@@ -143,9 +153,12 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
             f" By the clock: schedule {names.reconciliation(index_id, name)}, `{schedule.cron}` {schedule.timezone}."
         )
 
-    def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None]:
+    def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None] | None:
         with step_failures(context):
             listing = pipeline.indexes.listing(index_id)
+            if is_dry_run(context):
+                show(context, [_planned(pipeline, automation, None)])
+                return None
             sync_partitions(context.instance, index_id, listing.runs)
             found = reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
@@ -174,15 +187,20 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
         reconciliation,
         op=names.reconciliation(index_id, name),
         output=_NOTHING,
+        config_schema=_DRY_RUN_ALONE,
         pool=destination_pool(index_id, name),
     )
 
 
 def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
-    def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
+    def prompt_run_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport] | None:
         begun: dict[str, ExportRequest] = {}
         with step_failures(context):  # what is no request has no record
             request = _request("prompt_run", index_id, None, context.op_execution_context.op_config)
+            if is_dry_run(context):
+                each = [replace(request, prompt_run_ids=(one,)) for one in run_ids_of(context.partition_keys)]
+                show(context, [plan_export(pipeline.exports, pipeline.snapshots, one) for one in each])
+                return None
         with failures_recorded(pipeline.exports, context.run.run_id, begun), step_failures(context):
             run_ids = run_ids_of(context.partition_keys)
             _tag(context, request, run_ids)
@@ -215,11 +233,14 @@ def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: 
 
 
 def _index_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Field) -> dg.AssetsDefinition:
-    def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport]:
+    def index_export(context: dg.AssetExecutionContext) -> dg.Output[OnDemandExport] | None:
         export_id = export_id_of(root_run_id(context.run))
         with step_failures(context):
             config = context.op_execution_context.op_config
             request = _request("index", index_id, config["prompt_run_ids"], config)
+            if is_dry_run(context):
+                show(context, [plan_export(pipeline.exports, pipeline.snapshots, request)])
+                return None
         with failures_recorded(pipeline.exports, context.run.run_id, [export_id]), step_failures(context):
             _tag(context, request, [index_id])
             begin_exports(context, pipeline.exports, {export_id: request})
@@ -271,6 +292,7 @@ def _export_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
             description="Folder below the connector's export_base_path; the export makes a folder of its own in it.",
         ),
         **CONTENT_FIELDS,
+        **DRY_RUN_FIELD,
     }
 
 
@@ -295,6 +317,11 @@ def _request(
         destination_subpath=config["destination_subpath"] or None,
         content=content_of(config),
     )
+
+
+def _planned(pipeline: Pipeline, automation: Automation, run_ids: Sequence[str] | None) -> AutomationPlan:
+    """What delivering these runs, or all that is due, comes to."""
+    return plan_of(automation, pipeline.indexes.listing(automation.index_id), pipeline.clock, run_ids)
 
 
 def _snapshots(

@@ -1,12 +1,12 @@
 """Prompt runs as Dagster partitions: one definition for each index, one key for each finished run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from itertools import pairwise
 
 import dagster as dg
 
+from vv_exports.automations.selection import in_stretches
 from vv_exports.domain.names import dagster_key, partition_key, run_id_from_partition_key
 from vv_exports.errors import RequestError
 from vv_exports.sources.base import ListedRun
@@ -84,12 +84,6 @@ def stretches(instance: dg.DagsterInstance, index_id: str, run_ids: Iterable[str
 
     A Dagster run covers a contiguous range in the order in which partitions were added.
     """
-    order = {key: place for place, key in enumerate(instance.get_dynamic_partitions(partitions_name(index_id)))}
-    places = sorted(order[key] for run_id in run_ids if (key := partition_key(run_id)) in order)
-    keys: Sequence[str] = list(order)
-    ranges: list[list[int]] = []
-    for before, place in pairwise([-2, *places]):
-        if place != before + 1 or len(ranges[-1]) == limit:
-            ranges.append([])
-        ranges[-1].append(place)
-    return [(keys[places[0]], keys[places[-1]]) for places in ranges]
+    order = instance.get_dynamic_partitions(partitions_name(index_id))
+    found = in_stretches(order, {partition_key(run_id) for run_id in run_ids}, limit)
+    return [(keys[0], keys[-1]) for keys in found]

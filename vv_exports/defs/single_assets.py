@@ -15,7 +15,7 @@ _OUTPUT = "result"
 
 def single_asset(
     spec: dg.AssetSpec,
-    compute: Callable[[dg.AssetExecutionContext], dg.Output[Any]],
+    compute: Callable[[dg.AssetExecutionContext], dg.Output[Any] | None],
     *,
     op: str,
     output: dg.Out,
@@ -23,10 +23,12 @@ def single_asset(
     backfill_policy: dg.BackfillPolicy | None = None,
     pool: str | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset that ``spec`` describes, made by ``compute``. Its dependencies are no inputs: nothing is loaded."""
+    """The asset that ``spec`` describes, made by ``compute``: it may give None where the output is not required. Its
+    dependencies are no inputs: nothing is loaded."""
 
     def steps(context: dg.AssetExecutionContext, _inputs: Mapping[str, Any]) -> Iterator[dg.Output[Any]]:
-        yield compute(context)
+        if (made := compute(context)) is not None:
+            yield made
 
     upstream = {f"upstream_{number}": dep.asset_key for number, dep in enumerate(spec.deps)}
     return dg.AssetsDefinition(

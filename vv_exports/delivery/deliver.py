@@ -21,6 +21,7 @@ from msgspec import UNSET
 from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.content.files import ForeseenFile, LocalFile, TableFiles
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
@@ -29,6 +30,7 @@ from vv_exports.delivery.entry import (
     DeliveredRun,
     ExportReference,
     LogEntry,
+    Provenance,
     Reason,
     RowCounts,
     TableColumns,
@@ -158,15 +160,15 @@ def deliver(
             state = LogState()
         known = state.copy() if state is not None else read_log(destination, listed=claimed.files)
         for _ in range(_ATTEMPTS):
-            outcome = _Attempt(request, store, clock, progress, lease, state=known, there=there).run()
+            outcome = Attempt(request, store, clock, progress, lease, state=known, there=there).run()
             if outcome is not None:
                 return outcome
             known, there = read_log(destination), None
     raise DeliveryConflictError(f"{request.uri}: {_ATTEMPTS} other deliveries of the same runs came first; try again")
 
 
-class _Attempt:
-    """One reading of the log and what follows from it."""
+class Attempt:
+    """One reading of the log and what follows from it. What writes is in methods of its own: a rehearsal has others."""
 
     def __init__(
         self,
@@ -240,7 +242,7 @@ class _Attempt:
         held = state.runs.get(snapshot.run_id)
         if held is None or held.run.revision <= snapshot.revision:
             return None
-        return held if held.entry.snapshot_store == self.store.store_id else None
+        return held if held.entry.snapshot_store == self.store.known_id else None
 
     def _delete_outdated(self, files: Sequence[DeliveredFile]) -> None:
         """Remove what was uploaded of content that is out of date. Newer content stays: a twin of ours may be about to
@@ -272,22 +274,27 @@ class _Attempt:
         files: list[DeliveredFile] = []
         with spool_folder() as spool:
             for local in made.make(self.store, spool):
-                path = self._free_path(snapshot, table, len(files), local.sha256, made.format.suffix)
-                file = DeliveredFile(
-                    path=path,
-                    table=table,
-                    prompt_id=snapshot.prompt_id,
-                    prompt_run_id=snapshot.run_id,
-                    rows=local.rows,
-                    bytes=local.bytes,
-                    sha256=local.sha256,
-                )
-                if file not in self._committed(snapshot.run_id) or path in self.there[snapshot.run_id].missing:
+                file = self._file(snapshot, table, len(files), made, local)
+                if file not in self._committed(snapshot.run_id) or file.path in self.there[snapshot.run_id].missing:
                     with of_one_run():
-                        self.destination.connector.put(local.path, self.destination.key(path), sha256=local.sha256)
+                        self.destination.connector.put(local.path, self.destination.key(file.path), sha256=local.sha256)
                 local.path.unlink()
                 files.append(file)
         return files
+
+    def _file(
+        self, snapshot: Snapshot, table: TableName, number: int, made: TableFiles, content: LocalFile | ForeseenFile
+    ) -> DeliveredFile:
+        """A file of a run, as the log names it."""
+        return DeliveredFile(
+            path=self._free_path(snapshot, table, number, content.sha256, made.format.suffix),
+            table=table,
+            prompt_id=snapshot.prompt_id,
+            prompt_run_id=snapshot.run_id,
+            rows=content.rows,
+            bytes=content.bytes,
+            sha256=content.sha256,
+        )
 
     def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str, suffix: str) -> str:
         """Where a file goes. Content that returns gets the next free number: its old path may still be deleted. So does
@@ -354,7 +361,7 @@ class _Attempt:
             state = read_log(self.destination, state)
         removed = self._remove_abandoned(state, expired)
         if written is not None:
-            keep_checkpoint(self.destination, state, written.sequence)
+            self._keep_checkpoint(state, written)
         fresh = {snapshot.run_id for snapshot in self.pending}
         held = [state.runs[snapshot.run_id] for snapshot in request.snapshots]
         newest = max(held, key=lambda run: run.entry.sequence).entry
@@ -362,20 +369,30 @@ class _Attempt:
             DeliveredPromptRun(run.run.run_id, run.run.data_version, run.files, run.run.run_id in fresh) for run in held
         )
         tables = () if written is None or written.tables is UNSET else tuple(written.tables)
-        for table in tables:
-            if table.change is not None:
-                _LOG.warning(
-                    "%s/%s of prompt %s: %s", request.uri, table.folder, one_line(table.prompt_id), table.change
-                )
+        self._warn_of_changes(tables)
         return Delivery(
             newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed=removed, tables=tables
         )
 
+    def _keep_checkpoint(self, state: LogState, written: LogEntry) -> None:
+        keep_checkpoint(self.destination, state, written.sequence)
+
+    def _warn_of_changes(self, tables: Sequence[TableColumns]) -> None:
+        for table in tables:
+            if table.change is not None:
+                _LOG.warning(
+                    "%s/%s of prompt %s: %s", self.request.uri, table.folder, one_line(table.prompt_id), table.change
+                )
+
+    def _over(self, state: LogState, expired: Collection[str]) -> tuple[str, ...]:
+        """The paths that the log abandons, as far as there is something."""
+        there = {path for run in self.there.values() for path in run.sizes.keys() - run.links}
+        return tuple(sorted((there & state.abandoned) - state.retained_at(self.clock()) | set(expired)))
+
     def _remove_abandoned(self, state: LogState, expired: Collection[str]) -> tuple[str, ...]:
         """Remove what the log abandons, and say what. Anyone may repeat it, so a delivery that is committed does
         not fail for it: credentials may deliver and not delete, and the store may be away by now."""
-        there = {path for run in self.there.values() for path in run.sizes.keys() - run.links}
-        over = tuple(sorted((there & state.abandoned) - state.retained_at(self.clock()) | set(expired)))
+        over = self._over(state, expired)
         try:
             self._delete(over)
             left = [path for path in over if any(path in run.beside.strays for run in self.there.values())]
@@ -431,15 +448,18 @@ class _Attempt:
             export=request.export,
             files=files,
             prompt_runs=[self._delivered_run(snapshot, files) for snapshot in self.pending],
-            provenance=provenance_of(
-                request.content,
-                self.pending,
-                snapshot_store=self.store.store_id,
-                dagster_run_id=request.dagster_run_id,
-                commit="put_if_absent" if self.destination.connector.decides_among_writers() else "single_writer",
-            ),
+            provenance=self._provenance(),
             tables=list(self.plan.tables) or UNSET,
             retain_superseded_seconds=UNSET if retained is None else int(retained.total_seconds()),
+        )
+
+    def _provenance(self) -> Provenance:
+        return provenance_of(
+            self.request.content,
+            self.pending,
+            snapshot_store=self.store.store_id,
+            dagster_run_id=self.request.dagster_run_id,
+            commit="put_if_absent" if self.destination.connector.decides_among_writers() else "single_writer",
         )
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:

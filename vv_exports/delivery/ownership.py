@@ -170,6 +170,14 @@ def claim(destination: Destination, *, expected: bool = False) -> Claim:
     return Claim(None, is_new=False)
 
 
+def could_claim(destination: Destination) -> Mapping[str, StoredFile]:
+    """What is at a destination, by path, where ``claim`` would make it its owner's, or find it so. Writes nothing, and
+    raises what that raises."""
+    there = destination.files()
+    _looked_around(destination, there)
+    return there
+
+
 def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) -> OwnerFile | None:
     """The owner file of the subpath, where it is ours by that. Raises DestinationError where someone else owns it, a
     folder above or one below."""

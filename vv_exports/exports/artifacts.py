@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BufferedIOBase
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,23 @@ def copy_artifact(storage: Connector, export_id: str, target: Path) -> bool:
 
     Raises DeliveredDataError where it is gone, or no whole zip file.
     """
+    with _opened(storage, export_id) as content:
+        if _is_same(content, target):
+            return False
+        folder = LocalConnector("download", target.parent)
+        folder.put_stream(content, target.name)
+        folder.sweep()
+    return True
+
+
+def compare_artifact(storage: Connector, export_id: str, target: Path | None) -> tuple[int, bool]:
+    """The size of an artifact, and whether a local file is the same already. Raises what ``copy_artifact`` raises."""
+    with _opened(storage, export_id) as content:
+        return content.seek(0, os.SEEK_END), target is not None and _is_same(content, target)
+
+
+@contextmanager
+def _opened(storage: Connector, export_id: str) -> Iterator[BufferedIOBase]:
     key = artifact_key(export_id)
     try:
         opened = storage.open(key)
@@ -86,16 +104,16 @@ def copy_artifact(storage: Connector, export_id: str, target: Path) -> bool:
             zipfile.ZipFile(content).close()  # reads its end, which one that was cut short has not
         except zipfile.BadZipFile as error:
             raise _no_zip_file(storage, export_id, error) from error
-        content.seek(0)
-        digest = hashlib.file_digest(content, "sha256").digest()
-        if target.is_file():
-            with target.open("rb") as existing:
-                if hashlib.file_digest(existing, "sha256").digest() == digest:
-                    return False
-        folder = LocalConnector("download", target.parent)
-        folder.put_stream(content, target.name)
-        folder.sweep()
-    return True
+        yield content
+
+
+def _is_same(content: BufferedIOBase, target: Path) -> bool:
+    content.seek(0)
+    digest = hashlib.file_digest(content, "sha256").digest()
+    if not target.is_file():
+        return False
+    with target.open("rb") as existing:
+        return hashlib.file_digest(existing, "sha256").digest() == digest
 
 
 def check_target(target: Path) -> None:

@@ -49,8 +49,8 @@ def make_folder(
     job: ExportJob, content: Content, connector: Connector, parent: str, *, deliver: Deliver, run_id: str
 ) -> ExportOutcome:
     """Deliver an export into its own folder of a connector."""
-    subpath = f"{parent}/{job.export_id}" if parent else job.export_id
-    request = _delivery(job, content, connector, subpath, run_id)
+    subpath = folder_of(parent, job.export_id)
+    request = delivery_of(job, content, connector, subpath, run_id)
     state = read_log(request.destination)
     check_log(request.destination, state)
     if state.last is not None and not all(request.content.is_delivered(state, one) for one in job.snapshots):
@@ -58,6 +58,11 @@ def make_folder(
     else:
         delivery = deliver(request, state)
     return ExportOutcome(delivery, delivery.uri, delivery.bytes)
+
+
+def folder_of(parent: str, export_id: str) -> str:
+    """The subpath of an export's own folder."""
+    return f"{parent}/{export_id}" if parent else export_id
 
 
 def make_artifact(
@@ -74,7 +79,7 @@ def make_artifact(
     with spool_folder() as spool:
         folder = LocalConnector("download", spool)
         if size() is None:
-            request = _delivery(job, content, folder, job.export_id, run_id)
+            request = delivery_of(job, content, folder, job.export_id, run_id)
             delivery = deliver(replace(request, moves_on_to=uri), None)
             archive = spool / f"{job.export_id}.zip"
             pack(spool / job.export_id, archive)
@@ -97,9 +102,10 @@ def _committed(state: LogState, uri: str) -> Delivery:
     return Delivery(state.last.delivery_id, state.last.sequence, committed=False, uri=uri, prompt_runs=runs)
 
 
-def _delivery(
-    job: ExportJob, content: Content, connector: Connector, subpath: str, dagster_run_id: str
+def delivery_of(
+    job: ExportJob, content: Content, connector: Connector, subpath: str, dagster_run_id: str | None
 ) -> DeliveryRequest:
+    """The delivery that an export is."""
     index_id = job.request.index_id
     return DeliveryRequest(
         destination=Destination(connector, subpath, Owner(type="export", index_id=index_id, export_id=job.export_id)),

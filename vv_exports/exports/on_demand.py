@@ -23,6 +23,7 @@ from vv_exports.exports.artifacts import (
     artifacts,
     being_read,
     check_target,
+    compare_artifact,
     copy_artifact,
     remove_artifact,
 )
@@ -109,7 +110,7 @@ class Exports:
     def completed_earlier(self, key: str, request: ExportRequest) -> Record | None:
         """The export that an idempotency key stands for, where it is complete and nothing is to be made: neither the
         source nor the destination is asked. Raises IdempotencyError where the key was used for another request."""
-        first = earlier_launch(self._storage, key, request)
+        first = self.first_launch(key, request)
         record = self.records.find(export_id_of(first.run_id)) if first is not None else None
         is_done = record is not None and record.status == ExportStatus.COMPLETED
         return record if record is not None and is_done and not self.has_lost_its_artifact(record) else None
@@ -184,9 +185,7 @@ class Exports:
                 run_id=dagster_run_id,
             )
         else:
-            connector = self._connectors.for_export(request.destination_connector_id)
-            parent = parent_folder(connector, request)
-            check_apart(self._config, request.destination_connector_id, parent)  # links may lead elsewhere by now
+            connector, parent = self.place_of(request)
             outcome = make_folder(job, content, connector, parent, deliver=self._deliver, run_id=dagster_run_id)
         delivery = outcome.delivery
         done = Outcome(
@@ -213,6 +212,18 @@ class Exports:
 
         self.records.update(job.export_id, completed)
         return outcome
+
+    def place_of(self, request: ExportRequest) -> tuple[Connector, str]:
+        """The connector of a request, and the folder of it in which its exports get their own. Raises
+        DestinationError where links lead it elsewhere by now."""
+        connector = self._connectors.for_export(str(request.destination_connector_id))
+        parent = parent_folder(connector, request)
+        check_apart(self._config, connector.connector_id, parent)
+        return connector, parent
+
+    def first_launch(self, key: str, request: ExportRequest) -> Launch | None:
+        """The launch that an idempotency key stands for already. Raises IdempotencyError."""
+        return earlier_launch(self._storage, key, request)
 
     def _check_fields(self, job: ExportJob) -> None:
         """Raise SelectionError where a field is named that no schema of the index has."""
@@ -267,27 +278,41 @@ class Exports:
         is_one = record.is_download and record.status == ExportStatus.COMPLETED
         return is_one and (record.artifact_deleted_at is not None or self._artifact_bytes(record.export_id) is None)
 
-    def download(self, export_id: str, target: Path) -> bool:
-        """Copy a completed download's artifact to a local file, atomically. False where the file is there already, the
-        same."""
-        record = self.find(export_id)
+    def would_download(self, export_id: str, target: Path | None) -> tuple[int, bool]:
+        """The size of the artifact that ``download`` would copy, and whether the target has it already; that is None
+        where its folder is not there yet. Leaves no mark of a reader. Raises what ``download`` raises."""
+        self._check_downloadable(self.find(export_id), None if target is None else target.resolve())
+        self._check_kept(export_id)
+        return compare_artifact(self._storage, export_id, target)
+
+    def _check_downloadable(self, record: Record, target: Path | None) -> None:
+        export_id = record.export_id
         if not record.is_download:
             where = record.outcome.destination_uri if record.outcome is not None else "a connector"
             raise RequestError(f"export {export_id!r} was delivered to {where}; it has no artifact to download")
         if record.status != ExportStatus.COMPLETED:
             raise RequestError(f"export {export_id!r} is {record.status}; only a completed one can be downloaded")
+        if target is not None:
+            check_target(target)
+
+    def _check_kept(self, export_id: str) -> None:
+        deleted_at = self.find(export_id).artifact_deleted_at
+        if deleted_at is not None:
+            raise RequestError(
+                f"the artifact of export {export_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M} UTC; make the "
+                "export again, with the same idempotency key where it had one"
+            )
+
+    def download(self, export_id: str, target: Path) -> bool:
+        """Copy a completed download's artifact to a local file, atomically. False where the file is there already, the
+        same."""
         target = target.resolve()
-        check_target(target)
+        self._check_downloadable(self.find(export_id), target)
         with being_read(self._storage, export_id, self.clock()):
-            deleted_at = self.find(export_id).artifact_deleted_at  # looked at once the mark is there
-            if deleted_at is not None:
-                raise RequestError(
-                    f"the artifact of export {export_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M} UTC; make the "
-                    "export again, with the same idempotency key where it had one"
-                )
+            self._check_kept(export_id)  # looked at once the mark is there
             return copy_artifact(self._storage, export_id, target)
 
-    def delete(self, beginning: str) -> Deletion:
+    def delete(self, beginning: str, *, dry_run: bool = False) -> Deletion:
         """Delete the artifact of a completed download. The record stays, and says so. Raises RequestError for any other
         export: what was delivered to a connector is its readers'."""
         record = self.find(beginning)
@@ -299,6 +324,9 @@ class Exports:
             )
         if record.status != ExportStatus.COMPLETED:
             raise RequestError(f"export {export_id!r} is {record.status}, so there is no artifact to delete")
+        if dry_run:
+            there = artifact_of(self._storage, export_id, self.clock())
+            return Deletion(export_id, 0 if there is None else there.bytes, bool(there and there.readers))
         deletion = self._deleted(export_id, lambda _: True)
         return deletion or Deletion(export_id, 0, is_being_read=False)
 

@@ -186,6 +186,9 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
 
+_STORE = "snapshots/store.json"
+
+
 class _StoreId(msgspec.Struct, frozen=True):
     store_id: str
 
@@ -208,18 +211,24 @@ class SnapshotStore:
     @property
     def store_id(self) -> str:
         """Tells this storage from one that was set up anew: revisions are comparable within one store only."""
-        key = "snapshots/store.json"
-        if (data := self._storage.read(key)) is None:
-            self._storage.create(key, msgspec.json.encode({"store_id": secrets.token_hex(8)}))
-            data = self._storage.read(key)
-        if data is None:
-            raise TransientError(f"{self._storage.uri(key)} was written and cannot be read back; try again")
+        if (found := self.known_id) is not None:
+            return found
+        self._storage.create(_STORE, msgspec.json.encode({"store_id": secrets.token_hex(8)}))
+        if (found := self.known_id) is None:
+            raise TransientError(f"{self._storage.uri(_STORE)} was written and cannot be read back; try again")
+        return found
+
+    @property
+    def known_id(self) -> str | None:
+        """The same, None where it has none yet. Writes nothing."""
+        if (data := self._storage.read(_STORE)) is None:
+            return None
         try:
             return msgspec.json.decode(data, type=_StoreId).store_id
         except _NO_JSON as error:
             raise DeliveredDataError(
-                f"{self._storage.uri(key)} does not hold the store's id: {error}. Restore it, or remove it: the store "
-                "then gets another id, and what differs from it at a destination is delivered."
+                f"{self._storage.uri(_STORE)} does not hold the store's id: {error}. Restore it, or remove it: the "
+                "store then gets another id, and what differs from it at a destination is delivered."
             ) from error
 
     def current(self, index_id: str, run_id: str) -> Snapshot | None:

@@ -91,6 +91,11 @@ class Snapshots:
             raise error
         return list(batch.taken)
 
+    def without_reading(self, run: PromptRun, *, answers: bool = False) -> Snapshot | None:
+        """The snapshot that ``of_runs`` would give for a run, None where it would read it first."""
+        found = self.store.unchanged(self.source, run)
+        return None if found is None or (answers and not found.has_answers) else found
+
     def of_ids(self, index_id: str, run_ids: Sequence[str]) -> Batch:
         """Snapshots of these runs, as far as they can be had: one that cannot does not stand in the others' way, and
         its problem is noted in the index's catalog.
@@ -189,6 +194,11 @@ class Snapshots:
         found = {one.snapshot.run_id: one for one in again.taken}
         taken = [found.get(one.snapshot.run_id, one) for one in batch.taken if one.snapshot.run_id not in later]
         return Batch(taken, {**batch.problems, **later})
+
+    def schemas_as_noted(self, index_id: str) -> list[KnownSchema]:
+        """The same, and nothing is noted: those of snapshots that version 0.1 took are in them only once ``schemas``
+        has noted them."""
+        return self.store.schemas.read(index_id)
 
     def schemas(self, index_id: str) -> list[KnownSchema]:
         """Every schema that prompts of the index had when their runs were read. The first time, each snapshot is opened

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun, RunStatus
 from vv_exports.errors import SourceDataError, first_few
+from vv_exports.printable import counted
 
 
 class Page(Protocol):
@@ -165,6 +166,23 @@ class Stage(Protocol):
         """Keep something. Usable from several threads."""
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What reading the results of runs takes, as far as it can be told without reading them: requests and media of an
+    API, files of an archive."""
+
+    requests: int = 0
+    media: int = 0
+    files: int = 0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(self.requests + other.requests, self.media + other.media, self.files + other.files)
+
+    def __str__(self) -> str:
+        named = ((self.requests, "request"), (self.media, "media item"), (self.files, "archive file"))
+        return ", ".join(counted(number, noun) for number, noun in named if number)
+
+
 class Source(Protocol):
     """Where prompt runs are read. Every call may raise SourceDataError, TransientError or NotFoundError.
 
@@ -203,6 +221,10 @@ class Source(Protocol):
         It is at least as new as the last call of ``prompt_run``, ``prompt_runs`` or ``listing``, and as the first run
         that ``each_run`` gave.
         """
+
+    def effort(self, run: PromptRun) -> Effort:
+        """What reading the run's results would take, without reading them. What is wrong with the run is no error
+        here, but when its results are read."""
 
     def results(self, run: PromptRun, stage: Stage) -> AbstractContextManager[Results]:
         """The run's results, to be used within the context. Raises SourceDataError where they do not add up."""

@@ -17,7 +17,7 @@ from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
 from vv_exports.printable import one_line
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles, Check
-from vv_exports.sources.base import DocumentPage, Listing, Page, Results, Stage, UnreadableRun
+from vv_exports.sources.base import DocumentPage, Effort, Listing, Page, Results, Stage, UnreadableRun
 from vv_exports.sources.check import check_indexes
 from vv_exports.sources.documents import (
     Limits,
@@ -36,6 +36,7 @@ from vv_exports.sources.documents import (
 _NAMED = 10
 _PAGE_ROWS = 4_000
 _DEEPEST_RECORD = 200  # it is written again at depths of the stack that differ, and Python's limit is for both
+_READ = ("prompt.json", "segment_results.", "video_results.", "failed_segments.")
 _COUNTERS = (
     "total_segments",
     "completed_segments",
@@ -129,6 +130,14 @@ class LocalArchive:
             return self._files.versions(_run_path(run))
         except SourceDataError as error:
             return str(error)
+
+    def effort(self, run: PromptRun) -> Effort:
+        """The files in the run's folder that are read."""
+        try:
+            names = self._files.names(_run_path(run)) or ()
+        except SourceDataError:
+            return Effort()
+        return Effort(files=sum(name.startswith(_READ) for name in names))
 
     @contextmanager
     def results(self, run: PromptRun, stage: Stage) -> Iterator[Results]:

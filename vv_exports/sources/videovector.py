@@ -17,10 +17,10 @@ from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRun
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Listing, Results, Stage, UnreadableRun, UpstreamAutomation
+from vv_exports.sources.base import Effort, Listing, Results, Stage, UnreadableRun, UpstreamAutomation
 from vv_exports.sources.check import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, found_in, short, text_of
-from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, VideoVectorApi
+from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, PAGE_ROWS, VideoVectorApi
 from vv_exports.sources.videovector_check import check_account
 from vv_exports.sources.videovector_reading import Reading
 from vv_exports.sources.videovector_records import (
@@ -140,6 +140,20 @@ class VideoVector:
         for video_id, one in sorted(touched.items()):
             digest.update(encode_sorted(video_id) + one.state)
         return digest.hexdigest()
+
+    def effort(self, run: PromptRun) -> Effort:
+        """The requests for a run, its prompt and its failed segments, and for each media item that of its pages and of
+        its video result."""
+        members: dict[str, Touched | None] = dict.fromkeys(named_media(run))
+        members.update(self._media(run.index_id).touched.get(run.run_id, {}))
+        media = max(len(members), stated_media(run) or 0)
+        pages = sum(
+            max(1, -(-one.successful // PAGE_ROWS)) if one is not None and one.successful is not None else 1
+            for one in members.values()
+        )
+        pages += media - len(members)
+        has_videos = run.record.get("video_level_enabled") is not False
+        return Effort(requests=3 + pages + (media if has_videos else 0), media=media)
 
     def check(self, index_ids: Sequence[str]) -> Iterator[Finding]:
         """The account, the indexes, and whether the platform delivers the same indexes too."""

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import pytest
 
-from vv_exports.automations.backfill import plan
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
+from vv_exports.automations.plan import plan
+from vv_exports.automations.selection import selected
 from vv_exports.delivery.log import entries_since, read_log
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.delivery.verify import verify
@@ -59,6 +60,10 @@ def owed(client):
     listing = pipeline.indexes.listing("idx")
     known = pipeline.snapshots.known("idx", listing, team(client).collection().runs)
     return listing, team(client).standings(known)
+
+
+def planned_of(client, listing, owed):
+    return plan(team(client), listing, owed, selected(owed, history=True), client.pipeline.clock)
 
 
 def log(client):
@@ -131,7 +136,7 @@ def test_what_is_due_for_its_shape_is_shown_and_planned_with_files_and_bytes(out
     _, client = outgrown
     client.prompt_runs.sync("idx")
     listing, before = owed(client)
-    planned = plan(team(client), listing, before)
+    planned = planned_of(client, listing, before)
     files = [file for one in team(client).collection().runs.values() for file in one.files]
     assert [one.run_id for one in planned.prompt_runs] == ["run_005"]
     assert set(planned.reshape.prompt_runs) == {f"run_{number:03}" for number in range(5)}
@@ -141,7 +146,7 @@ def test_what_is_due_for_its_shape_is_shown_and_planned_with_files_and_bytes(out
     deliver_batch(team(client), client.pipeline.deliveries, batch, None)
     listing, after = owed(client)
     assert client.automations.retrieve("idx", "team").due_why == {"reshape": 5}
-    assert [one.why for one in plan(team(client), listing, after).prompt_runs] == ["reshape"] * 5
+    assert [one.why for one in planned_of(client, listing, after).prompt_runs] == ["reshape"] * 5
 
 
 def test_a_run_that_the_source_has_no_more_gets_the_columns_from_its_snapshot(outgrown):
@@ -254,7 +259,7 @@ def test_a_plan_tells_what_follows_from_the_runs_that_do_not_wait(held_back):
     run(held_back, 2, of(place="integer", more="string"), {"place": 2, "more": "x"})
     run(held_back, 3, of(place="boolean"), {"place": True})
     client.prompt_runs.sync("idx")
-    planned = plan(team(client), *owed(client))
+    planned = planned_of(client, *owed(client))
     assert [one.run_id for one in planned.prompt_runs] == ["run_002", "run_003"]
     assert planned.reshape.prompt_runs == ("run_000",)
     assert ["run_003 waits" in planned.changes[0], "'run_002' needs more: " in planned.changes[1]] == [True, True]

@@ -42,10 +42,14 @@ COUNTERPARTS = {
     "vacuum": "vacuum",
 }
 OPTIONS = {
-    ("export index", "dry_run"): "exports.check",
-    ("export run", "dry_run"): "exports.check",
+    ("export index", "dry_run"): "exports.plan",
+    ("export run", "dry_run"): "exports.plan",
     ("export index", "to"): "exports.download",
     ("export run", "to"): "exports.download",
+    ("automations pause", "dry_run"): "automations.plan_switch",
+    ("automations resume", "dry_run"): "automations.plan_switch",
+    ("runs sync", "dry_run"): "prompt_runs.plan_sync",
+    ("automations run", "dry_run"): "automations.plan_run",
     ("backfill", "dry_run"): "automations.plan_backfill",
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",

@@ -136,6 +136,16 @@ def test_a_run_arrives_whole_typed_and_in_order(here: Account, platform):
     assert here.server.writes == [], "the platform's own exports are never called"
 
 
+def test_what_reading_a_run_takes_is_told_before_it_is_read(here: Account):
+    run = next(run for run in here.source.prompt_runs(INDEX) if run.run_id == RUN)
+    effort, media = here.source.effort(run), here.source.api.budget.spent.requests
+    here.take(RUN)
+    taken = here.source.api.budget.spent.requests - media
+    assert effort.media > 1
+    assert abs(taken - effort.requests) <= effort.media, "the list of media, which all runs share, comes on top"
+    assert here.source.effort(run) == effort
+
+
 @pytest.mark.parametrize("wrong", HARMLESS, ids=name_of)
 def test_a_fault_that_passes_costs_nothing_but_time(here: Account, whole, wrong: Fault):
     here.server.faults.append(wrong)
