@@ -27,6 +27,7 @@ from vv_exports.delivery.entry import (
     FORMAT_VERSION,
     DeliveredFile,
     DeliveredRun,
+    Erasure,
     ExportReference,
     LogEntry,
     Reason,
@@ -52,6 +53,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.printable import one_line
+from vv_exports.snapshots.erasures import NOTHING
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 _ATTEMPTS = 5
@@ -75,6 +77,8 @@ class DeliveryRequest:
 
     retain_superseded: timedelta | None = None
     """How long superseded files are kept, for readers that began before."""
+    erased_since: str | None = None
+    """The reason, where the delivery takes away rows of erased media."""
 
     @property
     def uri(self) -> str:
@@ -203,6 +207,7 @@ class _Attempt:
         if not self.pending:
             return self._finish(None)
         self._check_current()
+        self._check_erased()
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -234,6 +239,22 @@ class _Attempt:
                 f"{self.request.uri} holds revision {revision} of prompt run {run_id!r}, newer than revision "
                 f"{snapshot.revision}; start again with the current snapshot"
             )
+
+    def _check_erased(self) -> None:
+        """What was erased may not come back by a process that holds an older snapshot. The log was read before: an
+        erasure that this does not see yet commits after that, and the commit conflicts."""
+        for index_id in {one.index_id for one in self.pending}:
+            excluded = self.store.tombstones.excluded(index_id)
+            if excluded == NOTHING:
+                continue
+            for one in self.pending:
+                if excluded.has_run(one.run_id):
+                    raise SelectionError(f"prompt run {one.run_id!r} was erased; `vv-exports erase --list` says why")
+                if self.store.holds_erased(one, excluded):
+                    raise DeliveryConflictError(
+                        f"{self.request.uri}: media of prompt run {one.run_id!r} were erased meanwhile; start again "
+                        "with the current snapshot"
+                    )
 
     def _newer(self, state: LogState, snapshot: Snapshot) -> CommittedRun | None:
         """What the destination holds of a run, where that is a later reading of it than this snapshot."""
@@ -440,6 +461,7 @@ class _Attempt:
             ),
             tables=list(self.plan.tables) or UNSET,
             retain_superseded_seconds=UNSET if retained is None else int(retained.total_seconds()),
+            erasure=UNSET if request.erased_since is None else Erasure(reason=request.erased_since),
         )
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
@@ -454,6 +476,7 @@ class _Attempt:
                 expected=snapshot.prompt_run.count("total_segments"),
                 delivered=snapshot.rows("segments"),
                 failed=snapshot.rows("failures"),
+                erased=snapshot.erased.get("segments") or UNSET,
             ),
             supersedes=None if before is None else before.entry.sequence,
             abandoned=self._abandoned(snapshot.run_id, files),

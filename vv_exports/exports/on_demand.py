@@ -13,6 +13,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors
 from vv_exports.content.known_fields import check_fields
 from vv_exports.delivery.content import Content, RedactionKey, content_of
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
@@ -301,6 +302,25 @@ class Exports:
             raise RequestError(f"export {export_id!r} is {record.status}, so there is no artifact to delete")
         deletion = self._deleted(export_id, lambda _: True)
         return deletion or Deletion(export_id, 0, is_being_read=False)
+
+    def folder_of(self, record: Record) -> Destination:
+        """Where an export to a connector is."""
+        request = record.request
+        connector = self._connectors.for_export(request.destination_connector_id or "")
+        parent = parent_folder(connector, request)
+        owner = Owner(type="export", index_id=request.index_id, export_id=record.export_id)
+        return Destination(connector, f"{parent}/{record.export_id}" if parent else record.export_id, owner)
+
+    def erase_artifact(self, record: Record, *, dry_run: bool) -> str | None:
+        """Remove the artifact of a download, whoever reads it at the moment. Returns its address; None where there is
+        none."""
+        artifact = artifact_of(self._storage, record.export_id, self.clock())
+        if artifact is None:
+            return None
+        if not dry_run:
+            self._deleted(record.export_id, lambda _: True)
+            remove_artifact(self._storage, artifact)
+        return self._storage.uri(artifact.key)
 
     def vacuum(self, *, dry_run: bool = False) -> ExportsVacuum:
         """Delete the artifacts of downloads that were completed longer ago than ``exports_keep``, and what is left of

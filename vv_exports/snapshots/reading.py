@@ -17,6 +17,7 @@ from vv_exports.domain.tables import TableName
 from vv_exports.errors import SourceDataError
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.parquet import Parquet
+from vv_exports.snapshots.erasures import NOTHING, Excluded
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, TwiceError, externally_sorted, in_order
 from vv_exports.snapshots.row_hash import RowHash
@@ -31,7 +32,7 @@ _PART_BYTES_OF_COLUMNS = 100_000 * (32 << 20)
 until the file is complete: 100 MB of a file that is written, whatever it is that makes it wide or long."""
 _GROUP_ROWS = 8_192
 _GROUP_BYTES = 8 << 20
-_HASHED_AS = 3
+HASHED_AS = 3
 """Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
 _HASHED_BEFORE = 1
 
@@ -54,7 +55,7 @@ class SpoolFile:
 class Reading:
     """One run as it was read. ``data_version`` is the hash of the rows and the prompt's schemas, 64 hex characters;
     ``earlier_version`` is the data version that layouts 1 and 2 gave to the same documents, where that was asked
-    for."""
+    for. ``erased`` are the rows of media that were erased, which are left out."""
 
     prompt: Prompt
     data_version: str
@@ -62,52 +63,59 @@ class Reading:
     kept_as_json: dict[str, str]
     rescued_rows: int
     earlier_version: str | None = None
+    erased: dict[TableName, int] = field(default_factory=dict)
 
 
-def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = False) -> Reading:
-    """Read all results of a run into ``spool``; with ``earlier``, for the earlier data version too, which takes
-    longer. Raises what the source raises; then nothing is kept."""
+def read_run(
+    results: Results, run: PromptRun, spool: Path, *, earlier: bool = False, excluded: Excluded = NOTHING
+) -> Reading:
+    """Read all results of a run into ``spool``, but for what is ``excluded``; with ``earlier``, for the earlier data
+    version too, which takes longer. Raises what the source raises; then nothing is kept."""
     prompt = results.prompt
     tables = tables_of(prompt)
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
-    found: dict[TableName, _Spooled] = {}
+    found: dict[TableName, Spooled] = {}
     for name, table in tables.items():
-        found[name] = _read_table(pages[name], TypedPages(table, run, documents=earlier), table, spool)
+        found[name] = _read_table(pages[name], TypedPages(table, run, documents=earlier), table, spool, excluded)
     kept = {f"segments{place}": reason for place, reason in compile_schema(prompt.json_schema).kept_as_json.items()}
     if "videos" in tables:
         video_level = compile_schema(prompt.video_level_schema).kept_as_json
         kept |= {f"videos{place}": reason for place, reason in video_level.items()}
     return Reading(
         prompt,
-        _version(_HASHED_AS, prompt, {name: one.hash.digest().hex() for name, one in found.items()}),
+        version_of(HASHED_AS, prompt, {name: one.hash.digest().hex() for name, one in found.items()}),
         # A table without rows has no file, except the segments: a delivered run is never without a trace.
         {name: one.files for name, one in found.items() if one.rows or name == "segments"},
         kept,
         sum(one.rescued for one in found.values()),
-        _version(_HASHED_BEFORE, prompt, {name: one.documents.hexdigest() for name, one in found.items()})
+        version_of(_HASHED_BEFORE, prompt, {name: one.documents.hexdigest() for name, one in found.items()})
         if earlier
         else None,
+        {name: one.erased for name, one in found.items() if one.erased},
     )
 
 
-def _version(hashed_as: int, prompt: Prompt, digests: dict[TableName, str]) -> str:
+def version_of(hashed_as: int, prompt: Prompt, digests: dict[TableName, str]) -> str:
+    """The data version of rows with these digests."""
     whole = hashlib.sha256(encode_sorted([hashed_as, prompt.json_schema, prompt.video_level_schema]))
     for name, digest in digests.items():
         whole.update(f"\n{name} {digest}".encode())
     return whole.hexdigest()
 
 
-def _read_table(pages: Callable[[], Iterator[Page]], typed: TypedPages, table: Table, spool: Path) -> "_Spooled":
+def _read_table(
+    pages: Callable[[], Iterator[Page]], typed: TypedPages, table: Table, spool: Path, excluded: Excluded
+) -> "Spooled":
     names = SORT_KEYS[table.name]
     try:
         with _garbage_collection_paused():
             with suppress(OutOfOrderError):
-                return _spool(in_order(_grouped(typed.batches(pages())), names), table, spool)
+                return spool_rows(in_order(_grouped(typed.batches(pages())), names), table, spool, excluded)
             stretches = spool / f"sort-{table.name}"
             stretches.mkdir()
             try:
                 rows = externally_sorted(typed.batches(pages()), names, stretches)
-                return _spool(in_order(_grouped(rows), names), table, spool)
+                return spool_rows(in_order(_grouped(rows), names), table, spool, excluded)
             finally:
                 shutil.rmtree(stretches)
     except TwiceError as error:
@@ -126,13 +134,14 @@ def _location(pages: Iterator[Page], row: int) -> str:
 
 
 @dataclass
-class _Spooled:
+class Spooled:
     """A table on its way to the spool. ``documents`` is the hash of its documents, where they are asked for."""
 
     hash: RowHash = field(default_factory=RowHash)
     documents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     rows: int = 0
     rescued: int = 0
+    erased: int = 0
     files: list[SpoolFile] = field(default_factory=list)
 
     def add(self, batch: pa.RecordBatch, hashed: list[str]) -> None:
@@ -145,14 +154,19 @@ class _Spooled:
                 self.documents.update(b"\n")
 
 
-def _spool(batches: Iterator[pa.RecordBatch], table: Table, spool: Path) -> _Spooled:
-    spooled = _Spooled()
+def spool_rows(batches: Iterable[pa.RecordBatch], table: Table, spool: Path, excluded: Excluded = NOTHING) -> Spooled:
+    """Write typed rows in their order, each with its answer, but for those that are excluded."""
+    spooled = Spooled()
     # An answer says all that its typed columns do, and how its numbers were written.
     hashed = [name for name in table.schema.names if name not in {*RUN_COLUMNS, "metadata"}]
     hashed += [ANSWER] if table.has_answers else []
     parts = _Parts(table, spool)
     try:
-        for batch in batches:
+        for each in batches:
+            batch = excluded.without(each)
+            spooled.erased += each.num_rows - batch.num_rows
+            if not batch.num_rows and each.num_rows:
+                continue  # as if it had never been read: no rows give no other hash than none
             spooled.add(batch, hashed)
             answers = pa.record_batch([batch.column(ANSWER)], schema=ANSWERS) if table.has_answers else None
             parts.write(batch.select(table.schema.names), answers)
