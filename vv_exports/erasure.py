@@ -7,6 +7,7 @@ It knows nothing of Dagster: whoever asks hands in what cleans the history there
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vv_exports.automations.automation import Automation
@@ -113,13 +114,13 @@ class _Erasure:
         for index_id in self.index_ids:
             affected[index_id] = frozenset(self._affected(index_id, markers))
             for one in self._collections(index_id):
-                self._guarded(one.destination.uri, lambda one=one, i=index_id: self._collection(one, i, affected[i]))
+                with self._guarded(one.destination.uri):
+                    self._collection(one, index_id, affected[index_id])
             for record in self._exports(index_id):
                 if record.is_download:
-                    self._guarded(record.export_id, lambda r=record, i=index_id: self._download(r, affected[i]))
-        places, unreached = self.history(
-            HistoryRequest(frozenset(markers), affected, self.kind == "run"), self.dry_run
-        )
+                    with self._guarded(record.export_id):
+                        self._download(record, affected[index_id])
+        places, unreached = self.history(HistoryRequest(frozenset(markers), affected, self.kind == "run"), self.dry_run)
         self.places += places
         self.unreached += unreached
         self._unknown_downloads()
@@ -145,10 +146,11 @@ class _Erasure:
             _STAYS[self.kind],
         )
 
-    def _guarded(self, uri: str, work: Callable[[], None]) -> None:
+    @contextmanager
+    def _guarded(self, uri: str) -> Iterator[None]:
         """One place that is out of reach does not keep the others from being cleaned."""
         try:
-            work()
+            yield
         except VVExportsError as error:
             self.unreached.append(f"{uri}: {error}")
 
@@ -219,9 +221,7 @@ class _Erasure:
         if self.kind == "run":
             written, removed = (), tuple(dict.fromkeys((*written, *removed)))
         if held or removed or gone.uploads:
-            self.places.append(
-                ErasedPlace(one.what, destination.uri, written, (*removed, *gone.uploads), tuple(held))
-            )
+            self.places.append(ErasedPlace(one.what, destination.uri, written, (*removed, *gone.uploads), tuple(held)))
 
     def _rewrite(self, one: _Collection, index_id: str, run_ids: Sequence[str], state: LogState) -> None:
         """Deliver runs without the rows of the medium."""
@@ -277,8 +277,9 @@ class _Erasure:
                 written = before is not None
             if keys:
                 uri = snapshots.storage.uri("")
-                kept = (tuple(keys), ()) if written and self.dry_run else ((), tuple(keys))
-                self.places.append(ErasedPlace("snapshots", uri, *kept, (run_id,)))
+                stays = tuple(keys) if written and self.dry_run else ()
+                gone = () if stays else tuple(keys)
+                self.places.append(ErasedPlace("snapshots", uri, stays, gone, (run_id,)))
         if not self.dry_run:
             snapshots.catalogs.settle(index_id)
 

@@ -61,6 +61,7 @@ class Pipeline:
             listing=self.indexes.listing,
             deliver=self.deliveries.deliver,
             schemas=self.snapshots.schemas,
+            check_not_erased=self.snapshots.store.check_not_erased,
             redaction_key=key,
             clock=self.now,
         )

@@ -45,9 +45,7 @@ def erase(
             console.document({"read_again": list(again)})
         console.line(f"it may come back; {counted(len(again), 'prompt run')} will be read again")
         return DONE
-    done = client.erasure.erase(
-        run_id=run_id, video_id=video_id, index_ids=index_ids, reason=reason, dry_run=dry_run
-    )
+    done = client.erasure.erase(run_id=run_id, video_id=video_id, index_ids=index_ids, reason=reason, dry_run=dry_run)
     if console.as_json:
         console.document(done)
     rewrite, remove = ("would rewrite", "would remove") if dry_run else ("rewrote", "removed")

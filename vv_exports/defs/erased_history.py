@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def _databases(instance: dg.DagsterInstance) -> Iterator[tuple[str, Connect]]:
     events: Any = instance.event_log_storage
     yield "events", events.index_connection
     for run_id in events.get_all_run_ids() if hasattr(events, "get_all_run_ids") else ():
-        yield f"events of run {run_id}", lambda run_id=run_id: events.run_connection(run_id)
+        yield f"events of run {run_id}", partial(events.run_connection, run_id)
     runs: Any = instance.run_storage
     yield "runs", runs.connect
     schedules: Any = instance.schedule_storage
@@ -167,9 +168,7 @@ def _clean(connection: sa.Connection, words: _Words, *, dry_run: bool) -> list[s
                 if text and (cleaned := words.cleaned(text, of)) != text:
                     count += 1
                     if not dry_run:
-                        connection.execute(
-                            sa.update(table).where(table.c.id == number).values({column.name: cleaned})
-                        )
+                        connection.execute(sa.update(table).where(table.c.id == number).values({column.name: cleaned}))
             if count:
                 changed.append(f"{count} of {table.name}.{column.name}")
     return changed

@@ -53,7 +53,6 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.printable import one_line
-from vv_exports.snapshots.erasures import NOTHING
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 _ATTEMPTS = 5
@@ -207,7 +206,8 @@ class _Attempt:
         if not self.pending:
             return self._finish(None)
         self._check_current()
-        self._check_erased()
+        # After the log was read: an erasure that this does not see yet commits later, and one of both conflicts.
+        self.store.check_not_erased(self.pending)
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -239,22 +239,6 @@ class _Attempt:
                 f"{self.request.uri} holds revision {revision} of prompt run {run_id!r}, newer than revision "
                 f"{snapshot.revision}; start again with the current snapshot"
             )
-
-    def _check_erased(self) -> None:
-        """What was erased may not come back by a process that holds an older snapshot. The log was read before: an
-        erasure that this does not see yet commits after that, and the commit conflicts."""
-        for index_id in {one.index_id for one in self.pending}:
-            excluded = self.store.tombstones.excluded(index_id)
-            if excluded == NOTHING:
-                continue
-            for one in self.pending:
-                if excluded.has_run(one.run_id):
-                    raise SelectionError(f"prompt run {one.run_id!r} was erased; `vv-exports erase --list` says why")
-                if self.store.holds_erased(one, excluded):
-                    raise DeliveryConflictError(
-                        f"{self.request.uri}: media of prompt run {one.run_id!r} were erased meanwhile; start again "
-                        "with the current snapshot"
-                    )
 
     def _newer(self, state: LogState, snapshot: Snapshot) -> CommittedRun | None:
         """What the destination holds of a run, where that is a later reading of it than this snapshot."""

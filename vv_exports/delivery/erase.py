@@ -51,9 +51,7 @@ def erase_runs(
     raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")
 
 
-def _entry(
-    destination: Destination, state: LogState, run_ids: tuple[str, ...], reason: str, now: datetime
-) -> LogEntry:
+def _entry(destination: Destination, state: LogState, run_ids: tuple[str, ...], reason: str, now: datetime) -> LogEntry:
     last = state.last
     if last is None:
         raise ValueError("a log that holds prompt runs has entries")

@@ -17,7 +17,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.errors import RequestError
+from vv_exports.errors import DeliveryConflictError, RequestError, SelectionError
 from vv_exports.exports.artifacts import (
     artifact_key,
     artifact_of,
@@ -32,6 +32,7 @@ from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_arti
 from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
 from vv_exports.exports.request import check_content, check_destination, parent_folder
 from vv_exports.snapshots.schemas import KnownSchema, schemas_of
+from vv_exports.snapshots.store import Snapshot
 from vv_exports.sources.base import Listing
 
 _LEFT = frozenset({ExportStatus.FAILED, DELETED})
@@ -74,6 +75,7 @@ class Exports:
         listing: Callable[[str], Listing],
         deliver: Deliver,
         schemas: Callable[[str], Sequence[KnownSchema]],
+        check_not_erased: Callable[[Sequence[Snapshot]], None],
         redaction_key: RedactionKey,
         clock: Callable[[], datetime],
     ) -> None:
@@ -83,6 +85,7 @@ class Exports:
         self._listing = listing
         self._deliver = deliver
         self._schemas = schemas
+        self._check_not_erased = check_not_erased
         self._redaction_key = redaction_key
         self.clock = clock
         self.records = Records(storage)
@@ -184,6 +187,11 @@ class Exports:
                 deliver=self._deliver,
                 run_id=dagster_run_id,
             )
+            try:
+                self._check_not_erased(job.snapshots)  # an erasure may have looked before the artifact was there
+            except (SelectionError, DeliveryConflictError):
+                self._storage.delete([artifact_key(job.export_id)])
+                raise
         else:
             connector = self._connectors.for_export(request.destination_connector_id)
             parent = parent_folder(connector, request)

@@ -137,9 +137,7 @@ class Tombstones:
             key = there.key or secrets.token_hex(16)
             before = next((one for one in there.tombstones if _is_of(key, one, kind, id_)), None)
             if before is None:
-                new = Tombstone(
-                    kind=kind, digest=digest_of(key, kind, id_), index_ids=index_ids, reason=reason, at=now
-                )
+                new = Tombstone(kind=kind, digest=digest_of(key, kind, id_), index_ids=index_ids, reason=reason, at=now)
                 return _Tombstones(key=key, tombstones=(*there.tombstones, new))
             both = tuple(sorted({*before.index_ids, *index_ids})) if before.index_ids and index_ids else ()
             if both == before.index_ids:

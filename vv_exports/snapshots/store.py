@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -35,7 +35,9 @@ from vv_exports.domain.selection import check_deliverable
 from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
     DeliveredDataError,
+    DeliveryConflictError,
     DestinationError,
+    SelectionError,
     SnapshotDamagedError,
     SourceChangedError,
     SourceDataError,
@@ -349,7 +351,7 @@ class SnapshotStore:
                     rescued_rows=reading.rescued_rows,
                     layout_version=LAYOUT_VERSION,
                     content_hash=reading.data_version,
-                    erased=dict(reading.erased),
+                    erased={name: rows for name, rows in reading.erased.items()},
                 ),
                 above,
             )
@@ -422,6 +424,23 @@ class SnapshotStore:
                 self._storage.put(note, f"{_folder(index_id, run_id)}/fingerprint.json")
         return snapshot
 
+    def check_not_erased(self, snapshots: Iterable[Snapshot]) -> None:
+        """Raise SelectionError where a run was erased, DeliveryConflictError where snapshots are of before media of
+        theirs were."""
+        found: dict[str, Excluded] = {}
+        for one in snapshots:
+            if one.index_id not in found:
+                found[one.index_id] = self.tombstones.excluded(one.index_id)
+            excluded = found[one.index_id]
+            if excluded.has_run(one.run_id):
+                raise SelectionError(
+                    f"prompt run {one.run_id!r} was erased; `vv-exports erase --list` says when and why"
+                )
+            if excluded.videos and self.holds_erased(one, excluded):
+                raise DeliveryConflictError(
+                    f"media of prompt run {one.run_id!r} were erased meanwhile; start again with the current snapshot"
+                )
+
     def holds_erased(self, snapshot: Snapshot, excluded: Excluded) -> bool:
         """Whether a snapshot has rows of erased media. Of each file, only the ids of media are read."""
         return any(self._has_erased(part.key, excluded) for parts in snapshot.tables.values() for part in parts)
@@ -429,7 +448,7 @@ class SnapshotStore:
     def markers(self, snapshot: Snapshot, excluded: Excluded) -> set[str]:
         """Texts in the rows of erased media by which people know them: ids, names and addresses."""
         found: set[str] = set()
-        for name in snapshot.tables:
+        for name in TABLES:
             for rows in self.rows(snapshot, name):
                 batch = rows.batch
                 here = [one for one in MARKERS if one in batch.schema.names]
@@ -480,7 +499,7 @@ class SnapshotStore:
 
     def left_over(self, index_id: str, run_id: str, excluded: Excluded) -> bool:
         """Whether files that no revision holds have rows of erased media, or are staged and may have."""
-        held = [one for one in self.revisions(index_id, run_id)]
+        held = self.revisions(index_id, run_id)
         return any(
             "/staging/" in key or (not key.endswith(".json") and self._has_erased(key, excluded))
             for key in self._kept(index_id, run_id)
