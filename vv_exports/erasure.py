@@ -1,7 +1,7 @@
 """Erasure: a prompt run, or a medium, is taken out of everything that the pipeline keeps or has delivered.
 
-The tombstone comes first, so that nobody brings back what is removed after that; the pipeline's own copy goes last, since
-it tells what is where. Killed anywhere, the same again completes it. The source is never touched.
+The tombstone comes first, so that nobody brings back what is removed after that; the pipeline's own copy goes last,
+since it tells what is where. Killed anywhere, the same again completes it. The source is never touched.
 
 It knows nothing of Dagster: whoever asks hands in what cleans the history there.
 """
@@ -17,7 +17,6 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.erase import erase_runs
 from vv_exports.delivery.log import read_log
-from vv_exports.delivery.state import LogState
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import NotFoundError, RequestError, VVExportsError
@@ -215,7 +214,7 @@ class _Erasure:
         if self.kind == "run" and not self.dry_run:
             erase_runs(destination, held, self.reason, self.pipeline.clock)
         elif held and not self.dry_run:
-            self._rewrite(one, index_id, held, state)
+            self._rewrite(one, index_id, held)
         gone = vacuum(destination, self.pipeline.clock, dry_run=self.dry_run, retained=True)
         removed = (*gone.superseded, *gone.strays)
         if self.kind == "run":
@@ -223,7 +222,7 @@ class _Erasure:
         if held or removed or gone.uploads:
             self.places.append(ErasedPlace(one.what, destination.uri, written, (*removed, *gone.uploads), tuple(held)))
 
-    def _rewrite(self, one: _Collection, index_id: str, run_ids: Sequence[str], state: LogState) -> None:
+    def _rewrite(self, one: _Collection, index_id: str, run_ids: Sequence[str]) -> None:
         """Deliver runs without the rows of the medium."""
         store, now = self.pipeline.snapshots.store, self.pipeline.now()
         for run_id in run_ids:  # each by itself, as large as it may be

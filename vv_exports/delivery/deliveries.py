@@ -48,14 +48,15 @@ class Deliveries:
         store = self._snapshots.store
         try:
             store.check_not_erased(request.snapshots)
-            return
         except (SelectionError, DeliveryConflictError) as error:
-            problem = error
+            problem: VVExportsError = error
+        else:
+            return
         for one in request.snapshots:
             excluded = store.tombstones.excluded(one.index_id)
             if excluded.has_run(one.run_id):
                 erase_runs(request.destination, [one.run_id], str(problem), self.clock)
-            elif store.holds_erased(one, excluded):
+            elif store.is_before_erasure(one, excluded):
                 without = store.erase_media(one.index_id, one.run_id, self.clock())
                 if without is not None:
                     again = replace(request, snapshots=[without], erased_since=str(problem), retain_superseded=None)

@@ -1,6 +1,7 @@
 """Taking prompt runs out of a collection: an entry of the log that says so and why, then their files.
 
-The entry comes first, as with every other change. Whoever is about to commit files of such a run finds it, and conflicts.
+The entry comes first, as with every other change. Whoever is about to commit files of such a run finds it, and
+conflicts.
 """
 
 import hashlib

@@ -351,7 +351,7 @@ class SnapshotStore:
                     rescued_rows=reading.rescued_rows,
                     layout_version=LAYOUT_VERSION,
                     content_hash=reading.data_version,
-                    erased={name: rows for name, rows in reading.erased.items()},
+                    erased={**reading.erased},
                 ),
                 above,
             )
@@ -436,10 +436,20 @@ class SnapshotStore:
                 raise SelectionError(
                     f"prompt run {one.run_id!r} was erased; `vv-exports erase --list` says when and why"
                 )
-            if excluded.videos and self.holds_erased(one, excluded):
+            if self.is_before_erasure(one, excluded):
                 raise DeliveryConflictError(
                     f"media of prompt run {one.run_id!r} were erased meanwhile; start again with the current snapshot"
                 )
+
+    def is_before_erasure(self, snapshot: Snapshot, excluded: Excluded) -> bool:
+        """Whether a snapshot has, or had, rows of erased media: the files of one that was current may be gone by now."""
+        if not excluded.videos:
+            return False
+        current = self.current(snapshot.index_id, snapshot.run_id)
+        is_newer = current is not None and current.revision > snapshot.revision
+        if current is not None and is_newer and current.erased != snapshot.erased:
+            return True
+        return self.holds_erased(snapshot, excluded)
 
     def holds_erased(self, snapshot: Snapshot, excluded: Excluded) -> bool:
         """Whether a snapshot has rows of erased media. Of each file, only the ids of media are read."""
