@@ -28,15 +28,17 @@ from vv_exports.snapshots.erasures import Kind
 ALWAYS_OUT_OF_REACH = (
     "the source itself: erase it there, too",
     "copies that others made of delivered files, of downloads, or of tables that they loaded from them",
-    "backups, snapshots and replicas of disks, of buckets and of Dagster's database; earlier versions of objects and "
-    "soft-deleted ones, where a bucket keeps such",
+    (
+        "backups, snapshots and replicas of disks, of buckets and of Dagster's database; earlier versions of objects "
+        "and soft-deleted ones, where a bucket keeps such"
+    ),
     "what processes wrote to their own standard output and error, where something else keeps that",
 )
 _STAYS = {
     "run": "the id of the prompt run, hashes and row counts, in entries of delivery logs, records of exports and the "
     "history of Dagster: they say that it was delivered and erased, and hold nothing of its results",
-    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs; names and schemas "
-    "of prompts",
+    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs; names and "
+    "schemas of prompts",
 }
 
 

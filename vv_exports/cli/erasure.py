@@ -1,5 +1,7 @@
 """Forgetting a prompt run or a medium."""
 
+from typing import Any
+
 import click
 import msgspec
 
@@ -30,8 +32,8 @@ def erase(
     lists: bool,
     undoes: bool,
 ) -> int:
-    """Take a prompt run or a medium out of collections, exports, downloads, snapshots and Dagster's history, and keep it
-    from coming back. Names what could not be reached."""
+    """Take a prompt run or a medium out of collections, exports, downloads, snapshots and Dagster's history, and keep
+    it from coming back. Names what could not be reached."""
     client = open_client()
     if lists:
         rows = [msgspec.to_builtins(one) for one in client.erasure.list()]
@@ -48,7 +50,12 @@ def erase(
     done = client.erasure.erase(run_id=run_id, video_id=video_id, index_ids=index_ids, reason=reason, dry_run=dry_run)
     if console.as_json:
         console.document(done)
-    rewrite, remove = ("would rewrite", "would remove") if dry_run else ("rewrote", "removed")
+    _print(console, done)
+    return FAILED if done.unreached and not dry_run else DONE
+
+
+def _print(console: Console, done: Any) -> None:
+    rewrite, remove = ("would rewrite", "would remove") if done.dry_run else ("rewrote", "removed")
     for place in done.places:
         console.line(f"{place.what} {one_line(place.uri)}")
         for verb, paths in ((rewrite, place.rewritten), (remove, place.removed)):
@@ -61,4 +68,3 @@ def erase(
     for one in done.out_of_reach:
         console.line(f"out of reach of this command: {one}")
     console.line(f"stays: {done.stays}")
-    return FAILED if done.unreached and not dry_run else DONE

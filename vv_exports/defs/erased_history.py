@@ -1,7 +1,7 @@
 """What is erased of Dagster's history: previews of rows, and texts that name a medium.
 
-Dagster's own interface can delete a run or wipe an asset, with all that was delivered beside what is erased; it wipes
-no single partition in SQLite. So the texts in its tables are rewritten where they stand. Freed pages of SQLite keep their
+Dagster's own interface can delete a run or wipe an asset, with all that was delivered beside what is erased. In SQLite
+it wipes no partition alone. So the texts in its tables are rewritten where they stand. Freed pages of SQLite keep their
 bytes until a database is compacted: that is done, too.
 """
 

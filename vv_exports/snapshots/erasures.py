@@ -1,7 +1,7 @@
 """Tombstones: which prompt runs and media were erased, so that no later reading brings them back.
 
-Layout in the pipeline's storage: ``erasures/<version>.json.zst``. An id is kept as a keyed hash alone: enough to know it
-again, not to name it. The key lies beside the hashes: whoever has the storage can ask about an id that they guess.
+Layout in the pipeline's storage: ``erasures/<version>.json.zst``. An id is kept as a keyed hash alone: enough to know
+it again, not to name it. The key lies beside the hashes: whoever has the storage can ask about an id that they guess.
 """
 
 import hashlib

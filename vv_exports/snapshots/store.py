@@ -351,7 +351,7 @@ class SnapshotStore:
                     rescued_rows=reading.rescued_rows,
                     layout_version=LAYOUT_VERSION,
                     content_hash=reading.data_version,
-                    erased={**reading.erased},
+                    erased={str(name): rows for name, rows in reading.erased.items()},
                 ),
                 above,
             )
@@ -442,7 +442,7 @@ class SnapshotStore:
                 )
 
     def is_before_erasure(self, snapshot: Snapshot, excluded: Excluded) -> bool:
-        """Whether a snapshot has, or had, rows of erased media: the files of one that was current may be gone by now."""
+        """Whether a snapshot has, or had, rows of erased media: files of one that was current may be gone."""
         if not excluded.videos:
             return False
         current = self.current(snapshot.index_id, snapshot.run_id)
