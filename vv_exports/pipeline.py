@@ -50,8 +50,8 @@ class Pipeline:
             connector.remember_in(storage)
         key = partial(redaction_key, os.environ, config.redaction_key_env)
         delivered = [index_id for index_id, index in config.indexes.items() if index.automations]
-        self.indexes = Indexes(source, config.indexes, delivered)
         self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot)
+        self.indexes = Indexes(source, config.indexes, delivered, self.snapshots.is_erased)
         self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file)
         self.automations = Automations(config, self.connectors, self.snapshots, key)
         self.exports = Exports(
@@ -61,6 +61,7 @@ class Pipeline:
             listing=self.indexes.listing,
             deliver=self.deliveries.deliver,
             schemas=self.snapshots.schemas,
+            check_not_erased=self.snapshots.store.check_not_erased,
             redaction_key=key,
             clock=self.now,
         )

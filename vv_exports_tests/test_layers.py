@@ -24,6 +24,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("pydantic pydantic_core yaml", {"config"}),
     ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "snapshots", "sources"}),
     ("click", {"cli"}),
+    ("jsonschema_rs", {"snapshots"}),
     ("rich", {"console"}),
     # At home in single modules: a new one beside them is no home.
     ("httpx sqlalchemy videovector", set()),

@@ -6,7 +6,7 @@ A module for each group of commands. Exit codes: 0 done, 1 the work failed, 2 th
 import click
 
 from vv_exports import __version__
-from vv_exports.cli import automations, config, connectors, demo, destinations, exports, runs, source
+from vv_exports.cli import automations, config, connectors, demo, destinations, erasure, exports, runs, source
 from vv_exports.cli.commands import COMMON, Settings
 
 
@@ -24,6 +24,7 @@ from vv_exports.cli.commands import COMMON, Settings
         connectors.GROUP,
         destinations.verify,
         destinations.vacuum,
+        erasure.erase,
     ],
 )
 @click.version_option(__version__, prog_name="vv-exports")

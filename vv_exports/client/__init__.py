@@ -13,6 +13,7 @@ from vv_exports.automations.places import remove_left_places
 from vv_exports.client.automations import Automations
 from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
+from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
 from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.source import Source
@@ -46,6 +47,7 @@ class VVExports(Deployment):
         self.prompt_runs = PromptRuns(self)
         self.connectors = Connectors(self)
         self.source = Source(self)
+        self.erasure = Erasure(self)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

@@ -77,6 +77,10 @@ class VersionedDocument(Generic[_T]):
             f"{self._storage.uri(self._folder)}: {_ATTEMPTS} other changes were made meanwhile; try again"
         )
 
+    def settle(self) -> None:
+        """Remove the earlier versions that are kept for readers that have just listed them."""
+        self._storage.delete([file.key for file in self._versions()[:-1] if not file.is_link])
+
     def _forget(self, keys: list[str]) -> None:
         """Remove old versions. The change is made, whether that succeeds or not; whoever makes the next tries again."""
         try:

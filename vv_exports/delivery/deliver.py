@@ -28,6 +28,7 @@ from vv_exports.delivery.entry import (
     FORMAT_VERSION,
     DeliveredFile,
     DeliveredRun,
+    Erasure,
     ExportReference,
     LogEntry,
     Provenance,
@@ -77,6 +78,8 @@ class DeliveryRequest:
 
     retain_superseded: timedelta | None = None
     """How long superseded files are kept, for readers that began before."""
+    erased_since: str | None = None
+    """The reason, where the delivery takes away rows of erased media."""
 
     @property
     def uri(self) -> str:
@@ -205,6 +208,8 @@ class Attempt:
         if not self.pending:
             return self._finish(None)
         self._check_current()
+        # After the log was read: an erasure that this does not see yet commits later, and one of both conflicts.
+        self.store.check_not_erased(self.pending)
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -451,6 +456,7 @@ class Attempt:
             provenance=self._provenance(),
             tables=list(self.plan.tables) or UNSET,
             retain_superseded_seconds=UNSET if retained is None else int(retained.total_seconds()),
+            erasure=UNSET if request.erased_since is None else Erasure(reason=request.erased_since),
         )
 
     def _provenance(self) -> Provenance:
@@ -474,6 +480,7 @@ class Attempt:
                 expected=snapshot.prompt_run.count("total_segments"),
                 delivered=snapshot.rows("segments"),
                 failed=snapshot.rows("failures"),
+                erased=snapshot.erased.get("segments") or UNSET,
             ),
             supersedes=None if before is None else before.entry.sequence,
             abandoned=self._abandoned(snapshot.run_id, files),

@@ -6,9 +6,17 @@ from dataclasses import replace
 from datetime import datetime
 
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver
+from vv_exports.delivery.erase import erase_runs
 from vv_exports.delivery.state import LogState
+from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.progress import Report
-from vv_exports.errors import SnapshotDamagedError, StorageSetBackError, VVExportsError
+from vv_exports.errors import (
+    DeliveryConflictError,
+    SelectionError,
+    SnapshotDamagedError,
+    StorageSetBackError,
+    VVExportsError,
+)
 from vv_exports.printable import one_line
 from vv_exports.snapshots.taking import Snapshots
 
@@ -31,8 +39,30 @@ class Deliveries:
         """
         self._snapshots.check_storage()
         delivery = self._deliver(request, state)
+        self._undo_erased(request)
         self._snapshots.sweep()  # the connector is swept by the delivery
         return delivery
+
+    def _undo_erased(self, request: DeliveryRequest) -> None:
+        """What was erased while it was delivered is taken back: the erasure may have looked here before the commit."""
+        store = self._snapshots.store
+        try:
+            store.check_not_erased(request.snapshots)
+        except (SelectionError, DeliveryConflictError) as error:
+            problem: VVExportsError = error
+        else:
+            return
+        for one in request.snapshots:
+            excluded = store.tombstones.excluded(one.index_id)
+            if excluded.has_run(one.run_id):
+                erase_runs(request.destination, [one.run_id], str(problem), self.clock)
+            elif store.is_before_erasure(one, excluded):
+                without = store.erase_media(one.index_id, one.run_id, self.clock())
+                if without is not None:
+                    again = replace(request, snapshots=[without], erased_since=str(problem), retain_superseded=None)
+                    deliver(again, store, self.clock)
+        vacuum(request.destination, self.clock, retained=True)
+        raise problem
 
     def _deliver(self, request: DeliveryRequest, state: LogState | None) -> Delivery:
         read_again: set[str] = set()

@@ -64,11 +64,13 @@ class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Segments of a run: stated by its record (None where it states none), delivered, failed."""
+    """Segments of a run: stated by its record (None where it states none), delivered, failed, and left out since their
+    media were erased."""
 
     expected: int | None
     delivered: int
     failed: int
+    erased: int | UnsetType = UNSET
 
 
 class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,14 @@ class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
     supersedes: int | None
     abandoned: list[str] = []
     reason: Reason | None = None
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an entry takes rows away: somebody erased prompt runs or media. ``runs`` are those that are in the collection
+    no more; they stand among the entry's prompt runs without files, and readers find no rows of them."""
+
+    reason: str
+    runs: list[str] = []
 
 
 class TableColumns(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +166,12 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     abandoned: list[str] = []
     tables: list[TableColumns] | UnsetType = UNSET
     retain_superseded_seconds: int | UnsetType = UNSET
+    erasure: Erasure | UnsetType = UNSET
+
+    @property
+    def erased_runs(self) -> list[str]:
+        """The runs that are in the collection no more."""
+        return [] if self.erasure is UNSET else self.erasure.runs
 
     @property
     def moment(self) -> datetime:

@@ -60,6 +60,8 @@ class Holdings(Replay):
             self.runs[run.run_id] = HeldRun(
                 head, run.prompt_id, run.data_version, run.status, folders, earlier.get(run.run_id)
             )
+        for run_id in entry.erased_runs:
+            self.runs.pop(run_id, None)
         self.next_sequence = entry.sequence + 1
         self.last = entry
         self.begin(entry)

@@ -274,6 +274,8 @@ class LogState(Replay):
             if before is not None:
                 superseded.update(file.path for file in before.files)
             self.runs[run.run_id] = CommittedRun(head, run, files, earlier.get(run.run_id))
+        for run_id in entry.erased_runs:
+            self.runs.pop(run_id, None)
         committed = {file.path for file in entry.files}
         self.abandoned |= superseded
         self.abandoned -= committed

@@ -62,11 +62,13 @@ def vacuum(
     *,
     dry_run: bool = False,
     without_log: bool = False,
+    retained: bool = False,
 ) -> Vacuum:
     """Remove the superseded and stray files of a claimed subpath, and nothing else. Repeatable.
 
     A delivery that is under way there meanwhile fails, and succeeds when it is tried again. Where there is no delivery
-    log, every file would be a stray one: that is refused, unless ``without_log`` says that it is meant. Raises
+    log, every file would be a stray one: that is refused, unless ``without_log`` says that it is meant. With
+    ``retained`` superseded files go that are kept for readers that began before, too. Raises
     DestinationError then, and where the subpath is not claimed; TransientError where deliveries kept coming first.
     """
     connector = destination.connector
@@ -89,6 +91,8 @@ def vacuum(
             found = survey(destination, now=clock())
         else:
             raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")
+        if retained:
+            beside = replace(beside, superseded={**beside.superseded, **beside.retained}, retained={})
         gone, checkpoints = {**beside.superseded, **beside.strays}, superseded_checkpoints(found.there, found.state)
         if not dry_run:
             connector.delete([destination.key(path) for path in sorted((*gone, *checkpoints))])

@@ -13,10 +13,11 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors
 from vv_exports.content.known_fields import check_fields
 from vv_exports.delivery.content import Content, RedactionKey, content_of
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.errors import RequestError
+from vv_exports.errors import DeliveryConflictError, RequestError, SelectionError
 from vv_exports.exports.artifacts import (
     artifact_key,
     artifact_of,
@@ -32,6 +33,7 @@ from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_arti
 from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
 from vv_exports.exports.request import check_content, check_destination, parent_folder
 from vv_exports.snapshots.schemas import KnownSchema, schemas_of
+from vv_exports.snapshots.store import Snapshot
 from vv_exports.sources.base import Listing
 
 _LEFT = frozenset({ExportStatus.FAILED, DELETED})
@@ -74,6 +76,7 @@ class Exports:
         listing: Callable[[str], Listing],
         deliver: Deliver,
         schemas: Callable[[str], Sequence[KnownSchema]],
+        check_not_erased: Callable[[Sequence[Snapshot]], None],
         redaction_key: RedactionKey,
         clock: Callable[[], datetime],
     ) -> None:
@@ -83,6 +86,7 @@ class Exports:
         self._listing = listing
         self._deliver = deliver
         self._schemas = schemas
+        self._check_not_erased = check_not_erased
         self._redaction_key = redaction_key
         self.clock = clock
         self.records = Records(storage)
@@ -184,6 +188,11 @@ class Exports:
                 deliver=self._deliver,
                 run_id=dagster_run_id,
             )
+            try:
+                self._check_not_erased(job.snapshots)  # an erasure may have looked before the artifact was there
+            except (SelectionError, DeliveryConflictError):
+                self._storage.delete([artifact_key(job.export_id)])
+                raise
         else:
             connector, parent = self.place_of(request)
             outcome = make_folder(job, content, connector, parent, deliver=self._deliver, run_id=dagster_run_id)
@@ -329,6 +338,25 @@ class Exports:
             return Deletion(export_id, 0 if there is None else there.bytes, bool(there and there.readers))
         deletion = self._deleted(export_id, lambda _: True)
         return deletion or Deletion(export_id, 0, is_being_read=False)
+
+    def folder_of(self, record: Record) -> Destination:
+        """Where an export to a connector is."""
+        request = record.request
+        connector = self._connectors.for_export(request.destination_connector_id or "")
+        parent = parent_folder(connector, request)
+        owner = Owner(type="export", index_id=request.index_id, export_id=record.export_id)
+        return Destination(connector, f"{parent}/{record.export_id}" if parent else record.export_id, owner)
+
+    def erase_artifact(self, record: Record, *, dry_run: bool) -> str | None:
+        """Remove the artifact of a download, whoever reads it at the moment. Returns its address; None where there is
+        none."""
+        artifact = artifact_of(self._storage, record.export_id, self.clock())
+        if artifact is None:
+            return None
+        if not dry_run:
+            self._deleted(record.export_id, lambda _: True)
+            remove_artifact(self._storage, artifact)
+        return self._storage.uri(artifact.key)
 
     def vacuum(self, *, dry_run: bool = False) -> ExportsVacuum:
         """Delete the artifacts of downloads that were completed longer ago than ``exports_keep``, and what is left of

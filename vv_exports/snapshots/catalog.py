@@ -129,6 +129,10 @@ class Catalogs:
 
         self._document(index_id).update(without)
 
+    def settle(self, index_id: str) -> None:
+        """Let no earlier version of an index's catalog be kept."""
+        self._document(index_id).settle()
+
     def _document(self, index_id: str) -> VersionedDocument[IndexCatalog]:
         if index_id not in self._documents:
             folder = f"catalogs/{storage_segment(index_id)}"

@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from vv_exports.formats.parquet import Parquet
 from vv_exports.snapshots.completeness import Completeness, check_balance
 from vv_exports.snapshots.contract import Contract, contract_of
 from vv_exports.snapshots.contract_report import ContractCheck, ContractReport
+from vv_exports.snapshots.erasures import NOTHING, Excluded
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, TwiceError, externally_sorted, in_order
 from vv_exports.snapshots.row_hash import RowHash
@@ -37,7 +38,7 @@ until the file is complete: 100 MB of a file that is written, whatever it is tha
 _GROUP_ROWS = 8_192
 _GROUP_BYTES = 8 << 20
 _KEYS_AT_A_TIME = 65_536
-_HASHED_AS = 3
+HASHED_AS = 3
 """Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
 _HASHED_BEFORE = 1
 
@@ -60,7 +61,8 @@ class SpoolFile:
 class Reading:
     """One run as it was read. ``data_version`` is the hash of the rows and the prompt's schemas, 64 hex characters;
     ``earlier_version`` is the data version that layouts 1 and 2 gave to the same documents, where that was asked
-    for. ``contract`` says which rows break the prompt's schemas."""
+    for. ``contract`` says which rows break the prompt's schemas. ``erased`` are the rows of media that were erased,
+    which are left out."""
 
     prompt: Prompt
     data_version: str
@@ -70,19 +72,30 @@ class Reading:
     completeness: Completeness
     contract: dict[TableName, ContractReport]
     earlier_version: str | None = None
+    erased: dict[TableName, int] = field(default_factory=dict)
 
 
-def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = False) -> Reading:
-    """Read all results of a run into ``spool``; with ``earlier``, for the earlier data version too, which takes
-    longer. Raises what the source raises; then nothing is kept."""
+def read_run(
+    results: Results, run: PromptRun, spool: Path, *, earlier: bool = False, excluded: Excluded = NOTHING
+) -> Reading:
+    """Read all results of a run into ``spool``, but for what is ``excluded``; with ``earlier``, for the earlier data
+    version too, which takes longer. Raises what the source raises; then nothing is kept."""
     prompt = results.prompt
     tables = tables_of(prompt)
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
-    found: dict[TableName, _Spooled] = {}
+    found: dict[TableName, Spooled] = {}
     for name, table in tables.items():
-        contract = contract_of(_schema_of(prompt, name)) if table.has_answers else None
-        found[name] = _read_table(pages[name], TypedPages(table, run, documents=earlier), table, contract, spool)
-    completeness = _completeness(run, found)
+        contract = contract_of(schema_of(prompt, name)) if table.has_answers else None
+        typed = TypedPages(table, run, documents=earlier)
+        found[name] = _read_table(pages[name], typed, table, contract, spool, excluded)
+    erased = {name: one.erased for name, one in found.items() if one.erased}
+    completeness = Completeness.of_rows(
+        run,
+        segments=found["segments"].rows,
+        failures=found["failures"].rows,
+        partly=in_both(found["segments"].files, found["failures"].files),
+        erased=erased,
+    )
     check_balance(run.run_id, run.index_id, completeness)
     kept = {f"segments{place}": reason for place, reason in compile_schema(prompt.json_schema).kept_as_json.items()}
     if "videos" in tables:
@@ -90,45 +103,45 @@ def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = F
         kept |= {f"videos{place}": reason for place, reason in video_level.items()}
     return Reading(
         prompt,
-        _version(_HASHED_AS, prompt, {name: one.hash.digest().hex() for name, one in found.items()}),
+        version_of(HASHED_AS, prompt, {name: one.hash.digest().hex() for name, one in found.items()}),
         # A table without rows has no file, except the segments: a delivered run is never without a trace.
         {name: one.files for name, one in found.items() if one.rows or name == "segments"},
         kept,
         sum(one.rescued for one in found.values()),
         completeness,
-        {name: one.check.report for name, one in found.items() if one.check is not None},
-        _version(_HASHED_BEFORE, prompt, {name: one.documents.hexdigest() for name, one in found.items()})
+        reports_of(found),
+        version_of(_HASHED_BEFORE, prompt, {name: one.documents.hexdigest() for name, one in found.items()})
         if earlier
         else None,
+        erased,
     )
 
 
-def _version(hashed_as: int, prompt: Prompt, digests: dict[TableName, str]) -> str:
+def version_of(hashed_as: int, prompt: Prompt, digests: dict[TableName, str]) -> str:
+    """The data version of rows with these digests."""
     whole = hashlib.sha256(encode_sorted([hashed_as, prompt.json_schema, prompt.video_level_schema]))
     for name, digest in digests.items():
         whole.update(f"\n{name} {digest}".encode())
     return whole.hexdigest()
 
 
-def _schema_of(prompt: Prompt, table: TableName) -> Any:
+def schema_of(prompt: Prompt, table: TableName) -> Any:
+    """The schema of a table's ``metadata``."""
     return prompt.video_level_schema if table == "videos" else prompt.json_schema
 
 
-def _completeness(run: PromptRun, found: "dict[TableName, _Spooled]") -> Completeness:
-    segments, failures = found["segments"], found["failures"]
-    partly = _in_both(segments.files, failures.files) if segments.rows and failures.rows else 0
-    return Completeness(
-        expected=run.count("total_segments"),
-        delivered=segments.rows,
-        failed=failures.rows - partly,
-        partly=partly,
-    )
+def reports_of(found: "dict[TableName, Spooled]") -> dict[TableName, ContractReport]:
+    """What of the tables breaks the prompt's schemas."""
+    return {name: one.check.report for name, one in found.items() if one.check is not None}
 
 
-def _in_both(segments: "list[SpoolFile]", failures: "list[SpoolFile]") -> int:
+def in_both(segments: "Sequence[SpoolFile]", failures: "Sequence[SpoolFile]") -> int:
     """How many segments have a result and are among the failures too."""
-    failed = pa.concat_arrays([key for file in failures for key in _keys(file)])
-    return sum(pc.sum(pc.is_in(key, failed)).as_py() or 0 for file in segments for key in _keys(file))
+    failed = [key for file in failures for key in _keys(file)]
+    if not failed:
+        return 0
+    known = pa.concat_arrays(failed)
+    return sum(pc.sum(pc.is_in(key, known)).as_py() or 0 for file in segments for key in _keys(file))
 
 
 def _keys(file: "SpoolFile") -> Iterator[pa.Array]:
@@ -139,19 +152,24 @@ def _keys(file: "SpoolFile") -> Iterator[pa.Array]:
             yield pc.binary_join_element_wise(lengths, *texts, " ")
 
 
-def _read_table(
-    pages: Callable[[], Iterator[Page]], typed: TypedPages, table: Table, contract: Contract | None, spool: Path
-) -> "_Spooled":
+def _read_table(  # noqa: PLR0917
+    pages: Callable[[], Iterator[Page]],
+    typed: TypedPages,
+    table: Table,
+    contract: Contract | None,
+    spool: Path,
+    excluded: Excluded,
+) -> "Spooled":
     names = SORT_KEYS[table.name]
     try:
         with _garbage_collection_paused():
             with suppress(OutOfOrderError):
-                return _spool(in_order(_grouped(typed.batches(pages())), names), table, contract, spool)
+                return spool_rows(in_order(_grouped(typed.batches(pages())), names), table, contract, spool, excluded)
             stretches = spool / f"sort-{table.name}"
             stretches.mkdir()
             try:
                 rows = externally_sorted(typed.batches(pages()), names, stretches)
-                return _spool(in_order(_grouped(rows), names), table, contract, spool)
+                return spool_rows(in_order(_grouped(rows), names), table, contract, spool, excluded)
             finally:
                 shutil.rmtree(stretches)
     except TwiceError as error:
@@ -170,7 +188,7 @@ def _location(pages: Iterator[Page], row: int) -> str:
 
 
 @dataclass
-class _Spooled:
+class Spooled:
     """A table on its way to the spool. ``check`` is of its rows against the prompt's schema, where it has answers;
     ``documents`` is the hash of its documents, where they are asked for."""
 
@@ -179,6 +197,7 @@ class _Spooled:
     documents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     rows: int = 0
     rescued: int = 0
+    erased: int = 0
     files: list[SpoolFile] = field(default_factory=list)
 
     def add(self, batch: pa.RecordBatch, hashed: list[str]) -> None:
@@ -193,14 +212,26 @@ class _Spooled:
                 self.documents.update(b"\n")
 
 
-def _spool(batches: Iterator[pa.RecordBatch], table: Table, contract: Contract | None, spool: Path) -> _Spooled:
-    spooled = _Spooled(None if contract is None else ContractCheck(contract))
+def spool_rows(
+    batches: Iterable[pa.RecordBatch],
+    table: Table,
+    contract: Contract | None,
+    spool: Path,
+    excluded: Excluded = NOTHING,
+) -> Spooled:
+    """Write typed rows in their order, each with its answer, but for those that are excluded; the others are checked
+    against the contract."""
+    spooled = Spooled(None if contract is None else ContractCheck(contract))
     # An answer says all that its typed columns do, and how its numbers were written.
     hashed = [name for name in table.schema.names if name not in {*RUN_COLUMNS, "metadata"}]
     hashed += [ANSWER] if table.has_answers else []
     parts = _Parts(table, spool)
     try:
-        for batch in batches:
+        for each in batches:
+            batch = excluded.without(each)
+            spooled.erased += each.num_rows - batch.num_rows
+            if not batch.num_rows and each.num_rows:
+                continue  # as if it had never been read: no rows give no other hash than none
             spooled.add(batch, hashed)
             answers = pa.record_batch([batch.column(ANSWER)], schema=ANSWERS) if table.has_answers else None
             parts.write(batch.select(table.schema.names), answers)

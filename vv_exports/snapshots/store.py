@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -35,19 +35,33 @@ from vv_exports.domain.selection import check_deliverable
 from vv_exports.domain.tables import TABLES, TableName
 from vv_exports.errors import (
     DeliveredDataError,
+    DeliveryConflictError,
     DestinationError,
+    SelectionError,
     SnapshotDamagedError,
     SourceChangedError,
     SourceDataError,
     TransientError,
 )
 from vv_exports.snapshots.completeness import Completeness
+from vv_exports.snapshots.contract import contract_of
 from vv_exports.snapshots.contract_report import ContractReport
-from vv_exports.snapshots.reading import Reading, SpoolFile, read_run
+from vv_exports.snapshots.erasures import NOTHING, Excluded, Tombstones
+from vv_exports.snapshots.reading import (
+    HASHED_AS,
+    Reading,
+    SpoolFile,
+    in_both,
+    read_run,
+    reports_of,
+    spool_rows,
+    version_of,
+)
 from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.schemas import Schemas, schemas_of
 from vv_exports.snapshots.staging import STAGED, StoredStage
-from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, layouts_like, table_of
+from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, layouts_like, table_of, tables_of
+from vv_exports.snapshots.typed_pages import ANSWER
 from vv_exports.sources.base import Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")
@@ -60,6 +74,8 @@ _NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError)
 _ATTEMPTS = 20
 _BATCH_ROWS = 8_192
 _READINGS = 3
+MARKERS = ("video_id", "video_name", "gcs_uri", "thumbnail_gcs_uri", "gif_gcs_uri")
+"""Columns that name a medium."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -97,7 +113,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ``layout_version`` says how its tables are typed, and ``kept_as_json`` which places of the
     prompt's schemas have no typed column, and why. ``partly_failed`` counts the segments that have a result and are
     among the failures too. ``contract`` says which rows break the prompt's schemas, by table; a table that is not there
-    was not checked, since an earlier version took the snapshot.
+    was not checked, since an earlier version took the snapshot. ``erased`` are the rows by table that
+    were left out, since their media were erased.
     """
 
     index_id: str
@@ -120,6 +137,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     content_hash: str | None = None
     partly_failed: int = 0
     contract: dict[TableName, ContractReport] = {}
+    erased: dict[str, int] = {}
 
     def rows(self, table: TableName) -> int:
         """Rows of one table; 0 where the run has no such table."""
@@ -128,11 +146,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def completeness(self) -> Completeness:
         """Whether its segments add up to those that the run states."""
-        return Completeness(
-            expected=self.prompt_run.count("total_segments"),
-            delivered=self.rows("segments"),
-            failed=self.rows("failures") - self.partly_failed,
+        return Completeness.of_rows(
+            self.prompt_run,
+            segments=self.rows("segments"),
+            failures=self.rows("failures"),
             partly=self.partly_failed,
+            erased=self.erased,
         )
 
     def has_file(self, key: str) -> bool:
@@ -207,6 +226,7 @@ class SnapshotStore:
     def __init__(self, storage: Connector) -> None:
         self._storage = storage
         self.schemas = Schemas(storage)
+        self.tombstones = Tombstones(storage)
 
     @property
     def store_id(self) -> str:
@@ -296,6 +316,7 @@ class SnapshotStore:
             check_deliverable(run)
             # Before the reading: a change that comes while we read must look like a change afterwards.
             fingerprint = fingerprint_of(source, run)
+            excluded = self.tombstones.excluded(run.index_id)
             stage = StoredStage(self._storage, _folder(run.index_id, run.run_id), fingerprint)
             before = self.current(run.index_id, run.run_id)
             # Rows that are as they were keep the data version that an earlier version of the pipeline gave them.
@@ -303,7 +324,7 @@ class SnapshotStore:
             with spool_folder() as spool:
                 try:
                     with faults_of_run(run.index_id, run.run_id), source.results(run, stage) as results:
-                        reading = read_run(results, run, spool, earlier=earlier)
+                        reading = read_run(results, run, spool, earlier=earlier, excluded=excluded)
                     problem = None
                 except SourceDataError as error:
                     stage.clear()  # what does not add up must not be the start of the next reading
@@ -312,16 +333,27 @@ class SnapshotStore:
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem
-                    snapshot = self._keep(reading, run, fingerprint, spool, now, above)
+                    snapshot = self._keep(reading, run, fingerprint, spool, now, above, excluded)
                     stage.clear()
-                    return snapshot
+                    # An erasure that began meanwhile looked at what was kept before, or is seen here.
+                    if self.tombstones.excluded(run.index_id) == excluded:
+                        return snapshot
+                    self.erase_media(run.index_id, run.run_id, now)
+                    self.forget_earlier(run.index_id, run.run_id)
         raise SourceChangedError(
             f"prompt run {run.run_id!r} of index {run.index_id!r} changed during each of {_READINGS} readings; it is "
             "read again when it is asked for the next time"
         )
 
     def _keep(  # noqa: PLR0917
-        self, reading: Reading, run: PromptRun, fingerprint: str, spool: Path, now: datetime, above: int
+        self,
+        reading: Reading,
+        run: PromptRun,
+        fingerprint: str,
+        spool: Path,
+        now: datetime,
+        above: int,
+        excluded: Excluded = NOTHING,
     ) -> Snapshot:
         """Record what was read, unless it is what the current snapshot holds."""
         folder = _folder(run.index_id, run.run_id)
@@ -346,7 +378,7 @@ class SnapshotStore:
                     revision=max(there.newest, above) + 1,
                     data_version=data_version,
                     taken_at=now,
-                    run=_stated(run),
+                    run=excluded.scrubbed(_stated(run)),
                     prompt_text=reading.prompt.prompt_text,
                     json_schema=reading.prompt.json_schema,
                     video_level_schema=reading.prompt.video_level_schema,
@@ -357,6 +389,7 @@ class SnapshotStore:
                     content_hash=reading.data_version,
                     partly_failed=reading.completeness.partly,
                     contract=dict(reading.contract),
+                    erased={str(name): rows for name, rows in reading.erased.items()},
                 ),
                 above,
             )
@@ -385,6 +418,161 @@ class SnapshotStore:
         keys = self._kept(index_id, run_id)
         self._storage.delete(keys)
         return len(keys)
+
+    def erase_media(self, index_id: str, run_id: str, now: datetime) -> Snapshot | None:
+        """Let the current snapshot of a run hold no row of erased media: a revision of its own, made of the rows that
+        are kept, without asking the source. Returns it, or the current one where that holds none; None where there is
+        no snapshot. Earlier revisions stay: see ``forget_earlier``."""
+        current, excluded = self.current(index_id, run_id), self.tombstones.excluded(index_id)
+        if current is None or not self.holds_erased(current, excluded):
+            return current
+        fingerprint = self.fingerprint(current)
+        with spool_folder() as spool:
+            found = {
+                name: spool_rows(
+                    map(_with_answers, self.rows(current, name, answers=table.has_answers)),
+                    table,
+                    contract_of(current.schema_of(name)) if table.has_answers else None,
+                    spool,
+                    excluded,
+                )
+                for name in tables_of(current.prompt, current.layout_version)
+                for table in [current.table(name)]
+            }
+            version = version_of(HASHED_AS, current.prompt, {n: one.hash.digest().hex() for n, one in found.items()})
+            own = f"{_folder(index_id, run_id)}/{version}-{current.layout_version}"
+            erased = {n: current.erased.get(n, 0) + one.erased for n, one in found.items()}
+            snapshot = self._record(
+                msgspec.structs.replace(
+                    current,
+                    revision=current.revision + 1,
+                    data_version=version,
+                    content_hash=None if current.content_hash is None else version,
+                    taken_at=now,
+                    run=excluded.scrubbed(current.run),
+                    tables={
+                        n: [self._put(file, own) for file in one.files]
+                        for n, one in found.items()
+                        if one.rows or n == "segments"
+                    },
+                    rescued_rows=sum(one.rescued for one in found.values()),
+                    partly_failed=in_both(found["segments"].files, found["failures"].files),
+                    contract=reports_of(found),  # examples of what breaks it may be of those media
+                    erased={n: rows for n, rows in erased.items() if rows},
+                ),
+                current.revision,
+            )
+            if fingerprint is not None:
+                note = spool / "fingerprint.json"
+                note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=snapshot.revision)))
+                self._storage.put(note, f"{_folder(index_id, run_id)}/fingerprint.json")
+        return snapshot
+
+    def check_not_erased(self, snapshots: Iterable[Snapshot]) -> None:
+        """Raise SelectionError where a run was erased, DeliveryConflictError where snapshots are of before media of
+        theirs were."""
+        found: dict[str, Excluded] = {}
+        for one in snapshots:
+            if one.index_id not in found:
+                found[one.index_id] = self.tombstones.excluded(one.index_id)
+            excluded = found[one.index_id]
+            if excluded.has_run(one.run_id):
+                raise SelectionError(
+                    f"prompt run {one.run_id!r} was erased; `vv-exports erase --list` says when and why"
+                )
+            if self.is_before_erasure(one, excluded):
+                raise DeliveryConflictError(
+                    f"media of prompt run {one.run_id!r} were erased meanwhile; start again with the current snapshot"
+                )
+
+    def is_before_erasure(self, snapshot: Snapshot, excluded: Excluded) -> bool:
+        """Whether a snapshot has, or had, rows of erased media: files of one that was current may be gone."""
+        if not excluded.videos:
+            return False
+        current = self.current(snapshot.index_id, snapshot.run_id)
+        is_newer = current is not None and current.revision > snapshot.revision
+        if current is not None and is_newer and current.erased != snapshot.erased:
+            return True
+        return self.holds_erased(snapshot, excluded)
+
+    def holds_erased(self, snapshot: Snapshot, excluded: Excluded) -> bool:
+        """Whether a snapshot has rows of erased media. Of each file, only the ids of media are read."""
+        return any(self._has_erased(part.key, excluded) for parts in snapshot.tables.values() for part in parts)
+
+    def markers(self, snapshot: Snapshot, excluded: Excluded) -> set[str]:
+        """Texts in the rows of erased media by which people know them: ids, names and addresses."""
+        found: set[str] = set()
+        for name in TABLES:
+            for rows in self.rows(snapshot, name):
+                batch = rows.batch
+                here = [one for one in MARKERS if one in batch.schema.names]
+                for row in batch.select(here).to_pylist():
+                    if row["video_id"] is not None and excluded.has_video(row["video_id"]):
+                        found.update(value for value in row.values() if value)
+        return found
+
+    def _has_erased(self, key: str, excluded: Excluded) -> bool:
+        try:
+            with self._storage.open(key) as file, pq.ParquetFile(file) as opened:
+                return any(
+                    excluded.without(batch).num_rows < batch.num_rows
+                    for batch in opened.iter_batches(_BATCH_ROWS, columns=["video_id"])
+                )
+        except (DeliveredDataError, pa.ArrowException):
+            return False  # it is gone, or no file of ours that can be read: ``earlier`` names what is removed unread
+
+    def kept_runs(self, index_id: str) -> list[str]:
+        """The runs of an index of which anything is kept, as far as a revision tells the id."""
+        top = f"snapshots/{storage_segment(index_id)}/"
+        newest: dict[str, str] = {}
+        for file in self._storage.files(top.removesuffix("/")):
+            folder, _, rest = file.key.removeprefix(top).partition("/")
+            if _REVISION.fullmatch(rest) and not file.is_link:
+                newest[folder] = max(newest.get(folder, ""), file.key)
+        found = [one.run_id for key in newest.values() if (one := self._revision(key)) is not None]
+        return sorted(found)
+
+    def revisions(self, index_id: str, run_id: str) -> list[Snapshot]:
+        """Every revision of a run that can be read, the oldest first."""
+        top = f"{_folder(index_id, run_id)}/"
+        keys = sorted(key for key in self._kept(index_id, run_id) if _REVISION.fullmatch(key.removeprefix(top)))
+        return [one for key in keys if (one := self._revision(key)) is not None]
+
+    def earlier(self, index_id: str, run_id: str) -> list[str]:
+        """The places of all that is kept of a run beside its current snapshot: earlier revisions and their files,
+        files of readings that died, and what is staged."""
+        current = self.current(index_id, run_id)
+        if current is None:
+            return self._kept(index_id, run_id)
+        stays = {f"{_folder(index_id, run_id)}/revisions/{current.revision:08}.json"}
+        return [
+            key
+            for key in self._kept(index_id, run_id)
+            if key not in stays and not key.endswith("/fingerprint.json") and not current.has_file(key)
+        ]
+
+    def left_over(self, index_id: str, run_id: str, excluded: Excluded) -> bool:
+        """Whether files that no revision holds have rows of erased media, or are staged and may have."""
+        held = self.revisions(index_id, run_id)
+        return any(
+            "/staging/" in key or (not key.endswith(".json") and self._has_erased(key, excluded))
+            for key in self._kept(index_id, run_id)
+            if not key.endswith(".answers.parquet") and not any(one.has_file(key) for one in held)
+        )
+
+    def kept(self, index_id: str, run_id: str) -> list[str]:
+        """The places of all that is kept of a run."""
+        return self._kept(index_id, run_id)
+
+    def forget_earlier(self, index_id: str, run_id: str) -> list[str]:
+        """Delete that. Returns what was deleted."""
+        keys = self.earlier(index_id, run_id)
+        self._storage.delete(keys)
+        return keys
+
+    def look_again(self, index_id: str, run_id: str) -> None:
+        """Forget what a run looked like, so that it is read again when it is asked for."""
+        self._storage.delete([f"{_folder(index_id, run_id)}/fingerprint.json"])
 
     def _kept(self, index_id: str, run_id: str) -> list[str]:
         top = f"{_folder(index_id, run_id)}/"
@@ -471,6 +659,11 @@ class SnapshotStore:
             revision = max(snapshot.revision, there.newest, above)
             snapshot = msgspec.structs.replace(snapshot, revision=revision + 1)
         raise TransientError(f"{folder}: {_ATTEMPTS} other snapshots of this run were taken meanwhile; try again")
+
+
+def _with_answers(rows: Rows) -> pa.RecordBatch:
+    """Typed rows with a column of their answers, as they come from a reading."""
+    return rows.batch if rows.answers is None else rows.batch.append_column(ANSWER, rows.answers)
 
 
 def _aligned(batches: Iterator[pa.RecordBatch], answers: Iterator[pa.RecordBatch]) -> Iterator[Rows]:

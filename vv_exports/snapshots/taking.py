@@ -12,7 +12,7 @@ from vv_exports.domain.failures import problem_of
 from vv_exports.domain.progress import Report
 from vv_exports.domain.prompt_runs import DELIVERABLE, PromptRun
 from vv_exports.domain.selection import check_deliverable
-from vv_exports.errors import RequestError, SourceChangedError, VVExportsError
+from vv_exports.errors import RequestError, SelectionError, SourceChangedError, VVExportsError
 from vv_exports.snapshots.catalog import CatalogedRun, Catalogs, KnownRun, KnownRuns, SeenRun
 from vv_exports.snapshots.run_faults import OF_ONE_RUN, faults_of_run
 from vv_exports.snapshots.schemas import KnownSchema, schemas_of
@@ -236,10 +236,22 @@ class Snapshots:
                 with faults_of_run(index_id, run_id):
                     run = self.source.prompt_run(index_id, run_id)
                     check_deliverable(run)
+                    self._check_not_erased(index_id, run_id)
                 runs.append(run)
             except OF_ONE_RUN as error:
                 problems[run_id] = error
         return sorted(runs, key=lambda run: (run.executed_at, run.run_id)), problems
+
+    def is_erased(self, index_id: str) -> Callable[[str], bool]:
+        """Whether a prompt run of an index was erased, as it is known now."""
+        return self.store.tombstones.excluded(index_id).has_run
+
+    def _check_not_erased(self, index_id: str, run_id: str) -> None:
+        if self.is_erased(index_id)(run_id):
+            raise SelectionError(
+                f"prompt run {run_id!r} of index {index_id!r} was erased; `vv-exports erase --list` says when and why, "
+                "and `vv-exports erase --undo` lets it come back"
+            )
 
     def _take(
         self, runs: Sequence[PromptRun], isolated: tuple[type[Exception], ...] = (), *, answers: bool = False
@@ -278,6 +290,7 @@ class Snapshots:
     def _one(self, run: PromptRun, *, answers: bool) -> TakenSnapshot:
         started = self._clock()
         with faults_of_run(run.index_id, run.run_id):
+            self._check_not_erased(run.index_id, run.run_id)
             snapshot = self.store.ensure(self.source, run, started, answers=answers)
         return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
 

@@ -1,13 +1,13 @@
 """The prompt runs of the indexes that the configuration names, as the source has them now."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import check_deliverable, missing_message
 from vv_exports.errors import CredentialsError, NotFoundError, RequestError, SelectionError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Listing, Platform, Source, UnreadableRun
+from vv_exports.sources.base import Listed, Listing, Platform, Source, UnreadableRun
 from vv_exports.sources.check import both_deliver
 
 _LOG = logging.getLogger(__name__)
@@ -15,9 +15,17 @@ _AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform
 
 
 class Indexes:
-    """``configured`` are all index ids; ``delivered`` are those that this pipeline delivers by itself."""
+    """``configured`` are all index ids; ``delivered`` are those that this pipeline delivers by itself;
+    ``is_erased`` tells of an index whether a run of it was erased: it is as if the source had it no more."""
 
-    def __init__(self, source: Source, configured: Collection[str], delivered: Collection[str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        configured: Collection[str],
+        delivered: Collection[str],
+        is_erased: Callable[[str], Callable[[str], bool]] = lambda _: lambda _: False,
+    ) -> None:
+        self._is_erased = is_erased
         self._source = source
         self._configured = configured
         self._not_asked_yet = set(delivered)
@@ -26,13 +34,20 @@ class Indexes:
         """All runs of an index, and those whose record cannot be read. Raises NotFoundError."""
         self._check(index_id)
         self._warn_of_upstream_automation(index_id)
-        return self._source.listing(index_id)
+        listing, is_erased = self._source.listing(index_id), self._is_erased(index_id)
+        if not any(map(is_erased, listing.run_ids)):
+            return listing
+        return Listed(
+            [run for run in listing.runs if not is_erased(run.run_id)],
+            {run_id: error for run_id, error in listing.problems.items() if not is_erased(run_id)},
+        )
 
     def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
         """The same run by run, as ``Source.each_run`` gives them."""
         self._check(index_id)
         self._warn_of_upstream_automation(index_id)
-        return self._source.each_run(index_id)
+        is_erased = self._is_erased(index_id)
+        return (run for run in self._source.each_run(index_id) if not is_erased(run.run_id))
 
     def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
@@ -48,6 +63,8 @@ class Indexes:
             try:
                 run = self._source.prompt_run(index_id, run_id)
                 check_deliverable(run)
+                if self._is_erased(index_id)(run_id):
+                    raise SelectionError(f"prompt run {run_id!r} of index {index_id!r} was erased")
                 runs.append(run)
             except RequestError as error:
                 problems.append(error)

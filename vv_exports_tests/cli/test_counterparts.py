@@ -40,6 +40,7 @@ COUNTERPARTS = {
     "connectors browse": "connectors.browse",
     "verify": "verify",
     "vacuum": "vacuum",
+    "erase": "erasure.erase",
 }
 OPTIONS = {
     ("export index", "dry_run"): "exports.plan",
@@ -54,6 +55,8 @@ OPTIONS = {
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
     ("vacuum", "abandoned"): "vacuum_abandoned",
+    ("erase", "lists"): "erasure.list",
+    ("erase", "undoes"): "erasure.undo",
 }
 """Flags that ask for something else, which has a name of its own."""
 BEFORE_THE_CLIENT = {"demo": write_demo, "config check": load_config, "config schema": config_schema}

@@ -54,7 +54,7 @@ def test_golden_files_stay_as_they_were_written():
             ("index_id", "prompt_run_id", "prompt_id"),
             "parquet/.*, line 4: ",
         ),
-        ("vv_exports.snapshots.reading._HASHED_AS", 2, "snapshots/.*, line 3: "),
+        ("vv_exports.snapshots.reading.HASHED_AS", 2, "snapshots/.*, line 3: "),
     ],
 )
 def test_a_change_of_what_readers_see_is_found_and_named(tmp_path, monkeypatch, changed, value, told):

@@ -1,0 +1,214 @@
+"""What is erased of Dagster's history: previews of rows, and texts that name a medium.
+
+Dagster's own interface can delete a run or wipe an asset, with all that was delivered beside what is erased. In SQLite
+it wipes no partition alone. So the texts in its tables are rewritten where they stand. Freed pages of SQLite keep their
+bytes until a database is compacted: that is done, too.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from vv_exports.defs.partitions import partitions_name
+from vv_exports.domain.names import partition_key
+from vv_exports.erasure import ErasedPlace, HistoryRequest
+
+ERASED = "[erased]"
+_SHORTEST_MARKER = 4
+_PREVIEW = "preview"
+_BUSY_SECONDS = 30.0
+
+Connect = Callable[[], AbstractContextManager[sa.Connection]]
+
+
+class ErasedHistory:
+    """Cleans the history of an instance; of None, nothing."""
+
+    def __init__(self, instance: dg.DagsterInstance | None) -> None:
+        self._instance = instance
+
+    def __call__(self, request: HistoryRequest, dry_run: bool) -> tuple[Sequence[ErasedPlace], Sequence[str]]:
+        """What was rewritten, or would be; and what could not be reached."""
+        if self._instance is None:
+            return (), ()
+        words = _Words.of(request)
+        unreached: list[str] = []
+        changed: list[str] = []
+        databases: set[Path] = set()
+        for name, connect in _databases(self._instance):
+            with connect() as connection:
+                if (path := _path(connection)) is not None:
+                    databases.add(path)
+                    connection.execute(sa.text("PRAGMA secure_delete = ON"))
+                changed += [f"{name}: {one}" for one in _clean(connection, words, dry_run=dry_run)]
+        if request.forgotten and not dry_run:
+            self._delete_partitions(request.run_ids)
+        logs, problem = _clean_logs(self._instance, words, dry_run=dry_run)
+        changed += logs
+        if problem:
+            unreached.append(problem)
+        if not dry_run:
+            unreached += [one for path in sorted(databases) if (one := _compact(path)) is not None]
+        places = [ErasedPlace("history", _where(self._instance), rewritten=tuple(changed))] if changed else []
+        return places, unreached
+
+    def _delete_partitions(self, run_ids: Mapping[str, frozenset[str]]) -> None:
+        instance = self._instance
+        for index_id, of_index in run_ids.items():
+            name = partitions_name(index_id)
+            there = set(instance.get_dynamic_partitions(name)) if instance is not None else set()
+            for key in there & {partition_key(run_id) for run_id in of_index}:
+                if instance is not None:
+                    instance.delete_dynamic_partition(name, key)
+
+
+class _Words:
+    """What is looked for. A marker is found as a word of its own: ``vid_1`` is not in ``vid_10``."""
+
+    def __init__(self, markers: Sequence[str], partitions: frozenset[str], indexes: frozenset[str]) -> None:
+        self.markers = [one for one in markers if len(one) >= _SHORTEST_MARKER]
+        self.partitions = partitions
+        self._indexes = indexes
+        words = "|".join(re.escape(one) for one in sorted(self.markers, key=len, reverse=True))
+        self._pattern = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])") if words else None
+
+    @classmethod
+    def of(cls, request: HistoryRequest) -> "_Words":
+        affected = {index_id: run_ids for index_id, run_ids in request.run_ids.items() if run_ids}
+        keys = frozenset(partition_key(run_id) for run_ids in affected.values() for run_id in run_ids)
+        return cls(sorted(request.markers), keys, frozenset(affected))
+
+    def without(self, text: str) -> str:
+        """A text without the markers."""
+        return text if self._pattern is None else self._pattern.sub(ERASED, text)
+
+    def cleaned(self, text: str, partition: str | None) -> str:
+        """What stands in a column: an event as JSON, or any text."""
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return self.without(text)
+        if not isinstance(value, dict | list):
+            return self.without(text)
+        cleaned = self._value(value, partition)
+        return text if cleaned == value else json.dumps(cleaned)
+
+    def _value(self, value: Any, partition: str | None) -> Any:
+        match value:
+            case dict():
+                if isinstance(own := value.get("partition"), str):
+                    partition = own
+                cleaned = {self.without(name): self._value(part, partition) for name, part in value.items()}
+                if value.get("label") == _PREVIEW and (partition is None or partition in self.partitions):
+                    cleaned["entry_data"] = _without_rows(value.get("entry_data"))
+                return cleaned
+            case list():
+                return [self._value(part, partition) for part in value]
+            case str():
+                return self.without(value)
+            case _:
+                return value
+
+    def condition(self, column: sa.Column[Any]) -> Any:
+        """Rows that may have to be changed; more may be found than are."""
+        found = [column.like("%" + one.replace("\\", "_").replace('"', "_") + "%") for one in self.markers]
+        found += [column.like("%" + json.dumps(one)[1:-1].replace("\\", "_") + "%") for one in self.markers]
+        if self._indexes:
+            found.append(column.like(f'%"label": "{_PREVIEW}"%'))
+        return sa.or_(sa.false(), *found)
+
+
+def _without_rows(entry: Any) -> Any:
+    return {**entry, "md_str": f"*{ERASED}*"} if isinstance(entry, dict) and "md_str" in entry else entry
+
+
+def _databases(instance: dg.DagsterInstance) -> Iterator[tuple[str, Connect]]:
+    """Every database of an instance. In SQLite each run has one of its own, beside that of all assets."""
+    events: Any = instance.event_log_storage
+    yield "events", events.index_connection
+    for run_id in events.get_all_run_ids() if hasattr(events, "get_all_run_ids") else ():
+        yield f"events of run {run_id}", partial(events.run_connection, run_id)
+    runs: Any = instance.run_storage
+    yield "runs", runs.connect
+    schedules: Any = instance.schedule_storage
+    if schedules is not None:
+        yield "schedules", schedules.connect
+
+
+def _path(connection: sa.Connection) -> Path | None:
+    """The file of a database; None where it is none."""
+    name = connection.engine.url.database
+    return Path(name) if connection.engine.dialect.name == "sqlite" and name and name != ":memory:" else None
+
+
+def _clean(connection: sa.Connection, words: _Words, *, dry_run: bool) -> list[str]:
+    """Rewrite the texts of a database. Returns what was, by table and column."""
+    tables = sa.MetaData()
+    tables.reflect(connection)
+    changed = []
+    for table in tables.sorted_tables:
+        if "id" not in table.c:
+            continue
+        texts = [one for one in table.c if isinstance(one.type, sa.String) and not one.primary_key]
+        for column in (one for one in texts if one.name not in _NAMES):
+            partition = table.c.partition if "partition" in table.c else sa.null()
+            # The ids first: nothing is written while rows are read, and one text at a time is held.
+            ids = list(connection.execute(sa.select(table.c.id).where(words.condition(column))).scalars())
+            count = 0
+            for number in ids:
+                text, of = connection.execute(sa.select(column, partition).where(table.c.id == number)).one()
+                if text and (cleaned := words.cleaned(text, of)) != text:
+                    count += 1
+                    if not dry_run:
+                        connection.execute(sa.update(table).where(table.c.id == number).values({column.name: cleaned}))
+            if count:
+                changed.append(f"{count} of {table.name}.{column.name}")
+    return changed
+
+
+_NAMES = frozenset({"run_id", "snapshot_id", "partition", "dagster_event_type", "step_key", "asset_key", "status"})
+"""Columns that Dagster compares, and that hold no text."""
+
+
+def _clean_logs(instance: dg.DagsterInstance, words: _Words, *, dry_run: bool) -> tuple[list[str], str | None]:
+    """Rewrite what steps wrote to their output, where that is in files here."""
+    if not instance.is_persistent:
+        return [], None
+    settings = instance.get_ref().compute_logs_data
+    place = None if settings is None else settings.config_dict.get("base_dir")
+    if not isinstance(place, str):
+        kind = type(instance.compute_log_manager).__name__
+        return [], f"the output of steps, which {kind} keeps: remove there what names it"
+    changed = []
+    for path in sorted(Path(place).rglob("*")):
+        if path.suffix not in {".out", ".err"} or not path.is_file() or path.is_symlink():
+            continue
+        text = path.read_text(errors="surrogateescape")
+        if (cleaned := words.without(text)) != text:
+            changed.append(str(path))
+            if not dry_run:
+                path.write_text(cleaned, errors="surrogateescape")
+    return changed, None
+
+
+def _compact(path: Path) -> str | None:
+    """Let a database hold no bytes of what was in it. Returns what is in the way."""
+    try:
+        with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+            connection.execute("VACUUM")
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        return f"{path} could not be compacted ({error}), so that its free pages may hold what is gone; stop Dagster"
+    return f"{path}-wal is in use, and may hold what is gone; stop Dagster" if busy else None
+
+
+def _where(instance: dg.DagsterInstance) -> str:
+    return f"the history of Dagster in {instance.root_directory}" if instance.is_persistent else "Dagster's history"

@@ -1,0 +1,333 @@
+"""Erasure: a prompt run, or a medium, is taken out of everything that the pipeline keeps or has delivered.
+
+The tombstone comes first, so that nobody brings back what is removed after that; the pipeline's own copy goes last,
+since it tells what is where. Killed anywhere, the same again completes it. The source is never touched.
+
+It knows nothing of Dagster: whoever asks hands in what cleans the history there.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from vv_exports.automations.automation import Automation
+from vv_exports.delivery.content import Content
+from vv_exports.delivery.deliver import DeliveryRequest
+from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.delivery.entry import ExportReference
+from vv_exports.delivery.erase import erase_runs
+from vv_exports.delivery.log import read_log
+from vv_exports.delivery.vacuum import vacuum
+from vv_exports.domain.exports import ExportStatus
+from vv_exports.errors import NotFoundError, RequestError, VVExportsError
+from vv_exports.exports.records import Record
+from vv_exports.pipeline import Pipeline
+from vv_exports.printable import counted, one_line
+from vv_exports.snapshots.erasures import Kind
+
+ALWAYS_OUT_OF_REACH = (
+    "the source itself: erase it there, too",
+    "copies that others made of delivered files, of downloads, or of tables that they loaded from them",
+    (
+        "backups, snapshots and replicas of disks, of buckets and of Dagster's database; earlier versions of objects "
+        "and soft-deleted ones, where a bucket keeps such"
+    ),
+    "what processes wrote to their own standard output and error, where something else keeps that",
+)
+_STAYS = {
+    "run": "the id of the prompt run, hashes and row counts, in entries of delivery logs, records of exports and the "
+    "history of Dagster: they say that it was delivered and erased, and hold nothing of its results",
+    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs; names and "
+    "schemas of prompts",
+}
+
+
+@dataclass(frozen=True)
+class HistoryRequest:
+    """What is to go from a history of runs: ``markers`` are texts that name the medium, ``run_ids`` are prompt runs by
+    index whose previews may show its rows; those in ``forgotten`` are erased as a whole."""
+
+    markers: frozenset[str]
+    run_ids: dict[str, frozenset[str]]
+    forgotten: bool
+
+
+@dataclass(frozen=True)
+class ErasedPlace:
+    """What was done at one place, or would be. ``rewritten`` files hold other rows, too; ``removed`` ones are gone."""
+
+    what: str
+    uri: str
+    rewritten: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    prompt_runs: tuple[str, ...] = ()
+
+
+History = Callable[[HistoryRequest, bool], tuple[Sequence[ErasedPlace], Sequence[str]]]
+"""Cleans a history of runs, or says what it would clean. Returns that, and what it could not reach."""
+
+
+@dataclass(frozen=True)
+class ErasureReport:
+    """What an erasure did, or would do. ``unreached`` could have been reached, and was not: the same again tries it.
+    ``out_of_reach`` never can be by this; ``stays`` is what is kept on purpose."""
+
+    kind: Kind
+    id: str
+    index_ids: tuple[str, ...]
+    reason: str
+    dry_run: bool
+    places: tuple[ErasedPlace, ...]
+    unreached: tuple[str, ...]
+    out_of_reach: tuple[str, ...]
+    stays: str
+
+
+@dataclass(frozen=True)
+class _Collection:
+    """A destination that may hold rows: what is delivered there of which snapshots, and by whose name."""
+
+    what: str
+    destination: Destination
+    content: Callable[[], Content]
+    export: ExportReference
+
+
+@dataclass
+class _Erasure:
+    pipeline: Pipeline
+    kind: Kind
+    id: str
+    index_ids: tuple[str, ...]
+    reason: str
+    dry_run: bool
+    history: History
+    places: list[ErasedPlace] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)
+
+    def run(self) -> ErasureReport:
+        snapshots, store = self.pipeline.snapshots, self.pipeline.snapshots.store
+        if not self.dry_run:
+            snapshots.check_storage()
+            store.tombstones.add(self.kind, self.id, self.index_ids, self.reason, self.pipeline.now())
+        markers: set[str] = {self.id} if self.kind == "video" else set()
+        affected: dict[str, frozenset[str]] = {}
+        for index_id in self.index_ids:
+            affected[index_id] = frozenset(self._affected(index_id, markers))
+            for one in self._collections(index_id):
+                with self._guarded(one.destination.uri):
+                    self._collection(one, index_id, affected[index_id])
+            for record in self._exports(index_id):
+                if record.is_download:
+                    with self._guarded(record.export_id):
+                        self._download(record, affected[index_id])
+        places, unreached = self.history(HistoryRequest(frozenset(markers), affected, self.kind == "run"), self.dry_run)
+        self.places += places
+        self.unreached += unreached
+        self._unknown_downloads()
+        if not self.unreached or self.dry_run:
+            for index_id, run_ids in affected.items():
+                self._own_copies(index_id, run_ids)
+        else:
+            self.unreached.append(
+                "the pipeline's own copies of what is above, which tell what is where: the same command removes them "
+                "once the rest can be reached"
+            )
+        if not self.dry_run and not self.unreached:
+            store.tombstones.complete(self.kind, self.id, self.pipeline.now())
+        return ErasureReport(
+            self.kind,
+            self.id,
+            self.index_ids,
+            self.reason,
+            self.dry_run,
+            tuple(self.places),
+            tuple(self.unreached),
+            ALWAYS_OUT_OF_REACH,
+            _STAYS[self.kind],
+        )
+
+    @contextmanager
+    def _guarded(self, uri: str) -> Iterator[None]:
+        """One place that is out of reach does not keep the others from being cleaned."""
+        try:
+            yield
+        except VVExportsError as error:
+            self.unreached.append(f"{uri}: {error}")
+
+    def _affected(self, index_id: str, markers: set[str]) -> Iterator[str]:
+        """The prompt runs of an index that hold, or held, what is to go."""
+        store = self.pipeline.snapshots.store
+        if self.kind == "run":
+            yield self.id
+            return
+        wanted = store.tombstones.excluding_video(self.id)
+        for run_id in store.kept_runs(index_id):
+            found = False
+            for snapshot in store.revisions(index_id, run_id):
+                if store.holds_erased(snapshot, wanted):
+                    found = True
+                    try:
+                        markers |= store.markers(snapshot, wanted)
+                    except VVExportsError:  # a file of it is damaged: that it is named is not lost, its id is known
+                        continue
+            if found or store.left_over(index_id, run_id, wanted):
+                yield run_id
+
+    # Destinations
+
+    def _collections(self, index_id: str) -> Iterator[_Collection]:
+        for automation in self.pipeline.automations:
+            if automation.index_id == index_id:
+                yield _of_automation(automation)
+                self.unreached += [
+                    f"{left.place.uri}, which automation {automation.name!r} has left: `vv-exports vacuum "
+                    f"{left.place.connector_id} --abandoned` removes it"
+                    for left in automation.places.left()
+                ]
+        for record in self._exports(index_id):
+            if not record.is_download:
+                yield self._of_export(record)
+
+    def _exports(self, index_id: str) -> Iterator[Record]:
+        return self.pipeline.exports.newest(frozenset({ExportStatus.COMPLETED, ExportStatus.FAILED}), index_id)
+
+    def _of_export(self, record: Record) -> _Collection:
+        request, exports = record.request, self.pipeline.exports
+        destination = exports.folder_of(record)
+        reference = ExportReference(id=record.export_id, type=request.export_type, index_id=request.index_id)
+        return _Collection("export", destination, lambda: exports.content_of(request), reference)
+
+    def _collection(self, one: _Collection, index_id: str, affected: frozenset[str]) -> None:
+        destination, store = one.destination, self.pipeline.snapshots.store
+        state = read_log(destination)
+        if state.last is None:
+            return
+        held = sorted(affected & state.runs.keys())
+        if self.kind == "video":
+            known = set(store.kept_runs(index_id))
+            if unknown := sorted(state.runs.keys() - known):
+                self.unreached.append(
+                    f"{destination.uri} holds {counted(len(unknown), 'prompt run')} of which there is no snapshot, so "
+                    f"that their media are not known: {', '.join(map(one_line, unknown[:5]))}. `vv-exports runs sync "
+                    f"{one_line(index_id)}` takes them where the source has them; else erase them with --run"
+                )
+        written: tuple[str, ...] = tuple(file.path for run_id in held for file in state.runs[run_id].files)
+        if self.kind == "run" and not self.dry_run:
+            erase_runs(destination, held, self.reason, self.pipeline.clock)
+        elif held and not self.dry_run:
+            self._rewrite(one, index_id, held)
+        gone = vacuum(destination, self.pipeline.clock, dry_run=self.dry_run, retained=True)
+        removed = (*gone.superseded, *gone.strays)
+        if self.kind == "run":
+            written, removed = (), tuple(dict.fromkeys((*written, *removed)))
+        if held or removed or gone.uploads:
+            self.places.append(ErasedPlace(one.what, destination.uri, written, (*removed, *gone.uploads), tuple(held)))
+
+    def _rewrite(self, one: _Collection, index_id: str, run_ids: Sequence[str]) -> None:
+        """Deliver runs without the rows of the medium."""
+        store, now = self.pipeline.snapshots.store, self.pipeline.now()
+        for run_id in run_ids:  # each by itself, as large as it may be
+            snapshot = store.erase_media(index_id, run_id, now)
+            if snapshot is None:
+                raise RequestError(
+                    f"the snapshot of prompt run {run_id!r} cannot be read; `vv-exports runs sync {index_id}` takes it "
+                    "anew"
+                )
+            request = DeliveryRequest(
+                destination=one.destination,
+                export=one.export,
+                content=one.content(),
+                snapshots=[snapshot],
+                erased_since=self.reason,
+            )
+            self.pipeline.deliveries.deliver(request)
+
+    # The pipeline's own
+
+    def _download(self, record: Record, affected: frozenset[str]) -> None:
+        if record.prompt_run_ids is not None and not affected & set(record.prompt_run_ids):
+            return
+        removed = self.pipeline.exports.erase_artifact(record, dry_run=self.dry_run)
+        if removed is not None:
+            self.places.append(ErasedPlace("download", removed, removed=(removed,)))
+
+    def _unknown_downloads(self) -> None:
+        unknown = self.pipeline.exports.vacuum(dry_run=True).unknown
+        if unknown:
+            self.unreached.append(f"zip files of which no export tells: {', '.join(map(one_line, unknown))}")
+
+    def _own_copies(self, index_id: str, run_ids: frozenset[str]) -> None:
+        snapshots, store = self.pipeline.snapshots, self.pipeline.snapshots.store
+        for run_id in sorted(run_ids):
+            if self.kind == "run":
+                keys = store.kept(index_id, run_id)
+                if not self.dry_run:
+                    snapshots.catalogs.forget(index_id, [run_id])
+                    store.forget(index_id, run_id)
+                written = False
+            else:
+                before = store.current(index_id, run_id)
+                if self.dry_run:
+                    keys = store.kept(index_id, run_id)
+                else:
+                    after = store.erase_media(index_id, run_id, self.pipeline.now())
+                    if after is not None and (fingerprint := store.fingerprint(after)) is not None:
+                        snapshots.catalogs.record(index_id, [(after, fingerprint)])
+                    keys = store.forget_earlier(index_id, run_id)
+                written = before is not None
+            if keys:
+                uri = snapshots.storage.uri("")
+                stays = tuple(keys) if written and self.dry_run else ()
+                gone = () if stays else tuple(keys)
+                self.places.append(ErasedPlace("snapshots", uri, stays, gone, (run_id,)))
+        if not self.dry_run:
+            snapshots.catalogs.settle(index_id)
+
+
+def erase(
+    pipeline: Pipeline,
+    kind: Kind,
+    id_: str,
+    *,
+    index_ids: Sequence[str] = (),
+    reason: str,
+    history: History,
+    dry_run: bool = False,
+) -> ErasureReport:
+    """Take a prompt run or a medium out of everything that can be reached, in these indexes, by default in all of the
+    configuration. Repeatable. Raises NotFoundError for an index that is not configured, RequestError without a reason.
+    """
+    if not reason.strip():
+        raise RequestError("say why with --reason: it stands in the logs of the collections")
+    for index_id in index_ids:
+        pipeline.config.index(index_id)
+    wanted = tuple(dict.fromkeys(index_ids)) or tuple(pipeline.config.indexes)
+    return _Erasure(pipeline, kind, id_, wanted, reason.strip(), dry_run, history).run()
+
+
+def undo(pipeline: Pipeline, kind: Kind, id_: str) -> tuple[str, ...]:
+    """Lift a tombstone: what is read from now on holds again what the source has. Returns the prompt runs that are read
+    again. Raises NotFoundError where there is none."""
+    snapshots = pipeline.snapshots
+    found = snapshots.store.tombstones.lift(kind, id_)
+    if found is None:
+        raise NotFoundError(f"no {kind} {id_!r} was erased; `vv-exports erase --list` lists what was")
+    again = []
+    for index_id in pipeline.config.indexes:
+        for run_id in snapshots.store.kept_runs(index_id) if kind == "video" and found.is_in(index_id) else ():
+            current = snapshots.store.current(index_id, run_id)
+            if current is not None and current.erased:
+                snapshots.store.look_again(index_id, run_id)
+                snapshots.catalogs.forget(index_id, [run_id])
+                again.append(run_id)
+    return tuple(again)
+
+
+def _of_automation(automation: Automation) -> _Collection:
+    owner = Owner(type="automation", index_id=automation.index_id, automation=automation.name)
+    reference = ExportReference(
+        id=automation.id, type="automation", index_id=automation.index_id, automation=automation.name
+    )
+    destination = Destination(automation.destination.connector, automation.destination.subpath, owner)
+    return _Collection("collection", destination, lambda: automation.content, reference)
