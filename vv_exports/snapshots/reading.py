@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Prompt, PromptRun
@@ -17,6 +19,9 @@ from vv_exports.domain.tables import TableName
 from vv_exports.errors import SourceDataError
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.parquet import Parquet
+from vv_exports.snapshots.completeness import Completeness, check_balance
+from vv_exports.snapshots.contract import Contract, contract_of
+from vv_exports.snapshots.contract_report import ContractCheck, ContractReport
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, TwiceError, externally_sorted, in_order
 from vv_exports.snapshots.row_hash import RowHash
@@ -31,6 +36,7 @@ _PART_BYTES_OF_COLUMNS = 100_000 * (32 << 20)
 until the file is complete: 100 MB of a file that is written, whatever it is that makes it wide or long."""
 _GROUP_ROWS = 8_192
 _GROUP_BYTES = 8 << 20
+_KEYS_AT_A_TIME = 65_536
 _HASHED_AS = 3
 """Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
 _HASHED_BEFORE = 1
@@ -54,13 +60,15 @@ class SpoolFile:
 class Reading:
     """One run as it was read. ``data_version`` is the hash of the rows and the prompt's schemas, 64 hex characters;
     ``earlier_version`` is the data version that layouts 1 and 2 gave to the same documents, where that was asked
-    for."""
+    for. ``contract`` says which rows break the prompt's schemas."""
 
     prompt: Prompt
     data_version: str
     files: dict[TableName, list[SpoolFile]]
     kept_as_json: dict[str, str]
     rescued_rows: int
+    completeness: Completeness
+    contract: dict[TableName, ContractReport]
     earlier_version: str | None = None
 
 
@@ -72,7 +80,10 @@ def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = F
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
     found: dict[TableName, _Spooled] = {}
     for name, table in tables.items():
-        found[name] = _read_table(pages[name], TypedPages(table, run, documents=earlier), table, spool)
+        contract = contract_of(_schema_of(prompt, name)) if table.has_answers else None
+        found[name] = _read_table(pages[name], TypedPages(table, run, documents=earlier), table, contract, spool)
+    completeness = _completeness(run, found)
+    check_balance(run.run_id, run.index_id, completeness)
     kept = {f"segments{place}": reason for place, reason in compile_schema(prompt.json_schema).kept_as_json.items()}
     if "videos" in tables:
         video_level = compile_schema(prompt.video_level_schema).kept_as_json
@@ -84,6 +95,8 @@ def read_run(results: Results, run: PromptRun, spool: Path, *, earlier: bool = F
         {name: one.files for name, one in found.items() if one.rows or name == "segments"},
         kept,
         sum(one.rescued for one in found.values()),
+        completeness,
+        {name: one.check.report for name, one in found.items() if one.check is not None},
         _version(_HASHED_BEFORE, prompt, {name: one.documents.hexdigest() for name, one in found.items()})
         if earlier
         else None,
@@ -97,17 +110,48 @@ def _version(hashed_as: int, prompt: Prompt, digests: dict[TableName, str]) -> s
     return whole.hexdigest()
 
 
-def _read_table(pages: Callable[[], Iterator[Page]], typed: TypedPages, table: Table, spool: Path) -> "_Spooled":
+def _schema_of(prompt: Prompt, table: TableName) -> Any:
+    return prompt.video_level_schema if table == "videos" else prompt.json_schema
+
+
+def _completeness(run: PromptRun, found: "dict[TableName, _Spooled]") -> Completeness:
+    segments, failures = found["segments"], found["failures"]
+    partly = _in_both(segments.files, failures.files) if segments.rows and failures.rows else 0
+    return Completeness(
+        expected=run.count("total_segments"),
+        delivered=segments.rows,
+        failed=failures.rows - partly,
+        partly=partly,
+    )
+
+
+def _in_both(segments: "list[SpoolFile]", failures: "list[SpoolFile]") -> int:
+    """How many segments have a result and are among the failures too."""
+    failed = pa.concat_arrays([key for file in failures for key in _keys(file)])
+    return sum(pc.sum(pc.is_in(key, failed)).as_py() or 0 for file in segments for key in _keys(file))
+
+
+def _keys(file: "SpoolFile") -> Iterator[pa.Array]:
+    with pq.ParquetFile(file.path) as opened:
+        for batch in opened.iter_batches(_KEYS_AT_A_TIME, columns=["video_id", "segment_id"], use_threads=False):
+            texts = [pc.fill_null(batch.column(name), "") for name in ("video_id", "segment_id")]
+            lengths = pc.binary_length(texts[0]).cast(pa.string())  # so that no two pairs are one text
+            yield pc.binary_join_element_wise(lengths, *texts, " ")
+
+
+def _read_table(
+    pages: Callable[[], Iterator[Page]], typed: TypedPages, table: Table, contract: Contract | None, spool: Path
+) -> "_Spooled":
     names = SORT_KEYS[table.name]
     try:
         with _garbage_collection_paused():
             with suppress(OutOfOrderError):
-                return _spool(in_order(_grouped(typed.batches(pages())), names), table, spool)
+                return _spool(in_order(_grouped(typed.batches(pages())), names), table, contract, spool)
             stretches = spool / f"sort-{table.name}"
             stretches.mkdir()
             try:
                 rows = externally_sorted(typed.batches(pages()), names, stretches)
-                return _spool(in_order(_grouped(rows), names), table, spool)
+                return _spool(in_order(_grouped(rows), names), table, contract, spool)
             finally:
                 shutil.rmtree(stretches)
     except TwiceError as error:
@@ -127,8 +171,10 @@ def _location(pages: Iterator[Page], row: int) -> str:
 
 @dataclass
 class _Spooled:
-    """A table on its way to the spool. ``documents`` is the hash of its documents, where they are asked for."""
+    """A table on its way to the spool. ``check`` is of its rows against the prompt's schema, where it has answers;
+    ``documents`` is the hash of its documents, where they are asked for."""
 
+    check: ContractCheck | None
     hash: RowHash = field(default_factory=RowHash)
     documents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     rows: int = 0
@@ -139,14 +185,16 @@ class _Spooled:
         self.rows += batch.num_rows
         self.rescued += batch.num_rows - batch.column("rescued").null_count
         self.hash.update(batch.select(hashed))
+        if self.check is not None:
+            self.check.add(batch, batch.column(ANSWER))
         if DOCUMENT in batch.schema.names:
             for text in batch.column(DOCUMENT):
                 self.documents.update(text.as_buffer())
                 self.documents.update(b"\n")
 
 
-def _spool(batches: Iterator[pa.RecordBatch], table: Table, spool: Path) -> _Spooled:
-    spooled = _Spooled()
+def _spool(batches: Iterator[pa.RecordBatch], table: Table, contract: Contract | None, spool: Path) -> _Spooled:
+    spooled = _Spooled(None if contract is None else ContractCheck(contract))
     # An answer says all that its typed columns do, and how its numbers were written.
     hashed = [name for name in table.schema.names if name not in {*RUN_COLUMNS, "metadata"}]
     hashed += [ANSWER] if table.has_answers else []

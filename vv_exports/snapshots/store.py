@@ -41,6 +41,8 @@ from vv_exports.errors import (
     SourceDataError,
     TransientError,
 )
+from vv_exports.snapshots.completeness import Completeness
+from vv_exports.snapshots.contract_report import ContractReport
 from vv_exports.snapshots.reading import Reading, SpoolFile, read_run
 from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.schemas import Schemas, schemas_of
@@ -93,7 +95,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ``data_version`` is the hash of the rows and the prompt's schemas, as they were hashed when the run had this content
     first; ``content_hash`` is that of layout 3. ``revision`` counts the contents that a run has had, from 1.
     ``layout_version`` says how its tables are typed, and ``kept_as_json`` which places of the
-    prompt's schemas have no typed column, and why.
+    prompt's schemas have no typed column, and why. ``partly_failed`` counts the segments that have a result and are
+    among the failures too. ``contract`` says which rows break the prompt's schemas, by table; a table that is not there
+    was not checked, since an earlier version took the snapshot.
     """
 
     index_id: str
@@ -114,10 +118,22 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     rescued_rows: int
     layout_version: int = 1
     content_hash: str | None = None
+    partly_failed: int = 0
+    contract: dict[TableName, ContractReport] = {}
 
     def rows(self, table: TableName) -> int:
         """Rows of one table; 0 where the run has no such table."""
         return sum(part.rows for part in self.tables.get(table, ()))
+
+    @property
+    def completeness(self) -> Completeness:
+        """Whether its segments add up to those that the run states."""
+        return Completeness(
+            expected=self.prompt_run.count("total_segments"),
+            delivered=self.rows("segments"),
+            failed=self.rows("failures") - self.partly_failed,
+            partly=self.partly_failed,
+        )
 
     def has_file(self, key: str) -> bool:
         """Whether this is the place of one of its files."""
@@ -330,6 +346,8 @@ class SnapshotStore:
                     rescued_rows=reading.rescued_rows,
                     layout_version=LAYOUT_VERSION,
                     content_hash=reading.data_version,
+                    partly_failed=reading.completeness.partly,
+                    contract=dict(reading.contract),
                 ),
                 above,
             )

@@ -298,6 +298,50 @@ def test_a_run_that_contradicts_its_record_after_the_last_row_leaves_nothing(dep
     assert deployment.stored() == {}
 
 
+# --- whether it adds up, and keeps to its schema ---
+
+
+def test_a_run_that_does_not_add_up_has_no_snapshot_and_the_error_shows_the_sum(deployment):
+    deployment.write(7, total_segments=10, failures=[{"segment_id": f"f{n}", "video_id": "v"} for n in range(3)])
+    assert deployment.ensure(LATER).completeness.balances
+    deployment.write(7, total_segments=10, completed_segments=None, failures=[{"segment_id": "f", "video_id": "v"}])
+    with pytest.raises(SourceDataError, match="10 expected, 7 delivered \\+ 1 failed \\+ 0 quarantined: 2 missing"):
+        deployment.ensure(LATER)
+
+
+def test_a_segment_with_a_result_and_a_failure_is_counted_once(deployment):
+    both = {"segment_id": segment(0)["segment_id"], "video_id": segment(0)["video_id"]}
+    alone = {"segment_id": "f", "video_id": "v"}
+    deployment.write(3, total_segments=4, completed_segments=None, failures=[both, alone])
+    found = deployment.ensure(LATER).completeness
+    assert (found.expected, found.delivered, found.failed, found.partly) == (4, 3, 1, 1)
+    assert str(found) == "4 expected = 3 delivered + 1 failed + 0 quarantined"
+
+
+def test_a_run_that_states_no_number_is_not_known_to_miss_anything(deployment):
+    found = deployment.ensure().completeness
+    assert (found.expected, found.balances) == (None, True)
+
+
+def test_a_snapshot_tells_which_rows_break_the_schema(deployment):
+    rows = [segment(n, metadata={"title": "x" if n % 2 else 5, "brands": [{"name": n}]}) for n in range(6)]
+    deployment.write(rows)
+    report = deployment.ensure(LATER).contract["segments"]
+    assert (report.rows, report.broken, report.problem) == (6, 6, None)
+    told = {(one.place, one.keyword): one for one in report.places}
+    assert (told["/brands/*/name", "type"].rows, told["/title", "type"].rows) == (6, 3)
+    assert [one.segment_id for one in told["/title", "type"].examples] == ["seg_00000", "seg_00002", "seg_00004"]
+    assert told["/brands/*/name", "type"].examples[0].pointer == "/brands/0/name"
+
+
+def test_a_report_has_a_bounded_size_whatever_a_model_invents(deployment):
+    schema = {"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "string"}}
+    rows = [segment(n, metadata={f"key {n} {k}": 1 for k in range(10)}) for n in range(60)]
+    deployment.write(rows, schema=schema)
+    report = deployment.ensure(LATER).contract["segments"]
+    assert (report.broken, len(report.places), report.others) == (60, 50, 550)
+
+
 # --- at the same time -------------------------------------------------------------------------------------
 
 
