@@ -33,8 +33,15 @@ OF_PROMPT_RUNS: Mapping[str, Kind] = {
         "ERROR",
         blocking=True,
     ),
+    "contract": Kind(
+        "The answers are what the JSON Schema of their prompt says. Counts what is not by its place in the document.",
+        "WARN",
+    ),
 }
 OF_A_COLLECTION: Mapping[str, Kind] = {
+    "contract": Kind(
+        "The answers of the prompt runs in the collection are what the JSON Schema of their prompt says.", "WARN"
+    ),
     "schema_change": Kind(
         "The last delivery that brought results left the columns of all tables as their readers know them. Fails, as a "
         "warning, where a column has another type by now, or where prompt runs go to a new version of their table.",

@@ -318,7 +318,8 @@ def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, index_id: 
     """Show what was read for another asset at ``prompt_runs`` too, and how the check there stands by now."""
     fresh = Batch([one for one in batch.taken if one.fresh], batch.problems)
     if fresh.taken or fresh.problems:
-        context.log_event(evaluation(checks_of_batch(pipeline.snapshots, index_id, fresh, pipeline.clock())))
+        for outcome in checks_of_batch(pipeline.snapshots, index_id, fresh, pipeline.clock()):
+            context.log_event(evaluation(outcome))
     for snapshot in fresh.snapshots:
         shown = pipeline.automations.shown(snapshot.index_id)
         metadata = snapshot_metadata(snapshot, pipeline.snapshots.store, shown)

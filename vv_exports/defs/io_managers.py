@@ -74,7 +74,7 @@ class SnapshotIOManager(dg.IOManager):
                 for snapshot in obj.batch.snapshots
             }
             now = self._pipeline.clock()
-            log_checks(context.step_context, [checks_of_batch(self._pipeline.snapshots, obj.index_id, obj.batch, now)])
+            log_checks(context.step_context, checks_of_batch(self._pipeline.snapshots, obj.index_id, obj.batch, now))
             _report(context, metadata, "read", obj.batch.problems)
 
     def load_input(self, context: dg.InputContext) -> list[Snapshot]:
