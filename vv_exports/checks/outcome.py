@@ -28,28 +28,20 @@ class Kind(NamedTuple):
 
 OF_PROMPT_RUNS: Mapping[str, Kind] = {
     "completeness": Kind(
-        "Every finished prompt run was read in whole: the segments that its record states are there as results or as "
-        "failures. One that does not add up has no snapshot, and is not delivered; the others go on.",
+        "Prompt runs add up: expected = delivered + failed + quarantined. One that does not is not delivered.",
         "ERROR",
         blocking=True,
     ),
-    "contract": Kind(
-        "The answers are what the JSON Schema of their prompt says. Counts what is not by its place in the document.",
-        "WARN",
-    ),
+    "contract": Kind("Answers are what their prompt's JSON Schema says.", "WARN"),
 }
 OF_A_COLLECTION: Mapping[str, Kind] = {
-    "contract": Kind(
-        "The answers of the prompt runs in the collection are what the JSON Schema of their prompt says.", "WARN"
-    ),
+    "contract": Kind("Answers in the collection are what their prompt's JSON Schema says.", "WARN"),
     "schema_change": Kind(
-        "The last delivery that brought results left the columns of all tables as their readers know them. Fails, as a "
-        "warning, where a column has another type by now, or where prompt runs go to a new version of their table.",
+        "The last delivery that brought results changed no column so that readers of a table have to look.",
         "WARN",
     ),
     "verification": Kind(
-        "The files are what the log says was delivered, by the last `vv-exports verify` (all files) or reconciliation "
-        "(names and sizes of all, the bytes of some). What was damaged and is put right is a warning.",
+        "Files are what was delivered, by the last `vv-exports verify` or reconciliation.",
         "ERROR",
     ),
 }
