@@ -38,6 +38,7 @@ HOMES = {library: folders for libraries, folders in _AT_HOME for library in libr
 
 ASKED_BY_THE_CLIENT = [
     "automations",
+    "checks",
     "connectors",
     "content",
     "defs",

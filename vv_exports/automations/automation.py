@@ -8,6 +8,7 @@ from typing import Literal
 from vv_exports.automations.places import AutomationPlaces
 from vv_exports.automations.records import AutomationRecord, Beginning, Remembered
 from vv_exports.automations.standing import Standings, standings
+from vv_exports.automations.verifications import Verifications
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.content import Content, RedactionKey, content_of
@@ -47,6 +48,7 @@ class Automation:
         )
         self._redaction_key = redaction_key
         self.record = AutomationRecord(snapshots.storage, index_id, name)
+        self.verifications = Verifications(snapshots.storage, index_id, name)
         self.places = AutomationPlaces(snapshots.storage, connectors, index_id, name)
         self._deployment = config
         self._state: LogState | None = None
@@ -88,6 +90,13 @@ class Automation:
                 self.destination, None if kept is None or place == "lost" else kept.copy()
             )
         return kept
+
+    def last_delivery_at(self) -> datetime | None:
+        """When the last of the deliveries was committed that brought what the collection holds; None where it holds
+        nothing."""
+        entries = [held.entry for held in self.holdings().runs.values()]
+        last = max(entries, key=lambda entry: entry.sequence, default=None)
+        return None if last is None else datetime.fromisoformat(last.committed_at)
 
     def replay_log(self) -> None:
         """Replay the log for ``holdings``, where nothing is kept of an earlier replay."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.automations.standing import Standings
+from vv_exports.automations.verifications import LastVerification
 from vv_exports.delivery.deliver import Delivery
 from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.delivery.survey import survey
 from vv_exports.delivery.verify import damaged_files
+from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.sources.base import Listing
 
@@ -72,11 +74,23 @@ def reconcile(
     by_now = automation.standings(known)
     pay(by_now, outgrown := by_now.to_reshape())
     whys = {**dict.fromkeys(outgrown, "reshape"), **{run_id: owed.by_run[run_id].why for run_id in todo}}
+    was_damaged = [run_id for run_id in todo if run_id in damaged or run_id in unfinished]
+    automation.verifications.note(
+        LastVerification.of(
+            "reconciliation",
+            automation.destination.uri,
+            deliveries.clock(),
+            files=len(state.files),
+            files_read=len(sample),
+            problems=[f"prompt run {one_line(one)}: {problems[one]}" for one in was_damaged if one in problems],
+            mended=[run_id for run_id in was_damaged if run_id not in problems],
+        )
+    )
     return Reconciliation(
         prompt_runs=len(owed.of("delivered", "due", "failing")),
         missing=tuple(run_id for run_id, why in whys.items() if why == "missing"),
         changed=tuple(run_id for run_id, why in whys.items() if why in {"changed", "reshape"}),
-        damaged=tuple(run_id for run_id in todo if run_id in damaged or run_id in unfinished),
+        damaged=tuple(was_damaged),
         delivered=tuple(run.run_id for delivery in delivered for run in delivery.prompt_runs),
         problems={run_id: str(error) for run_id, error in problems.items()},
         verified=len(sample),

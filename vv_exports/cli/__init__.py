@@ -6,7 +6,18 @@ A module for each group of commands. Exit codes: 0 done, 1 the work failed, 2 th
 import click
 
 from vv_exports import __version__
-from vv_exports.cli import automations, config, connectors, demo, destinations, erasure, exports, runs, source
+from vv_exports.cli import (
+    automations,
+    checks,
+    config,
+    connectors,
+    demo,
+    destinations,
+    erasure,
+    exports,
+    runs,
+    source,
+)
 from vv_exports.cli.commands import COMMON, Settings
 
 
@@ -23,6 +34,7 @@ from vv_exports.cli.commands import COMMON, Settings
         automations.backfill,
         connectors.GROUP,
         destinations.verify,
+        checks.checks,
         destinations.vacuum,
         erasure.erase,
     ],

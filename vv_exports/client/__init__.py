@@ -4,6 +4,7 @@ Every export and every delivery is a Dagster run in the instance that the UI sho
 ``create_*`` return when the export is over, completed or failed, and ``wait_for_completion`` then returns at once.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import dagster as dg
 
 from vv_exports.automations.places import remove_left_places
 from vv_exports.client.automations import Automations
+from vv_exports.client.checks import Checks
 from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
@@ -24,6 +26,9 @@ from vv_exports.delivery.vacuum import Vacuum, vacuum
 from vv_exports.delivery.verify import Verification, verify_connector
 from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.progress import Progress
+from vv_exports.errors import VVExportsError
+
+_LOG = logging.getLogger(__name__)
 
 
 class VVExports(Deployment):
@@ -48,14 +53,20 @@ class VVExports(Deployment):
         self.connectors = Connectors(self)
         self.source = Source(self)
         self.erasure = Erasure(self)
+        self.checks = Checks(self)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.
 
         Raises NotFoundError for a connector or destination that is not there. What is wrong at one is in its
-        ``problems``.
+        ``problems``; of an automation's collection, its check ``verification`` says so from then on.
         """
-        return verify_connector(self.pipeline.connectors[connector_id], subpath)
+        found = verify_connector(self.pipeline.connectors[connector_id], subpath)
+        try:
+            self.checks.note(connector_id, found)
+        except VVExportsError as error:  # who verifies wants to know of the destination, whatever else is wrong
+            _LOG.warning("the verification is not kept for the check of that name: %s", error)
+        return found
 
     def vacuum_abandoned(
         self, connector_id: str, subpath: str | None = None, *, dry_run: bool = False

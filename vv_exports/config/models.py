@@ -160,6 +160,17 @@ class AutomationConfig(ContentConfig):
         "24h. null: they are removed at once.",
     )
 
+    expect_every: Duration | None = Field(
+        default=None,
+        description="How often a delivery is expected, such as 24h: where the last one is longer ago, the collection "
+        "is not fresh, and Dagster and `vv-exports checks` say so. null: whenever there is something to deliver.",
+    )
+
+    @property
+    def expected_within(self) -> timedelta | None:
+        """``expect_every`` as a duration."""
+        return None if self.expect_every is None else duration(self.expect_every)
+
     @property
     def superseded_kept(self) -> timedelta | None:
         """``retain_superseded`` as a duration."""

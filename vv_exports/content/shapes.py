@@ -6,8 +6,9 @@ together with the one that files have is a conflict, and a policy says what beco
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from vv_exports.content.union import Conflict, Joined, join, widened
+from vv_exports.content.union import Conflict, Joined, has_other_types, join, widened
 from vv_exports.domain.content_options import OnSchemaConflict
 from vv_exports.domain.destinations import table_folder, version_of_folder
 from vv_exports.domain.tables import TableName
@@ -15,6 +16,18 @@ from vv_exports.errors import SchemaConflictError, first_few
 from vv_exports.printable import one_line
 from vv_exports.snapshots.columns import Column, List, Object
 from vv_exports.snapshots.json_pointer import tokens
+
+Effect = Literal["added", "widened", "text", "new_version"]
+"""What a change of a table's column is to its readers, the later the more: it has places that were not there; a place
+has a wider type; a place has JSON text in place of its type; runs go to another folder, where its readers don't
+look."""
+
+_EFFECTS: tuple[Effect, ...] = ("added", "widened", "text", "new_version")
+
+
+class _Change(NamedTuple):
+    said: str
+    effect: Effect
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,12 @@ class OwnColumn:
 @dataclass(frozen=True)
 class Shapes:
     """The metadata columns of a prompt's table: ``columns`` by folder, ``folders`` by run id. ``changes`` say, by
-    folder, why its column is not the one that was there before."""
+    folder, why its column is not the one that was there before, and ``effects`` what that is to readers."""
 
     columns: Mapping[str, Column]
     folders: Mapping[str, str]
     changes: Mapping[str, str]
+    effects: Mapping[str, Effect]
 
 
 Delivered = Callable[[Column], Column | None]
@@ -55,7 +69,7 @@ def shaped(
         version: column for folder, column in there.items() if (version := version_of_folder(table, folder)) is not None
     }
     folders: dict[str, str] = {}
-    changes: dict[str, list[str]] = {}
+    changes: dict[str, list[_Change]] = {}
     # Runs share their columns, and wide ones take a while to join. What a version holds once it holds ever after.
     holds: set[tuple[int, int]] = set()
     for run in runs:
@@ -68,7 +82,8 @@ def shaped(
     return Shapes(
         columns={table_folder(table, version): column for version, column in columns.items()},
         folders=folders,
-        changes={folder: "; ".join(first_few(told)) for folder, told in changes.items()},
+        changes={folder: "; ".join(first_few([one.said for one in told])) for folder, told in changes.items()},
+        effects={folder: max((one.effect for one in told), key=_EFFECTS.index) for folder, told in changes.items()},
     )
 
 
@@ -79,7 +94,7 @@ def _fitted(  # noqa: PLR0917
     policy: OnSchemaConflict,
     delivered: Delivered,
     holds: Collection[tuple[int, int]],
-) -> tuple[int, Column, str | None]:
+) -> tuple[int, Column, _Change | None]:
     """The version in which a run goes, the column that it has then, and why that is another one than before."""
     if not columns:
         return 1, run.column, None
@@ -93,17 +108,20 @@ def _fitted(  # noqa: PLR0917
         conflicts = _seen(joined, delivered)
         if not conflicts:
             news = "; ".join(first_few(list(widened(columns[version], joined.column))))
-            return version, joined.column, f"prompt run {run.run_id!r} needs more: {news}" if news else None
+            if not news:
+                return version, joined.column, None
+            effect: Effect = "widened" if has_other_types(columns[version], joined.column) else "added"
+            return version, joined.column, _Change(f"prompt run {run.run_id!r} needs more: {news}", effect)
         clashing[version] = joined, conflicts
     joined, conflicts = clashing[newest]
     said = "; ".join(map(str, conflicts))
     match policy:
         case "new_version":
             change = f"prompt run {run.run_id!r} has types that {table_folder(table, newest)} cannot hold: {said}"
-            return newest + 1, run.column, change
+            return newest + 1, run.column, _Change(change, "new_version")
         case "text":
             # A column has JSON text in the places that are in conflict.
-            return newest, joined.column, f"JSON text since prompt run {run.run_id!r}: {said}"
+            return newest, joined.column, _Change(f"JSON text since prompt run {run.run_id!r}: {said}", "text")
         case "hold":
             raise SchemaConflictError(
                 f"prompt run {one_line(run.run_id)} waits, since its prompt has other types than what is delivered of "

@@ -67,6 +67,18 @@ def widened(there: Column, by_now: Column, place: str = "") -> Iterator[str]:
         yield f"{place or 'the document'} may be null"
 
 
+def has_other_types(there: Column, by_now: Column) -> bool:
+    """Whether a place that was there has another type by now: who declared the type that it had has to look."""
+    match there, by_now:
+        case Object(), Object():
+            common = there.fields.keys() & by_now.fields.keys()
+            return any(has_other_types(there.fields[name], by_now.fields[name]) for name in common)
+        case List(), List():
+            return has_other_types(there.item, by_now.item)
+        case _:
+            return type(there) is not type(by_now)
+
+
 def _join(there: Column, new: Column, place: str, conflicts: list[Conflict]) -> Column:
     if isinstance(there, Json):
         return there  # it holds everything

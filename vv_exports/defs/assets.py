@@ -14,7 +14,9 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.reconcile import reconcile
+from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.config import AutomationConfig
+from vv_exports.defs.checks import checks_of_automation, checks_of_prompt_runs, evaluation, freshness_policy
 from vv_exports.defs.content_fields import CONTENT_FIELDS, content_of
 from vv_exports.defs.dry_runs import DRY_RUN_FIELD, is_dry_run, show
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
@@ -45,7 +47,7 @@ from vv_exports.exports.make import ExportJob
 from vv_exports.exports.plan import plan as plan_export
 from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
-from vv_exports.snapshots.taking import TakenSnapshot
+from vv_exports.snapshots.taking import Batch
 
 PARTITIONS_PER_RUN = 100
 """A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""
@@ -104,6 +106,7 @@ def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDe
         output=_SNAPSHOT_BATCH,
         backfill_policy=_BACKFILL,
         pool=SOURCE_POOL,
+        checks=checks_of_prompt_runs(index_id),
     )
 
 
@@ -117,7 +120,7 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
                 show(context, [_planned(pipeline, automation, run_ids_of(context.partition_keys))])
                 return None
             batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
-            _log_fresh(context, pipeline, batch.taken)
+            _log_fresh(context, pipeline, index_id, batch)
             version = data_version(batch.snapshots)
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
 
@@ -130,6 +133,7 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             deps=[asset_key(index_id, "prompt_runs")],
             group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
+            freshness_policy=freshness_policy(config),
         ),
         collection,
         op=names.collection_op(index_id, name),
@@ -139,6 +143,7 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
         config_schema=_DRY_RUN_ALONE,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=config.max_runs_per_delivery),
         pool=destination_pool(index_id, name),
+        checks=checks_of_automation(index_id, name, config),
     )
 
 
@@ -169,6 +174,8 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                     )
                     partition = partition_key(run.run_id)
                     context.log_event(materialization(collection, partition, metadata, run.data_version))
+            for outcome in checks_of_collection(automation, pipeline.clock()):
+                context.log_event(evaluation(outcome))
             if found.problems:
                 context.log.warning("%d prompt runs could not be put right: %s", len(found.problems), found.problems)
             return dg.Output(None, metadata=reconciliation_metadata(found))
@@ -330,12 +337,17 @@ def _snapshots(
     """Snapshots of the runs, for an export. Those that had to be taken show as materializations of ``prompt_runs``
     too."""
     taken = pipeline.snapshots.of_runs(runs, answers=not request.content.format.has_columns)
-    _log_fresh(context, pipeline, taken)
+    _log_fresh(context, pipeline, request.index_id, Batch(taken, {}))
     return [one.snapshot for one in taken]
 
 
-def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, taken: Sequence[TakenSnapshot]) -> None:
-    for snapshot in (one.snapshot for one in taken if one.fresh):
+def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, index_id: str, batch: Batch) -> None:
+    """Show what was read for another asset at ``prompt_runs`` too, and how the check there stands by now."""
+    fresh = Batch([one for one in batch.taken if one.fresh], batch.problems)
+    if fresh.taken or fresh.problems:
+        for outcome in checks_of_batch(pipeline.snapshots, index_id, fresh, pipeline.clock()):
+            context.log_event(evaluation(outcome))
+    for snapshot in fresh.snapshots:
         shown = pipeline.automations.shown(snapshot.index_id)
         metadata = snapshot_metadata(snapshot, pipeline.snapshots.store, shown)
         key, partition = asset_key(snapshot.index_id, "prompt_runs"), partition_key(snapshot.run_id)

@@ -24,6 +24,7 @@ from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.utils import make_new_backfill_id, make_new_run_id
@@ -50,6 +51,8 @@ __all__ = [
     "StepExecutionContext",
     "add_partition_metadata",
     "enum_or_shape",
+    "last_evaluation",
+    "log_check",
     "log_materialization",
     "make_new_backfill_id",
     "make_new_run_id",
@@ -58,6 +61,8 @@ __all__ = [
 
 STARTED_PROCESS = re.compile(r"Started process for run \(pid: (\d+)\)")
 """What the code server logs at a run when its process begins; nothing else tells the pid."""
+
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 def step_of(context: dg.AssetExecutionContext | dg.OutputContext) -> StepExecutionContext:
@@ -88,6 +93,18 @@ def add_partition_metadata(
         step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(  # noqa: SLF001
             asset_key=key, metadata=values, partition_key=partition
         )
+
+
+def log_check(step: StepExecutionContext, evaluation: dg.AssetCheckEvaluation) -> None:
+    """Say at once what a check came to, in a step that has not ended, and that need not be the one of its asset."""
+    DagsterEvent.asset_check_evaluation(step, evaluation)
+
+
+def last_evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> bool | None:
+    """Whether a check passed when it was evaluated the last time; None where it never was."""
+    storage = instance.event_log_storage
+    records = storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+    return records[0].status == AssetCheckExecutionRecordStatus.SUCCEEDED if records else None
 
 
 def log_materialization(step: StepExecutionContext, materialization: dg.AssetMaterialization) -> None:

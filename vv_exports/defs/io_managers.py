@@ -8,6 +8,8 @@ import dagster as dg
 import pyarrow as pa
 
 from vv_exports.automations.deliver import deliver_batch
+from vv_exports.checks.index import checks_of_batch, checks_of_collection
+from vv_exports.defs.checks import log_checks
 from vv_exports.defs.dagster_internals import add_partition_metadata
 from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
@@ -71,6 +73,8 @@ class SnapshotIOManager(dg.IOManager):
                 partition_key(snapshot.run_id): snapshot_metadata(snapshot, store, shown)
                 for snapshot in obj.batch.snapshots
             }
+            now = self._pipeline.clock()
+            log_checks(context.step_context, checks_of_batch(self._pipeline.snapshots, obj.index_id, obj.batch, now))
             _report(context, metadata, "read", obj.batch.problems)
 
     def load_input(self, context: dg.InputContext) -> list[Snapshot]:
@@ -135,6 +139,7 @@ class ConnectorIOManager(dg.IOManager):
             for delivery in outcome.deliveries
             for run in delivery.prompt_runs
         }
+        log_checks(context.step_context, checks_of_collection(automation, pipeline.clock()))
         _report(context, metadata, "delivered", {**obj.batch.problems, **outcome.problems})
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:

@@ -13,8 +13,10 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import AutomationRecord, Pause
+from vv_exports.checks.index import freshness_of
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
+from vv_exports.defs.checks import news_of
 from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_lost
@@ -117,6 +119,11 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
         close_lost(context.instance, now)
+        asked = to_deliver(context, now)
+        # Nothing else comes by where nothing is delivered.
+        return asked if config.expect_every is None else _with_freshness(automation, context, asked, now)
+
+    def to_deliver(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult | dg.SkipReason:
         waits = _reason_to_wait(automation, context.instance, sensor, now)
         if waits is not None:
             return dg.SkipReason(waits)
@@ -144,6 +151,29 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
 
     return delivery
+
+
+def _with_freshness(
+    automation: Automation,
+    context: dg.SensorEvaluationContext,
+    asked: dg.SensorResult | dg.SkipReason,
+    now: datetime,
+) -> dg.SensorResult | dg.SkipReason:
+    """The same, and whether the collection is fresh, where that is not as it was. One that is disabled is not watched;
+    a paused one's switch is off, and the sensor does not come here."""
+    if not automation.config.enabled:
+        return asked
+    try:
+        outcome = freshness_of(automation, now)
+    except VVExportsError as error:  # the delivery itself tells of it, and is tried again
+        context.log.warning("whether the collection is fresh is not known: %s", error)
+        return asked
+    news = [] if outcome is None else news_of(context.instance, outcome)
+    if not news:
+        return asked
+    if isinstance(asked, dg.SkipReason):
+        return dg.SensorResult(skip_reason=asked, asset_events=news)
+    return dg.SensorResult(run_requests=asked.run_requests, asset_events=news)
 
 
 def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, sensor: str, now: datetime) -> str | None:

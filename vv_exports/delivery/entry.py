@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from vv_exports.connectors.lease import Lease
 from vv_exports.content.column_json import column_from_json
+from vv_exports.content.shapes import Effect
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.destinations import hash_in_name, log_entry_name
 from vv_exports.domain.tables import TableName
@@ -102,7 +103,8 @@ class TableColumns(msgspec.Struct, frozen=True, kw_only=True):
     and a version, as in ``segments.v2``. ``columns`` are the columns by name, None for documents. ``metadata`` is the
     column of that name with all fields that runs of the prompt have there, also those that are not delivered;
     ``shape`` is an id of the columns that are. Both are None where there is no such column. ``kept_as_json`` says which
-    places have no typed column, and why. ``change`` says what is different from before, where something is."""
+    places have no typed column, and why. ``change`` says what is different from before, where something is, and
+    ``effect`` what that is to readers, in entries that tell it."""
 
     prompt_id: str
     table: TableName
@@ -112,6 +114,7 @@ class TableColumns(msgspec.Struct, frozen=True, kw_only=True):
     shape: str | None
     kept_as_json: dict[str, str]
     change: str | None = None
+    effect: Effect | UnsetType = UNSET
 
 
 class RunProvenance(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET
+
 from vv_exports.content.column_json import column_from_json, column_to_json
 from vv_exports.content.files import TableFiles
 from vv_exports.content.selection import Selection
@@ -65,7 +67,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
 
 def _shapes(state: LogState, content: Content, prompt_id: str, table: TableName, runs: Sequence[Snapshot]) -> Shapes:
     if table == "failures" or not content.options.format.has_columns:
-        return Shapes({}, {one.run_id: table for one in runs}, {})
+        return Shapes({}, {one.run_id: table for one in runs}, {}, {})
     there = {folder: column_from_json(shape.metadata) for folder, shape in state.shapes_of(prompt_id).items()}
     own = [
         OwnColumn(
@@ -96,6 +98,8 @@ def _told(  # noqa: PLR0917
         metadata = shapes.columns.get(folder)
         shape = None if metadata is None else made.shape
         before = state.shapes_of(prompt_id).get(folder)
+        # Fields that are not delivered change no file.
+        is_as_before = before is not None and before.id == shape
         yield TableColumns(
             prompt_id=prompt_id,
             table=table,
@@ -104,6 +108,6 @@ def _told(  # noqa: PLR0917
             metadata=None if metadata is None else column_to_json(metadata),
             shape=shape,
             kept_as_json=dict(kept_as_json(metadata, "/metadata")) if metadata is not None else {},
-            # Fields that are not delivered change no file.
-            change=None if before is not None and before.id == shape else shapes.changes.get(folder),
+            change=None if is_as_before else shapes.changes.get(folder),
+            effect=UNSET if is_as_before else shapes.effects.get(folder, UNSET),
         )

@@ -20,12 +20,14 @@ from vv_exports.snapshots.store import Snapshot
 
 
 class CatalogedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The current snapshot of a run. ``fingerprint`` is what the run looked like when it was read."""
+    """The current snapshot of a run. ``fingerprint`` is what the run looked like when it was read. ``broken_rows`` are
+    those whose answer breaks the prompt's schema; None where they were not checked, or not all of them."""
 
     executed_at: datetime
     status: RunStatus
     data_version: str
     fingerprint: str
+    broken_rows: int | None = None
 
 
 class IndexCatalog(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,9 @@ class Catalogs:
     ) -> None:
         """Note snapshots, each with the run's fingerprint, and readings that failed."""
         rows = {
-            snapshot.run_id: CatalogedRun(snapshot.executed_at, snapshot.status, snapshot.data_version, fingerprint)
+            snapshot.run_id: CatalogedRun(
+                snapshot.executed_at, snapshot.status, snapshot.data_version, fingerprint, snapshot.broken_rows
+            )
             for snapshot, fingerprint in taken
         }
         failed = dict(problems or {})

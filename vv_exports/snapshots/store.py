@@ -144,6 +144,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return sum(part.rows for part in self.tables.get(table, ()))
 
     @property
+    def broken_rows(self) -> int | None:
+        """Rows whose answer breaks the prompt's schema; None where they were not checked, or not all of them."""
+        if not self.contract or any(report.problem is not None for report in self.contract.values()):
+            return None
+        return sum(report.broken for report in self.contract.values())
+
+    @property
     def completeness(self) -> Completeness:
         """Whether its segments add up to those that the run states."""
         return Completeness.of_rows(

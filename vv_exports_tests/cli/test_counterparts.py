@@ -39,6 +39,7 @@ COUNTERPARTS = {
     "connectors test": "connectors.test",
     "connectors browse": "connectors.browse",
     "verify": "verify",
+    "checks": "checks.list",
     "vacuum": "vacuum",
     "erase": "erasure.erase",
 }

@@ -16,6 +16,7 @@ BACKFILL = "defs/backfills.py asks the daemon for a backfill as the UI does: see
 SWITCH = "defs/pauses.py reads and sets a sensor's switch: see DagsterInstance.start_sensor and stop_sensor"
 LOST = "defs/lost_runs.py finds runs that lost their process: see DefaultRunLauncher.launch_run_from_grpc_client"
 USED = {
+    "AssetCheckExecutionRecordStatus": "defs/checks.py asks how a check passed: see EventLogStorage's history of them",
     "BULK_ACTION_TERMINAL_STATUSES": BACKFILL,
     "BulkActionStatus": BACKFILL,
     "BulkActionsFilter": BACKFILL,
