@@ -101,10 +101,18 @@ def main():
     more = sorted(one / needed - 1 for one in alone)
     measuring.show(
         f"Killed while reading VideoVector: {needed:,} requests undisturbed",
-        ["", "more requests"],
+        ["", "more requests", "requests for each kill"],
         [
-            [f"one kill, {args.kills} readings", f"{median(more):.1%} ({more[0]:.1%}–{more[-1]:.1%})"],
-            [f"{args.kills} kills in one reading", f"{together / needed - 1:.1%}"],
+            [
+                f"one kill, {args.kills} readings",
+                f"{median(more):.1%} ({more[0]:.1%}–{more[-1]:.1%})",
+                f"{median(more) * needed:.0f}",
+            ],
+            [
+                f"{args.kills} kills in one reading",
+                f"{together / needed - 1:.1%}",
+                f"{(together - needed) / args.kills:.0f}",
+            ],
         ],
         f"Seed {args.seed}; kills after {', '.join(map(str, moments))} requests. "
         "Every snapshot holds what the server holds.",

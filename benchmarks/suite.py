@@ -32,7 +32,9 @@ BENCHMARKS = (
     Benchmark("content_costs", "--segments 5000 --rounds 5", "--segments 50000 --runs 1 --rounds 7"),
     Benchmark("second_destination", "--segments 100000", "--segments 1000000"),
     Benchmark("read_videovector", "--media 50 --runs 2", "--media 200 --runs 6"),
-    Benchmark("kill_reading", "--seed 7", "--seed 7"),  # what a kill costs does not grow with the size
+    # What a kill costs does not grow with the size.
+    Benchmark("kill_reading", "--seed 7 --kills 3 --media 100 --runs 3", "--seed 7"),
+    Benchmark("contract_check", "--segments 50000", "--segments 200000"),
     Benchmark("discovery", "--runs 5000", "--runs 100000"),
     Benchmark("backfill_history", "--runs 100 --single 2 --no-kill", "--runs 1000 --single 30"),
     Benchmark("upload_s3", "", ""),

@@ -46,7 +46,7 @@ from vv_exports.errors import (
 from vv_exports.snapshots.completeness import Completeness
 from vv_exports.snapshots.contract import contract_of
 from vv_exports.snapshots.contract_report import ContractReport
-from vv_exports.snapshots.erasures import NOTHING, Excluded, Tombstones
+from vv_exports.snapshots.erasures import Excluded, Tombstones
 from vv_exports.snapshots.reading import (
     HASHED_AS,
     Reading,
@@ -340,8 +340,9 @@ class SnapshotStore:
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem
-                    snapshot = self._keep(reading, run, fingerprint, spool, now, above, excluded)
-                    stage.clear()
+                    snapshot = self._keep(reading, run, now, above, excluded)
+                    stage.clear()  # before the note: whoever is killed in between clears it at the next reading
+                    self._write_note(_Note(fingerprint=fingerprint, revision=snapshot.revision), run, spool)
                     # An erasure that began meanwhile looked at what was kept before, or is seen here.
                     if self.tombstones.excluded(run.index_id) == excluded:
                         return snapshot
@@ -352,16 +353,12 @@ class SnapshotStore:
             "read again when it is asked for the next time"
         )
 
-    def _keep(  # noqa: PLR0917
-        self,
-        reading: Reading,
-        run: PromptRun,
-        fingerprint: str,
-        spool: Path,
-        now: datetime,
-        above: int,
-        excluded: Excluded = NOTHING,
-    ) -> Snapshot:
+    def _write_note(self, note: _Note, run: PromptRun, spool: Path) -> None:
+        local = spool / "fingerprint.json"
+        local.write_bytes(msgspec.json.encode(note))
+        self._storage.put(local, f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
+
+    def _keep(self, reading: Reading, run: PromptRun, now: datetime, above: int, excluded: Excluded) -> Snapshot:
         """Record what was read, unless it is what the current snapshot holds."""
         folder = _folder(run.index_id, run.run_id)
         there = self._revisions(run.index_id, run.run_id)
@@ -400,9 +397,6 @@ class SnapshotStore:
                 ),
                 above,
             )
-        note = spool / "fingerprint.json"
-        note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=current.revision)))
-        self._storage.put(note, f"{folder}/fingerprint.json")
         return current
 
     def _put(self, file: SpoolFile, folder: str) -> Part:
@@ -470,9 +464,8 @@ class SnapshotStore:
                 current.revision,
             )
             if fingerprint is not None:
-                note = spool / "fingerprint.json"
-                note.write_bytes(msgspec.json.encode(_Note(fingerprint=fingerprint, revision=snapshot.revision)))
-                self._storage.put(note, f"{_folder(index_id, run_id)}/fingerprint.json")
+                note = _Note(fingerprint=fingerprint, revision=snapshot.revision)
+                self._write_note(note, snapshot.prompt_run, spool)
         return snapshot
 
     def check_not_erased(self, snapshots: Iterable[Snapshot]) -> None:

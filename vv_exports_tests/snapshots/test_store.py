@@ -13,6 +13,7 @@ import pytest
 
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.errors import DeliveredDataError, SelectionError, SourceDataError
+from vv_exports.snapshots.staging import StoredStage
 from vv_exports.snapshots.store import SnapshotStore, fingerprint_of
 from vv_exports.snapshots.tables import table_of
 from vv_exports.sources.local_archive import LocalArchive
@@ -390,6 +391,25 @@ class Waiting(LocalConnector):
             self.reached.set()
             assert self.go_on.wait(30)
         super().put(local, key)
+
+
+class DeadAtTheNote(LocalConnector):
+    """A storage whose writer dies when it says what it has read."""
+
+    def put(self, local, key, **options):
+        if key.endswith("fingerprint.json"):
+            raise KeyboardInterrupt
+        super().put(local, key, **options)
+
+
+def test_who_dies_before_the_note_leaves_nothing_on_the_stage(deployment):
+    """Whoever comes next finds the run as it was, and does not look at the stage."""
+    folder, fingerprint = "snapshots/idx/run_1", fingerprint_of(deployment.source, deployment.run)
+    StoredStage(deployment.storage(), folder, fingerprint).write(f"{'0' * 32}.jsonl.zst", b"some")
+    with pytest.raises(KeyboardInterrupt):
+        SnapshotStore(deployment.storage(DeadAtTheNote)).take(deployment.source, deployment.run, NOW)
+    assert deployment.store.current("idx", "run_1") is not None
+    assert not [path for path in deployment.stored() if "staging" in path.parts]
 
 
 class WaitingWithRows(Waiting):
