@@ -179,7 +179,8 @@ def _message(error: Any, keyword: str) -> str:  # noqa: PLR0911
         case "required":
             return "is required, and is missing"
         case "additionalProperties" | "unevaluatedProperties":
-            return f"has {len(getattr(kind, 'unexpected', None) or [1])} properties that the schema does not allow"
+            more = len(getattr(kind, "unexpected", None) or "1")
+            return f"has {'a property' if more == 1 else f'{more} properties'} that the schema does not allow"
         case "enum":
             return f"is {_type_of(error.instance)} that is none of the {len(kind.options)} allowed values"
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "minLength" | "maxLength" | "minItems":
