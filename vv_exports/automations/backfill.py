@@ -9,7 +9,7 @@ from vv_exports.automations.selection import Only, selected
 from vv_exports.automations.standing import Row, Standings, Why
 from vv_exports.delivery.plan import plan as delivery_plan
 from vv_exports.domain.prompt_runs import PromptRun
-from vv_exports.errors import SchemaConflictError
+from vv_exports.errors import ContractBrokenError, SchemaConflictError
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.sources.base import Listing
 
@@ -110,13 +110,13 @@ def _consequence(
     try:
         tables = delivery_plan(state, content, snapshots).tables
         ahead.shape(tables)
-    except SchemaConflictError:
+    except (SchemaConflictError, ContractBrokenError):
         tables = []
         for snapshot in snapshots:  # as they are delivered then: one by one
             try:
                 tables += (planned := delivery_plan(ahead, content, [snapshot]).tables)
                 ahead.shape(planned)
-            except SchemaConflictError as error:
+            except (SchemaConflictError, ContractBrokenError) as error:
                 waiting.append(str(error))
     up_to_date, will_be = content.up_to_date(state), content.up_to_date(ahead)
     outgrown = [

@@ -24,7 +24,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.domain.tables import TABLES
+from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
 from vv_exports.sources.base import Listing
 
@@ -332,7 +332,7 @@ class Automations:
             tables={
                 prompt_id: sorted(folders)
                 for prompt_id, folders in sorted(state.shapes.items())
-                if any(folder not in TABLES for folder in folders)
+                if any(folder not in DELIVERED_TABLES for folder in folders)
             },
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),

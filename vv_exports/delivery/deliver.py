@@ -43,7 +43,7 @@ from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder
 from vv_exports.domain.progress import Report, silent
-from vv_exports.domain.tables import TABLES, TableName
+from vv_exports.domain.tables import DELIVERED_TABLES, TableName
 from vv_exports.errors import (
     DeliveryConflictError,
     OutcomeUnknownError,
@@ -52,6 +52,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.printable import one_line
+from vv_exports.snapshots.broken_rows import checked
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 _ATTEMPTS = 5
@@ -189,12 +190,15 @@ class _Attempt:
         check_log(self.destination, state)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
         content = request.content
-        fresh = [one for one in request.snapshots if not content.is_delivered(state, one)]
+        fresh = [self._checked(one) for one in request.snapshots if not content.is_delivered(state, one)]
         self.plan = plan(state, content, fresh)
         self.there = survey_runs(self.destination, state, self._folders(), there, damaged=request.damaged, now=clock())
         to_mend = {run_id for run_id, found in self.there.items() if found.beside.strays or found.missing}
         pending = to_mend.union(one.run_id for one in fresh)
-        self.pending = [one for one in request.snapshots if one.run_id in pending]
+        known = {one.run_id: one for one in fresh}
+        self.pending = [
+            known.get(one.run_id) or self._checked(one) for one in request.snapshots if one.run_id in pending
+        ]
         if len(self.pending) > len(fresh):
             self.plan = plan(state, content, self.pending)
 
@@ -212,6 +216,10 @@ class _Attempt:
             self._delete_outdated(files)
             raise
         return self._finish(entry)
+
+    def _checked(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot of which is known what breaks its contract, where that decides what is delivered."""
+        return snapshot if self.request.content.options.contract == "warn" else checked(self.store, snapshot)
 
     def _check_current(self) -> None:
         """Nothing older than what is there may be delivered, by a process that was held up, say. A lower revision that
@@ -256,7 +264,7 @@ class _Attempt:
         tables = [
             (snapshot, table)
             for snapshot in self.pending
-            for table in TABLES
+            for table in DELIVERED_TABLES
             if (snapshot.run_id, table) in self.plan.files
         ]
         files = []
@@ -397,7 +405,7 @@ class _Attempt:
 
     def _folders(self) -> dict[str, str]:
         """Every folder of the requested runs, with its run."""
-        tables = {*TABLES, *self.plan.folders.values()}
+        tables = {*DELIVERED_TABLES, *self.plan.folders.values()}
         return self.state.folders_of(one.run_id for one in self.request.snapshots) | {
             folder: one.run_id
             for one in self.request.snapshots
@@ -444,6 +452,10 @@ class _Attempt:
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
         before = self.state.runs.get(snapshot.run_id)
+        segments, quarantined = snapshot.rows("segments"), 0
+        if (snapshot.run_id, "segments") in self.plan.files:
+            ours = [one for one in files if (one.prompt_run_id, one.table) == (snapshot.run_id, "segments")]
+            quarantined = segments - sum(one.rows for one in ours)
         return DeliveredRun(
             run_id=snapshot.run_id,
             prompt_id=snapshot.prompt_id,
@@ -452,8 +464,9 @@ class _Attempt:
             data_version=snapshot.data_version,
             counts=RowCounts(
                 expected=snapshot.prompt_run.count("total_segments"),
-                delivered=snapshot.rows("segments"),
+                delivered=segments - quarantined,
                 failed=snapshot.rows("failures"),
+                quarantined=quarantined if self.request.content.options.contract == "quarantine" else UNSET,
             ),
             supersedes=None if before is None else before.entry.sequence,
             abandoned=self._abandoned(snapshot.run_id, files),

@@ -64,11 +64,13 @@ class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Segments of a run: stated by its record (None where it states none), delivered, failed."""
+    """Segments of a run: stated by its record (None where it states none), delivered, failed. ``quarantined`` have a
+    result that is in the table ``quarantine``; left out where that is not asked for."""
 
     expected: int | None
     delivered: int
     failed: int
+    quarantined: int | UnsetType = UNSET
 
 
 class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
