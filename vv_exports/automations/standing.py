@@ -151,9 +151,9 @@ def standings(
 
     An automation without a ``beginning`` owes nothing but what it holds already. ``began_at`` is what the log says of
     its beginning. ``problems`` are failed readings and deliveries; ``conflicts`` are the data versions of runs that
-    were not delivered since files cannot hold their types, ``broken`` those of runs whose rows break
-    their contract; ``gone`` are runs that the source has no more; ``damaged`` and ``unfinished`` is what a survey of the destination found, where one was made. Runs in ``named`` were asked for:
-    neither history nor their status keeps them back."""
+    were not delivered since files cannot hold their types, ``broken`` those of runs whose rows break their contract;
+    ``gone`` are runs that the source has no more; ``damaged`` and ``unfinished`` is what a survey of the destination
+    found, where one was made. Runs in ``named`` were asked for: neither history nor their status keeps them back."""
     decide = _Decision(
         rules,
         beginning,

@@ -304,6 +304,7 @@ class Automations:
         pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")
+        waiting = [run_id for run_id in owed.of("held") if owed.by_run[run_id].why in {"conflict", "contract"}]
         return AutomationState(
             index_id=automation.index_id,
             automation=automation.name,
@@ -337,7 +338,7 @@ class Automations:
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),
-            problems={run_id: problems[run_id].message for run_id in failing if run_id in problems}
+            problems={run_id: problems[run_id].message for run_id in (*failing, *waiting) if run_id in problems}
             | {run_id: str(error) for run_id, error in listing.problems.items()},
         )
 

@@ -27,10 +27,8 @@ from vv_exports.snapshots.json_pointer import tokens
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import RUN_COLUMNS, Table, table_of, with_metadata
 
-_OF_THE_ROW = ("video_id", "video_name", "segment_id", "start_time", "end_time", "executed_at")
-_TEXT = Text(nullable=True)
-_REASON = Object(dict.fromkeys(Violation._fields, _TEXT), nullable=False)
-_REASONS = List(_REASON, nullable=True)
+_ITS_OWN = frozenset({"table", "answer", "reasons"})
+"""The columns that are not those of the row."""
 
 
 class QuarantineFiles:
@@ -50,9 +48,9 @@ class QuarantineFiles:
         fields = {name: column_to_json(column) for name, column in self._table.column.fields.items()}
         strings = column_to_json(List(Text(), nullable=True))
         return {
-            **dict.fromkeys(RUN_COLUMNS, column_to_json(_TEXT)),
+            **dict.fromkeys(RUN_COLUMNS, column_to_json(Text(nullable=True))),
             **fields,
-            "rescued": column_to_json(_TEXT),
+            "rescued": column_to_json(Text(nullable=True)),
             "absent": strings,
         }
 
@@ -66,10 +64,11 @@ class QuarantineFiles:
         yield from files.write(self._rows(store))
 
     def _fields(self) -> dict[str, Column]:
-        # Of segments, which have all of them: what is hashed or masked is text here as it is there.
+        own = table_of("quarantine", None).column.fields
+        # As in segments, which have all the others: what is hashed or masked is text in both.
         selected = self._selection.column(with_metadata(table_of("segments", None), None).column).fields
-        own: dict[str, Column] = {name: selected[name] for name in _OF_THE_ROW if name in selected}
-        return {"table": _TEXT, **own, "answer": _TEXT, "reasons": _REASONS}
+        fields = {name: column if name in _ITS_OWN else selected.get(name) for name, column in own.items()}
+        return {name: column for name, column in fields.items() if column is not None}
 
     def _rows(self, store: SnapshotStore) -> Iterator[pa.RecordBatch]:
         for table in WITH_ANSWERS:
@@ -93,9 +92,9 @@ class QuarantineFiles:
         ]
         made: dict[str, pa.Array] = {"table": pa.repeat(pa.scalar(table), rows)}
         for name in self._table.column.fields:
-            if name in record.schema.names and name in _OF_THE_ROW:
+            if name in record.schema.names and name not in _ITS_OWN:
                 made[name] = record.column(name)
-        made |= {"answer": told, "reasons": pa.array(reasons, _REASONS.arrow_type)}
+        made |= {"answer": told, "reasons": pa.array(reasons, self._table.schema.field("reasons").type)}
         made |= {name: broken.batch.column(name) for name in RUN_COLUMNS}
         arrays = [
             made[field.name] if field.name in made else pa.nulls(rows, field.type) for field in self._table.schema
