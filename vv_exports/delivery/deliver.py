@@ -24,7 +24,6 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
-    FORMAT_VERSION,
     DeliveredFile,
     DeliveredRun,
     ExportReference,
@@ -32,6 +31,7 @@ from vv_exports.delivery.entry import (
     Reason,
     RowCounts,
     TableColumns,
+    format_version_of,
     read_entry,
     write_entry,
 )
@@ -432,7 +432,7 @@ class _Attempt:
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request, retained = self.request, self.request.retain_superseded
         return LogEntry(
-            format_version=FORMAT_VERSION,
+            format_version=format_version_of(files),
             delivery_id=delivery_id(request.uri, request.content, self.pending, self.plan.shape_ids()),
             sequence=self.state.next_sequence,
             committed_at=self.clock().isoformat().replace("+00:00", "Z"),

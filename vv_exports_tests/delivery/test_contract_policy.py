@@ -54,6 +54,10 @@ def held(deployment):
     return found
 
 
+def versions(deployment):
+    return [entry.format_version for entry in entries_since(deployment.destination(), 0)]
+
+
 def counts(deployment):
     *_, entry = entries_since(deployment.destination(), 0)
     return entry.prompt_runs[0].counts
@@ -178,3 +182,4 @@ def test_another_policy_makes_the_same_run_due_and_leaves_no_file_of_the_other(d
     assert give(broken, options=APART).committed
     found = verify(deployment.destination())
     assert (found.files, found.problems, found.foreign) == (2, (), ())
+    assert versions(deployment) == [3, 2, 3], "earlier versions of the package read all but the quarantine"
