@@ -113,6 +113,14 @@ class SchemaConflictError(VVExportsError):
         super().__init__(message)
 
 
+class ContractBrokenError(VVExportsError):
+    """Rows of a prompt run break their prompt's JSON Schema, and it is to wait then."""
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        self.run_id = run_id
+        super().__init__(message)
+
+
 class QuotaError(VVExportsError):
     """A quota of the account is used up. Trying again soon is of no use."""
 

@@ -167,6 +167,7 @@ class Automation:
             began_at=state.began_at(self.id),
             problems={**unread, **remembered.problems},
             conflicts=self._conflicts(remembered),
+            broken=self._waiting(remembered, "contract"),
             gone=known.gone,
             damaged=damaged,
             unfinished=unfinished,
@@ -177,8 +178,12 @@ class Automation:
         """The data versions of the runs that are to wait here: documents hold any types, and so do other files."""
         if not self.content.options.format.has_columns:
             return {}
+        return self._waiting(remembered, "conflict")
+
+    def _waiting(self, remembered: Remembered, why: Literal["conflict", "contract"]) -> dict[str, str]:
         here = self.destination.uri
-        return {run_id: one.data_version for run_id, one in remembered.conflicts.items() if one.uri == here}
+        found = {run_id: one for run_id, one in remembered.conflicts.items() if one.uri == here and one.why == why}
+        return {run_id: one.data_version for run_id, one in found.items()}
 
     def failed(self, error: Exception, now: datetime) -> None:
         """Remember that a delivery failed as a whole. It may pause itself."""

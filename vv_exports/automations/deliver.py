@@ -12,6 +12,7 @@ from vv_exports.delivery.deliver import Delivery, DeliveryRequest
 from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.delivery.state import LogState
 from vv_exports.errors import (
+    ContractBrokenError,
     DeliveryConflictError,
     NotFoundError,
     OutcomeUnknownError,
@@ -108,9 +109,13 @@ def deliver_batch(
         {**batch.problems, **outcome.problems},
         deliveries.clock(),
         {
-            run_id: Conflict(data_version=versions[run_id], uri=automation.destination.uri)
+            run_id: Conflict(
+                data_version=versions[run_id],
+                uri=automation.destination.uri,
+                why="contract" if isinstance(error, ContractBrokenError) else "conflict",
+            )
             for run_id, error in outcome.problems.items()
-            if isinstance(error, SchemaConflictError)
+            if isinstance(error, SchemaConflictError | ContractBrokenError)
         },
     )
     return outcome
@@ -177,7 +182,7 @@ def deliver_isolated(request: DeliveryRequest, deliver: Callable[[DeliveryReques
 
 def _waits(error: Exception, snapshot: Snapshot) -> bool:
     """Whether an error says that this run is to wait."""
-    return isinstance(error, SchemaConflictError) and error.run_id == snapshot.run_id
+    return isinstance(error, SchemaConflictError | ContractBrokenError) and error.run_id == snapshot.run_id
 
 
 def _is_everyones(error: Exception) -> bool:

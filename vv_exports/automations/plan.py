@@ -26,11 +26,13 @@ from vv_exports.delivery.planned import (
 )
 from vv_exports.delivery.rehearsal import Rehearsal
 from vv_exports.delivery.survey import survey
-from vv_exports.errors import DestinationError, SchemaConflictError, SelectionError, VVExportsError
+from vv_exports.errors import ContractBrokenError, DestinationError, SchemaConflictError, SelectionError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.schemas import schemas_of
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.sources.base import Effort, Listing
+
+_WAITING = SchemaConflictError | ContractBrokenError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,7 @@ class _Rehearsed:
                 return
             self.deliveries += outcome.deliveries
             self.conflicts += [conflict_of(error, run_id) for run_id, error in outcome.problems.items()]
-            self.waiting += [str(one) for one in outcome.problems.values() if isinstance(one, SchemaConflictError)]
+            self.waiting += [str(one) for one in outcome.problems.values() if isinstance(one, _WAITING)]
 
     def outgrown(self) -> tuple[str, ...]:
         """The runs that are due for their shape alone after the deliveries."""

@@ -71,15 +71,18 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conflict(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a run waits: files at an address cannot hold the types of this data version of it."""
+    """Why a run waits: files at an address cannot hold the types of this data version of it, or, where ``why`` is
+    ``contract``, rows of it break its prompt's schema."""
 
     data_version: str
     uri: str
+    why: Literal["conflict", "contract"] = "conflict"
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """Pause and failures. ``failing`` is what the last delivery failed with, None after one that did not fail;
-    ``problems`` are of single runs; ``conflicts`` are those of which files of their prompt cannot hold the types."""
+    ``problems`` are of single runs; ``conflicts`` are those that wait, since files of their
+    prompt cannot hold their types, or since they break their contract."""
 
     pause: Pause | None = None
     failing: Problem | None = None

@@ -26,11 +26,11 @@ State = Literal["delivered", "due", "failing", "held", "history", "gone"]
 somebody names it; or until the configuration says what to do with its conflict. ``history``: it was finished before
 the automation began; a backfill delivers it. ``gone``: it vanished from the source before it was delivered."""
 
-Why = Literal["missing", "changed", "reshape", "damaged", "unfinished", "conflict"]
+Why = Literal["missing", "changed", "reshape", "damaged", "unfinished", "conflict", "contract"]
 """Why the collection does not hold a run as it should: it was never delivered; it has other content or another status
 by now; its files have other columns than those of its prompt have by now, another format or layout, or other fields
 than are chosen; files are missing or not what was delivered; a delivery that died left files beside it; its prompt has
-types that the files of the prompt cannot hold, and such runs are to wait."""
+types that the files of the prompt cannot hold, or rows break the prompt's schema, and such runs are to wait."""
 
 
 class Row(Protocol):
@@ -48,7 +48,7 @@ class Row(Protocol):
 class Rules(Protocol):
     """What the configuration says of an automation. ``partial`` is ``deliver`` or ``hold``: what to do with runs that
     are completed_with_failures. ``on_schema_conflict``: what to do with those that have types that files cannot
-    hold."""
+    hold. ``contract``: what to do with rows that break their prompt's schema."""
 
     @property
     def on_status(self) -> Collection[str]: ...
@@ -56,6 +56,8 @@ class Rules(Protocol):
     def partial(self) -> str: ...
     @property
     def on_schema_conflict(self) -> str: ...
+    @property
+    def contract(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def standings(
     began_at: datetime | None = None,
     problems: Mapping[str, Problem],
     conflicts: Mapping[str, str] | None = None,
+    broken: Mapping[str, str] | None = None,
     gone: Collection[str] = (),
     damaged: Collection[str] = (),
     unfinished: Collection[str] = (),
@@ -148,9 +151,9 @@ def standings(
 
     An automation without a ``beginning`` owes nothing but what it holds already. ``began_at`` is what the log says of
     its beginning. ``problems`` are failed readings and deliveries; ``conflicts`` are the data versions of runs that
-    were not delivered since files cannot hold their types; ``gone`` are runs that the source has no more; ``damaged``
-    and ``unfinished`` is what a survey of the destination found, where one was made. Runs in ``named`` were asked for:
-    neither history nor their status keeps them back."""
+    were not delivered since files cannot hold their types, ``broken`` those of runs whose rows break their contract;
+    ``gone`` are runs that the source has no more; ``damaged`` and ``unfinished`` is what a survey of the destination
+    found, where one was made. Runs in ``named`` were asked for: neither history nor their status keeps them back."""
     decide = _Decision(
         rules,
         beginning,
@@ -159,6 +162,7 @@ def standings(
         named=named,
         problems=problems,
         conflicts=(conflicts or {}) if rules.on_schema_conflict == "hold" else {},
+        broken=(broken or {}) if rules.contract == "block" else {},
     )
     is_up_to_date = content.up_to_date(state)
     found: dict[str, Standing] = {run_id: _DELIVERED for run_id in state.runs if run_id not in rows}
@@ -191,6 +195,7 @@ class _Decision:
     named: Collection[str]
     problems: Mapping[str, Problem]
     conflicts: Mapping[str, str]
+    broken: Mapping[str, str]
 
     def of(self, run_id: str, row: Row, why: Why, *, is_held: bool) -> Standing | None:  # noqa: PLR0911
         """None where the automation has nothing to do with it."""
@@ -201,6 +206,8 @@ class _Decision:
             return _standing("delivered", why)  # as it was: there is nothing to put in its place
         if run_id not in self.named and self.conflicts.get(run_id, "") == row.data_version:
             return _standing("held", "conflict")
+        if run_id not in self.named and self.broken.get(run_id, "") == row.data_version:
+            return _standing("held", "contract")
         if is_held or run_id in self.named:
             return self._due(run_id, why)
         if self.beginning is None or row.status not in self.rules.on_status:

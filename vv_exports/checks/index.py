@@ -66,7 +66,13 @@ def checks_of_collection(automation: Automation, now: datetime) -> Iterator[Chec
         for run_id, run in state.runs.items()
         if (row := catalog.get(run_id)) is not None and row.data_version == run.run.data_version
     ]
-    yield contract(index_id, ("exports", name), *_answers(automation.snapshots, index_id, held), policy="warn")
+    policy = automation.content.options.contract
+    if policy == "block":  # what waits is what it is about
+        waiting = automation.record.state().conflicts
+        held += [
+            run_id for run_id in waiting if run_id not in held and run_id in catalog and catalog[run_id].broken_rows
+        ]
+    yield contract(index_id, ("exports", name), *_answers(automation.snapshots, index_id, held), policy=policy)
     yield schema_change(index_id, name, last_news(destination, state))
     yield verification(index_id, name, destination.uri, automation.verifications.last())
     if (outcome := freshness_of(automation, now)) is not None:

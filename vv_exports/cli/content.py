@@ -55,6 +55,11 @@ CONTENT = (
         help="new_version or text: what to do with a run whose prompt has another type in a place "
         "(`on_schema_conflict`).",
     ),
+    click.option(
+        "--contract",
+        metavar="C",
+        help="warn, quarantine or block: what to do with rows that break their prompt's JSON Schema (`contract`).",
+    ),
 )
 
 

@@ -25,7 +25,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
-from vv_exports.domain.tables import TABLES
+from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
 from vv_exports.sources.base import Listing
 
@@ -363,6 +363,7 @@ class Automations:
         pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")
+        waiting = [run_id for run_id in owed.of("held") if owed.by_run[run_id].why in {"conflict", "contract"}]
         return AutomationState(
             index_id=automation.index_id,
             automation=automation.name,
@@ -391,12 +392,12 @@ class Automations:
             tables={
                 prompt_id: sorted(folders)
                 for prompt_id, folders in sorted(state.shapes.items())
-                if any(folder not in TABLES for folder in folders)
+                if any(folder not in DELIVERED_TABLES for folder in folders)
             },
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),
-            problems={run_id: problems[run_id].message for run_id in failing if run_id in problems}
+            problems={run_id: problems[run_id].message for run_id in (*failing, *waiting) if run_id in problems}
             | {run_id: str(error) for run_id, error in listing.problems.items()},
         )
 

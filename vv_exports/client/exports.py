@@ -62,6 +62,7 @@ class Exports:
         compression: str | None = None,
         target_file_bytes: int | None = None,
         on_schema_conflict: str | None = None,
+        contract: str | None = None,
         idempotency_key: str | None = None,
     ) -> Export:
         """Export an index: all finished prompt runs, or those named. Without a connector it becomes a download.
@@ -78,6 +79,7 @@ class Exports:
             compression=compression,
             target_file_bytes=target_file_bytes,
             on_schema_conflict=on_schema_conflict,
+            contract=contract,
         )
         run_ids = None if prompt_run_ids is None else tuple(prompt_run_ids)
         request = ExportRequest("index", index_id, run_ids, destination_connector_id, destination_subpath, content)
@@ -97,6 +99,7 @@ class Exports:
         compression: str | None = None,
         target_file_bytes: int | None = None,
         on_schema_conflict: str | None = None,
+        contract: str | None = None,
         idempotency_key: str | None = None,
     ) -> Export:
         """Export one prompt run. ``index_id`` is needed only where two configured indexes have a run of this id. What
@@ -109,6 +112,7 @@ class Exports:
             compression=compression,
             target_file_bytes=target_file_bytes,
             on_schema_conflict=on_schema_conflict,
+            contract=contract,
         )
         index = index_id or self._index_of(run_id)
         request = ExportRequest("prompt_run", index, (run_id,), destination_connector_id, destination_subpath, content)

@@ -23,6 +23,7 @@ from vv_exports.domain.content_options import (
     MIN_TARGET_FILE_BYTES,
     Compression,
     ContentOptions,
+    ContractPolicy,
     Fields,
     FormatName,
     FormatOptions,
@@ -30,7 +31,7 @@ from vv_exports.domain.content_options import (
     OnSchemaConflict,
     RedactionMethod,
 )
-from vv_exports.domain.tables import TABLES, TableName
+from vv_exports.domain.tables import TABLES, RunTable
 
 
 def _delimiter(value: str) -> str:
@@ -100,7 +101,7 @@ def _named_or_mapped(data: Any) -> str:
     return "options" if isinstance(data, dict | FormatConfig) else "name"
 
 
-def _chosen_tables(tables: tuple[TableName, ...]) -> tuple[TableName, ...]:
+def _chosen_tables(tables: tuple[RunTable, ...]) -> tuple[RunTable, ...]:
     if len(set(tables)) < len(tables):
         raise ValueError("names a table twice; name each once")
     return tuple(name for name in TABLES if name in tables)
@@ -143,7 +144,7 @@ class ContentConfig(Model):
         default="parquet",
         description="The format of the files: parquet, jsonl, csv or json; or a mapping with its name and options.",
     )
-    tables: Annotated[tuple[TableName, ...], _SOME, AfterValidator(_chosen_tables)] = Field(
+    tables: Annotated[tuple[RunTable, ...], _SOME, AfterValidator(_chosen_tables)] = Field(
         default=TABLES,
         description="The tables that are delivered.",
         json_schema_extra={"minItems": 1, "uniqueItems": True},
@@ -164,6 +165,11 @@ class ContentConfig(Model):
         default="new_version",
         description="What to do with a run whose prompt has another type in a place than the files that there are: "
         "`new_version` of the table beside the old one, the place as JSON `text` in all files, or `hold` the run.",
+    )
+    contract: ContractPolicy = Field(
+        default="warn",
+        description="What to do with rows that break their prompt's JSON Schema: deliver them and `warn`; set them "
+        "apart in the table `quarantine`; or `block` the run, which then waits.",
     )
 
     @field_validator("compression", mode="before")
@@ -187,4 +193,5 @@ class ContentConfig(Model):
             compression=self.compression,
             target_file_bytes=self.target_file_bytes,
             on_schema_conflict=self.on_schema_conflict,
+            contract=self.contract,
         )

@@ -2,7 +2,7 @@
 encoded."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from vv_exports.content.encoding import encoding_of
 from vv_exports.content.retyping import retyped
 from vv_exports.content.selection import Selection
 from vv_exports.domain.content_options import COMPRESSIONS, ContentOptions
-from vv_exports.domain.tables import TableName
+from vv_exports.domain.tables import RunTable
 from vv_exports.formats.base import Format, TableWriter
 from vv_exports.formats.registry import format_of
+from vv_exports.snapshots.broken_rows import breaks_contract, parted
 from vv_exports.snapshots.columns import Column, List, Text
 from vv_exports.snapshots.store import Part, Rows, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import RUN_COLUMNS, Table, with_metadata
@@ -54,7 +55,7 @@ class TableFiles:
     def __init__(
         self,
         snapshot: Snapshot,
-        table: TableName,
+        table: RunTable,
         metadata: Column | None,
         options: ContentOptions,
         key: bytes | None = None,
@@ -67,6 +68,7 @@ class TableFiles:
         self._selection = Selection(options, key)
         self._delivered = Table(table, self._selection.column(self._wanted.column))
         self._encoding = encoding_of(options.format, self._delivered)
+        self._sets_apart = options.contract == "quarantine" and breaks_contract(snapshot, table)
         self.format = format_of(options)
 
     @property
@@ -91,25 +93,21 @@ class TableFiles:
                 store.copy(part, path)
                 yield LocalFile(path, part.rows, part.bytes, part.sha256)
             return
-        files = _Files(folder, self._encoding.schema, self.format, self._options.target_file_bytes)
+        files = FilesOfRows(folder, self._encoding.schema, self.format, self._options.target_file_bytes)
         for part in self._snapshot.tables[self._name]:
             # A file for each, since what bounds a part (rows, and what its columns cost a writer) bounds a file.
             yield from files.write(self._rows(store, part))
 
     def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:
         """The files that ``make`` would make, in order: their number and rows exactly. Encodes them only where a size
-        at which a file ends decides how many there are."""
+        at which a file ends, or the contract of rows, decides how many there are."""
         parts = self._snapshot.tables[self._name]
         if self._are_the_snapshots:
             return [ForeseenFile(part.rows, part.bytes, part.sha256, exact=True) for part in parts]
-        if self._options.target_file_bytes is None:
+        if self._options.target_file_bytes is None and not self._sets_apart:
             return [ForeseenFile(part.rows, part.bytes, _name_of(part, self.shape), exact=False) for part in parts]
-        found = []
         with spool_folder() as spool:
-            for local in self.make(store, spool):
-                found.append(ForeseenFile(local.rows, local.bytes, local.sha256, exact=True))
-                local.path.unlink()
-        return found
+            return foreseen_by_making(self.make(store, spool))
 
     @property
     def _are_the_snapshots(self) -> bool:
@@ -118,6 +116,7 @@ class TableFiles:
         limit = options.target_file_bytes
         return (
             options.format.name == "parquet"
+            and not self._sets_apart
             and options.compressed_with == COMPRESSIONS["parquet"][0]
             and self._own.is_typed_like(self._delivered)
             and not self._selection.changes(self._own.column)
@@ -127,6 +126,11 @@ class TableFiles:
     def _rows(self, store: SnapshotStore, part: Part) -> Iterator[pa.RecordBatch]:
         # Answers are read where they are delivered, and where the rows have to be typed by them.
         needs_answers = self._encoding.needs_answers
+        if self._sets_apart:
+            for kept, _ in parted(store, self._snapshot, self._name, part):
+                if kept.batch.num_rows:
+                    yield self._encoded(kept)
+            return
         answers = needs_answers or not self._own.is_typed_like(self._wanted)
         rows = store.rows_of_part(self._own, part, answers=answers, metadata=not needs_answers)
         yield from map(self._encoded, rows)
@@ -139,11 +143,20 @@ class TableFiles:
         return self._encoding.rows(self._selection.apply(batch, self._wanted.column), None)
 
 
+def foreseen_by_making(files: Iterable[LocalFile]) -> list[ForeseenFile]:
+    """Files that are made to be counted, and removed again."""
+    found = []
+    for local in files:
+        found.append(ForeseenFile(local.rows, local.bytes, local.sha256, exact=True))
+        local.path.unlink()
+    return found
+
+
 def _name_of(part: Part, shape: str) -> str:
     return hashlib.sha256(f"{part.sha256} as {shape}".encode()).hexdigest()
 
 
-class _Files:
+class FilesOfRows:
     """Consecutive files of rows: another one begins after so many bytes."""
 
     def __init__(self, folder: Path, schema: pa.Schema, file_format: Format, most_bytes: int | None) -> None:

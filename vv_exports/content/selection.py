@@ -143,6 +143,10 @@ class Selection:
         selected = [None if text is None else selected_text(text, rule, self._replacements) for text in texts]
         return pa.array(selected, pa.string())
 
+    def rule_of_answers(self, column: Object) -> Rule:
+        """What becomes of the places of ``metadata``."""
+        return self._fit(column).rule.child(METADATA) if self.changes(column) else KEPT
+
     def document(self, document: JsonObject, column: Object) -> JsonObject:
         """The same of one decoded result."""
         return self._documents([copy.deepcopy(document)], column)[0] if self.changes(column) else document

@@ -16,6 +16,7 @@ from vv_exports.domain.content_options import (
     FORMAT_NAMES,
     Compression,
     ContentOptions,
+    ContractPolicy,
     Formulas,
     OnSchemaConflict,
     RedactionMethod,
@@ -79,6 +80,13 @@ CONTENT_FIELDS: dict[str, dg.Field] = {
         default_value="new_version",
         is_required=False,
         description="What to do with a run whose prompt has another type in a place than an earlier one's.",
+    ),
+    "contract": dg.Field(
+        _enum("Contract", get_args(ContractPolicy)),
+        default_value="warn",
+        is_required=False,
+        description="What to do with rows that break their prompt's JSON Schema: deliver them, set them apart in the "
+        "table quarantine, or refuse the export.",
     ),
 }
 

@@ -88,6 +88,7 @@ def delivered_run_metadata(
         "files": len(run.files),
         "bytes": run.bytes,
         "dagster/partition_row_count": run.rows("segments"),
+        **({"quarantined_rows": rows} if (rows := run.rows("quarantine")) else {}),
         **({"schema_change": "; ".join(changes)} if changes else {}),
         **_table_metadata(snapshot, store, shown),
     }

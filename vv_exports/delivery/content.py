@@ -63,6 +63,8 @@ class Content:
             "compression": options.compressed_with,
             "target_file_bytes": options.target_file_bytes,
         }
+        if options.contract == "quarantine":  # no file shows the other policies
+            chosen["contract"] = options.contract
         if self.key is not None:
             chosen["redaction_key_id"] = key_id(self.key)
         return chosen

@@ -21,11 +21,10 @@ from msgspec import UNSET
 from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
-from vv_exports.content.files import ForeseenFile, LocalFile, TableFiles
+from vv_exports.content.files import ForeseenFile, LocalFile
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
-    FORMAT_VERSION,
     DeliveredFile,
     DeliveredRun,
     Erasure,
@@ -35,6 +34,7 @@ from vv_exports.delivery.entry import (
     Reason,
     RowCounts,
     TableColumns,
+    format_version_of,
     read_entry,
     write_entry,
 )
@@ -46,7 +46,7 @@ from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder
 from vv_exports.domain.progress import Report, silent
-from vv_exports.domain.tables import TABLES, TableName
+from vv_exports.domain.tables import DELIVERED_TABLES, TableName
 from vv_exports.errors import (
     DeliveryConflictError,
     OutcomeUnknownError,
@@ -55,6 +55,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.printable import one_line
+from vv_exports.snapshots.broken_rows import checked
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 
 _ATTEMPTS = 5
@@ -194,12 +195,15 @@ class Attempt:
         check_log(self.destination, state)
         # Whoever uploads what is there now has read the log before us, so cannot commit after us: it conflicts.
         content = request.content
-        fresh = [one for one in request.snapshots if not content.is_delivered(state, one)]
+        fresh = [self._checked(one) for one in request.snapshots if not content.is_delivered(state, one)]
         self.plan = plan(state, content, fresh)
         self.there = survey_runs(self.destination, state, self._folders(), there, damaged=request.damaged, now=clock())
         to_mend = {run_id for run_id, found in self.there.items() if found.beside.strays or found.missing}
         pending = to_mend.union(one.run_id for one in fresh)
-        self.pending = [one for one in request.snapshots if one.run_id in pending]
+        known = {one.run_id: one for one in fresh}
+        self.pending = [
+            known.get(one.run_id) or self._checked(one) for one in request.snapshots if one.run_id in pending
+        ]
         if len(self.pending) > len(fresh):
             self.plan = plan(state, content, self.pending)
 
@@ -219,6 +223,10 @@ class Attempt:
             self._delete_outdated(files)
             raise
         return self._finish(entry)
+
+    def _checked(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot of which is known what breaks its contract, where that decides what is delivered."""
+        return snapshot if self.request.content.options.contract == "warn" else checked(self.store, snapshot)
 
     def _check_current(self) -> None:
         """Nothing older than what is there may be delivered, by a process that was held up, say. A lower revision that
@@ -263,7 +271,7 @@ class Attempt:
         tables = [
             (snapshot, table)
             for snapshot in self.pending
-            for table in TABLES
+            for table in DELIVERED_TABLES
             if (snapshot.run_id, table) in self.plan.files
         ]
         files = []
@@ -279,7 +287,7 @@ class Attempt:
         files: list[DeliveredFile] = []
         with spool_folder() as spool:
             for local in made.make(self.store, spool):
-                file = self._file(snapshot, table, len(files), made, local)
+                file = self._file(snapshot, table, len(files), made.format.suffix, local)
                 if file not in self._committed(snapshot.run_id) or file.path in self.there[snapshot.run_id].missing:
                     with of_one_run():
                         self.destination.connector.put(local.path, self.destination.key(file.path), sha256=local.sha256)
@@ -288,11 +296,11 @@ class Attempt:
         return files
 
     def _file(
-        self, snapshot: Snapshot, table: TableName, number: int, made: TableFiles, content: LocalFile | ForeseenFile
+        self, snapshot: Snapshot, table: TableName, number: int, suffix: str, content: LocalFile | ForeseenFile
     ) -> DeliveredFile:
         """A file of a run, as the log names it."""
         return DeliveredFile(
-            path=self._free_path(snapshot, table, number, content.sha256, made.format.suffix),
+            path=self._free_path(snapshot, table, number, content.sha256, suffix),
             table=table,
             prompt_id=snapshot.prompt_id,
             prompt_run_id=snapshot.run_id,
@@ -419,7 +427,7 @@ class Attempt:
 
     def _folders(self) -> dict[str, str]:
         """Every folder of the requested runs, with its run."""
-        tables = {*TABLES, *self.plan.folders.values()}
+        tables = {*DELIVERED_TABLES, *self.plan.folders.values()}
         return self.state.folders_of(one.run_id for one in self.request.snapshots) | {
             folder: one.run_id
             for one in self.request.snapshots
@@ -446,7 +454,7 @@ class Attempt:
     def _entry(self, files: list[DeliveredFile]) -> LogEntry:
         request, retained = self.request, self.request.retain_superseded
         return LogEntry(
-            format_version=FORMAT_VERSION,
+            format_version=format_version_of(files),
             delivery_id=delivery_id(request.uri, request.content, self.pending, self.plan.shape_ids()),
             sequence=self.state.next_sequence,
             committed_at=self.clock().isoformat().replace("+00:00", "Z"),
@@ -470,6 +478,10 @@ class Attempt:
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
         before = self.state.runs.get(snapshot.run_id)
+        segments, quarantined = snapshot.rows("segments"), 0
+        if (snapshot.run_id, "segments") in self.plan.files:
+            ours = [one for one in files if (one.prompt_run_id, one.table) == (snapshot.run_id, "segments")]
+            quarantined = segments - sum(one.rows for one in ours)
         return DeliveredRun(
             run_id=snapshot.run_id,
             prompt_id=snapshot.prompt_id,
@@ -478,9 +490,10 @@ class Attempt:
             data_version=snapshot.data_version,
             counts=RowCounts(
                 expected=snapshot.prompt_run.count("total_segments"),
-                delivered=snapshot.rows("segments"),
+                delivered=segments - quarantined,
                 failed=snapshot.rows("failures"),
                 erased=snapshot.erased.get("segments") or UNSET,
+                quarantined=quarantined if self.request.content.options.contract == "quarantine" else UNSET,
             ),
             supersedes=None if before is None else before.entry.sequence,
             abandoned=self._abandoned(snapshot.run_id, files),

@@ -3,6 +3,7 @@ ships beside this module as ``log_entry.schema.json``.
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -25,8 +26,10 @@ from vv_exports.errors import (
 )
 from vv_exports.formats.registry import SUFFIXES
 
-FORMAT_VERSION = 2
-"""Of an entry. Entries of version 1 do not say which columns files have."""
+FORMAT_VERSION = 3
+"""The newest of an entry. Entries of version 1 do not say which columns files have; those of version 3 have files of
+the table ``quarantine``, which earlier versions of the package do not know. An entry without such is of version 2."""
+FORMAT_WITHOUT_QUARANTINE = 2
 
 Reason = Literal["new", "changed", "reshaped", "reformatted", "mended"]
 """Of a run: not held before; other rows or another status than before; the same in other columns, another format or
@@ -65,13 +68,15 @@ class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Segments of a run: stated by its record (None where it states none), delivered, failed, and left out since their
-    media were erased."""
+    """Segments of a run: stated by its record (None where it states none), delivered, failed; ``erased`` were left out,
+    since their media were erased. ``quarantined`` have a result that is in the table ``quarantine``; left out where
+    that is not asked for."""
 
     expected: int | None
     delivered: int
     failed: int
     erased: int | UnsetType = UNSET
+    quarantined: int | UnsetType = UNSET
 
 
 class DeliveredRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +200,11 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
         except OverflowError as error:
             problem = f"retain_superseded_seconds is {self.retain_superseded_seconds}, which ends at no moment"
             raise ValueError(problem) from error
+
+
+def format_version_of(files: Iterable[DeliveredFile]) -> int:
+    """The lowest version that an entry with these files can be of, so that earlier versions of the package read it."""
+    return FORMAT_VERSION if any(file.table == "quarantine" for file in files) else FORMAT_WITHOUT_QUARANTINE
 
 
 class _Version(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.delivery.rehearsal import Rehearsal
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.tables import TableName
-from vv_exports.errors import SchemaConflictError
+from vv_exports.errors import ContractBrokenError, SchemaConflictError
 from vv_exports.printable import counted, one_line
 from vv_exports.sources.base import Effort
 
-Kind = Literal["disabled", "paused", "destination", "content", "schema", "foreign_files", "other"]
+Kind = Literal["disabled", "paused", "destination", "content", "schema", "contract", "foreign_files", "other"]
 Stops = Literal["everything", "prompt_run", "nothing"]
 
 
@@ -262,7 +262,9 @@ def changes_of(tables: Iterable[PlannedTable]) -> list[str]:
 
 def conflict_of(error: Exception, run_id: str | None = None) -> PlannedConflict:
     """What would keep a run, or all of them, from being delivered."""
-    kind: Kind = "schema" if isinstance(error, SchemaConflictError) else "other"
+    kind: Kind = "other"
+    if isinstance(error, SchemaConflictError | ContractBrokenError):
+        kind = "schema" if isinstance(error, SchemaConflictError) else "contract"
     return PlannedConflict(kind, "everything" if run_id is None else "prompt_run", str(error), run_id)
 
 

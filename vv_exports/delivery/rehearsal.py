@@ -82,7 +82,7 @@ class _Rehearsed(Attempt):
         made = self.plan.files[snapshot.run_id, table]
         files: list[DeliveredFile] = []
         for foreseen in made.foreseen(self.store):
-            files.append(self._file(snapshot, table, len(files), made, foreseen))
+            files.append(self._file(snapshot, table, len(files), made.format.suffix, foreseen))
             if not foreseen.exact:
                 self.estimated.add(files[-1].path)
         return files

@@ -14,7 +14,7 @@ from vv_exports.delivery.destination import Owner
 from vv_exports.delivery.entry import DeliveredFile, DeliveredRun, LogEntry, TableColumns, named_hash
 from vv_exports.domain.destinations import possible_folders, segments_in, segments_of
 from vv_exports.domain.names import path_segment, storage_segment
-from vv_exports.domain.tables import TABLES
+from vv_exports.domain.tables import DELIVERED_TABLES, TABLES
 
 
 class EntryHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +237,7 @@ class LogState(Replay):
             for run_id in run_ids
             if (held := self.runs.get(run_id)) is not None
             for folder in possible_folders(
-                held.run.prompt_id, run_id, {*TABLES, *self.shapes.get(held.run.prompt_id, ())}
+                held.run.prompt_id, run_id, {*DELIVERED_TABLES, *self.shapes.get(held.run.prompt_id, ())}
             )
         }
         for path in self.abandoned:

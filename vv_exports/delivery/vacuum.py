@@ -17,7 +17,7 @@ from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.delivery.checkpoints import superseded_checkpoints
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import (
-    FORMAT_VERSION,
+    FORMAT_WITHOUT_QUARANTINE,
     ExportReference,
     LogEntry,
     Provenance,
@@ -170,7 +170,7 @@ def _abandon(
     abandoned = sorted(beside.strays)
     named = hashlib.sha256(encode_sorted(["vacuum", destination.uri, state.next_sequence, abandoned]))
     entry = LogEntry(
-        format_version=FORMAT_VERSION,
+        format_version=FORMAT_WITHOUT_QUARANTINE,
         delivery_id=named.hexdigest()[:32],
         sequence=state.next_sequence,
         committed_at=clock().isoformat().replace("+00:00", "Z"),

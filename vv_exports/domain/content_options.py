@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from vv_exports.domain.tables import TABLES, TableName
+from vv_exports.domain.tables import TABLES, RunTable
 
 FormatName = Literal["parquet", "jsonl", "csv", "json"]
 Compression = Literal["none", "gzip", "snappy", "zstd"]
 Formulas = Literal["escape", "keep"]
 RedactionMethod = Literal["drop", "hash", "mask"]
 OnSchemaConflict = Literal["new_version", "text", "hold"]
+ContractPolicy = Literal["warn", "quarantine", "block"]
 
 FORMAT_NAMES: tuple[FormatName, ...] = get_args(FormatName)
 DELIMITERS = (",", ";", "\t", "|")
@@ -72,15 +73,17 @@ class ContentOptions:
     """``redact`` says by path what becomes of a value: it is left out, replaced by a keyed hash, or masked.
     ``compression`` is the format's default where it is None. A table goes on in another file at ``target_file_bytes``.
     ``on_schema_conflict``: what to do with a run whose prompt has another type in a place than its files there have.
+    ``contract``: what to do with rows that break their prompt's JSON Schema.
     """
 
     format: FormatOptions = FormatOptions()
-    tables: tuple[TableName, ...] = TABLES
+    tables: tuple[RunTable, ...] = TABLES
     fields: Fields = Fields()
     redact: Mapping[str, RedactionMethod] = field(default_factory=dict)
     compression: Compression | None = None
     target_file_bytes: int | None = None
     on_schema_conflict: OnSchemaConflict = "new_version"
+    contract: ContractPolicy = "warn"
 
     @property
     def compressed_with(self) -> Compression:

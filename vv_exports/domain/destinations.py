@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Collection
 
 from vv_exports.domain.names import caseless, path_segment, storage_segment
-from vv_exports.domain.tables import TABLES, TableName
+from vv_exports.domain.tables import DELIVERED_TABLES, TableName
 from vv_exports.errors import DestinationError
 
 MAX_SUBPATH_BYTES = 700
@@ -111,7 +111,7 @@ def table_folder(table: TableName, version: int = 1) -> str:
     return table if version == 1 else f"{table}.v{version}"
 
 
-_TABLE_FOLDER = rf"(?P<table>{'|'.join(TABLES)})(?:\.v(?P<version>[2-9]|[1-9][0-9]{{1,8}}))?"
+_TABLE_FOLDER = rf"(?P<table>{'|'.join(DELIVERED_TABLES)})(?:\.v(?P<version>[2-9]|[1-9][0-9]{{1,8}}))?"
 
 
 def version_of_folder(table: TableName, folder: str) -> int | None:
@@ -129,7 +129,7 @@ def run_folder(folder: str, prompt_id: str, prompt_run_id: str, segment: Callabl
     return f"{folder}/prompt_id={segment(prompt_id)}/prompt_run_id={segment(prompt_run_id)}"
 
 
-def possible_folders(prompt_id: str, prompt_run_id: str, tables: Collection[str] = TABLES) -> frozenset[str]:
+def possible_folders(prompt_id: str, prompt_run_id: str, tables: Collection[str] = DELIVERED_TABLES) -> frozenset[str]:
     """Every folder that a run's rows may be in, below those of its tables: under the names that version 0.1 gave to
     long ids, too."""
     return frozenset(

@@ -2,6 +2,10 @@
 
 from typing import Literal, get_args
 
-TableName = Literal["segments", "videos", "failures"]
+RunTable = Literal["segments", "videos", "failures"]
+"""What a prompt run has, and what may be chosen of it."""
+TableName = Literal["segments", "videos", "failures", "quarantine"]
+"""``quarantine`` has the rows of the others that are set apart, since they break their prompt's schema."""
 
-TABLES: tuple[TableName, ...] = get_args(TableName)
+TABLES: tuple[RunTable, ...] = get_args(RunTable)
+DELIVERED_TABLES: tuple[TableName, ...] = get_args(TableName)

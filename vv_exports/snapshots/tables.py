@@ -107,6 +107,28 @@ _FAILURES: Mapping[str, Column] = {
     "projection_only": _FLAG,
 }
 
+_REASON = Object(dict.fromkeys(("place", "pointer", "keyword", "message"), _TEXT), nullable=False)
+
+_QUARANTINE: Mapping[str, Column] = {
+    "table": _TEXT,
+    "video_id": _TEXT,
+    "video_name": _TEXT,
+    "segment_id": _TEXT,
+    "start_time": _NUMBER,
+    "end_time": _NUMBER,
+    "executed_at": Timestamp(nullable=True),
+    "answer": _TEXT,
+    "reasons": List(_REASON, nullable=True),
+}
+"""Of rows of another table that break its schema: which one they are of, and ``metadata`` as JSON text."""
+
+_FIELDS: Mapping[TableName, Mapping[str, Column]] = {
+    "segments": _SEGMENTS,
+    "videos": _VIDEOS,
+    "failures": _FAILURES,
+    "quarantine": _QUARANTINE,
+}
+
 _RESULT_TYPES: Mapping[TableName, str] = {"segments": "segment", "videos": "video"}
 
 SORT_KEYS: Mapping[TableName, tuple[str, ...]] = {
@@ -190,7 +212,7 @@ _MOST_KNOWN = 256
 
 
 def table_of(name: TableName, json_schema: Any, layout_version: int = LAYOUT_VERSION) -> Table:
-    """A table whose ``metadata`` is described by this JSON Schema, as a version of the layout has it; ``failures`` have
+    """A table whose ``metadata`` is described by this JSON Schema, as a version of the layout has it; the others have
     no metadata."""
     try:
         key = name, layout_version, encode_text(json_schema)
@@ -204,8 +226,8 @@ def table_of(name: TableName, json_schema: Any, layout_version: int = LAYOUT_VER
 
 
 def _described(name: TableName, json_schema: Any, layout_version: int) -> Table:
-    fields: Mapping[str, Column] = {"segments": _SEGMENTS, "videos": _VIDEOS, "failures": _FAILURES}[name]
-    if name != "failures":
+    fields = _FIELDS[name]
+    if name in _RESULT_TYPES:
         fields = {**fields, "metadata": compile_schema(json_schema, layout_version).column}
     return Table(name, Object(fields, nullable=False, absence_is_null=True))
 

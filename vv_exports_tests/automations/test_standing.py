@@ -28,10 +28,12 @@ class Rules:
     partial: str = "deliver"
     start: str = "now"
     on_schema_conflict: str = "new_version"
+    contract: str = "warn"
 
 
 TAKES_ALL, HOLDS, ONLY_COMPLETE = Rules(), Rules(partial="hold"), Rules(on_status=frozenset({"completed"}))
 WAITS = Rules(on_schema_conflict="hold")
+BLOCKS = Rules(contract="block")
 ONLY_PARTIAL = Rules(on_status=frozenset({PARTIAL}))
 FAILED = problem_of(SourceDataError("broken"), None, NOW)
 
@@ -152,6 +154,22 @@ CASES = {
         {"conflicts": {"a": "2"}},
         Standing("held", "conflict"),
     ),
+    "rows break its contract": (rows(a="1"), log(), BLOCKS, {"broken": {"a": "1"}}, Standing("held", "contract")),
+    "they do, and it is named": (
+        rows(a="1"),
+        log(),
+        BLOCKS,
+        {"broken": {"a": "1"}, "named": {"a"}},
+        Standing("due", "missing"),
+    ),
+    "they did, and it has other rows": (
+        rows(a="2"),
+        log(),
+        BLOCKS,
+        {"broken": {"a": "1"}},
+        Standing("due", "missing"),
+    ),
+    "they do, and may": (rows(a="1"), log(), TAKES_ALL, {"broken": {"a": "1"}}, Standing("due", "missing")),
     "a file is gone": (rows(a="1"), log(a="1"), TAKES_ALL, {"damaged": {"a"}}, Standing("due", "damaged")),
     "a delivery died": (rows(a="1"), log(a="1"), TAKES_ALL, {"unfinished": {"a"}}, Standing("due", "unfinished")),
     "changed, and a file is gone": (rows(a="2"), log(a="1"), TAKES_ALL, {"damaged": {"a"}}, Standing("due", "changed")),
