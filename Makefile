@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 AZURITE := azurite@3.37.0
+# Its source has the official JSON-Schema-Test-Suite.
+JSON_SCHEMA_SUITE := jsonschema==4.26.0
 .DEFAULT_GOAL := help
 
 export DAGSTER_DISABLE_TELEMETRY := 1
@@ -19,6 +21,8 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/pip install --quiet --editable . --group dev
 	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .venv/azurite $(AZURITE) \
 		|| echo "npm is not here, or failed: the tests for Azure will be skipped"
+	@$(BIN)/pip download --quiet --no-deps --no-binary jsonschema --dest .venv/json-schema-suite $(JSON_SCHEMA_SUITE) \
+		|| echo "the source of $(JSON_SCHEMA_SUITE) cannot be had: its JSON Schema tests will be skipped"
 	@touch $@
 
 install: $(INSTALLED)  ## create .venv

@@ -99,7 +99,7 @@ class _Resources:
         for name in ("$id", "id"):
             own = one.get(name)
             if isinstance(own, str) and not ("$ref" in one and name == "id"):
-                address, fragment = urldefrag(_joined(base, own))
+                address, fragment = _joined(base, own)
                 if fragment and own.startswith("#"):  # an anchor, as drafts up to 7 write it
                     self._by_address.setdefault(f"{base}#{fragment}", one)
                 else:
@@ -123,7 +123,7 @@ class _Resources:
         target = self._target(base, reference, keyword)
         if keyword == "$ref":
             return [target]
-        name = "" if keyword == "$recursiveRef" else urldefrag(reference)[1]
+        name = "" if keyword == "$recursiveRef" else _joined("", reference)[1]
         return [target, *(one for one in self._dynamic.get(name, ()) if one is not target)]
 
     def _target(self, base: str, reference: str, keyword: str) -> Any:
@@ -132,7 +132,7 @@ class _Resources:
         return self._found[base, reference]
 
     def _looked_up(self, base: str, reference: str, keyword: str) -> Any:
-        address, fragment = urldefrag(_joined(base, reference))
+        address, fragment = _joined(base, reference)
         fragment = unquote(fragment)
         if address not in self._by_address:
             raise SchemaLimitError(
@@ -156,11 +156,14 @@ class _Resources:
         return target
 
 
-def _joined(base: str, reference: str) -> str:
+def _joined(base: str, reference: str) -> tuple[str, str]:
+    """The address to which a reference leads, and its fragment."""
     try:
-        return urljoin(base, reference)
+        # Also to an address without a path, as a URN is one.
+        address, fragment = urldefrag(base + reference if reference.startswith("#") else urljoin(base, reference))
     except ValueError as error:
         raise SchemaLimitError(f"{reference[:80]!r} is no address ({error})") from None
+    return address, fragment
 
 
 class _Limits:

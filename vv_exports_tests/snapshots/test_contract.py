@@ -108,6 +108,13 @@ def test_an_answer_nested_deeper_than_is_checked_is_no_valid_one():
     assert found, "its innermost value is no schema's"
 
 
+def test_a_reference_is_of_the_resource_in_which_it_stands():
+    inner = {"$id": "urn:example:a", "$ref": "#/$defs/b", "$defs": {"b": {"type": "string"}}}
+    contract = contract_of({"$ref": "urn:example:a", "$defs": {"a": inner}})
+    assert contract.violations_of(b"5")
+    assert not contract.violations_of(b'"text"')
+
+
 def test_numbers_beyond_doubles_are_checked_to_the_digit():
     contract = contract_of({"properties": {"a": {"maximum": 9007199254740993}}})
     assert contract.violations_of(b'{"a": 9007199254740994}')
