@@ -9,6 +9,8 @@ VVExportsError
 │   ├── DestinationError         a subpath that is malformed, leaves its boundary, or belongs to someone else
 │   ├── SelectionError           nothing selected, or a run that cannot be exported
 │   └── IdempotencyError         the key was used before, for another request
+├── SchemaConflictError          the run waits: files cannot hold its types, and a policy says so
+├── ContractBrokenError          the run waits: rows break its prompt's schema, and a policy says so
 ├── SourceDataError              the data is wrong: mend it where it was written, nothing was exported
 ├── DeliveredDataError           a destination does not hold what its log says: deliver again
 │   ├── UnusableEntryError       one entry of its log: restore it, or move it and those behind it out of the folder

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vv_exports.delivery.deliver import deliver
-from vv_exports.delivery.entry import FORMAT_VERSION
+from vv_exports.delivery.entry import FORMAT_WITHOUT_QUARANTINE
 from vv_exports.domain.content_options import FORMAT_NAMES
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
@@ -26,7 +26,7 @@ ARCHIVE = GOLDEN / "archive"
 SUMS = GOLDEN / "SHA256SUMS"
 INDEX = "idx_golden"
 LAYOUT = f"layout-{LAYOUT_VERSION}"
-LOG = f"log-{FORMAT_VERSION}"
+LOG = f"log-{FORMAT_WITHOUT_QUARANTINE}"
 COMMAND = "python -m vv_exports_tests.layouts"
 
 

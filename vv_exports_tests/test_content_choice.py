@@ -161,6 +161,8 @@ def test_the_order_in_which_something_is_chosen_makes_no_other_content():
         ("target_file_bytes: true", "target_file_bytes: True: must be a number"),
         ("target_file_bytes: 128MiB", "target_file_bytes: '128MiB': must be a whole number"),
         ("on_schema_conflict: fail", "on_schema_conflict: 'fail' is not allowed. Allowed: hold, new_version, text"),
+        ("contract: hold", "contract: 'hold' is not allowed. Allowed: block, quarantine, warn"),
+        ("tables: [quarantine]", "tables.0: 'quarantine' is not allowed. Allowed: failures, segments, videos"),
         ("retain_superseded: 24", "retain_superseded: '24': must be a duration: a number from 1 to 99999 and h, d"),
     ],
 )

@@ -74,7 +74,8 @@ def test_what_the_documentation_chooses_can_be_chosen(choice):
 
 def test_the_documentation_has_every_key_of_a_content():
     assert {next(iter(yaml.safe_load(choice))) for choice in choices()} == {
-        *("format", "tables", "fields", "redact", "compression", "target_file_bytes", "on_schema_conflict")
+        *("format", "tables", "fields", "redact", "compression", "target_file_bytes", "on_schema_conflict"),
+        "contract",
     }
 
 

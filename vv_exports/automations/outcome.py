@@ -18,7 +18,8 @@ class AutomationRun:
     changed: files of theirs were missing, damaged, or left over by a delivery that died. ``reshaped`` are those whose
     rows stand in other columns, another format or layout by now. ``history`` was finished before the automation began,
     and was left alone since nobody asked for it. ``left`` are the addresses that it delivered to before this run,
-    which nobody keeps up to date any more."""
+    which nobody keeps up to date any more. ``quarantined`` of the rows are set apart, since they break their prompt's
+    JSON Schema."""
 
     index_id: str
     automation: str
@@ -33,6 +34,7 @@ class AutomationRun:
     mended: tuple[str, ...] = ()
     reshaped: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    quarantined: int = 0
 
 
 def outcome_of(
@@ -71,5 +73,6 @@ def outcome_of(
         dagster_run_ids=tuple(launched if launched is not None else dict.fromkeys(by_runs)),
         mended=tuple(run_id for run_id, reason in reasons.items() if reason == "mended"),
         reshaped=tuple(run_id for run_id, reason in reasons.items() if reason == "reshaped"),
+        quarantined=sum(file.rows for file in files if file.table == "quarantine"),
         left=tuple(one.place.uri for one in automation.places.left() if one.place not in known_left),
     )

@@ -145,6 +145,9 @@ def _delivered(console: Console, outcome: Any) -> None:
             f"{counted(outcome.files, 'file')}, {counted(outcome.bytes, 'byte')}) to {outcome.destination_uri}; "
             f"{_there(outcome.already_delivered, 'was', 'were')}{mended}"
         )
+        if outcome.quarantined:
+            rows = counted(outcome.quarantined, "row")
+            console.line(f"{rows} of these in `quarantine`, with the reasons: what breaks its prompt's JSON Schema")
         if outcome.reshaped:
             console.line(
                 f"of these, {counted(len(outcome.reshaped), 'prompt run')} had been delivered before: files got the "

@@ -145,8 +145,11 @@ def _databases(instance: dg.DagsterInstance) -> Iterator[tuple[str, Connect]]:
 
 def _path(connection: sa.Connection) -> Path | None:
     """The file of a database; None where it is none."""
-    name = connection.engine.url.database
-    return Path(name) if connection.engine.dialect.name == "sqlite" and name and name != ":memory:" else None
+    if connection.engine.dialect.name != "sqlite":
+        return None
+    # Asked of SQLite itself: the address of one in memory has a name like that of a file.
+    named = {row[1]: row[2] for row in connection.execute(sa.text("PRAGMA database_list"))}
+    return Path(named["main"]) if named.get("main") else None
 
 
 def _clean(connection: sa.Connection, words: _Words, *, dry_run: bool) -> list[str]:

@@ -13,6 +13,7 @@ from vv_exports.automations.reconcile import Reconciliation
 from vv_exports.content.selection import Selection
 from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
+from vv_exports.delivery.entry import DeliveredFile
 from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.make import ExportJob, ExportOutcome
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
@@ -88,7 +89,7 @@ def delivered_run_metadata(
         "files": len(run.files),
         "bytes": run.bytes,
         "dagster/partition_row_count": run.rows("segments"),
-        **({"quarantined_rows": rows} if (rows := run.rows("quarantine")) else {}),
+        **_quarantined(run.files),
         **({"schema_change": "; ".join(changes)} if changes else {}),
         **_table_metadata(snapshot, store, shown),
     }
@@ -105,11 +106,17 @@ def export_metadata(outcome: ExportOutcome, job: ExportJob, store: SnapshotStore
         "destination_uri": dg.MetadataValue.path(outcome.destination_uri),
         "prompt_runs": dg.MetadataValue.json([run.run_id for run in delivery.prompt_runs]),
         "rows": delivery.rows,
+        **_quarantined(delivery.files),
         "files": len(delivery.files),
         "bytes": outcome.bytes,
         **(_table_metadata(job.snapshots[0], store, shown) if one_prompt else {}),
         "preview": dg.MetadataValue.md(_preview(job.snapshots[0], store, shown)),
     }
+
+
+def _quarantined(files: Sequence[DeliveredFile]) -> Metadata:
+    rows = sum(file.rows for file in files if file.table == "quarantine")
+    return {"quarantined_rows": rows} if rows else {}
 
 
 def reconciliation_metadata(found: Reconciliation) -> Metadata:

@@ -13,7 +13,7 @@ from vv_exports import __version__
 from vv_exports.connectors.lease import only_writer
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
-    FORMAT_VERSION,
+    FORMAT_WITHOUT_QUARANTINE,
     DeliveredRun,
     Erasure,
     LogEntry,
@@ -58,7 +58,7 @@ def _entry(destination: Destination, state: LogState, run_ids: tuple[str, ...], 
         raise ValueError("a log that holds prompt runs has entries")
     named = hashlib.sha256(encode_sorted(["erase", destination.uri, state.next_sequence, list(run_ids)]))
     return LogEntry(
-        format_version=FORMAT_VERSION,
+        format_version=FORMAT_WITHOUT_QUARANTINE,
         delivery_id=named.hexdigest()[:32],
         sequence=state.next_sequence,
         committed_at=now.isoformat().replace("+00:00", "Z"),

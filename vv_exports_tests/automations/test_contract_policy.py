@@ -1,8 +1,13 @@
 """What an automation does with runs whose rows break their prompt's schema."""
 
+from functools import partial
+
+import pyarrow.parquet as pq
 import pytest
 
 from vv_exports.delivery.log import entries_since
+from vv_exports.errors import RunFailedError
+from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.automations.test_reshape import client_with, of, owed, reconciled, run, team
 
 SCHEMA = of(title="string")
@@ -49,8 +54,12 @@ def test_a_blocked_run_is_delivered_once_its_rows_keep_to_the_schema(mixed):
 
 
 def test_a_run_that_breaks_its_contract_is_delivered_without_these_rows_where_they_are_set_apart(mixed):
-    client = client_with(mixed, contract="quarantine")
-    assert set(reconciled(client).delivered) == {"run_000", "run_001"}
+    client = client_with(mixed, contract="quarantine", start="beginning")
+    client.prompt_runs.sync("idx")
+    plan, outcome = client.automations.plan_run("idx", "team"), client.automations.run("idx", "team")
+    assert (outcome.rows, outcome.quarantined, set(outcome.delivered)) == (4, 1, {"run_000", "run_001"})
+    assert (plan.rows, plan.files, plan.is_exact) == (4, 3, True), "the dry run said so"
+    assert {one.table: one.rows for one in plan.tables} == {"segments": 3, "quarantine": 1}
     assert rows(client) == {
         ("run_000", "segments"): 2,
         ("run_001", "segments"): 1,
@@ -73,3 +82,31 @@ def test_to_set_rows_apart_makes_what_was_delivered_due_for_its_shape_and_back(m
     assert reconciled(blocked).delivered == ("run_000",)
     assert blocked.automations.retrieve("idx", "team").held_why == {"contract": 1}
     assert rows(blocked)["run_001", "quarantine"] == 1, "what is delivered stays"
+
+
+def test_a_medium_that_is_erased_is_in_the_quarantine_no_more(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows_of_both = [segment(0, metadata=BROKEN, video="vid_1"), segment(1, metadata=BROKEN, video="vid_2")]
+    write_run(
+        tmp_path / "archive", run_id="run_000", schema=SCHEMA, segments=[*rows_of_both, segment(2, video="vid_3")]
+    )
+    client = client_with(tmp_path, contract="quarantine")
+    reconciled(client)
+    assert rows(client)["run_000", "quarantine"] == 2
+    client.erasure.erase(video_id="vid_2", reason="asked for")
+    assert rows(client) == {("run_000", "segments"): 1, ("run_000", "quarantine"): 1}
+    (file,) = (tmp_path / "deliveries").rglob("quarantine/**/*.parquet")
+    assert pq.read_table(file)["video_id"].to_pylist() == ["vid_1"]
+    assert not list(tmp_path.glob("events-*")), "a history in memory has no file to clean"
+
+
+@pytest.mark.parametrize("policy", ["quarantine", "block"])
+def test_an_export_on_demand_has_the_policies_too(mixed, policy):
+    client = client_with(mixed)
+    asked = partial(client.exports.create_prompt_run_export, "run_001", contract=policy)
+    if policy == "block":
+        with pytest.raises(RunFailedError, match="1 of its 2 segments break"):
+            client.exports.wait_for_completion(asked().export_id)
+        return
+    export = client.exports.wait_for_completion(asked().export_id)
+    assert (export.rows, export.files) == (2, 2)

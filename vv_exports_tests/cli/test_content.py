@@ -21,6 +21,7 @@ CHOSEN = {
     "compression": "gzip",
     "target_file_bytes": 2097152,
     "on_schema_conflict": "text",
+    "contract": "quarantine",
 }
 OPTIONS = (
     *("--format", '{name: csv, delimiter: ";", excel: true}', "--tables", "videos, segments"),
@@ -35,7 +36,7 @@ OPTIONS = (
         "metadata.brands[].name",
     ),
     *("--redact", "video_name=drop", "--redact", 'metadata."a=b"=mask', "--compression", "gzip"),
-    *("--target-file-bytes", "2097152", "--on-schema-conflict", "text"),
+    *("--target-file-bytes", "2097152", "--on-schema-conflict", "text", "--contract", "quarantine"),
 )
 
 

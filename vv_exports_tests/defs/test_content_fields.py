@@ -24,6 +24,7 @@ CHOSEN = {
     "compression": "gzip",
     "target_file_bytes": 1 << 21,
     "on_schema_conflict": "text",
+    "contract": "quarantine",
 }
 
 

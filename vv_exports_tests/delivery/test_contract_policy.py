@@ -1,7 +1,10 @@
 """Rows that break their prompt's schema: delivered, set apart, or a reason not to deliver the run."""
 
 import json
+import re
+from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 
@@ -28,6 +31,7 @@ ANSWERS = [
     {"people": [], "mood": "MARKER-furious"},
 ]
 FORMATS = ["parquet", "jsonl", "json", "csv"]
+ROOT = Path(__file__).parents[2]
 APART = {"contract": "quarantine"}
 
 
@@ -183,3 +187,14 @@ def test_another_policy_makes_the_same_run_due_and_leaves_no_file_of_the_other(d
     found = verify(deployment.destination())
     assert (found.files, found.problems, found.foreign) == (2, (), ())
     assert versions(deployment) == [3, 2, 3], "earlier versions of the package read all but the quarantine"
+
+
+def test_the_documented_query_tells_each_row_and_its_reason(deployment, give, broken, monkeypatch):
+    give(broken, options=APART)
+    monkeypatch.chdir(deployment.folder / "deliveries/exports/team")
+    (query,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/contract.md").read_text(), re.DOTALL)
+    assert {row[1:3] for row in duckdb.sql(query).fetchall()} == {
+        ("seg_00001", "/people/1/age"),
+        ("seg_00002", "/title"),
+        ("seg_00002", "/mood"),
+    }

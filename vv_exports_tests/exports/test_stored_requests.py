@@ -28,6 +28,7 @@ CHOSEN = {
     "compression": "gzip",
     "target_file_bytes": 1 << 20,
     "on_schema_conflict": "text",
+    "contract": "quarantine",
 }
 
 
