@@ -11,7 +11,7 @@ import pytest
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.entry import ExportReference
+from vv_exports.delivery.entry import FORMAT_VERSION, ExportReference
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, VVExportsError
@@ -206,11 +206,11 @@ def test_several_broken_entries_are_one_message(team, tmp_path):
 
 
 def test_an_entry_of_a_later_version_asks_for_that_whatever_else_it_holds(team, tmp_path):
-    _entry(team / "_vv/log", 2).write_text('{"format_version": 3, "something": "else"}')
+    later = FORMAT_VERSION + 1
+    _entry(team / "_vv/log", 2).write_text(f'{{"format_version": {later}, "something": "else"}}')
     client = client_of(tmp_path)
-    with pytest.raises(
-        DeliveredDataError, match=r"has format_version 3; this version reads up to 2. Upgrade vv_exports"
-    ):
+    said = rf"has format_version {later}; this version reads up to {FORMAT_VERSION}. Upgrade vv_exports"
+    with pytest.raises(DeliveredDataError, match=said):
         _deliver(client)
     said = verify(Destination(client.pipeline.connectors["conn_export"], TEAM))
     assert (said.prompt_runs, said.files) == (2, 2)
