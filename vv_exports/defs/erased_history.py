@@ -73,7 +73,10 @@ class ErasedHistory:
 class _Words:
     """What is looked for. A marker is found as a word of its own: ``vid_1`` is not in ``vid_10``."""
 
-    def __init__(self, markers: Sequence[str], partitions: frozenset[str], indexes: frozenset[str]) -> None:
+    def __init__(
+        self, markers: Sequence[str], partitions: frozenset[str], indexes: frozenset[str], runs: frozenset[str]
+    ) -> None:
+        self._runs = runs
         self.markers = [one for one in markers if len(one) >= _SHORTEST_MARKER]
         self.partitions = partitions
         self._indexes = indexes
@@ -84,7 +87,8 @@ class _Words:
     def of(cls, request: HistoryRequest) -> "_Words":
         affected = {index_id: run_ids for index_id, run_ids in request.run_ids.items() if run_ids}
         keys = frozenset(partition_key(run_id) for run_ids in affected.values() for run_id in run_ids)
-        return cls(sorted(request.markers), keys, frozenset(affected))
+        runs = frozenset(run_id for run_ids in affected.values() for run_id in run_ids)
+        return cls(sorted(request.markers), keys, frozenset(affected), runs)
 
     def without(self, text: str) -> str:
         """A text without the markers."""
@@ -109,6 +113,8 @@ class _Words:
                 cleaned = {self.without(name): self._value(part, partition) for name, part in value.items()}
                 if value.get("label") == _PREVIEW and (partition is None or partition in self.partitions):
                     cleaned["entry_data"] = _without_rows(value.get("entry_data"))
+                if value.keys() >= _EXAMPLE and any(str(value["first"]).endswith(f" in {run}") for run in self._runs):
+                    cleaned["first"] = ERASED  # a segment's id, which other media may share
                 return cleaned
             case list():
                 return [self._value(part, partition) for part in value]
@@ -123,7 +129,12 @@ class _Words:
         found += [column.like("%" + json.dumps(one)[1:-1].replace("\\", "_") + "%") for one in self.markers]
         if self._indexes:
             found.append(column.like(f'%"label": "{_PREVIEW}"%'))
+            found.append(column.like('%"first": "%'))
         return sa.or_(sa.false(), *found)
+
+
+_EXAMPLE = frozenset({"first", "place", "keyword"})
+"""Of a row in what the contract check tells: the first answer that breaks a place, by its segment and run."""
 
 
 def _without_rows(entry: Any) -> Any:
