@@ -28,6 +28,8 @@ class Completeness(msgspec.Struct, frozen=True, kw_only=True):
     ) -> "Completeness":
         """That of a run of which so many rows are kept, and so many were erased by table."""
         expected, failed = run.count("total_segments"), failures - partly
+        if expected == 0 and (segments or failures or any(erased.values())):
+            expected = None  # as sources have it that do not count
         results, failures = erased.get("segments", 0), erased.get("failures", 0)
         gone = results + failures
         if expected is not None:  # of those, some may have had both

@@ -319,9 +319,17 @@ def test_a_segment_with_a_result_and_a_failure_is_counted_once(deployment):
     assert str(found) == "4 expected = 3 delivered + 1 failed + 0 quarantined"
 
 
-def test_a_run_that_states_no_number_is_not_known_to_miss_anything(deployment):
-    found = deployment.ensure().completeness
+@pytest.mark.parametrize("stated", [{}, {"total_segments": None}, {"total_segments": 0}])
+def test_a_run_that_states_no_number_is_not_known_to_miss_anything(deployment, stated):
+    """0 is what the platform has where it does not count."""
+    deployment.write(**stated)
+    found = deployment.ensure(LATER).completeness
     assert (found.expected, found.balances) == (None, True)
+
+
+def test_a_run_of_nothing_adds_up(deployment):
+    deployment.write(0, total_segments=0)
+    assert str(deployment.ensure(LATER).completeness) == "0 expected = 0 delivered + 0 failed + 0 quarantined"
 
 
 def test_a_snapshot_tells_which_rows_break_the_schema(deployment):
