@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vv_exports.client.anywhere import verify_at
+from vv_exports.client.anywhere import provenance_at, verify_at
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError
 from vv_exports_tests.archives import write_run
@@ -120,3 +120,38 @@ def test_an_address_in_a_store_is_verified_with_the_environments_credentials(ser
     client.automations.run("idx", "team")
     assert problems(f"s3://bucket/{base}/exports/team") == []
     assert problems(f"s3://bucket/{base}") == []
+
+
+def test_a_file_tells_where_it_comes_from_and_whether_it_is_what_was_delivered(team, tmp_path):
+    file = next(path for path in team.rglob("*.parquet") if "0001" in str(path))
+    found = provenance_at(str(file))
+    assert (found.is_as_delivered, found.standing, found.file.rows) == (True, "current", 2)
+    assert (found.prompt_run.run_id, found.source.prompt_id, found.export["automation"]) == ("0001", "prm", "team")
+    assert found.json_schema["type"] == "object"
+    file.write_bytes(b"other")
+    assert not provenance_at(str(file)).is_as_delivered
+    said = run(tmp_path, "provenance", str(file))
+    assert said.code == 1
+    assert "is NOT what was delivered" in said.out
+    file.unlink()
+    assert provenance_at(str(file)).found_sha256 is None
+
+
+def test_a_file_that_was_superseded_says_by_which_entry(tmp_path):
+    write_run(tmp_path / "archive", segments=3)
+    client = client_of(tmp_path)
+    client.automations.run("idx", "team")
+    before = next((tmp_path / "deliveries").rglob("*.parquet"))
+    write_run(tmp_path / "archive", segments=4)
+    client_of(tmp_path).automations.run("idx", "team")
+    found = provenance_at(str(before))
+    assert (found.standing, found.superseded_by, found.found_sha256) == ("superseded", 1, None)
+
+
+def test_a_file_that_nobody_delivered_has_no_provenance(team, tmp_path):
+    stranger = team / "segments" / "stranger.parquet"
+    stranger.write_bytes(b"")
+    with pytest.raises(NotFoundError, match="in no entry"):
+        provenance_at(str(stranger))
+    with pytest.raises(NotFoundError, match="no folder above"):
+        provenance_at(str(tmp_path / "archive/indexes/idx/index.json"))

@@ -34,6 +34,7 @@ from vv_exports.cli.commands import COMMON, Settings
         automations.backfill,
         connectors.GROUP,
         destinations.verify,
+        destinations.provenance,
         checks.checks,
         destinations.vacuum,
         erasure.erase,

@@ -7,8 +7,9 @@ from dataclasses import replace
 from vv_exports.connectors.anywhere import opened_at
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_file
 from vv_exports.delivery.verify import Verification, destinations, verify
-from vv_exports.domain.destinations import LOG_FOLDER, OWNER
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
 from vv_exports.errors import NotFoundError
 
 
@@ -27,6 +28,27 @@ def verify_at(target: str, environ: Mapping[str, str] = os.environ) -> Sequence[
                 "delivery, or one that holds some; a file alone cannot be verified."
             )
         return found
+
+
+def provenance_at(target: str, environ: Mapping[str, str] = os.environ) -> FileProvenance:
+    """Where a delivered file comes from, and whether it is what was delivered: by the delivery log above it.
+
+    Raises NotFoundError where there is no log above it, or the log does not name the file.
+    """
+    begin, slashes, names = target.rpartition("://")
+    parts = (names if slashes else os.path.abspath(target)).split("/")  # noqa: PTH100 - links may be what is delivered
+    least = 1 if slashes else 2
+    for end in range(len(parts) - 1, least - 1, -1):
+        folder, path = begin + slashes + "/".join(parts[:end]), "/".join(parts[end:])
+        if not slashes and not os.path.isdir(f"{folder}/{PIPELINES_OWN}"):  # noqa: PTH112
+            continue
+        with opened_at(folder, environ) as connector:
+            if connector.files(LOG_FOLDER):
+                return provenance_of_file(Destination(connector, ""), path)
+    raise NotFoundError(
+        f"no folder above {target} has a delivery log ({LOG_FOLDER}): name a file where it was delivered, or in a copy "
+        "of the whole folder"
+    )
 
 
 def _delivered_below(connector: Connector) -> list[str]:
