@@ -216,7 +216,7 @@ def open_delivery(
     if filesystem is None:
         filesystem, root = fsspec.url_to_fs(str(path), **(storage_options or {}))
     else:
-        root = filesystem._strip_protocol(str(path))  # noqa: SLF001 - fsspec has no other name for it
+        root = fsspec.core.strip_protocol(str(path)) if "://" in str(path) else str(path)
     root = root.rstrip("/")
     filesystem.invalidate_cache()  # what it listed before may be an earlier state
     if root.endswith(".zip") and filesystem.isfile(root):
@@ -259,7 +259,7 @@ def _entry(filesystem: Any, log: str, sequence: int) -> _Entry:
                 run_id=one["run_id"],
                 prompt_id=one["prompt_id"],
                 status=one["status"],
-                executed_at=datetime.fromisoformat(executed[one["run_id"]]),
+                executed_at=_moment(executed[one["run_id"]]),
                 data_version=one["data_version"],
                 entry=sequence,
                 files=tuple(files.get(one["run_id"], ())),
@@ -267,8 +267,15 @@ def _entry(filesystem: Any, log: str, sequence: int) -> _Entry:
             for one in told["prompt_runs"]
             if one["run_id"] not in erased
         )
-        return _Entry(sequence, datetime.fromisoformat(told["committed_at"]), runs, erased)
+        return _Entry(sequence, _moment(told["committed_at"]), runs, erased)
     except FileNotFoundError as error:
         raise DeliveredDataError(f"{one_line(path)} was there a moment ago: open the delivery again") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeliveredDataError(f"{one_line(path)} is not a delivery log entry: {error!r}") from error
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment
