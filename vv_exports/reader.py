@@ -6,6 +6,7 @@ It stands alone, on pyarrow and fsspec: whoever consumes a delivery imports neit
 import json
 import posixpath
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -220,7 +221,10 @@ def open_delivery(
     root = root.rstrip("/")
     filesystem.invalidate_cache()  # what it listed before may be an earlier state
     if root.endswith(".zip") and filesystem.isfile(root):
-        filesystem = fsspec.filesystem("zip", fo=filesystem.open(root))
+        try:
+            filesystem = fsspec.filesystem("zip", fo=filesystem.open(root))
+        except zipfile.BadZipFile as error:
+            raise DeliveredDataError(f"{one_line(root)} is no whole zip file ({error}); get it again") from error
         logs = {found.group(1) for name in filesystem.find("") if (found := re.match(rf"(.*?){_LOG}/", name))}
         if len(logs) != 1:
             raise NotFoundError(f"{one_line(str(root))} has {len(logs)} delivery logs ({_LOG}/) in it, not one")

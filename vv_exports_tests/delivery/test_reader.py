@@ -11,9 +11,10 @@ import pyarrow.dataset as ds
 import pytest
 
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.entry import FORMAT_VERSION
 from vv_exports.delivery.reading import documents_in
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError
-from vv_exports.reader import open_delivery
+from vv_exports.reader import NEWEST_FORMAT, open_delivery
 from vv_exports_tests.archives import segment
 
 NUMBER = {"type": "object", "properties": {"0001": {"type": "integer"}, "it's": {"type": "string"}}}
@@ -140,3 +141,14 @@ def test_it_imports_neither_the_pipeline_nor_what_that_is_made_of():
     ours = {one for one in loaded if one.startswith("vv_exports")}
     assert ours == {"vv_exports", "vv_exports.errors", "vv_exports.printable", "vv_exports.reader"}
     assert not {"dagster", "msgspec", "pydantic", "videovector", "s3fs"} & set(loaded)
+
+
+def test_it_reads_the_log_entries_that_are_written():
+    assert NEWEST_FORMAT == FORMAT_VERSION
+
+
+def test_a_zip_file_that_was_cut_short_is_told(tmp_path):
+    archive = tmp_path / "download.zip"
+    archive.write_bytes(b"PK cut")
+    with pytest.raises(DeliveredDataError, match="no whole zip file"):
+        open_delivery(archive)
