@@ -17,6 +17,7 @@ from vv_exports.cli import (
     exports,
     runs,
     source,
+    sql,
 )
 from vv_exports.cli.commands import COMMON, Settings
 
@@ -35,6 +36,7 @@ from vv_exports.cli.commands import COMMON, Settings
         connectors.GROUP,
         destinations.verify,
         destinations.provenance,
+        sql.sql,
         checks.checks,
         destinations.vacuum,
         erasure.erase,
