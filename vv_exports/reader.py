@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError
 from vv_exports.printable import one_line
+
+if TYPE_CHECKING:  # it imports pandas where that is: most of a second, which whoever wants paths alone does not need
+    import pyarrow.dataset as ds
 
 NEWEST_FORMAT = 3
 """The newest format_version of log entries that this reads."""
@@ -156,9 +158,11 @@ class Delivery:
         run: str | None = None,
         prompt: str | None = None,
         folder: str | None = None,
-    ) -> ds.Dataset:
+    ) -> "ds.Dataset":
         """A table's rows as a dataset with the columns of all its files, which must be Parquet. Filters of its scans
         skip what the files' statistics rule out."""
+        import pyarrow.dataset as ds  # noqa: PLC0415 - see above
+
         paths = self.files(table, view, run=run, prompt=prompt, folder=folder)
         if others := [path for path in paths if not path.endswith(".parquet")]:
             raise RequestError(
@@ -188,7 +192,7 @@ class Delivery:
         prompt: str | None = None,
         folder: str | None = None,
         columns: list[str] | None = None,
-        filter: ds.Expression | None = None,  # noqa: A002 - as pyarrow names it
+        filter: "ds.Expression | None" = None,  # noqa: A002 - as pyarrow names it
     ) -> pa.Table:
         """The rows in memory. Raises DeliveredDataError where a file is gone: then never a part of them."""
         with self._as_delivered():

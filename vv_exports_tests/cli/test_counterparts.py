@@ -42,6 +42,7 @@ COUNTERPARTS = {
     "verify": "verify",
     "checks": "checks.list",
     "vacuum": "vacuum",
+    "sql": "automations.sql",
     "erase": "erasure.erase",
 }
 OPTIONS = {
@@ -57,6 +58,7 @@ OPTIONS = {
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
     ("vacuum", "abandoned"): "vacuum_abandoned",
+    ("sql", "engine"): "automations.sql",
     ("erase", "lists"): "erasure.list",
     ("erase", "undoes"): "erasure.undo",
 }
@@ -74,6 +76,7 @@ SAID = {
     "run": {"run_id"},
     "run_ids": {"run_ids", "prompt_run_ids"},
     "name": {"automation"},
+    "view": {"views"},
     "target": {"connector_id"},
     "connector_id": {"connector_id", "destination_connector_id"},
     "subpath": {"subpath", "destination_subpath"},
