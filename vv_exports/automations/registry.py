@@ -92,8 +92,8 @@ class Automations:
         }
         due = unread - failing
         return ToRead(
-            due=tuple(run.run_id for run in listing.runs if run.run_id in due),
-            failing=tuple(run.run_id for run in listing.runs if run.run_id in failing),
+            due=tuple(run.run_id for run in listing.runs if run.run_id in due) if due else (),
+            failing=tuple(run.run_id for run in listing.runs if run.run_id in failing) if failing else (),
         )
 
     def _begins(self, automation: Automation, listing: Listed[ListedRun], now: datetime) -> bool:

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -692,10 +692,13 @@ def fingerprint_of(source: Source, run: PromptRun) -> str:
     return hashlib.sha256(encode_sorted([_stated(run), source.change_hint(run)])).hexdigest()
 
 
-def _stated(run: PromptRun) -> dict[str, Any]:
+def _stated(run: PromptRun) -> Mapping[str, Any]:
     """The run's record without people's marks and the bill, which change after the run and say nothing of results."""
+    left_out = _left_out(tuple(run.record))
+    if not left_out:
+        return run.record
     stated = dict(run.record)
-    for name in _left_out(tuple(stated)):
+    for name in left_out:
         del stated[name]
     return stated
 
