@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from vv_exports.delivery.deliver import deliver
+from vv_exports.delivery.log import read_log
 from vv_exports_tests.archives import segment
 from vv_exports_tests.delivery.conftest import NOW, Deployment
+
+MINUTE = timedelta(minutes=1)
+"""Between an entry and the next."""
 
 OLD = {
     "type": "object",
@@ -26,7 +28,6 @@ OLD = {
 NEW = {"type": "object", "properties": {"0001": {"type": "integer"}, "mood": {"type": "string"}}}
 OTHER = {"type": "object", "properties": {"mood": {"type": "object", "properties": {"name": {"type": "string"}}}}}
 ODD = 'it\'s "one"; `drop`\n\\ ブランド'
-HELD = [("0001", "0007"), ("0002", "0007"), ("0003", "0007"), ("a/b c'd", ODD), ("005", "PRM-a"), ("006", "prm_a")]
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class Given:
     def run(self, run_id, day, segments, **run):
         snapshot = self.deployment.snapshot(run_id, executed_at=f"2026-10-0{day}T00:00:00Z", segments=segments, **run)
         request = self.deployment.request(snapshot, options=self.options, retain_superseded=timedelta(hours=1))
-        deliver(request, self.deployment.store, lambda: NOW)
+        entries = read_log(self.deployment.destination()).next_sequence
+        deliver(request, self.deployment.store, lambda: NOW + entries * MINUTE)
 
 
-@pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def given_in(folder: Path) -> Given:
     """Six runs of four prompts. The latest complete one of a prompt was delivered first, and is there twice, since what
     it superseded is kept; a later schema needs a folder of its own; names differ in case, or have what SQL quotes, and
     one prompt has no complete run; and rows that break their schema are set apart."""
-    given = Given(Deployment(tmp_path_factory.mktemp("given")), {"contract": "quarantine"})
+    given = Given(Deployment(folder), {"contract": "quarantine"})
     shots = {"grid": [[1], []], "shots": [{"type": "wide", "on-screen": 1.5}, {"type": "far"}], "a`b;": "x"}
     late = [segment(number, metadata={}) for number in range(3)]
     late += [segment(3, metadata={"0001": 2**60 + 1, "it's": "y", **shots})]
