@@ -16,9 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import fsspec
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError
 from vv_exports.printable import one_line
@@ -229,6 +227,8 @@ def open_delivery(
     ``filesystem`` is one of fsspec, for which ``path`` is then; ``storage_options`` are for the one of an address.
     Raises NotFoundError where nothing was delivered, and DeliveredDataError where the log cannot be read.
     """
+    import fsspec  # noqa: PLC0415 - it imports asyncio and more, half of what pyarrow takes
+
     if filesystem is None:
         filesystem, root = fsspec.url_to_fs(str(path), **(storage_options or {}))
     else:
@@ -295,6 +295,7 @@ def _entry(filesystem: Any, log: str, sequence: int) -> _Entry:
 
 def _arrow_filesystem(filesystem: Any) -> Any:
     import pyarrow.fs as pafs  # noqa: PLC0415 - as pyarrow.dataset
+    from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 - as fsspec
 
     if type(filesystem) is LocalFileSystem:
         return pafs.LocalFileSystem()

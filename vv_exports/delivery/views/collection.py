@@ -31,7 +31,7 @@ VIEWS: tuple[View, ...] = get_args(View)
 """All prompt runs that are held, and of each prompt the complete one that was executed last, as ``reader.py`` says."""
 
 _READ_AT_ONCE = 8
-_UNUSABLE = re.compile(r"[*?\[\x00-\x1f\x7f]")
+_UNUSABLE = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,12 @@ def viewed_collection(
 
 
 def refuse_characters(uri: str, unusable: re.Pattern[str]) -> None:
-    """Raises RequestError for an address with these in it. Ids have none of them in their paths."""
-    if found := unusable.search(uri):
+    """Raises RequestError for an address with these in it, or what cannot be printed as it is. Ids have none of them in
+    their paths."""
+    if unusable.search(uri) or one_line(uri) != uri:
         raise RequestError(
-            f"{one_line(uri)} has {found.group()!r} in it, which databases take for a pattern or an escape, or a "
-            "script cannot hold: deliver to a folder of another name, or read it with vv_exports.reader"
+            f"{one_line(uri)} has characters in it that databases take for a pattern or an escape, or that a script "
+            "cannot hold: deliver to a folder of another name, or read it with vv_exports.reader"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from vv_exports.delivery.views.collection import View, ViewedCollection, ViewedFile, ViewedTable, refuse_characters
 from vv_exports.delivery.views.listing import gone, rows_of_files
 from vv_exports.delivery.views.names import names_of_views, plain_name
-from vv_exports.delivery.views.script import script
+from vv_exports.delivery.views.script import left_out, script
 from vv_exports.delivery.views.types import TypedColumns, Types, typed_columns
 
 _TYPES = Types(
@@ -19,8 +19,8 @@ _TYPES = Types(
         "timestamp": "timestamp",
     },
     field=lambda name, told: f"{_identifier(name)}: {told}",
-    field_names=re.compile(r".+", re.DOTALL),
-    said="every name",
+    field_names=re.compile(r".+"),
+    said="a script cannot hold its name",
 )
 
 
@@ -33,12 +33,12 @@ def spark_views(collection: ViewedCollection, name: str, views: Collection[View]
     said.append("Views of what is in the collection no more stay: drop them.")
     if collection.uri.startswith("s3://"):
         said.append("s3a:// is what Spark itself calls s3://, which EMR and Databricks know as well.")
+    typed = [(names[table.prompt_id, table.folder], table, typed_columns(table, _TYPES)) for table in collection.tables]
+    said += left_out(((view, columns.left_out) for view, _, columns in typed), "Spark")
     statements = [f"create schema if not exists `{prefix}_{part}`" for part in ("files", *views)]
-    for table in collection.tables:
-        view = names[table.prompt_id, table.folder]
-        typed = typed_columns(table, _TYPES)
-        statements += _table(f"`{prefix}_files`.`{view}`", collection, table, typed)
-        statements += _views(prefix, view, collection, table, typed, views)
+    for view, table, columns in typed:
+        statements += _table(f"`{prefix}_files`.`{view}`", collection, table, columns)
+        statements += _views(prefix, view, collection, table, columns, views)
     return script(said, statements, engine="Spark")
 
 

@@ -49,7 +49,7 @@ def _type_of(column: Column, types: Types, place: str, left_out: list[str]) -> s
         fields = []
         for name, child in column.fields.items():
             inner = f"{place}.{one_line(name)}"
-            if not types.field_names.fullmatch(name):
+            if not types.field_names.fullmatch(name) or one_line(name) != name:
                 left_out.append(f"{inner} ({types.said})")
             elif (told := _type_of(child, types, inner, left_out)) is not None:
                 fields.append(types.field(name, told))

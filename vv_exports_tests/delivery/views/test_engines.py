@@ -174,7 +174,7 @@ def test_what_an_engine_cannot_read_is_refused_and_says_why(given, deployment, c
     for engine, reads in (("athena", "S3"), ("bigquery", "Google Cloud Storage"), ("snowflake", "Azure")):
         with pytest.raises(RequestError, match=rf"{reads}.*{given.folder}.*--location"):
             views_script(destination, "team", engine)
-    for location in ("s3://bucket/a*b", "s3://bucket/a{b", "s3://bucket/a\\b", "s3://bucket/a\nb"):
+    for location in ("s3://bucket/a*b", "s3://bucket/a{b", "s3://bucket/a\\b", "s3://bucket/a\nb", "s3://b/\u202ea"):
         with pytest.raises(RequestError, match="escape"):
             views_script(destination, "team", "spark", location=location)
     deliver(deployment.request(deployment.snapshot(), format_name="jsonl"), deployment.store, clock)
