@@ -24,7 +24,7 @@ from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
 from vv_exports.delivery.views.collection import VIEWS, View
-from vv_exports.delivery.views.engines import Engine, views_script
+from vv_exports.delivery.views.registry import Engine, views_script
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES

@@ -3,7 +3,7 @@
 import duckdb
 
 from vv_exports.cli import sql
-from vv_exports.delivery.views.engines import ENGINES
+from vv_exports.delivery.views.registry import ENGINES
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.cli.running import run, tree
 from vv_exports_tests.deployments import client_of

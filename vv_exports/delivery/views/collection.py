@@ -60,9 +60,11 @@ class ViewedTable:
 
 @dataclass(frozen=True)
 class ViewedCollection:
-    """``uri`` is where the engine finds it; ``waiting`` are the prompt runs with other columns than their tables."""
+    """``uri`` is where the engine finds it, ``endpoint`` that of the store, where it is not the provider's own;
+    ``waiting`` are the prompt runs with other columns than their tables."""
 
     uri: str
+    endpoint: str | None
     entry: int
     tables: tuple[ViewedTable, ...]
     latest: frozenset[str]
@@ -83,6 +85,10 @@ class ViewedCollection:
             "It names files: make it anew after each delivery, and run it again. Until then, queries see this state,",
             what_fails,
         ]
+        if self.endpoint is not None:
+            said.append(
+                f"The store answers at {one_line(self.endpoint)}: a database has to be told, or cannot reach it."
+            )
         if self.waiting:
             said.append(
                 f"{counted(self.waiting, 'prompt run')} with other columns than their tables have by now wait to be "
@@ -115,6 +121,7 @@ def viewed_collection(
     told = _told(destination, held, samples, views)
     return ViewedCollection(
         uri=uri,
+        endpoint=None if location else _endpoint(destination),
         entry=state.next_sequence - 1,
         tables=tuple(_tables(held, told)),
         latest=_latest(held, told) if "latest" in views else frozenset(),
@@ -130,6 +137,12 @@ def refuse_characters(uri: str, unusable: re.Pattern[str]) -> None:
             f"{one_line(uri)} has characters in it that databases take for a pattern or an escape, or that a script "
             "cannot hold: deliver to a folder of another name, or read it with vv_exports.reader"
         )
+
+
+def _endpoint(destination: Destination) -> str | None:
+    """As ``Connector.address`` tells it before the URI."""
+    endpoint, space, _ = destination.connector.address.partition(" ")
+    return endpoint if space and endpoint.startswith(("http://", "https://")) else None
 
 
 @dataclass(frozen=True)

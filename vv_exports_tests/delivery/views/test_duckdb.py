@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from vv_exports.delivery.deliver import deliver
-from vv_exports.delivery.views.engines import views_script
+from vv_exports.delivery.views.registry import views_script
 from vv_exports.errors import NotFoundError, RequestError
 from vv_exports.reader import open_delivery
 from vv_exports_tests.archives import segment

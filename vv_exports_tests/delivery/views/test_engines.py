@@ -1,5 +1,6 @@
 """The views for each database: they parse as its SQL, and their queries have the rows that the reader gives."""
 
+import json
 import re
 import shutil
 from collections import Counter
@@ -10,11 +11,14 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.s3 import S3Connector
 from vv_exports.delivery.deliver import deliver
-from vv_exports.delivery.views import athena
+from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.views import athena, collection
 from vv_exports.delivery.views.collection import ViewedTable, viewed_collection
-from vv_exports.delivery.views.engines import views_script
 from vv_exports.delivery.views.names import names_of_views
+from vv_exports.delivery.views.registry import views_script
 from vv_exports.errors import RequestError
 from vv_exports.reader import TABLES, open_delivery
 from vv_exports_tests.archives import segment
@@ -159,6 +163,30 @@ def test_the_columns_are_declared_as_files_have_them_and_what_is_left_out_is_tol
                 assert typed.removesuffix(" WITH TIME ZONE") == there[column].removesuffix(" WITH TIME ZONE"), column
 
 
+def test_of_two_runs_of_the_same_moment_the_greater_id_is_the_latest_as_the_reader_says(given, tmp_path):
+    folder = shutil.copytree(given.folder, tmp_path / "team")
+    for number, moment in ((1, "2026-10-03T02:00:00+02:00"), (2, "2026-10-03T00:00:00Z")):
+        path = folder / f"_vv/log/{number:020d}.json"
+        entry = json.loads(path.read_text())
+        entry["provenance"]["prompt_runs"][0]["executed_at"] = moment
+        path.write_text(json.dumps(entry))
+    latest = [run.run_id for run in open_delivery(folder).runs("latest", prompt="0007")]
+    script = views_script(Destination(LocalConnector("conn", tmp_path), "team"), "team", "duckdb")
+    with duckdb.connect() as connection:
+        connection.execute(script)
+        rows = connection.sql("select distinct prompt_run_id from team_latest.segments_0007").fetchall()
+    assert ([run_id for (run_id,) in rows], latest) == (["0002"], ["0002"])
+
+
+def test_a_store_that_is_not_the_providers_own_is_named():
+    stores = {
+        endpoint: S3Connector("conn", bucket="bucket", endpoint_url=endpoint, environ={})
+        for endpoint in ("http://127.0.0.1:9000", "https://s3.eu-central-1.amazonaws.com", None)
+    }
+    named = {endpoint: collection._endpoint(Destination(store, "team")) for endpoint, store in stores.items()}
+    assert named == {**dict.fromkeys(stores), "http://127.0.0.1:9000": "http://127.0.0.1:9000"}
+
+
 def test_names_need_no_quotes_and_no_two_are_the_same():
     odd = ["prm", "PRM", "p-r", "p.r", "it's", "ブランド", "ブラント", "x" * 300, "x" * 301, "1; drop table a"]
     names = names_of_views(
@@ -183,10 +211,10 @@ def test_what_an_engine_cannot_read_is_refused_and_says_why(given, deployment, c
 
 
 def test_a_statement_that_is_longer_than_an_engine_takes_is_refused(given):
-    collection = viewed_collection(given.deployment.destination(), ("current",), location=PLACES["athena"])
-    many = [replace(table, files=table.files * 3000) for table in collection.tables if table.folder == "failures"]
+    viewed = viewed_collection(given.deployment.destination(), ("current",), location=PLACES["athena"])
+    many = [replace(table, files=table.files * 3000) for table in viewed.tables if table.folder == "failures"]
     with pytest.raises(RequestError, match=r'"team_current"."failures_prm_a" is .* Athena takes 262,144'):
-        athena.athena_views(replace(collection, tables=tuple(many)), "team", ("current",))
+        athena.athena_views(replace(viewed, tables=tuple(many)), "team", ("current",))
 
 
 def test_what_version_0_1_delivered_has_its_columns_beside_those_of_now(deployment, clock):
