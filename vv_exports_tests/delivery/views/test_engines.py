@@ -15,7 +15,7 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.s3 import S3Connector
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.views import athena, collection
+from vv_exports.delivery.views import athena, bigquery, collection
 from vv_exports.delivery.views.collection import ViewedTable, viewed_collection
 from vv_exports.delivery.views.names import names_of_views
 from vv_exports.delivery.views.registry import views_script
@@ -101,7 +101,7 @@ class Executed:
 
 
 def told(row):
-    return row["prompt_id"], row["prompt_run_id"], row["segment_id"], (row.get("metadata") or {}).get("0001")
+    return row["prompt_id"], row["prompt_run_id"], row["segment_id"], (row.get("metadata") or {}).get("0001") or 0
 
 
 def test_the_queries_have_the_rows_that_the_reader_gives(given, engine):
@@ -210,11 +210,24 @@ def test_what_an_engine_cannot_read_is_refused_and_says_why(given, deployment, c
         views_script(deployment.destination(), "team", "spark")
 
 
+def test_a_view_of_more_files_than_a_statement_can_name_has_the_same_rows(given, monkeypatch):
+    whole = Executed(given.folder, "athena", printed(given, "athena"))
+    monkeypatch.setattr(athena, "LISTED_BYTES", 1)
+    script = printed(given, "athena")
+    assert script.count('"review_team_parts"."segments_0007_current_') == 4
+    parts = Executed(given.folder, "athena", script)
+    for view in ("current", "latest"):
+        for name, rows in whole.rows(view).items():
+            assert sorted(parts.rows(view)[name], key=told) == sorted(rows, key=told)
+
+
 def test_a_statement_that_is_longer_than_an_engine_takes_is_refused(given):
-    viewed = viewed_collection(given.deployment.destination(), ("current",), location=PLACES["athena"])
-    many = [replace(table, files=table.files * 3000) for table in viewed.tables if table.folder == "failures"]
-    with pytest.raises(RequestError, match=r'"team_current"."failures_prm_a" is .* Athena takes 262,144'):
-        athena.athena_views(replace(viewed, tables=tuple(many)), "team", ("current",))
+    viewed = viewed_collection(given.deployment.destination(), ("current",), location=PLACES["bigquery"])
+    many = replace(viewed.tables[0], files=viewed.tables[0].files * 12_000)
+    with pytest.raises(RequestError, match=r"BigQuery takes 1,000,000.*too many files"):
+        bigquery.bigquery_views(replace(viewed, tables=(many,)), "team", ("current",))
+    viewed = replace(viewed, uri=PLACES["athena"], tables=(many,))
+    assert max(map(len, athena.athena_views(viewed, "team", ("current",)).split(";\n\n"))) < athena.MOST_BYTES
 
 
 def test_what_version_0_1_delivered_has_its_columns_beside_those_of_now(deployment, clock):
