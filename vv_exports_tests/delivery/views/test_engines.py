@@ -217,8 +217,9 @@ def test_a_view_of_more_files_than_a_statement_can_name_has_the_same_rows(given,
     assert script.count('"review_team_parts"."segments_0007_current_') == 4
     parts = Executed(given.folder, "athena", script)
     for view in ("current", "latest"):
+        found = parts.rows(view)
         for name, rows in whole.rows(view).items():
-            assert sorted(parts.rows(view)[name], key=told) == sorted(rows, key=told)
+            assert sorted(found[name], key=told) == sorted(rows, key=told)
 
 
 def test_a_statement_that_is_longer_than_an_engine_takes_is_refused(given):
