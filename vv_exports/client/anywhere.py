@@ -7,9 +7,11 @@ from dataclasses import replace
 from vv_exports.connectors.anywhere import opened_at
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.entry import log_entry_schema
 from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_file
 from vv_exports.delivery.verify import Verification, destinations, verify
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
+from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import NotFoundError
 
 
@@ -49,6 +51,11 @@ def provenance_at(target: str, environ: Mapping[str, str] = os.environ) -> FileP
         f"no folder above {target} has a delivery log ({LOG_FOLDER}): name a file where it was delivered, or in a copy "
         "of the whole folder"
     )
+
+
+def log_schema() -> JsonObject:
+    """The JSON Schema of an entry of a delivery log."""
+    return log_entry_schema()
 
 
 def _delivered_below(connector: Connector) -> list[str]:

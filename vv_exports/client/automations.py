@@ -20,10 +20,11 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
-from vv_exports.delivery.duckdb_views import VIEWS, View, duckdb_views
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
+from vv_exports.delivery.views.collection import VIEWS, View
+from vv_exports.delivery.views.registry import Engine, views_script
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES
@@ -117,11 +118,18 @@ class Automations:
         found = pipeline.automations.get(index_id, automation)  # before anything is read
         return self._state(found, pipeline.indexes.listing(index_id))
 
-    def sql(self, index_id: str, automation: str, views: Collection[View] = VIEWS) -> str:
-        """A script that makes views of what a collection holds now, for DuckDB: see ``duckdb_views``."""
-        return duckdb_views(
-            self._deployment.pipeline.automations.get(index_id, automation).destination, automation, views
-        )
+    def sql(
+        self,
+        index_id: str,
+        automation: str,
+        views: Collection[View] = VIEWS,
+        *,
+        engine: Engine = "duckdb",
+        location: str | None = None,
+    ) -> str:
+        """A script that makes views of what a collection holds now, for a database: see ``views_script``."""
+        destination = self._deployment.pipeline.automations.get(index_id, automation).destination
+        return views_script(destination, automation, engine, views, location=location)
 
     def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
         """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""

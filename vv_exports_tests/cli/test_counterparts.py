@@ -11,7 +11,7 @@ import pytest
 
 import vv_exports.cli
 from vv_exports.cli import main
-from vv_exports.client.anywhere import provenance_at
+from vv_exports.client.anywhere import log_schema, provenance_at
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -67,6 +67,7 @@ BEFORE_THE_CLIENT = {
     "demo": write_demo,
     "config check": load_config,
     "config schema": config_schema,
+    "log schema": log_schema,
     "provenance": provenance_at,
 }
 """What there is without a deployment: it makes one, is about the configuration's file, which ``VVExports()`` checks
