@@ -1,7 +1,7 @@
 """What a materialization shows in the Dagster UI. Pure, and never a secret: it is made of what was delivered."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.automations.reconcile import Reconciliation
+from vv_exports.content.described import DescribedColumn, described
 from vv_exports.content.selection import Selection
 from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
@@ -24,7 +25,8 @@ Metadata = dict[str, Any]
 _PREVIEW_ROWS = 5
 _PREVIEW_COLUMNS = ("video_name", "segment_id", "start_time", "end_time", "metadata", "rescued")
 _CELL = 120
-_TYPE = 1000
+_SAID = 200
+_COLUMNS = 60
 _KEPT = 50
 _MARKDOWN = frozenset("|\\`*_[]<>!#~&")
 
@@ -149,7 +151,9 @@ def _table_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection) 
     try:
         columns = Table("segments", shown.column(snapshot.table("segments").column))
         return {
-            "dagster/column_schema": column_schema(columns.schema),
+            "dagster/column_schema": column_schema(
+                described(columns, snapshot.json_schema, values=shown.is_everything)
+            ),
             "preview": dg.MetadataValue.md(_preview(snapshot, store, shown)),
         }
     except (pa.ArrowException, DeliveredDataError) as error:
@@ -157,11 +161,17 @@ def _table_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection) 
         return {"preview": dg.MetadataValue.md(f"the snapshot cannot be read: {_cell(str(error))}")}
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it."""
-    return dg.TableSchema(
-        columns=[dg.TableColumn(name=field.name, type=_cut(str(field.type), _TYPE)) for field in schema]
-    )
+def column_schema(columns: Iterable[DescribedColumn]) -> dg.TableSchema:
+    """Columns as Dagster shows them."""
+    each = iter(columns)
+    shown = [
+        dg.TableColumn(name=_cut(one.path, _CELL), type=_cut(one.type, _CELL), description=_cut(one.description, _SAID))
+        for one in islice(each, _COLUMNS)
+    ]
+    more = sum(1 for _ in each)
+    if more:
+        shown.append(dg.TableColumn(name="…", type="", description=f"and {more:,} more"))
+    return dg.TableSchema(columns=shown)
 
 
 def _preview(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> str:
