@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -10,13 +11,20 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.automations.reconcile import Reconciliation
+from vv_exports.content.coverage import coverage_of
 from vv_exports.content.described import DescribedColumn, described
 from vv_exports.content.selection import Selection
 from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.delivery.entry import DeliveredFile
+from vv_exports.delivery.overview import collected_runs
+from vv_exports.delivery.state import LogState
 from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.make import ExportJob, ExportOutcome
+from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
+from vv_exports.pictures.deliveries import deliveries_picture
+from vv_exports.pictures.drawing import data_uri
+from vv_exports.pictures.report import OF_RUNS_NUMBERS, run_fields
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import Table
 
@@ -73,7 +81,39 @@ def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection
         "rows_with_rescued_values": snapshot.rescued_rows,
         "kept_as_json": dg.MetadataValue.json(_first_kept(snapshot.kept_as_json)),
         **_table_metadata(snapshot, store, shown),
+        **_coverage(snapshot, store, shown),
     }
+
+
+def collection_metadata(state: LogState, now: datetime) -> Metadata:
+    """Of a collection as a whole, shown with what was delivered last."""
+    runs = collected_runs(state)
+    if not runs:
+        return {}
+    return {
+        "collection": dg.MetadataValue.table(
+            records=[dg.TableRecord(run_fields(run)) for run in runs[:_KEPT]],
+            schema=dg.TableSchema(
+                columns=[
+                    dg.TableColumn(name, "int" if name in OF_RUNS_NUMBERS else "string") for name in run_fields(runs[0])
+                ]
+            ),
+        ),
+        "collected_prompt_runs": len(runs),
+        "deliveries": _image("deliveries over time", deliveries_picture(runs, now)),
+    }
+
+
+def _coverage(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> Metadata:
+    try:
+        found = coverage_of(snapshot, store, shown, MOST_MEDIA)
+    except (pa.ArrowException, DeliveredDataError):
+        return {}  # which the preview says
+    return {"coverage": _image("segments of each medium", coverage_picture(found))} if found.media else {}
+
+
+def _image(title: str, document: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![{title}]({data_uri(document)})")
 
 
 def delivered_run_metadata(
