@@ -182,6 +182,7 @@ def reconciliation_metadata(found: Reconciliation) -> Metadata:
 def _delivery_metadata(delivery: Delivery) -> Metadata:
     return {
         "destination_uri": dg.MetadataValue.path(delivery.uri),
+        **({} if delivery.page is None else {"destination": dg.MetadataValue.url(delivery.page)}),
         "delivery_id": delivery.delivery_id,
         "log_sequence": delivery.sequence,
     }

@@ -18,7 +18,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInst
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
 from vv_exports.client import VVExports
-from vv_exports.defs.keys import asset_key
+from vv_exports.defs.keys import asset_key, reconciliation_key
 from vv_exports.delivery.log import entries_since
 from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
 from vv_exports.sources.base import Listing
@@ -618,7 +618,7 @@ def test_a_run_that_comes_back_is_no_longer_marked(daemon, tmp_path):
 
 def materialized_reconciliation(daemon):
     job = daemon.client.definitions.resolve_implicit_global_asset_job_def()
-    key = asset_key("idx", "reconciliations", "team")
+    key = reconciliation_key("idx", "team")
     result = job.execute_in_process(instance=daemon.instance, asset_selection=[key])
     (event,) = [one for one in result.get_asset_materialization_events() if one.asset_key == key]
     return {name: value.value for name, value in event.materialization.metadata.items()}
