@@ -26,6 +26,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "reader", "snapshots", "sources"}),
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
+    ("jinja2 svg", {"pictures"}),
     ("rich", {"console"}),
     # At home in single modules: a new one beside them is no home.
     ("httpx sqlalchemy videovector", set()),

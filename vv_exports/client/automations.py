@@ -15,11 +15,14 @@ from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.records import Beginning, Pause
 from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
+from vv_exports.checks.index import checks_of_collection
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
+from vv_exports.content.coverage import coverage_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.delivery.overview import collected_runs
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
@@ -29,7 +32,11 @@ from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
+from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
+from vv_exports.pictures.report import report_page
 from vv_exports.sources.base import Listing
+
+_RUNS_WITH_COVERAGE = 20
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,34 @@ class Automations:
         """A script that makes views of what a collection holds now, for a database: see ``views_script``."""
         destination = self._deployment.pipeline.automations.get(index_id, automation).destination
         return views_script(destination, automation, engine, views, location=location)
+
+    def report(self, index_id: str, automation: str) -> str:
+        """A page in HTML about what a collection holds: its prompt runs, deliveries, checks and, for those that were
+        delivered last, how segments cover the media. Shows no more of the rows than is delivered."""
+        pipeline = self._deployment.pipeline
+        found = pipeline.automations.get(index_id, automation)
+        runs = collected_runs(found.collection())
+        store = pipeline.snapshots.store
+        coverages = {}
+        for run in runs[:_RUNS_WITH_COVERAGE]:
+            snapshot = store.current(index_id, run.run_id)
+            if snapshot is not None:
+                covered = coverage_of(snapshot, store, found.content.selection, MOST_MEDIA)
+                coverages[f"{run.run_id}, {snapshot.prompt_name}"] = coverage_picture(covered)
+        now = pipeline.clock()
+        facts = {
+            "index": index_id,
+            "automation": automation,
+            "destination": found.destination.uri,
+            "format": found.config.content.format.name,
+            "prompt runs": f"{len(runs):,}",
+            "rows": f"{sum(sum(run.rows.values()) for run in runs):,}",
+            "files": f"{sum(run.files for run in runs):,}",
+            "bytes": f"{sum(run.bytes for run in runs):,}",
+            "last delivery": f"{max(run.delivered_at for run in runs):%Y-%m-%d %H:%M:%S} UTC" if runs else "none yet",
+        }
+        checks = list(checks_of_collection(found, now))
+        return report_page(f"{automation} of {index_id}", facts, runs, checks, coverages=coverages, now=now)
 
     def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
         """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""

@@ -32,6 +32,9 @@ from vv_exports.config.fields import (
     duration,
     no_boolean,
     null_is_empty,
+    owner,
+    tag_key,
+    tag_value,
     timezone_name,
     told_apart_by,
     variable_name,
@@ -158,6 +161,14 @@ class AutomationConfig(ContentConfig):
         default=None,
         description="How long files that a delivery has superseded are kept for readers that began before, such as "
         "24h. null: they are removed at once.",
+    )
+
+    owners: tuple[Annotated[str, AfterValidator(owner)], ...] = Field(
+        default=(),
+        description="Who answers for it, as Dagster shows: e-mail addresses, or teams as in `team:editorial`.",
+    )
+    tags: dict[Annotated[str, AfterValidator(tag_key)], Annotated[str, AfterValidator(tag_value)]] = Field(
+        default={}, description="Tags of its asset in Dagster, such as `domain: news`."
     )
 
     expect_every: Duration | None = Field(

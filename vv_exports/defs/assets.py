@@ -29,6 +29,7 @@ from vv_exports.defs.keys import (
     Names,
     asset_key,
     destination_pool,
+    reconciliation_key,
 )
 from vv_exports.defs.metadata import (
     data_version,
@@ -59,6 +60,7 @@ _BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RU
 _ALL = dg.AllPartitionMapping()
 _AUTOMATION_EXPORT = dg.PythonObjectDagsterType(AutomationExport)
 _SNAPSHOT_BATCH = dg.Out(dg.PythonObjectDagsterType(SnapshotBatch), io_manager_key=SNAPSHOTS)
+_KINDS = {"local_archive": "folder"}
 _ON_DEMAND_EXPORT = dg.Out(dg.PythonObjectDagsterType(OnDemandExport), io_manager_key=EXPORTS, is_required=False)
 _NOTHING = dg.Out(dg.Nothing, is_required=False)
 _DRY_RUN_ALONE = dg.Field(DRY_RUN_FIELD)
@@ -97,7 +99,7 @@ def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDe
             asset_key(index_id, "prompt_runs"),
             description=f"Results of the prompt runs of index {index_id}: one partition, one snapshot.",
             metadata={"vv_exports/index_id": index_id},
-            kinds={"videovector", "parquet"},
+            kinds={_KINDS.get(pipeline.config.source.kind, pipeline.config.source.kind), "parquet"},
             group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
         ),
@@ -130,6 +132,8 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             description=_automation_description(index_id, name, config, uri),
             metadata={"vv_exports/index_id": index_id, "vv_exports/automation": name, "destination_uri": uri},
             kinds={connector.provider, config.content.format.name},
+            owners=list(config.owners),
+            tags=dict(config.tags),
             deps=[asset_key(index_id, "prompt_runs")],
             group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
@@ -182,7 +186,7 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
 
     return single_asset(
         dg.AssetSpec(
-            asset_key(index_id, "reconciliations", name),
+            reconciliation_key(index_id, name),
             description=(
                 f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
                 f"what is missing or changed, writes again what is damaged. Says what it found.{by_the_clock}"

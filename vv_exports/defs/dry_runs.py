@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
+from vv_exports.defs.run_tags import shown
 from vv_exports.delivery.planned import DeliveryPlan
 from vv_exports.printable import one_line
 
@@ -39,7 +40,7 @@ def show(context: dg.AssetExecutionContext, plans: Sequence[DeliveryPlan]) -> No
         said = "\n".join([plan.headline, *plan.lines, *_runs(plan)])
         (context.log.warning if plan.is_stopped else context.log.info)(said)
         context.log.info("The whole plan:\n%s", msgspec.json.format(msgspec.json.encode(plan.document)).decode())
-    tags = {"vv_exports/dry_run": "true", "vv_exports/plan": "; ".join(plan.headline for plan in plans)}
+    tags = shown({"dry_run": "true", "plan": "; ".join(plan.headline for plan in plans)})
     context.instance.add_run_tags(context.run.run_id, tags)
 
 

@@ -15,6 +15,7 @@ from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.metadata import (
     Metadata,
+    collection_metadata,
     delivered_run_metadata,
     export_metadata,
     log_materializations,
@@ -139,8 +140,13 @@ class ConnectorIOManager(dg.IOManager):
             for delivery in outcome.deliveries
             for run in delivery.prompt_runs
         }
+        problems = {**obj.batch.problems, **outcome.problems}
+        if metadata:
+            # Dagster shows an asset by the partition that is materialized last.
+            last = next(reversed(metadata)) if problems else context.asset_partition_keys[-1]
+            metadata[last] |= collection_metadata(automation.collection(), pipeline.clock())
         log_checks(context.step_context, checks_of_collection(automation, pipeline.clock()))
-        _report(context, metadata, "delivered", {**obj.batch.problems, **outcome.problems})
+        _report(context, metadata, "delivered", problems)
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline

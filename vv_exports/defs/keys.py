@@ -26,6 +26,12 @@ def asset_key(index_id: str, *path: str) -> dg.AssetKey:
     return dg.AssetKey([dagster_key(index_id), *path])
 
 
+def reconciliation_key(index_id: str, automation: str) -> dg.AssetKey:
+    """Key of the asset that puts an automation's collection right. The UI shows the last part alone in many places,
+    where it must not look like the collection."""
+    return asset_key(index_id, "reconciliations", f"{automation}__reconciliation")
+
+
 def destination_pool(index_id: str, automation: str) -> str:
     """The pool of an automation's destination: one writer at a time."""
     return f"destination/{dagster_key(index_id)}/{dagster_key(automation)}"

@@ -8,7 +8,8 @@ import dagster as dg
 
 from vv_exports.defs.dagster_internals import DagsterRunAlreadyExists, JobFailureData, make_new_run_id
 from vv_exports.defs.instance import plain_text
-from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, process_of, this_process
+from vv_exports.defs.processes import PROCESS, WORKER, process_of, this_process
+from vv_exports.defs.run_tags import hidden
 from vv_exports.errors import VVExportsError
 
 INTERRUPTED = "it was interrupted"
@@ -43,7 +44,7 @@ def launch(
     run_id = run_id or new_run_id()
     # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
     # A person is told of the failure and decides; the daemon could not repeat the run, having no origin for it.
-    run_tags = {PROCESS_TAG: f"{run_id} {this_process()}", **NO_RUN_RETRY, **(tags or {})}
+    run_tags = {**hidden({PROCESS: f"{run_id} {this_process()}"}), **NO_RUN_RETRY, **(tags or {})}
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
@@ -101,12 +102,12 @@ def message_of(error: BaseException) -> str:
 def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Note at a run that this process carries it out."""
     if not launched_here(run):
-        instance.add_run_tags(run.run_id, {WORKER_TAG: f"{run.run_id} {this_process()}"})
+        instance.add_run_tags(run.run_id, hidden({WORKER: f"{run.run_id} {this_process()}"}))
 
 
 def launched_here(run: dg.DagsterRun) -> bool:
     """Whether ``launch`` made a run: it runs in a process of its caller, who waits for it."""
-    return process_of(run, PROCESS_TAG) is not None
+    return process_of(run, PROCESS) is not None
 
 
 def _is_dagsters(error: str) -> bool:

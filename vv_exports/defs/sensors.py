@@ -22,6 +22,7 @@ from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import Partitions, stretches
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.run_tags import shown
 from vv_exports.defs.turns import AT_ONCE, Turns
 from vv_exports.domain.failures import wait_for_a_whole_one
 from vv_exports.domain.names import partition_key
@@ -141,7 +142,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         ):
             if run_ids:
                 said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
-        waits = reason_to_wait(context.instance, {"vv_exports/automation": automation.id}, now)
+        waits = reason_to_wait(context.instance, shown({"automation": automation.id}), now)
         if not due or waits is not None:
             return dg.SkipReason(f"{said} {waits or ''}".strip())
         # What is due for its shape alone comes after what is new.

@@ -111,7 +111,7 @@ class DeliveredPromptRun:
 class Delivery:
     """The outcome. ``committed`` is False where everything was there already and nothing was written. ``removed`` are
     the paths that were superseded, or left by deliveries that died. ``tables`` are the columns of the files that were
-    written."""
+    written. ``page`` is where people look at the destination in their browser, where there is such a page."""
 
     delivery_id: str
     sequence: int
@@ -120,6 +120,7 @@ class Delivery:
     prompt_runs: tuple[DeliveredPromptRun, ...]
     removed: tuple[str, ...] = ()
     tables: tuple[TableColumns, ...] = ()
+    page: str | None = None
 
     @property
     def files(self) -> tuple[DeliveredFile, ...]:
@@ -384,7 +385,14 @@ class Attempt:
         tables = () if written is None or written.tables is UNSET else tuple(written.tables)
         self._warn_of_changes(tables)
         return Delivery(
-            newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed=removed, tables=tables
+            newest.delivery_id,
+            newest.sequence,
+            written is not None,
+            request.uri,
+            runs,
+            removed=removed,
+            tables=tables,
+            page=None if request.moves_on_to is not None else self.destination.page,
         )
 
     def _keep_checkpoint(self, state: LogState, written: LogEntry) -> None:

@@ -43,6 +43,7 @@ COUNTERPARTS = {
     "checks": "checks.list",
     "vacuum": "vacuum",
     "sql": "automations.sql",
+    "report": "automations.report",
     "erase": "erasure.erase",
 }
 OPTIONS = {
@@ -59,6 +60,7 @@ OPTIONS = {
     ("connectors list", "upstream"): "connectors.upstream",
     ("vacuum", "abandoned"): "vacuum_abandoned",
     ("sql", "engine"): "automations.sql",
+    ("report", "to"): "automations.report",
     ("erase", "lists"): "erasure.list",
     ("erase", "undoes"): "erasure.undo",
 }
