@@ -1,4 +1,4 @@
-"""Erasure: a prompt run, or a medium, is taken out of everything that the pipeline keeps or has delivered.
+"""Erasure: prompt runs, or media, are taken out of everything that the pipeline keeps or has delivered.
 
 The tombstone comes first, so that nobody brings back what is removed after that; the pipeline's own copy goes last,
 since it tells what is where. Killed anywhere, the same again completes it. The source is never touched.
@@ -6,7 +6,7 @@ since it tells what is where. Killed anywhere, the same again completes it. The 
 It knows nothing of Dagster: whoever asks hands in what cleans the history there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -70,10 +70,11 @@ History = Callable[[HistoryRequest, bool], tuple[Sequence[ErasedPlace], Sequence
 @dataclass(frozen=True)
 class ErasureReport:
     """What an erasure did, or would do. ``unreached`` could have been reached, and was not: the same again tries it.
-    ``out_of_reach`` never can be by this; ``stays`` is what is kept on purpose."""
+    ``out_of_reach`` never can be by this; ``stays`` is what is kept on purpose. ``kept`` are collections that hold
+    it and were not meant."""
 
     kind: Kind
-    id: str
+    ids: tuple[str, ...]
     index_ids: tuple[str, ...]
     reason: str
     dry_run: bool
@@ -81,6 +82,7 @@ class ErasureReport:
     unreached: tuple[str, ...]
     out_of_reach: tuple[str, ...]
     stays: str
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,35 +99,33 @@ class _Collection:
 class _Erasure:
     pipeline: Pipeline
     kind: Kind
-    id: str
+    ids: tuple[str, ...]
     index_ids: tuple[str, ...]
     reason: str
     dry_run: bool
     history: History
+    only: frozenset[str] | None
     places: list[ErasedPlace] = field(default_factory=list)
     unreached: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     def run(self) -> ErasureReport:
-        snapshots, store = self.pipeline.snapshots, self.pipeline.snapshots.store
         if not self.dry_run:
-            snapshots.check_storage()
-            store.tombstones.add(self.kind, self.id, self.index_ids, self.reason, self.pipeline.now())
-        markers: set[str] = {self.id} if self.kind == "video" else set()
+            self._bury()
+        markers = set(self.ids) if self.kind == "video" else set()
         affected: dict[str, frozenset[str]] = {}
         for index_id in self.index_ids:
             affected[index_id] = frozenset(self._affected(index_id, markers))
-            for one in self._collections(index_id):
-                with self._guarded(one.destination.uri):
-                    self._collection(one, index_id, affected[index_id])
-            for record in self._exports(index_id):
-                if record.is_download:
-                    with self._guarded(record.export_id):
-                        self._download(record, affected[index_id])
-        places, unreached = self.history(HistoryRequest(frozenset(markers), affected, self.kind == "run"), self.dry_run)
+            self._delivered(index_id, affected[index_id])
+            self._kept(index_id, affected[index_id])
+        forgotten = self.kind == "run" and not self.kept  # whoever keeps it shows that at its partition
+        places, unreached = self.history(HistoryRequest(frozenset(markers), affected, forgotten), self.dry_run)
         self.places += places
         self.unreached += unreached
-        self._unknown_downloads()
-        if not self.unreached or self.dry_run:
+        if self.only is None:
+            self._unknown_downloads()
+        # Of a medium they tell what is where; a prompt run is found by its id.
+        if not self.unreached or self.dry_run or self.kind == "run":
             for index_id, run_ids in affected.items():
                 self._own_copies(index_id, run_ids)
         else:
@@ -134,10 +134,11 @@ class _Erasure:
                 "once the rest can be reached"
             )
         if not self.dry_run and not self.unreached:
-            store.tombstones.complete(self.kind, self.id, self.pipeline.now())
+            for id_ in self.ids:
+                self.pipeline.snapshots.store.tombstones.complete(self.kind, id_, self.pipeline.now())
         return ErasureReport(
             self.kind,
-            self.id,
+            self.ids,
             self.index_ids,
             self.reason,
             self.dry_run,
@@ -145,7 +146,16 @@ class _Erasure:
             tuple(self.unreached),
             ALWAYS_OUT_OF_REACH,
             _STAYS[self.kind],
+            tuple(self.kept),
         )
+
+    def _bury(self) -> None:
+        """Set the tombstones."""
+        self.pipeline.snapshots.check_storage()
+        for id_ in self.ids:
+            self.pipeline.snapshots.store.tombstones.add(
+                self.kind, id_, self.index_ids, self.reason, self.pipeline.now()
+            )
 
     @contextmanager
     def _guarded(self, uri: str) -> Iterator[None]:
@@ -159,9 +169,9 @@ class _Erasure:
         """The prompt runs of an index that hold, or held, what is to go."""
         store = self.pipeline.snapshots.store
         if self.kind == "run":
-            yield self.id
+            yield from self.ids
             return
-        wanted = store.tombstones.excluding_video(self.id)
+        wanted = store.tombstones.excluding_videos(self.ids)
         for run_id in store.kept_runs(index_id):
             found = False
             for snapshot in store.revisions(index_id, run_id):
@@ -176,18 +186,35 @@ class _Erasure:
 
     # Destinations
 
+    def _delivered(self, index_id: str, affected: frozenset[str]) -> None:
+        for one in self._collections(index_id):
+            with self._guarded(one.destination.uri):
+                self._collection(one, index_id, affected)
+        for record in self._exports(index_id):
+            if record.is_download:
+                with self._guarded(record.export_id):
+                    self._download(record, affected)
+
     def _collections(self, index_id: str) -> Iterator[_Collection]:
         for automation in self.pipeline.automations:
-            if automation.index_id == index_id:
+            if automation.index_id == index_id and (self.only is None or automation.id in self.only):
                 yield _of_automation(automation)
                 self.unreached += [
                     f"{left.place.uri}, which automation {automation.name!r} has left: `vv-exports vacuum "
                     f"{left.place.connector_id} --abandoned` removes it"
                     for left in automation.places.left()
                 ]
-        for record in self._exports(index_id):
+        for record in self._exports(index_id) if self.only is None else ():
             if not record.is_download:
                 yield self._of_export(record)
+
+    def _kept(self, index_id: str, affected: frozenset[str]) -> None:
+        """Find the collections that hold it and are not meant."""
+        for automation in self.pipeline.automations:
+            if self.only is not None and automation.index_id == index_id and automation.id not in self.only:
+                with self._guarded(automation.destination.uri):
+                    if affected & automation.holdings().runs.keys():
+                        self.kept.append(automation.destination.uri)
 
     def _exports(self, index_id: str) -> Iterator[Record]:
         return self.pipeline.exports.newest(frozenset({ExportStatus.COMPLETED, ExportStatus.FAILED}), index_id)
@@ -288,22 +315,26 @@ class _Erasure:
 def erase(
     pipeline: Pipeline,
     kind: Kind,
-    id_: str,
-    *,
+    *ids: str,
     index_ids: Sequence[str] = (),
     reason: str,
     history: History,
     dry_run: bool = False,
+    only: Collection[str] | None = None,
 ) -> ErasureReport:
-    """Take a prompt run or a medium out of everything that can be reached, in these indexes, by default in all of the
-    configuration. Repeatable. Raises NotFoundError for an index that is not configured, RequestError without a reason.
+    """Take prompt runs or media out of everything that can be reached, in these indexes, by default in all of the
+    configuration. With ``only``, of the places that others read, those are meant that are collections of these
+    automations; what the pipeline keeps goes all the same. Repeatable. Raises NotFoundError for an index that is not
+    configured, RequestError without a reason.
     """
     if not reason.strip():
         raise RequestError("say why with --reason: it stands in the logs of the collections")
     for index_id in index_ids:
         pipeline.config.index(index_id)
     wanted = tuple(dict.fromkeys(index_ids)) or tuple(pipeline.config.indexes)
-    return _Erasure(pipeline, kind, id_, wanted, reason.strip(), dry_run, history).run()
+    restricted = None if only is None else frozenset(only)
+    unique = tuple(dict.fromkeys(ids))
+    return _Erasure(pipeline, kind, unique, wanted, reason.strip(), dry_run, history, restricted).run()
 
 
 def undo(pipeline: Pipeline, kind: Kind, id_: str) -> tuple[str, ...]:

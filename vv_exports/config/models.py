@@ -160,6 +160,12 @@ class AutomationConfig(ContentConfig):
         "24h. null: they are removed at once.",
     )
 
+    on_upstream_delete: Literal["keep", "erase"] = Field(
+        default="keep",
+        description="What becomes of a delivered prompt run that is deleted at the source. erase: it is taken out of "
+        "the collection, and out of what the pipeline keeps of it, and does not come back by itself.",
+    )
+
     expect_every: Duration | None = Field(
         default=None,
         description="How often a delivery is expected, such as 24h: where the last one is longer ago, the collection "

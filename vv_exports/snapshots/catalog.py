@@ -32,11 +32,14 @@ class CatalogedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class IndexCatalog(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an index's runs, each by run id: snapshots, readings that failed, when a run was first missed
-    at the source."""
+    at the source. ``source`` says at which, and ``never_seen`` are those of the missing ones that it has never had, as
+    far as is known: they were missing when it was looked at for the first time."""
 
     runs: dict[str, CatalogedRun] = {}
     problems: dict[str, Problem] = {}
     gone: dict[str, datetime] = {}
+    source: str = ""
+    never_seen: frozenset[str] = frozenset()
 
 
 class KnownRun(msgspec.Struct, frozen=True, gc=False):
@@ -106,16 +109,19 @@ class Catalogs:
 
         self._document(index_id).update(merged)
 
-    def mark_gone(self, index_id: str, missing: Iterable[str], now: datetime) -> list[str]:
-        """Make ``missing`` all that is marked as gone from the source. Returns those that were not marked before."""
-        wanted = set(missing)
+    def mark_gone(self, index_id: str, missing: Iterable[str], now: datetime, source: str = "") -> list[str]:
+        """Make ``missing`` all that is marked as gone from the source, which is told from others by ``source``. Returns
+        those that were not marked before."""
+        wanted = frozenset(missing)
         new: list[str] = []
 
         def marked(catalog: IndexCatalog) -> IndexCatalog | None:
             new[:] = sorted(wanted - catalog.gone.keys())
-            if catalog.gone.keys() == wanted:
+            never_seen = catalog.never_seen & wanted if catalog.source == source else wanted
+            if catalog.gone.keys() == wanted and (catalog.source, catalog.never_seen) == (source, never_seen):
                 return None
-            return msgspec.structs.replace(catalog, gone={one: catalog.gone.get(one, now) for one in sorted(wanted)})
+            gone = {one: catalog.gone.get(one, now) for one in sorted(wanted)}
+            return msgspec.structs.replace(catalog, gone=gone, source=source, never_seen=never_seen)
 
         self._document(index_id).update(marked)
         return new
@@ -125,10 +131,12 @@ class Catalogs:
         over = set(run_ids)
 
         def without(catalog: IndexCatalog) -> IndexCatalog:
-            return IndexCatalog(
+            return msgspec.structs.replace(
+                catalog,
                 runs={run_id: row for run_id, row in catalog.runs.items() if run_id not in over},
                 problems={run_id: problem for run_id, problem in catalog.problems.items() if run_id not in over},
                 gone={run_id: since for run_id, since in catalog.gone.items() if run_id not in over},
+                never_seen=catalog.never_seen - over,
             )
 
         self._document(index_id).update(without)
