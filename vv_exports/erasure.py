@@ -44,9 +44,11 @@ _STAYS = {
 
 @dataclass(frozen=True)
 class HistoryRequest:
-    """What is to go from a history of runs: ``markers`` are texts that name the medium, ``run_ids`` are prompt runs by
-    index whose previews may show its rows; those in ``forgotten`` are erased as a whole."""
+    """What is to go from a history of runs: ``ids`` are those of media, ``markers`` are other texts that name them,
+    ``run_ids`` are prompt runs by index whose previews may show their rows; those are erased as a whole where
+    ``forgotten``."""
 
+    ids: frozenset[str]
     markers: frozenset[str]
     run_ids: dict[str, frozenset[str]]
     forgotten: bool
@@ -112,14 +114,17 @@ class _Erasure:
     def run(self) -> ErasureReport:
         if not self.dry_run:
             self._bury()
-        markers = set(self.ids) if self.kind == "video" else set()
+        ids = frozenset(self.ids if self.kind == "video" else ())
+        markers: set[str] = set()
         affected: dict[str, frozenset[str]] = {}
         for index_id in self.index_ids:
             affected[index_id] = frozenset(self._affected(index_id, markers))
             self._delivered(index_id, affected[index_id])
             self._kept(index_id, affected[index_id])
         forgotten = self.kind == "run" and not self.kept  # whoever keeps it shows that at its partition
-        places, unreached = self.history(HistoryRequest(frozenset(markers), affected, forgotten), self.dry_run)
+        places, unreached = self.history(
+            HistoryRequest(ids, frozenset(markers) - ids, affected, forgotten), self.dry_run
+        )
         self.places += places
         self.unreached += unreached
         if self.only is None:
