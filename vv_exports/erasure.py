@@ -11,15 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vv_exports.automations.automation import Automation
+from vv_exports.automations.places import Place
+from vv_exports.connectors.spool import sweep_spools
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.erase import erase_runs
 from vv_exports.delivery.log import read_log
+from vv_exports.delivery.ownership import owner_of
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.exports import ExportStatus
-from vv_exports.errors import NotFoundError, RequestError, VVExportsError
+from vv_exports.domain.markers import Markers
+from vv_exports.domain.names import storage_segment
+from vv_exports.errors import NotFoundError, RequestError, VVExportsError, first_few
 from vv_exports.exports.records import Record
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import counted, one_line
@@ -33,7 +38,9 @@ ALWAYS_OUT_OF_REACH = (
         "and soft-deleted ones, where a bucket keeps such"
     ),
     "what processes wrote to their own standard output and error, where something else keeps that",
+    "temporary folders on other machines, of processes that were killed there: the next one there removes them",
 )
+_NAMED = 5
 _STAYS = {
     "run": "the id of the prompt run, hashes and row counts, in entries of delivery logs, records of exports and the "
     "history of Dagster: they say that it was delivered and erased, and hold nothing of its results",
@@ -109,7 +116,10 @@ class _Erasure:
     only: frozenset[str] | None
     places: list[ErasedPlace] = field(default_factory=list)
     unreached: list[str] = field(default_factory=list)
+    out_of_reach: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    snapshots_of: dict[str, frozenset[str]] = field(default_factory=dict)
+    nameless: list[str] = field(default_factory=list)
 
     def run(self) -> ErasureReport:
         if not self.dry_run:
@@ -133,6 +143,8 @@ class _Erasure:
         if not self.unreached or self.dry_run or self.kind == "run":
             for index_id, run_ids in affected.items():
                 self._own_copies(index_id, run_ids)
+                self._texts(index_id, run_ids, Markers(ids, markers))
+            self._left_over()
         else:
             self.unreached.append(
                 "the pipeline's own copies of what is above, which tell what is where: the same command removes them "
@@ -149,7 +161,7 @@ class _Erasure:
             self.dry_run,
             tuple(self.places),
             tuple(self.unreached),
-            ALWAYS_OUT_OF_REACH,
+            (*self.out_of_reach, *ALWAYS_OUT_OF_REACH),
             _STAYS[self.kind],
             tuple(self.kept),
         )
@@ -177,22 +189,28 @@ class _Erasure:
             yield from self.ids
             return
         wanted = store.tombstones.excluding_videos(self.ids)
-        for run_id in store.kept_runs(index_id):
+        known = set()
+        for kept in store.kept_of_index(index_id):
+            if kept.run_id is None:
+                self.nameless += kept.keys  # whose rows they are is not known
+                continue
+            known.add(kept.run_id)
             found = False
-            for snapshot in store.revisions(index_id, run_id):
+            for snapshot in kept.revisions:
                 if store.holds_erased(snapshot, wanted):
                     found = True
                     try:
                         markers |= store.markers(snapshot, wanted)
                     except VVExportsError:  # a file of it is damaged: that it is named is not lost, its id is known
                         continue
-            if found or store.left_over(index_id, run_id, wanted):
-                yield run_id
+            if found or store.left_over(kept, wanted):
+                yield kept.run_id
+        self.snapshots_of[index_id] = frozenset(known)
 
     # Destinations
 
     def _delivered(self, index_id: str, affected: frozenset[str]) -> None:
-        for one in self._collections(index_id):
+        for one in self._collections(index_id, affected):
             with self._guarded(one.destination.uri):
                 self._collection(one, index_id, affected)
         for record in self._exports(index_id):
@@ -200,7 +218,7 @@ class _Erasure:
                 with self._guarded(record.export_id):
                     self._download(record, affected)
 
-    def _collections(self, index_id: str) -> Iterator[_Collection]:
+    def _collections(self, index_id: str, affected: frozenset[str]) -> Iterator[_Collection]:
         for automation in self.pipeline.automations:
             if automation.index_id == index_id and (self.only is None or automation.id in self.only):
                 yield _of_automation(automation)
@@ -208,10 +226,34 @@ class _Erasure:
                     f"{left.place.uri}, which automation {automation.name!r} has left: `vv-exports vacuum "
                     f"{left.place.connector_id} --abandoned` removes it"
                     for left in automation.places.left()
+                    if self._may_hold(left.place, index_id, affected)
                 ]
-        for record in self._exports(index_id) if self.only is None else ():
+        if self.only is not None:
+            return
+        self.unreached += [
+            f"{place.uri}, where automation {name!r} of index {index_id!r} delivered, which the configuration does not "
+            "have: put it back there; or delete that folder, and what the pipeline's storage has of it in "
+            f"automations/{storage_segment(index_id)}/{name}"
+            for name, place in self.pipeline.automations.dropped(index_id).items()
+            if self._may_hold(place, index_id, affected)
+        ]
+        for record in self.pipeline.exports.newest(index_id=index_id):
             if not record.is_download:
-                yield self._of_export(record)
+                with self._guarded(f"export {record.export_id}, {_uri_of(record)}"):
+                    yield self._of_export(record)
+
+    def _may_hold(self, place: Place, index_id: str, affected: frozenset[str]) -> bool:
+        """Whether a place that no automation of the configuration has may hold what is to go, as far as it can be read
+        with the connectors that there are."""
+        connector = next((one for one in self.pipeline.connectors.values() if one.address == place.address), None)
+        if connector is None:
+            return True
+        try:
+            held = read_log(Destination(connector, place.subpath)).runs.keys()
+        except VVExportsError:
+            return True
+        unknown = held - self.snapshots_of[index_id] if self.kind == "video" else set[str]()
+        return bool(held & affected or unknown)
 
     def _kept(self, index_id: str, affected: frozenset[str]) -> None:
         """Find the collections that hold it and are not meant."""
@@ -231,25 +273,30 @@ class _Erasure:
         return _Collection("export", destination, lambda: exports.content_of(request), reference)
 
     def _collection(self, one: _Collection, index_id: str, affected: frozenset[str]) -> None:
-        destination, store = one.destination, self.pipeline.snapshots.store
+        destination = one.destination
         state = read_log(destination)
-        if state.last is None:
+        if state.last is None and (not affected or owner_of(destination) is None):
             return
         held = sorted(affected & state.runs.keys())
-        if self.kind == "video":
-            known = set(store.kept_runs(index_id))
-            if unknown := sorted(state.runs.keys() - known):
-                self.unreached.append(
-                    f"{destination.uri} holds {counted(len(unknown), 'prompt run')} of which there is no snapshot, so "
-                    f"that their media are not known: {', '.join(map(one_line, unknown[:5]))}. `vv-exports runs sync "
-                    f"{one_line(index_id)}` takes them where the source has them; else erase them with --run"
-                )
+        if self.kind == "video" and (unknown := sorted(state.runs.keys() - self.snapshots_of[index_id])):
+            self.unreached.append(
+                f"{destination.uri} holds {counted(len(unknown), 'prompt run')} of which there is no snapshot, so "
+                f"that their media are not known: {', '.join(map(one_line, unknown[:5]))}. `vv-exports runs sync "
+                f"{one_line(index_id)}` takes them where the source has them; else erase them with --run"
+            )
         written: tuple[str, ...] = tuple(file.path for run_id in held for file in state.runs[run_id].files)
         if self.kind == "run" and not self.dry_run:
             erase_runs(destination, held, self.reason, self.pipeline.clock)
         elif held and not self.dry_run:
             self._rewrite(one, index_id, held)
-        gone = vacuum(destination, self.pipeline.clock, dry_run=self.dry_run, retained=True)
+        # Without a log, all that is there was left by deliveries that died before they committed anything.
+        never_committed = state.last is None
+        gone = vacuum(
+            destination, self.pipeline.clock, dry_run=self.dry_run, retained=True, without_log=never_committed
+        )
+        if gone.left_alone:
+            few = ", ".join(first_few(list(map(one_line, gone.left_alone)), _NAMED))
+            self.out_of_reach.append(f"files in {destination.uri} that are not the pipeline's: {few}")
         removed = (*gone.superseded, *gone.strays)
         if self.kind == "run":
             written, removed = (), tuple(dict.fromkeys((*written, *removed)))
@@ -284,6 +331,27 @@ class _Erasure:
         if removed is not None:
             self.places.append(ErasedPlace("download", removed, removed=(removed,)))
 
+    def _texts(self, index_id: str, run_ids: frozenset[str], markers: Markers) -> None:
+        """What is remembered of failures says what failed: that may name a medium, or what is in a run."""
+        if self.dry_run:
+            return
+        over = run_ids if self.kind == "run" else frozenset[str]()
+        self.pipeline.snapshots.catalogs.rewrite(index_id, markers.without)
+        self.pipeline.snapshots.catalogs.settle(index_id)
+        self.pipeline.automations.rewrite(index_id, markers.without, over)
+        for record in self._exports(index_id):
+            self.pipeline.exports.rewrite(record, markers.without)
+
+    def _left_over(self) -> None:
+        """Remove what processes that died have left: of which run or medium it is, nothing tells."""
+        snapshots = self.pipeline.snapshots
+        if self.nameless:
+            self.places.append(ErasedPlace("snapshots", snapshots.storage.uri(""), removed=tuple(self.nameless)))
+        if not self.dry_run:
+            snapshots.store.remove(self.nameless)
+            snapshots.sweep()
+            sweep_spools()
+
     def _unknown_downloads(self) -> None:
         unknown = self.pipeline.exports.vacuum(dry_run=True).unknown
         if unknown:
@@ -313,8 +381,10 @@ class _Erasure:
                 stays = tuple(keys) if written and self.dry_run else ()
                 gone = () if stays else tuple(keys)
                 self.places.append(ErasedPlace("snapshots", uri, stays, gone, (run_id,)))
-        if not self.dry_run:
-            snapshots.catalogs.settle(index_id)
+
+
+def _uri_of(record: Record) -> str:
+    return "which delivered nothing yet" if record.outcome is None else record.outcome.destination_uri
 
 
 def erase(
@@ -336,10 +406,17 @@ def erase(
         raise RequestError("say why with --reason: it stands in the logs of the collections")
     for index_id in index_ids:
         pipeline.config.index(index_id)
-    wanted = tuple(dict.fromkeys(index_ids)) or tuple(pipeline.config.indexes)
+    wanted = tuple(dict.fromkeys(index_ids)) or (*pipeline.config.indexes, *_dropped_indexes(pipeline))
     restricted = None if only is None else frozenset(only)
     unique = tuple(dict.fromkeys(ids))
     return _Erasure(pipeline, kind, unique, wanted, reason.strip(), dry_run, history, restricted).run()
+
+
+def _dropped_indexes(pipeline: Pipeline) -> list[str]:
+    """Indexes that the configuration does not name, and of which something is kept."""
+    configured = set(map(storage_segment, pipeline.config.indexes))
+    folders = sorted(pipeline.snapshots.catalogs.folders() - configured)
+    return [one for folder in folders if (one := pipeline.snapshots.store.index_of(folder)) is not None]
 
 
 def undo(pipeline: Pipeline, kind: Kind, id_: str) -> tuple[str, ...]:

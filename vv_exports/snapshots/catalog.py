@@ -5,7 +5,7 @@ An index over the snapshot store, which stays the truth: an entry that is missin
 Layout in the pipeline's storage: ``catalogs/<index>/<version>.json.zst``.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -140,6 +140,19 @@ class Catalogs:
             )
 
         self._document(index_id).update(without)
+
+    def rewrite(self, index_id: str, text: Callable[[str], str]) -> None:
+        """Let what is said of readings that failed be what ``text`` makes of it."""
+
+        def rewritten(catalog: IndexCatalog) -> IndexCatalog | None:
+            problems = {run_id: one.rewritten(text) for run_id, one in catalog.problems.items()}
+            return None if problems == catalog.problems else msgspec.structs.replace(catalog, problems=problems)
+
+        self._document(index_id).update(rewritten)
+
+    def folders(self) -> set[str]:
+        """The names of the folders of all indexes that have one, whether or not they are configured."""
+        return {file.key.split("/")[1] for file in self._storage.files("catalogs") if file.key.count("/") > 1}
 
     def settle(self, index_id: str) -> None:
         """Let no earlier version of an index's catalog be kept."""
