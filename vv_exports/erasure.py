@@ -6,12 +6,13 @@ since it tells what is where. Killed anywhere, the same again completes it. The 
 It knows nothing of Dagster: whoever asks hands in what cleans the history there.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.places import Place
+from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import sweep_spools
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveryRequest
@@ -23,7 +24,7 @@ from vv_exports.delivery.ownership import owner_of
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.domain.markers import Markers
-from vv_exports.domain.names import storage_segment
+from vv_exports.domain.names import path_segment, storage_segment
 from vv_exports.errors import NotFoundError, RequestError, VVExportsError, first_few
 from vv_exports.exports.records import Record
 from vv_exports.pipeline import Pipeline
@@ -34,8 +35,8 @@ ALWAYS_OUT_OF_REACH = (
     "the source itself: erase it there, too",
     "copies that others made of delivered files, of downloads, or of tables that they loaded from them",
     (
-        "backups, snapshots and replicas of disks, of buckets and of Dagster's database; earlier versions of objects "
-        "and soft-deleted ones, where a bucket keeps such"
+        "backups, snapshots and replicas of disks, of buckets and of Dagster's database; objects that a store keeps "
+        "after their deletion"
     ),
     "what processes wrote to their own standard output and error, where something else keeps that",
     "temporary folders on other machines, of processes that were killed there: the next one there removes them",
@@ -144,7 +145,7 @@ class _Erasure:
             for index_id, run_ids in affected.items():
                 self._own_copies(index_id, run_ids)
                 self._texts(index_id, run_ids, Markers(ids, markers))
-            self._left_over()
+            self._left_over(affected)
         else:
             self.unreached.append(
                 "the pipeline's own copies of what is above, which tell what is where: the same command removes them "
@@ -300,8 +301,31 @@ class _Erasure:
         removed = (*gone.superseded, *gone.strays)
         if self.kind == "run":
             written, removed = (), tuple(dict.fromkeys((*written, *removed)))
-        if held or removed or gone.uploads:
-            self.places.append(ErasedPlace(one.what, destination.uri, written, (*removed, *gone.uploads), tuple(held)))
+        folders = {f"prompt_run_id={name(run_id)}" for run_id in affected for name in (path_segment, storage_segment)}
+        earlier = self._earlier(
+            destination.connector, destination.subpath, lambda key: not folders.isdisjoint(key.split("/"))
+        )
+        removed = (*removed, *gone.uploads, *map(destination.path, earlier))
+        if held or removed:
+            self.places.append(ErasedPlace(one.what, destination.uri, written, removed, tuple(held)))
+
+    def _earlier(self, connector: Connector, folder: str, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
+        """Remove what a store that keeps versions still has of files that were deleted or replaced. Returns which."""
+        uri = connector.uri(folder)
+        try:
+            found = connector.earlier(folder)
+        except VVExportsError as error:  # most stores keep none, and whoever is asked for files need not let us ask
+            self.out_of_reach.append(f"earlier versions of objects in {uri}, where the bucket keeps such: {error}")
+            return ()
+        if found is None:
+            self.out_of_reach.append(
+                f"earlier versions of objects, and soft-deleted ones, in {uri}, where it keeps such"
+            )
+            return ()
+        meant = [one for one in found if is_meant(one.key)]
+        if not self.dry_run:
+            connector.forget(meant)
+        return tuple(f"{one.key}?versionId={one.version_id}" for one in meant)
 
     def _rewrite(self, one: _Collection, index_id: str, run_ids: Sequence[str]) -> None:
         """Deliver runs without the rows of the medium."""
@@ -342,7 +366,7 @@ class _Erasure:
         for record in self._exports(index_id):
             self.pipeline.exports.rewrite(record, markers.without)
 
-    def _left_over(self) -> None:
+    def _left_over(self, affected: Mapping[str, frozenset[str]]) -> None:
         """Remove what processes that died have left: of which run or medium it is, nothing tells."""
         snapshots = self.pipeline.snapshots
         if self.nameless:
@@ -351,6 +375,30 @@ class _Erasure:
             snapshots.store.remove(self.nameless)
             snapshots.sweep()
             sweep_spools()
+        self._own_earlier(affected)
+
+    def _own_earlier(self, affected: Mapping[str, frozenset[str]]) -> None:
+        """What the pipeline's storage still has of files of its own that were deleted or replaced."""
+        storage = self.pipeline.snapshots.storage
+        folders = {
+            f"snapshots/{storage_segment(index_id)}/{storage_segment(run_id)}/"
+            for index_id, run_ids in affected.items()
+            for run_id in run_ids
+        }
+        nameless = frozenset(self.nameless)
+
+        def is_meant(key: str) -> bool:
+            return "/".join(key.split("/")[:3]) + "/" in folders or key in nameless
+
+        removed: list[str] = []
+        with self._guarded(storage.uri("")):
+            for index_id in affected:
+                removed += self._earlier(storage, f"snapshots/{storage_segment(index_id)}", is_meant)
+                for remembered in ("catalogs", "automations"):
+                    removed += self._earlier(storage, f"{remembered}/{storage_segment(index_id)}", lambda _: True)
+            removed += self._earlier(storage, "exports", lambda _: True)
+        if removed:
+            self.places.append(ErasedPlace("storage", storage.uri(""), removed=tuple(removed)))
 
     def _unknown_downloads(self) -> None:
         unknown = self.pipeline.exports.vacuum(dry_run=True).unknown
