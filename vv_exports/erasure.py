@@ -9,6 +9,7 @@ It knows nothing of Dagster: whoever asks hands in what cleans the history there
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.places import Place
@@ -73,8 +74,16 @@ class ErasedPlace:
     prompt_runs: tuple[str, ...] = ()
 
 
-History = Callable[[HistoryRequest, bool], tuple[Sequence[ErasedPlace], Sequence[str]]]
-"""Cleans a history of runs, or says what it would clean. Returns that, and what it could not reach."""
+class Cleaned(NamedTuple):
+    """What was cleaned of a history, or would be. See ``ErasureReport``."""
+
+    places: Sequence[ErasedPlace] = ()
+    unreached: Sequence[str] = ()
+    out_of_reach: Sequence[str] = ()
+
+
+History = Callable[[HistoryRequest, bool], Cleaned]
+"""Cleans a history of runs, or says what it would clean."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +142,10 @@ class _Erasure:
             self._delivered(index_id, affected[index_id])
             self._kept(index_id, affected[index_id])
         forgotten = self.kind == "run" and not self.kept  # whoever keeps it shows that at its partition
-        places, unreached = self.history(
-            HistoryRequest(ids, frozenset(markers) - ids, affected, forgotten), self.dry_run
-        )
-        self.places += places
-        self.unreached += unreached
+        cleaned = self.history(HistoryRequest(ids, frozenset(markers) - ids, affected, forgotten), self.dry_run)
+        self.places += cleaned.places
+        self.unreached += cleaned.unreached
+        self.out_of_reach += cleaned.out_of_reach
         if self.only is None:
             self._unknown_downloads()
         # Of a medium they tell what is where; a prompt run is found by its id.

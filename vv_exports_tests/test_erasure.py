@@ -18,7 +18,7 @@ from vv_exports.automations.records import Beginning
 from vv_exports.client import VVExports
 from vv_exports.demo import write_demo
 from vv_exports.domain.failures import problem_of
-from vv_exports.erasure import erase, undo
+from vv_exports.erasure import Cleaned, erase, undo
 from vv_exports.errors import DeliveryConflictError, NotFoundError, RequestError, SelectionError
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import CONFIG, client_of, reconciled, with_parts, written_files
@@ -170,7 +170,7 @@ def test_an_erased_run_leaves_everything_and_comes_back_when_its_erasure_is_undo
 
 
 def nothing(request, dry_run):
-    return (), ()
+    return Cleaned()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vv_exports.connectors.gcs import GcsConnector
-from vv_exports.erasure import erase
+from vv_exports.erasure import Cleaned, erase
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import CONFIG, client_of, reconciled, with_parts
 from vv_exports_tests.fakes.faulty_connector import FaultyConnector
@@ -74,7 +74,7 @@ def versions_that_hold(bucket, text):
 
 def erased(client, *, dry_run=False, **what):
     ((kind, id_),) = what.items()
-    return erase(client.pipeline, kind, id_, reason="asked for", history=lambda *_: ((), ()), dry_run=dry_run)
+    return erase(client.pipeline, kind, id_, reason="asked for", history=lambda *_: Cleaned(), dry_run=dry_run)
 
 
 def test_no_version_of_any_object_holds_an_erased_medium(deployed, bucket):

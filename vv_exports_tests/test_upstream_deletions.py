@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from vv_exports.defs.keys import asset_key
+from vv_exports.erasure import Cleaned
 from vv_exports.errors import NotFoundError
 from vv_exports.upstream_deletions import CONFIRMED_AFTER, deletions_of, erase_deleted, erasing, mark_missing
 from vv_exports_tests.archives import write_run
@@ -52,7 +53,7 @@ class Looks:
         mark_missing(self.pipeline, "idx", listing)
         automations = erasing(self.pipeline.automations, "idx")
         found = deletions_of(self.pipeline, "idx", listing, automations)
-        erase_deleted(self.pipeline, found, automations, lambda request, dry_run: ((), ()))
+        erase_deleted(self.pipeline, found, automations, lambda request, dry_run: Cleaned())
         return found
 
     def delete(self, *run_ids):

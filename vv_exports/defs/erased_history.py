@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from vv_exports.defs.partitions import partitions_name
 from vv_exports.domain.markers import ERASED, Markers
 from vv_exports.domain.names import partition_key
-from vv_exports.erasure import ErasedPlace, HistoryRequest
+from vv_exports.erasure import Cleaned, ErasedPlace, HistoryRequest
 
 _PREVIEW = "preview"
 _NO_RUN = ""
@@ -35,10 +35,10 @@ class ErasedHistory:
     def __init__(self, instance: dg.DagsterInstance | None) -> None:
         self._instance = instance
 
-    def __call__(self, request: HistoryRequest, dry_run: bool) -> tuple[Sequence[ErasedPlace], Sequence[str]]:
+    def __call__(self, request: HistoryRequest, dry_run: bool) -> Cleaned:
         """What was rewritten, or would be; and what could not be reached."""
         if self._instance is None:
-            return (), ()
+            return Cleaned()
         words = _Words.of(request)
         unreached: list[str] = []
         if words.markers.too_short:
@@ -46,6 +46,7 @@ class ErasedHistory:
                 f"{_where(self._instance)} was not searched for {', '.join(map(repr, words.markers.too_short))}: so "
                 "short a text is part of much else; where it stands there, delete the Dagster run that shows it"
             )
+        out_of_reach: list[str] = []
         changed: list[str] = []
         databases: set[Path] = set()
         for name, connect in _databases(self._instance):
@@ -53,7 +54,10 @@ class ErasedHistory:
                 if (path := _path(connection)) is not None:
                     databases.add(path)
                     connection.execute(sa.text("PRAGMA secure_delete = ON"))
-                changed += [f"{name}: {one}" for one in _clean(connection, words, dry_run=dry_run)]
+                found = _clean(connection, words, dry_run=dry_run)
+                changed += [f"{name}: {one}" for one in found]
+                if found and path is None and (kept := _kept_by(connection, name, found)) is not None:
+                    out_of_reach.append(kept)
         if request.forgotten and not dry_run:
             self._delete_partitions(request.run_ids)
         logs, problem = _clean_logs(self._instance, words, dry_run=dry_run)
@@ -63,7 +67,7 @@ class ErasedHistory:
         if not dry_run:
             unreached += [one for path in sorted(databases) if (one := _compact(path)) is not None]
         places = [ErasedPlace("history", _where(self._instance), rewritten=tuple(changed))] if changed else []
-        return places, unreached
+        return Cleaned(places, unreached, out_of_reach)
 
     def _delete_partitions(self, run_ids: Mapping[str, frozenset[str]]) -> None:
         instance = self._instance
@@ -187,6 +191,21 @@ def _path(connection: sa.Connection) -> Path | None:
     # Asked of SQLite itself: the address of one in memory has a name like that of a file.
     named = {row[1]: row[2] for row in connection.execute(sa.text("PRAGMA database_list"))}
     return Path(named["main"]) if named.get("main") else None
+
+
+def _kept_by(connection: sa.Connection, name: str, changed: Sequence[str]) -> str | None:
+    """What a server still has of rows that were rewritten; None of a database in memory."""
+    dialect = connection.engine.dialect.name
+    if dialect == "sqlite":
+        return None
+    tables = ", ".join(sorted({one.split(" of ")[1].partition(".")[0] for one in changed}))
+    how = {"postgresql": f"`VACUUM FULL {tables}`", "mysql": f"`OPTIMIZE TABLE {tables}`"}.get(
+        dialect, "it is rewritten"
+    )
+    return (
+        f"rows of Dagster's database ({name}, {dialect}) as they were, which no query finds: in the files of its tables "
+        f"until {how}, and in its log of changes until that is recycled"
+    )
 
 
 def _clean(connection: sa.Connection, words: _Words, *, dry_run: bool) -> list[str]:

@@ -47,13 +47,13 @@ def test_a_medium_is_found_however_its_id_is_written(instance, tmp_path):
     )
     written = [odd, json.dumps(odd)[1:-1], quote(odd, safe="")]
     assert found_in(tmp_path, *written)
-    assert not erased(instance, ids=[odd])[1]
+    assert not erased(instance, ids=[odd]).unreached
     assert found_in(tmp_path, *written) == set()
 
 
 def test_a_medium_whose_name_is_that_of_an_asset_does_not_rename_the_asset(instance, tmp_path):
     shown(instance, title="the film exports", team="exports", status="team")
-    _, (unreached,) = erased(instance, ids=["vid_1"], markers=["exports", "team", "idx", "run_1", "metadata"])
+    (unreached,) = erased(instance, ids=["vid_1"], markers=["exports", "team", "idx", "run_1", "metadata"]).unreached
     assert "was not searched for 'idx'" in unreached
     event = instance.get_latest_materialization_event(KEY)
     assert event.asset_materialization.partition == "run_1"
