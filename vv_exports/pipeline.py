@@ -19,6 +19,7 @@ from vv_exports.domain.redaction_key import redaction_key
 from vv_exports.exports.on_demand import Exports
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
+from vv_exports.sources.identity import identity_of
 from vv_exports.sources.indexes import Indexes
 from vv_exports.sources.registry import SOURCES
 
@@ -81,6 +82,10 @@ class Pipeline:
             connectors={key: opened[f"connectors.{key}"] for key in config.connectors},
             progress=progress,
         )
+
+    def source_identity(self) -> str:
+        """What tells the source from others, as it is configured now."""
+        return identity_of(self.config.source, os.environ)
 
     def now(self) -> datetime:
         """The moment, by the pipeline's clock."""

@@ -39,11 +39,15 @@ _WAITING = SchemaConflictError | ContractBrokenError
 class AutomationPlan(DeliveryPlan):
     """What an automation would deliver when it is asked now, and what is there already. ``history`` is left alone,
     since nobody asked for it. ``problems`` says, by run id, why a run's record cannot be read: whether it would be
-    delivered is not known."""
+    delivered is not known. ``erased`` are prompt runs that would be taken out since they are deleted upstream, and
+    ``erased_files`` theirs; ``not_erased`` says why others that the source has no more would not."""
 
     automation: str
     history: Sequence[str] = ()
     problems: dict[str, str] = field(default_factory=dict)
+    erased: Sequence[str] = ()
+    erased_files: Sequence[str] = ()
+    not_erased: Sequence[str] = ()
 
     @property
     def is_stopped(self) -> bool:

@@ -1,19 +1,22 @@
 """The automations of a deployment: where each begins, and which prompt runs have to be read for them."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from vv_exports.automations.automation import Automation
-from vv_exports.automations.records import Beginning
+from vv_exports.automations.places import AutomationPlaces, Place
+from vv_exports.automations.records import AutomationRecord, Beginning
+from vv_exports.automations.verifications import Verifications
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
 from vv_exports.content.selection import Selection
 from vv_exports.delivery.content import RedactionKey
 from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.field_rules import RESCUED
+from vv_exports.domain.names import storage_segment
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import SeenRun
@@ -62,6 +65,27 @@ class Automations:
         """What may be seen of an index's rows outside its collections: nothing that any automation of it redacts."""
         redacted = {path for one in self if one.index_id == index_id for path in one.config.content.redact}
         return Selection(ContentOptions(redact={path: "drop" if path == RESCUED else "mask" for path in redacted}))
+
+    def rewrite(self, index_id: str, text: Callable[[str], str], over: Collection[str] = ()) -> None:
+        """Let what is remembered of an index's automations, of those too that the configuration has no more, say what
+        ``text`` makes of it, and nothing of the runs ``over``."""
+        for name in self._remembered(index_id):
+            AutomationRecord(self._snapshots.storage, index_id, name).rewrite(text, over)
+            Verifications(self._snapshots.storage, index_id, name).rewrite(text)
+
+    def dropped(self, index_id: str) -> dict[str, Place]:
+        """The automations of an index that the configuration has no more, and where each delivered last."""
+        storage, known = self._snapshots.storage, {one.name for one in self if one.index_id == index_id}
+        found = {
+            name: AutomationPlaces(storage, {}, index_id, name).at() for name in self._remembered(index_id) - known
+        }
+        return {name: place for name, place in sorted(found.items()) if place is not None}
+
+    def _remembered(self, index_id: str) -> set[str]:
+        top = f"automations/{storage_segment(index_id)}/"
+        there = self._snapshots.storage.files(top.removesuffix("/"))
+        parts = (file.key.removeprefix(top).partition("/") for file in there)
+        return {name for name, _, rest in parts if rest}
 
     def begin(self, index_id: str, listing: Listed[ListedRun], now: datetime) -> list[str]:
         """Let the enabled automations of an index begin that did not begin yet. Returns their names."""

@@ -160,6 +160,11 @@ def _delivered(console: Console, outcome: Any) -> None:
         )
     for uri in outcome.left:
         console.line(f"{one_line(uri)} is left as it is, and nobody keeps it up to date any more")
+    if outcome.erased:
+        erased = ", ".join(map(one_line, outcome.erased))
+        console.line(f"{counted(len(outcome.erased), 'prompt run')} erased, since deleted upstream: {erased}")
+    for one in outcome.not_erased:
+        console.line(one)
     _tell_of_history(console, outcome)
 
 
@@ -189,6 +194,13 @@ def _planned(console: Console, plan: Any) -> int:
         console.document(plan.document)
         return code
     planned(console, plan)
+    if plan.erased:
+        erased = ", ".join(map(one_line, plan.erased))
+        console.line(f"would erase {counted(len(plan.erased), 'prompt run')}, since deleted upstream: {erased}")
+        for path in plan.erased_files:
+            console.line(f"  would remove {one_line(path)}")
+    for one in plan.not_erased:
+        console.line(one)
     for run_id, problem in plan.problems.items():
         console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")
     _tell_of_history(console, plan)

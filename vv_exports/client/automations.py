@@ -4,7 +4,7 @@ import getpass
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
 from vv_exports.delivery.overview import collected_runs
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
@@ -35,6 +36,7 @@ from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedErr
 from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
 from vv_exports.pictures.report import report_page
 from vv_exports.sources.base import Listing
+from vv_exports.upstream_deletions import deletions_of, erasing
 
 _RUNS_WITH_COVERAGE = 20
 
@@ -224,6 +226,11 @@ class Automations:
         owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
         chosen = selected(owed, run_ids, history=history)
         sync_partitions(instance, index_id, listing.runs)
+        show_gone(pipeline, instance, index_id, listing)
+        erased = ErasedUpstream()
+        if run_ids is None:
+            erased = erase_deleted_upstream(pipeline, instance, index_id, listing, erasing([found], index_id))
+            report(instance, erased.events)
         # Dagster's database may be younger than the collection: what is there already is shown again.
         shown = instance.get_materialized_partitions(asset_key(index_id, "exports", automation))
         listed = {run.run_id for run in listing.runs}
@@ -233,7 +240,13 @@ class Automations:
             if one in listed and owed.by_run[one].why is None and partition_key(one) not in shown
         ]
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
-            return self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
+            done = self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
+            return replace(
+                done,
+                already_delivered=tuple(one for one in done.already_delivered if one not in erased.run_ids),
+                erased=erased.run_ids,
+                not_erased=erased.not_erased,
+            )
 
     def plan_backfill(
         self,
@@ -258,8 +271,27 @@ class Automations:
         self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
     ) -> AutomationPlan:
         """What ``run`` would deliver. Writes nothing, and reads no prompt run."""
-        return self._plan(
+        plan = self._plan(
             index_id, automation, run_ids, lambda owed: selected(owed, run_ids, history=history), look=True
+        )
+        return plan if run_ids is not None else self._with_erased(plan)
+
+    def _with_erased(self, plan: AutomationPlan) -> AutomationPlan:
+        """The same, with what would be erased since it is deleted upstream."""
+        pipeline = self._deployment.pipeline
+        found = pipeline.automations.get(plan.index_id, plan.automation)
+        automations = erasing([found], plan.index_id)
+        if not automations or any(one.stops == "everything" for one in plan.conflicts):
+            return plan
+        deletions = deletions_of(pipeline, plan.index_id, pipeline.indexes.listing(plan.index_id), automations)
+        runs = found.holdings().runs.keys() & set(deletions.due)
+        files = [file.path for file in found.collection().files if file.prompt_run_id in runs]
+        return replace(
+            plan,
+            already_delivered=[one for one in plan.already_delivered if one not in deletions.due],
+            erased=deletions.due,
+            erased_files=sorted(files),
+            not_erased=deletions.lines,
         )
 
     def backfill(

@@ -170,6 +170,11 @@ class AutomationConfig(ContentConfig):
     tags: dict[Annotated[str, AfterValidator(tag_key)], Annotated[str, AfterValidator(tag_value)]] = Field(
         default={}, description="Tags of its asset in Dagster, such as `domain: news`."
     )
+    on_upstream_delete: Literal["keep", "erase"] = Field(
+        default="keep",
+        description="What becomes of a delivered prompt run that is deleted at the source. erase: it is taken out of "
+        "the collection, and out of what the pipeline keeps of it, and does not come back by itself.",
+    )
 
     expect_every: Duration | None = Field(
         default=None,

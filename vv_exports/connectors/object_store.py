@@ -24,7 +24,7 @@ import pyarrow.fs as pafs
 import stamina
 from fsspec.asyn import sync
 
-from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
+from vv_exports.connectors.base import Connector, EarlierVersion, StoredFile, UnfinishedUpload
 from vv_exports.connectors.diagnosis import PASSING, Cause, Diagnosis, Failures, UploadLostError
 from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
 from vv_exports.connectors.trials import refuses_taken_names, remember, remembered
@@ -200,6 +200,15 @@ class ObjectStoreConnector(ABC):
     @abstractmethod
     async def delete_all(self, names: Sequence[str]) -> None:
         """Delete objects, many in a request where the store can. Those that are gone are no error."""
+
+    async def earlier_versions(self, prefix: str) -> list[EarlierVersion] | None:
+        """What there still is of objects that were deleted or replaced. ``key`` is the whole name here."""
+        del prefix
+        return None
+
+    async def forget_versions(self, versions: Sequence[EarlierVersion]) -> None:
+        """Remove them."""
+        raise NotImplementedError
 
     async def uploads_under_way(self, prefix: str) -> list[UnfinishedUpload]:
         """Uploads in parts that are neither completed nor aborted. ``key`` is the whole name here."""
@@ -392,6 +401,23 @@ class ObjectStoreConnector(ABC):
             with suppress(_ForeseenError):
                 work = partial(self.abort_upload, whole)
                 self._run("abort the upload of", upload.key, work, foreseen=Cause.NO_OBJECT)
+
+    def earlier(self, prefix: str) -> list[EarlierVersion] | None:
+        """Versions below a folder that are not the current ones. None for a store that is not asked for them."""
+        top = f"{self._name(prefix)}/" if prefix else self.prefix
+        found = self._run(
+            "list the versions of", prefix, partial(self.earlier_versions, top), seconds=float("inf"), again=False
+        )
+        if found is None:
+            return None
+        return [EarlierVersion(one.key.removeprefix(self.prefix), one.version_id) for one in found]
+
+    def forget(self, versions: Sequence[EarlierVersion]) -> None:
+        """Delete versions for good. Those that are gone are no error."""
+        whole = [EarlierVersion(self._name(one.key), one.version_id) for one in versions]
+        if whole:
+            work = partial(self.forget_versions, whole)
+            self._run("delete versions of", versions[0].key, work, seconds=float("inf"), again=False)
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """The provider's fsspec file system as a pyarrow one, and ``bucket/base``."""

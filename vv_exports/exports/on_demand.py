@@ -347,6 +347,14 @@ class Exports:
         owner = Owner(type="export", index_id=request.index_id, export_id=record.export_id)
         return Destination(connector, f"{parent}/{record.export_id}" if parent else record.export_id, owner)
 
+    def rewrite(self, record: Record, text: Callable[[str], str]) -> None:
+        """Let a record say what ``text`` makes of its error."""
+        if record.error is not None and text(record.error) != record.error:
+            self.records.update(
+                record.export_id,
+                lambda one: msgspec.structs.replace(one, error=None if one.error is None else text(one.error)),
+            )
+
     def erase_artifact(self, record: Record, *, dry_run: bool) -> str | None:
         """Remove the artifact of a download, whoever reads it at the moment. Returns its address; None where there is
         none."""

@@ -220,6 +220,17 @@ class _StoreId(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class KeptRun:
+    """What is kept of a run: every revision that can be read, the oldest first, and the places of all files.
+    ``run_id`` is None where no newest revision tells it: left by a reading that died, or damaged. Nobody uses that but
+    a reading that begins again."""
+
+    run_id: str | None
+    revisions: tuple[Snapshot, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Revisions:
     """The newest revision of a run, None where there is none or it cannot be used; and its number, 0 where none is."""
 
@@ -532,11 +543,33 @@ class SnapshotStore:
         found = [one.run_id for key in newest.values() if (one := self._revision(key)) is not None]
         return sorted(found)
 
-    def revisions(self, index_id: str, run_id: str) -> list[Snapshot]:
-        """Every revision of a run that can be read, the oldest first."""
-        top = f"{_folder(index_id, run_id)}/"
-        keys = sorted(key for key in self._kept(index_id, run_id) if _REVISION.fullmatch(key.removeprefix(top)))
-        return [one for key in keys if (one := self._revision(key)) is not None]
+    def kept_of_index(self, index_id: str) -> Iterator[KeptRun]:
+        """All that is kept of an index, run by run: one listing, and each revision is read."""
+        top = f"snapshots/{storage_segment(index_id)}/"
+        folders: dict[str, list[str]] = {}
+        for file in self._storage.files(top.removesuffix("/")):
+            folder, _, rest = file.key.removeprefix(top).partition("/")
+            if _KEPT.fullmatch(rest) and not file.is_link:
+                folders.setdefault(folder, []).append(file.key)
+        for folder, keys in sorted(folders.items()):
+            named = sorted(key for key in keys if _REVISION.fullmatch(key.removeprefix(f"{top}{folder}/")))
+            read = [self._revision(key) for key in named]
+            newest = read[-1] if read else None
+            held = tuple(one for one in read if one is not None)
+            yield KeptRun(None if newest is None else newest.run_id, held, tuple(keys))
+
+    def remove(self, keys: list[str]) -> None:
+        """Delete files that were found here."""
+        self._storage.delete(keys)
+
+    def index_of(self, folder: str) -> str | None:
+        """The id of the index whose folder has this name, as far as a revision tells it."""
+        for file in self._storage.files(f"snapshots/{folder}"):
+            if _REVISION.fullmatch(file.key.partition(f"snapshots/{folder}/")[2].partition("/")[2]):
+                found = self._revision(file.key)
+                if found is not None:
+                    return found.index_id
+        return None
 
     def earlier(self, index_id: str, run_id: str) -> list[str]:
         """The places of all that is kept of a run beside its current snapshot: earlier revisions and their files,
@@ -551,13 +584,12 @@ class SnapshotStore:
             if key not in stays and not key.endswith("/fingerprint.json") and not current.has_file(key)
         ]
 
-    def left_over(self, index_id: str, run_id: str, excluded: Excluded) -> bool:
+    def left_over(self, kept: KeptRun, excluded: Excluded) -> bool:
         """Whether files that no revision holds have rows of erased media, or are staged and may have."""
-        held = self.revisions(index_id, run_id)
         return any(
             "/staging/" in key or (not key.endswith(".json") and self._has_erased(key, excluded))
-            for key in self._kept(index_id, run_id)
-            if not key.endswith(".answers.parquet") and not any(one.has_file(key) for one in held)
+            for key in kept.keys
+            if not key.endswith(".answers.parquet") and not any(one.has_file(key) for one in kept.revisions)
         )
 
     def kept(self, index_id: str, run_id: str) -> list[str]:
