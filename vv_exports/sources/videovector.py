@@ -215,11 +215,14 @@ class VideoVector:
         """The run's results. They are fetched in the background, to the stage, from now until the context ends."""
         reading = Reading(self.api, run, self._members(run), stage)
         fetching = self.api.start(reading.fetch())
+        complete = False
         try:
             yield Results(reading.prompt(), reading.segments, reading.videos, reading.failures)
             _LOG.info("%s", reading.progress())
+            complete = True
         finally:
             self.api.stop(fetching)
+            reading.close(complete=complete)
 
     def _members(self, run: PromptRun) -> "dict[str, Touched | None]":
         """The media of a run, by id; None where nothing is known of an item in the run."""
