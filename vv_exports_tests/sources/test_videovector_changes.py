@@ -235,18 +235,57 @@ def test_unknown_fields_are_kept_unless_they_hold_a_link(here: Account, platform
 # A reading that is cut off
 
 
-def test_a_reading_that_was_cut_off_goes_on_where_it_was(here: Account, platform):
+@pytest.fixture
+def long_ones(tmp_path):
+    """An account whose media have several pages of results each."""
+    with account(make_platform(media=8, runs=1, segments=(150, 250)), tmp_path / "storage", max_concurrency=4) as one:
+        yield one
+
+
+def results_asked_for(here: Account) -> list[str]:
+    """The requests for results, in the order of their text."""
+    return sorted(str(request) for request in here.server.requests if "result" in request.path)
+
+
+def test_a_reading_that_was_cut_off_asks_for_nothing_again_that_was_answered(long_ones: Account):
+    here = long_ones
+    here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, on="vid_0004.*cursor=", skip=0, times=None))
+    with pytest.raises(TransientError):
+        here.take(RUN)
+    answered = {str(one) for one in here.server.requests if "result" in one.path and one.status in {200, 404}}
+    assert any("vid_0004" in request for request in answered), "a page of an item that is not complete"
+    here.server.clear()
+    again = Account(here.server, here.folder)  # as another process would
+    assert here.kept(again.take(RUN)) == held(here.server.platform, RUN)
+    again.source.close()
+    asked = results_asked_for(here)
+    assert not answered & set(asked)
+    assert len(asked) == len(set(asked))
+    here.take(RUN)
+    assert set(results_asked_for(here)) == answered | set(asked), "together they are all that there is to ask for"
+    assert here.staged() == []
+
+
+def test_an_item_whose_staged_cursor_is_refused_is_read_from_its_beginning(long_ones: Account):
+    here = long_ones
+    here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, on="cursor=", skip=0, times=None))
+    with pytest.raises(TransientError):
+        here.take(RUN)
+    here.server.clear()
+    here.server.faults.append(fault(K.UNPROCESSABLE, on="cursor=", skip=0, times=1))
+    assert here.kept(here.take(RUN)) == held(here.server.platform, RUN)
+    assert here.server.faults[0].hits == 1
+
+
+def test_what_an_earlier_version_staged_is_not_used_and_is_tidied_up(here: Account, platform):
     here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, skip=16, times=None))
     with pytest.raises(TransientError):
         here.take(RUN)
-    staged = len(here.staged())
-    assert 0 < staged < 20
     here.server.clear()
-    again = Account(here.server, here.folder)  # as another process would
-    assert here.kept(again.take(RUN)) == held(platform, RUN)
-    again.source.close()
-    media = {request.path.partition("video_id=")[2].partition("&")[0] for request in here.server.requests}
-    assert len(media - {""}) == 20 - staged
+    staged = here.staged()
+    for path in staged:
+        path.rename(path.with_name(f"{path.name[:32]}.jsonl.zst"))
+    assert here.kept(here.take(RUN)) == held(platform, RUN)
     assert here.staged() == []
 
 
