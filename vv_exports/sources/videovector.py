@@ -60,6 +60,7 @@ class VideoVector:
         self.api = api
         self._guard = threading.Lock()
         self._remembered: dict[str, _MediaList] = {}
+        self._listing: dict[str, threading.Lock] = {}
         self._generation = 0
 
     def close(self) -> None:
@@ -246,13 +247,16 @@ class VideoVector:
 
     def _media(self, index_id: str) -> _MediaList:
         with self._guard:
-            generation, remembered = self._generation, self._remembered.get(index_id)
-        if remembered is None:
-            remembered = self.api.run(_list_media(self.api, index_id))
+            listing = self._listing.setdefault(index_id, threading.Lock())
+        with listing:  # runs are read at the same time, and one list is enough for all
             with self._guard:
-                if generation == self._generation:
-                    self._remembered[index_id] = remembered
-        return remembered
+                generation, remembered = self._generation, self._remembered.get(index_id)
+            if remembered is None:
+                remembered = self.api.run(_list_media(self.api, index_id))
+                with self._guard:
+                    if generation == self._generation:
+                        self._remembered[index_id] = remembered
+            return remembered
 
     def _forget_media(self) -> None:
         with self._guard:

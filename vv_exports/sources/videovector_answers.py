@@ -1,19 +1,18 @@
-"""Answers about a run's media on the run's stage, so that a reading that is cut off asks for none of them again.
+"""Answers about a run on the run's stage, so that a reading that is cut off asks for none of them again.
 
 An answer is staged as soon as it is there, whatever else is missing of its media item; answers that arrive while others
 are being written go into one file together. A file is the answers one after the other, compressed: for each a line of
-JSON, ``[table, video_id, cursor, cursor of the next page, rows]``, and a line for each row. It is named by its content.
+JSON, ``[what, video_id, cursor, cursor of the next page, rows]``, and a line for each row. It is named by its content.
 """
 
 import hashlib
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from vv_exports.domain.json_text import decode, encode_line
-from vv_exports.domain.tables import TableName
 from vv_exports.sources.base import Stage
 from vv_exports.sources.unpacking import UnpackedTooLargeError, unpacked
 
@@ -24,10 +23,11 @@ _CODEC = pa.Codec("zstd", 1)
 
 
 class Asked(NamedTuple):
-    """What an answer is the answer to: a page of a media item's segment results, or its video result."""
+    """What an answer is the answer to: a page of a media item's segment results, its video result, the failed segments
+    of the run, or its prompt."""
 
-    table: TableName
-    video_id: str
+    what: Literal["segments", "videos", "failures", "prompt"]
+    video_id: str = ""
     cursor: str | None = None
 
 
@@ -106,7 +106,7 @@ class StagedAnswers:
             lines.append(encode_line([*asked, answer.following, len(answer.lines)]))
             lines += answer.lines
         text = b"\n".join(lines)
-        name = f"{hashlib.sha256(text).hexdigest()[:32]}{_SUFFIX}"
+        name = _name(text)
         self._stage.write(name, _CODEC.compress(text, asbytes=True))
         with self._guard:
             for asked, answer in taken.items():
@@ -119,9 +119,14 @@ class StagedAnswers:
     def _file(self, name: str) -> dict[Asked, Answer]:
         try:
             data = self._stage.read(name)
-            return dict(_answers(unpacked(data, "zstd", self._most_bytes))) if data else {}
+            text = unpacked(data, "zstd", self._most_bytes) if data else bytearray()
+            return dict(_answers(text)) if _name(text) == name else {}
         except (ValueError, UnpackedTooLargeError):
             return {}
+
+
+def _name(text: bytes | bytearray) -> str:
+    return f"{hashlib.sha256(text).hexdigest()[:32]}{_SUFFIX}"
 
 
 def _answers(text: bytearray) -> Iterator[tuple[Asked, Answer]]:

@@ -16,11 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vv_exports.domain.json_text import Members, decode, encode_line, members_in, members_of
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
-from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, RequestError, SourceDataError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.sources.base import DocumentPage, Page, Stage, TextPage
@@ -50,7 +49,10 @@ _PROGRESS_SECONDS = 5.0
 _PAGE_BYTES = 2**18
 _ANSWERS_OF_AN_ITEM = 4  # as many of the largest answers there may be
 _SCHEMA_TRIES = 20
+_OF_PROMPT = ("prompt_id", "prompt_text", "json_schema", "video_level")
 _LOG = logging.getLogger(__name__)
+_Media = Literal["segments", "videos"]
+"""What there is about each media item."""
 _Staged = Callable[[Asked], Awaitable[Answer | None]]
 
 
@@ -87,8 +89,8 @@ class Reading:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._guard = threading.Lock()
         self._is_written = asyncio.Event()
-        self._held: dict[TableName, int] = {"segments": 0, "videos": 0}
-        self._items: dict[TableName, dict[str, Future[_Item]]] = {
+        self._held: dict[_Media, int] = {"segments": 0, "videos": 0}
+        self._items: dict[_Media, dict[str, Future[_Item]]] = {
             table: {video_id: Future() for video_id in sorted(self.members)} for table in self._held
         }
 
@@ -142,7 +144,7 @@ class Reading:
         except VVExportsError as error:
             _LOG.info("what was read last of %s is not on its stage: %s", one_line(self.run.run_id), error)
 
-    def _pages(self, table: TableName) -> Iterator[TextPage]:
+    def _pages(self, table: _Media) -> Iterator[TextPage]:
         """The results of each media item, in order. Items have few rows each, and pages are dear."""
         lines: list[bytes] = []
         begins: list[tuple[int, str]] = []  # the row of the page with which an item begins; before it for a part of one
@@ -158,7 +160,7 @@ class Reading:
         if lines:
             yield TextPage(lines, partial(self._locate, begins), self._documents)
 
-    def _lines_of(self, table: TableName, video_id: str) -> Iterable[bytes]:
+    def _lines_of(self, table: _Media, video_id: str) -> Iterable[bytes]:
         item = self._items[table][video_id].result()
         if item.lines is not None:
             done: Future[_Item] = Future()
@@ -253,7 +255,7 @@ class Reading:
             await in_writer(self._answers.write)
             self._is_written.set()
 
-    async def _work(self, wanted: Iterator[tuple[TableName, str]]) -> None:
+    async def _work(self, wanted: Iterator[tuple[_Media, str]]) -> None:
         for table, video_id in wanted:
             item = await self._complete(table, video_id)
             if table == "segments":
@@ -270,7 +272,7 @@ class Reading:
     async def _from_stage(self, asked: Asked) -> Answer | None:
         return await asyncio.to_thread(self._answers.get, asked)
 
-    def _kept(self, table: TableName, item: _Item) -> _Item:
+    def _kept(self, table: _Media, item: _Item) -> _Item:
         """With its results, as long as there is room for them."""
         with self._guard:
             if self._held[table] + item.size > _MOST_HELD_BYTES:
@@ -278,7 +280,7 @@ class Reading:
             self._held[table] += item.size
             return item
 
-    async def _complete(self, table: TableName, video_id: str) -> _Item:
+    async def _complete(self, table: _Media, video_id: str) -> _Item:
         """All results of one table about a media item, that add up."""
         read = self._segments if table == "segments" else self._video
         if self._answers.has(Asked(table, video_id)):
@@ -379,7 +381,7 @@ class Reading:
         self._heads([members], video_id, where, "videos")
         return [_line(members, where)]
 
-    def _heads(self, rows: list[Members], video_id: str, where: str, table: TableName) -> list[JsonObject]:
+    def _heads(self, rows: list[Members], video_id: str, where: str, table: _Media) -> list[JsonObject]:
         """What is looked at of results that have just arrived, after what must not be kept was taken out of them."""
         heads = []
         for row in rows:
@@ -397,6 +399,12 @@ class Reading:
 
     async def _fetch_failures(self) -> None:
         where = f"failed segments of prompt run {one_line(self.run.run_id)}"
+        asked = Asked("failures")
+        answer = await self._from_stage(asked) if self._answers.has(asked) else None
+        if answer is not None:
+            documents = [as_object(decode(line), where) for line in answer.lines]
+            self._failures.set_result(DocumentPage(documents, partial(_row, where)))
+            return
         manifest = as_object(await self.api.get("prompt-runs", self.run.run_id, "failed-segments"), where)
         page = failed_segments(full_manifest(manifest), self.run, where)
         for document in page.documents:
@@ -408,13 +416,21 @@ class Reading:
         stated += [sum(by_media)] if by_media else []
         if stated and len(page.documents) < min(stated):
             raise SourceDataError(f"{where}: {len(page.documents)} are listed, but the run states {min(stated)}")
+        self._answers.add(asked, Answer([_line(document, where) for document in page.documents]))
         self._failures.set_result(page)
 
     async def _fetch_prompt(self) -> None:
+        where = f"prompt {one_line(self.run.prompt_id)}"
         stated = self.run.record.get("video_level_enabled")
+        asked = Asked("prompt")
+        answer = await self._from_stage(asked) if self._answers.has(asked) else None
         try:
-            record = await self.api.get("prompts", self.run.prompt_id)
-            prompt = prompt_of(as_object(record, f"prompt {one_line(self.run.prompt_id)}"), self.run)
+            if answer is not None:
+                record = as_object(decode(answer.lines[0]), where)
+            else:
+                record = as_object(await self.api.get("prompts", self.run.prompt_id), where)
+                self._answers.add(asked, Answer([_line({name: record.get(name) for name in _OF_PROMPT}, where)]))
+            prompt = prompt_of(record, self.run)
         except NotFoundError:
             _LOG.warning("prompt %s is gone; its schema is taken from the results", one_line(self.run.prompt_id))
             prompt = Prompt(self.run.prompt_id, self.run.prompt_name, "", await self._schema_used())
@@ -470,7 +486,7 @@ def _staged_head(line: bytes) -> JsonObject:
         return as_object(decode(line), "what is staged")
 
 
-def _line(members: Members, where: str) -> bytes:
+def _line(members: Members | JsonObject, where: str) -> bytes:
     try:
         return encode_line(members)
     except ValueError as error:

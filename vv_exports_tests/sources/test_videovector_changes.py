@@ -1,6 +1,8 @@
 """What changes at VideoVector: before, while and after a run is read; and a reading that is cut off."""
 
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -243,8 +245,8 @@ def long_ones(tmp_path):
 
 
 def results_asked_for(here: Account) -> list[str]:
-    """The requests for results, in the order of their text."""
-    return sorted(str(request) for request in here.server.requests if "result" in request.path)
+    """The requests for results, failed segments and prompts, in the order of their text."""
+    return sorted(str(one) for one in here.server.requests if re.search("result|failed-segments|prompts/", one.path))
 
 
 def test_a_reading_that_was_cut_off_asks_for_nothing_again_that_was_answered(long_ones: Account):
@@ -252,7 +254,7 @@ def test_a_reading_that_was_cut_off_asks_for_nothing_again_that_was_answered(lon
     here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, on="vid_0004.*cursor=", skip=0, times=None))
     with pytest.raises(TransientError):
         here.take(RUN)
-    answered = {str(one) for one in here.server.requests if "result" in one.path and one.status in {200, 404}}
+    answered = set(results_asked_for(here)) - {str(one) for one in here.server.requests if one.status == 503}
     assert any("vid_0004" in request for request in answered), "a page of an item that is not complete"
     here.server.clear()
     again = Account(here.server, here.folder)  # as another process would
@@ -264,6 +266,15 @@ def test_a_reading_that_was_cut_off_asks_for_nothing_again_that_was_answered(lon
     here.take(RUN)
     assert set(results_asked_for(here)) == answered | set(asked), "together they are all that there is to ask for"
     assert here.staged() == []
+
+
+def test_the_media_are_listed_once_for_runs_that_are_read_at_the_same_time(here: Account):
+    runs = here.source.prompt_runs(INDEX)
+    here.server.delay = 0.01
+    here.server.clear()
+    with ThreadPoolExecutor(2) as threads:
+        assert len(set(threads.map(here.source.change_hint, runs))) == 2
+    assert here.server.count("indexes/idx_1/videos") == 1
 
 
 def test_an_item_whose_staged_cursor_is_refused_is_read_from_its_beginning(long_ones: Account):
