@@ -3,15 +3,16 @@
 Its public methods make models of what they get, which drop fields and refuse nulls.
 """
 
+import ssl
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import httpx
 import videovector
 
 from vv_exports.sources.connections import Connections
-
-_OF_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=5.0)
+from vv_exports.sources.http_connection import HttpConnection
 
 
 async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient:
@@ -21,11 +22,15 @@ async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient
     unused = http._transport  # noqa: SLF001
     if not isinstance(unused, Connections):
         trusted = httpx.create_ssl_context()  # as the SDK has it; to read the certificates takes long
-        http._transport = Connections(  # noqa: SLF001
-            lambda: httpx.AsyncHTTPTransport(verify=trusted, limits=_OF_ONE)
-        )
+        http._transport = Connections(partial(_connection, trusted))  # noqa: SLF001
         await unused.aclose()
     return http
+
+
+def _connection(trusted: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    transport = httpx.AsyncHTTPTransport(verify=trusted)
+    transport._pool = HttpConnection(trusted)  # type: ignore[assignment]  # noqa: SLF001
+    return transport
 
 
 async def get_decoded(client: videovector.AsyncVideoVector, path: str, params: Mapping[str, Any]) -> Any:

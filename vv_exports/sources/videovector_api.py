@@ -305,6 +305,7 @@ class VideoVectorApi:
             )
             http = await http_client(client)
             http.headers["Accept-Encoding"] = "gzip"
+            http.timeout = httpx.Timeout(None)  # there is one for all of a request
             http.event_hooks = {"request": [_watch], "response": [_note]}
             self._client = client
         return self._client
