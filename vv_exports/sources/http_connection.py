@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import httpcore
 
 _IDLE_SECONDS = 5.0
+_NOT_WANTED_SECONDS = 5.0
 _READ_BYTES = 2**16
 _HAPPY_EYEBALLS_SECONDS = 0.25
 _Done = TypeVar("_Done")
@@ -45,17 +46,24 @@ class HttpConnection:
     async def _connected(self, request: httpcore.Request, origin: httpcore.Origin) -> "_Stream":
         host = origin.host.decode("ascii")
         is_safe = origin.scheme == b"https"
-        try:
-            reader, writer = await _within(
-                request.extensions.get("timeout", {}).get("connect"),
-                asyncio.open_connection(
-                    host,
-                    origin.port or (443 if is_safe else 80),
-                    ssl=self._trusted if is_safe else None,
-                    server_hostname=host if is_safe else None,
-                    happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
-                ),
+        opening = asyncio.create_task(
+            asyncio.open_connection(
+                host,
+                origin.port or (443 if is_safe else 80),
+                ssl=self._trusted if is_safe else None,
+                server_hostname=host if is_safe else None,
+                happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
             )
+        )
+        try:
+            # asyncio loses a socket that was connected when it is cancelled just then.
+            reader, writer = await _within(
+                request.extensions.get("timeout", {}).get("connect"), asyncio.shield(opening)
+            )
+        except asyncio.CancelledError:
+            asyncio.get_running_loop().call_later(_NOT_WANTED_SECONDS, opening.cancel)
+            opening.add_done_callback(_hang_up)
+            raise
         except (OSError, ssl.SSLError) as error:
             failed = httpcore.ConnectTimeout() if isinstance(error, TimeoutError) else httpcore.ConnectError(str(error))
             trace = request.extensions.get("trace")
@@ -96,6 +104,11 @@ class _Stream(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """``is_readable`` of an idle connection says that the server hung up."""
         return self._reader.at_eof() if info == "is_readable" else self._writer.get_extra_info(info)
+
+
+def _hang_up(opening: "asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[1].close()
 
 
 async def _within(seconds: float | None, work: Awaitable[_Done]) -> _Done:
