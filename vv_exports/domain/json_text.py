@@ -157,7 +157,10 @@ def members_of(value: dict[str, Any]) -> Members:
 
 def decode_member(text: msgspec.Raw) -> Any:
     """What a member is. Raises ValueError."""
-    return decode(bytes(text))
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return decode(bytes(text))
 
 
 def typed_decoder(kind: Any) -> "msgspec.json.Decoder[Any]":

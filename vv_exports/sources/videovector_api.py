@@ -153,14 +153,13 @@ class VideoVectorApi:
         found = await self._get(path, {}, self._timeout, decoded=_as_members)
         if type(found) is not dict:
             raise SourceDataError(f"{_shown(path, {})}: expected an object, found {_kind(found, '')}. {CHECK_BASE_URL}")
-        return _all_members(found, _shown(path, {}))
+        return found
 
     async def rows(self, *path: str, cursor: str | None, **params: Any) -> "tuple[list[Members], str | None]":
         """One page of a list, of each row the members as they were written; and the cursor of the next page."""
         params |= {"limit": PAGE_ROWS, "cursor": cursor}
         where = _shown(path, params)
-        rows, following = _page(await self._get(path, params, self._timeout, decoded=_as_rows), where)
-        return [_all_members(row, where) for row in rows], following
+        return _page(await self._get(path, params, self._timeout, decoded=_as_rows), where)
 
     async def glance(self, *path: str) -> Any:
         """The JSON value at a path, asked for once and for a few seconds: what is good to know and not needed."""
@@ -220,7 +219,7 @@ class VideoVectorApi:
         client = await self._ready_client()
         try:
             async with exchange.deadline:
-                value = await get_decoded(client, _joined(path), params)
+                value = await get_decoded(client, self.base_url.rstrip("/") + _target(path, params))
             if exchange.answered:
                 return value
         except TimeoutError:
@@ -341,11 +340,15 @@ _ROWS = msgspec.json.Decoder(_RowsPage)
 
 
 def _as_rows(body: bytes | bytearray) -> Any:
-    """A page of a list, whose rows have members as they were written unless something about it is unusual."""
+    """A page of a list, of each row the members as they were written, or as they are written again where something
+    about the page is unusual."""
     try:
         page = decode_outside(body, _ROWS)
     except ValueError:
-        return decode(body)
+        value = decode(body)
+        if isinstance(value, dict) and isinstance(value.get("data"), list):
+            value["data"] = list(map(_its_members, value["data"]))
+        return value
     return {"data": page.data, "pagination": page.pagination}
 
 
@@ -353,17 +356,15 @@ def _as_members(body: bytes | bytearray) -> Any:
     try:
         return members_in(body)
     except ValueError:
-        return decode(body)
+        return _its_members(decode(body))
 
 
-def _all_members(row: dict[str, Any], where: str) -> Members:
-    """The members of a row as text, where they are decoded."""
-    if all(type(value) is msgspec.Raw for value in row.values()):
-        return row
+def _its_members(value: Any) -> Any:
+    """An object's members. Anything else is for others to refuse."""
     try:
-        return members_of(row)
-    except ValueError as error:
-        raise SourceDataError(f"{where}: {error}") from None
+        return members_of(value) if type(value) is dict else value
+    except ValueError:
+        raise NestedTooDeepError from None
 
 
 @dataclass
@@ -596,9 +597,13 @@ def _joined(path: tuple[str, ...]) -> str:
     )
 
 
-def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
+def _target(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in params.items() if value is not None)
-    return f"GET {_joined(path)}" + (f"?{query}" if query else "")
+    return _joined(path) + (f"?{query}" if query else "")
+
+
+def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
+    return f"GET {_target(path, params)}"
 
 
 _RANK: ContextVar[int] = ContextVar("rank", default=0)

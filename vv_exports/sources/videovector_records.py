@@ -54,7 +54,7 @@ _KNOWN = RESULT_FIELDS | {
     "projection_only",
 }
 _HEAD = ("segment_id", "video_id", "run_id", "prompt_run_id", "prompt_id", "start_time")
-_BULK: tuple[tuple[str, bytes, Any], ...] = (("metadata", b"{", {}), ("metadata_text", b'"', ""))
+_BULK: tuple[tuple[str, int, Any], ...] = (("metadata", ord("{"), {}), ("metadata_text", ord('"'), ""))
 _LOG = logging.getLogger(__name__)
 
 
@@ -119,7 +119,7 @@ def head_of(members: Members) -> JsonObject:
     for name, begin, empty in _BULK:
         if name in members:
             written = members[name]
-            head[name] = empty if bytes(memoryview(written)[:1]) == begin else decode_member(written)
+            head[name] = empty if memoryview(written)[0] == begin else decode_member(written)
     return head
 
 
