@@ -18,11 +18,12 @@ FOLDERS = [folder for floor in FLOORS for folder in floor]
 _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("dagster dagster_shared", {"client", "defs", "definitions"}),
     (
-        "adlfs aiobotocore aiohttp azure botocore fsspec gcsfs google google_crc32c requests s3fs stamina yarl",
+        "adlfs aiobotocore aiohttp azure botocore gcsfs google google_crc32c requests s3fs stamina yarl",
         {"connectors"},
     ),
+    ("fsspec", {"connectors", "reader"}),
     ("pydantic pydantic_core yaml", {"config"}),
-    ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "snapshots", "sources"}),
+    ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "reader", "snapshots", "sources"}),
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
     ("rich", {"console"}),

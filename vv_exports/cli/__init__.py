@@ -17,6 +17,7 @@ from vv_exports.cli import (
     exports,
     runs,
     source,
+    sql,
 )
 from vv_exports.cli.commands import COMMON, Settings
 
@@ -34,6 +35,8 @@ from vv_exports.cli.commands import COMMON, Settings
         automations.backfill,
         connectors.GROUP,
         destinations.verify,
+        destinations.provenance,
+        sql.sql,
         checks.checks,
         destinations.vacuum,
         erasure.erase,

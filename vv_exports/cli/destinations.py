@@ -1,5 +1,9 @@
 """What is at a connector's destinations: whether it is what was committed, and what else is there."""
 
+import os
+from pathlib import Path
+from typing import Any
+
 import click
 
 from vv_exports.cli.commands import DONE, FAILED, command, open_client
@@ -10,13 +14,15 @@ from vv_exports.printable import counted, one_line
 
 @command(
     "verify",
-    click.argument("connector_id", metavar="ID"),
-    click.option("--subpath", metavar="P", help="Only this destination; without it, all of the connector's."),
+    click.argument("target", metavar="ID|PATH|ZIP|URL"),
+    click.option("--subpath", metavar="P", help="Of a connector, only this destination; without it, all of them."),
 )
-def verify(console: Console, connector_id: str, subpath: str | None) -> int:
+def verify(console: Console, target: str, subpath: str | None) -> int:
     """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
-    beside it."""
-    found = open_client().verify(connector_id, subpath)
+    beside it. A destination is one of a configured connector; or, without any configuration, a folder, the zip file of
+    a download, or an address (s3://, gs://, az://, with the environment's credentials). A folder of the same name as a
+    connector is ./NAME."""
+    found = _verified(target, subpath)
     if console.as_json:
         console.document(found)
     for one in found:
@@ -39,8 +45,65 @@ def verify(console: Console, connector_id: str, subpath: str | None) -> int:
         for advice in one.advice:
             console.line(f"  {one_line(advice)}")
     if not found:
-        console.line(f"nothing was delivered to connector {one_line(connector_id)} yet")
+        console.line(f"nothing was delivered to connector {one_line(target)} yet")
     return FAILED if any(one.problems for one in found) else DONE
+
+
+@command("provenance", click.argument("file", metavar="FILE|URL"))
+def provenance(console: Console, file: str) -> int:
+    """Say where a delivered file comes from, and whether it is what was delivered: by the delivery log above it, with
+    nothing configured. Exit code 1: it is not what was delivered."""
+    from vv_exports.client.anywhere import provenance_at  # Dagster takes a second to import
+
+    found = provenance_at(file)
+    if console.as_json:
+        console.document(found)
+    run, source = found.prompt_run, found.source
+    verdict = "is what was delivered" if found.is_as_delivered else "is NOT what was delivered"
+    if found.found_sha256 is None:
+        verdict = "is not there any more"
+    record = {
+        "file": f"{found.uri} {verdict}",
+        "sha256": found.file.sha256,
+        "standing": found.standing if found.superseded_by is None else f"superseded by entry {found.superseded_by}",
+        "holds": f"{counted(found.file.rows, 'row')} of {found.file.table}, {counted(found.file.bytes, 'byte')}",
+        "delivered": f"{found.committed_at} by entry {found.entry}, delivery {found.delivery_id}",
+        "by": f"vv_exports {found.vv_exports_version}, Dagster run {found.dagster_run_id or '-'}",
+        "prompt_run": f"{run.run_id} ({run.status}), revision {run.revision}, data version {run.data_version}",
+    }
+    if source is not None:
+        schema = source.video_level_schema_sha256 if found.file.table == "videos" else source.schema_sha256
+        record |= {
+            "executed": f"{source.executed_at}, model {source.processing_model or 'not stated'}",
+            "prompt": f"{source.prompt_id} {source.prompt_name}, sha256 of its text {source.prompt_text_sha256}",
+            "schema": f"sha256 {schema}",
+        }
+    for name, value in {**record, "export": found.export["automation"] or found.export["id"]}.items():
+        console.line(f"{name}: {one_line(str(value))}")
+    return DONE if found.is_as_delivered else FAILED
+
+
+def _verified(target: str, subpath: str | None) -> Any:
+    if not _is_a_place(target):
+        return open_client().verify(target, subpath)
+    if subpath is not None:
+        raise RequestError(f"--subpath is of a connector; name the folder itself: {target.rstrip('/')}/{subpath}")
+
+    from vv_exports.client.anywhere import verify_at  # Dagster takes a second to import
+
+    return verify_at(target)
+
+
+def _is_a_place(target: str) -> bool:
+    """Whether a path or an address is meant: a name alone is a connector's, where there is a configuration."""
+    if "/" in target or os.sep in target or target in {".", ".."} or target.endswith(".zip"):
+        return True
+    if not Path(target).exists():
+        return False
+
+    from vv_exports.config import load_config
+
+    return target not in load_config().connectors
 
 
 @command(

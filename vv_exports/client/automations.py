@@ -20,6 +20,7 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.delivery.duckdb_views import VIEWS, View, duckdb_views
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
@@ -115,6 +116,12 @@ class Automations:
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)  # before anything is read
         return self._state(found, pipeline.indexes.listing(index_id))
+
+    def sql(self, index_id: str, automation: str, views: Collection[View] = VIEWS) -> str:
+        """A script that makes views of what a collection holds now, for DuckDB: see ``duckdb_views``."""
+        return duckdb_views(
+            self._deployment.pipeline.automations.get(index_id, automation).destination, automation, views
+        )
 
     def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
         """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""

@@ -11,6 +11,7 @@ import pytest
 
 import vv_exports.cli
 from vv_exports.cli import main
+from vv_exports.client.anywhere import provenance_at
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -41,6 +42,7 @@ COUNTERPARTS = {
     "verify": "verify",
     "checks": "checks.list",
     "vacuum": "vacuum",
+    "sql": "automations.sql",
     "erase": "erasure.erase",
 }
 OPTIONS = {
@@ -56,17 +58,26 @@ OPTIONS = {
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
     ("vacuum", "abandoned"): "vacuum_abandoned",
+    ("sql", "engine"): "automations.sql",
     ("erase", "lists"): "erasure.list",
     ("erase", "undoes"): "erasure.undo",
 }
 """Flags that ask for something else, which has a name of its own."""
-BEFORE_THE_CLIENT = {"demo": write_demo, "config check": load_config, "config schema": config_schema}
-"""What there is without a deployment: it makes one, or is about the file. ``VVExports()`` checks it too."""
+BEFORE_THE_CLIENT = {
+    "demo": write_demo,
+    "config check": load_config,
+    "config schema": config_schema,
+    "provenance": provenance_at,
+}
+"""What there is without a deployment: it makes one, is about the configuration's file, which ``VVExports()`` checks
+too, or about a delivery that somebody received."""
 SAID = {
     "index": {"index_id"},
     "run": {"run_id"},
     "run_ids": {"run_ids", "prompt_run_ids"},
     "name": {"automation"},
+    "view": {"views"},
+    "target": {"connector_id"},
     "connector_id": {"connector_id", "destination_connector_id"},
     "subpath": {"subpath", "destination_subpath"},
     "format_name": {"format"},

@@ -686,9 +686,9 @@ def test_a_backfill_delivers_history_skips_what_is_there_and_says_before_what_it
     automations = daemon.client.automations
     plan = automations.plan_backfill("idx", "team", since=datetime(2026, 10, 3, tzinfo=UTC))
     assert [(run.run_id, run.why, run.rows, run.bytes) for run in plan.prompt_runs] == [
-        ("run_2", "missing", None, None),
-        ("run_3", "missing", None, None),
-        ("run_4", "missing", None, None),
+        ("run_2", "missing", 3, None),
+        ("run_3", "missing", 3, None),
+        ("run_4", "missing", 3, None),
     ]
     assert written_files(tmp_path) == {}
     until = datetime(2026, 10, 3, tzinfo=UTC)

@@ -1,0 +1,58 @@
+"""What whoever receives a delivery can ask of it, with nothing configured."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from vv_exports.connectors.anywhere import opened_at
+from vv_exports.connectors.base import Connector
+from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_file
+from vv_exports.delivery.verify import Verification, destinations, verify
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
+from vv_exports.errors import NotFoundError
+
+
+def verify_at(target: str, environ: Mapping[str, str] = os.environ) -> Sequence[Verification]:
+    """Re-read every delivered file below a folder, in a zip file or at an address (``s3://``, ``gs://``, ``az://``,
+    with the environment's credentials), and compare it with the delivery log that is beside it.
+
+    Raises NotFoundError where nothing was delivered. What is wrong is in ``problems``; there is no advice, since that
+    is for whoever delivers.
+    """
+    with opened_at(target, environ) as connector:
+        found = [replace(verify(Destination(connector, subpath)), advice=()) for subpath in _delivered_below(connector)]
+        if not found:
+            raise NotFoundError(
+                f"{connector.uri('')} holds no delivery: nothing in it has a log ({LOG_FOLDER}). Name the folder of a "
+                "delivery, or one that holds some; a file alone cannot be verified."
+            )
+        return found
+
+
+def provenance_at(target: str, environ: Mapping[str, str] = os.environ) -> FileProvenance:
+    """Where a delivered file comes from, and whether it is what was delivered: by the delivery log above it.
+
+    Raises NotFoundError where there is no log above it, or the log does not name the file.
+    """
+    begin, slashes, names = target.rpartition("://")
+    parts = (names if slashes else os.path.abspath(target)).split("/")  # noqa: PTH100 - links may be what is delivered
+    least = 1 if slashes else 2
+    for end in range(len(parts) - 1, least - 1, -1):
+        folder, path = begin + slashes + "/".join(parts[:end]), "/".join(parts[end:])
+        if not slashes and not os.path.isdir(f"{folder}/{PIPELINES_OWN}"):  # noqa: PTH112
+            continue
+        with opened_at(folder, environ) as connector:
+            if connector.files(LOG_FOLDER):
+                return provenance_of_file(Destination(connector, ""), path)
+    raise NotFoundError(
+        f"no folder above {target} has a delivery log ({LOG_FOLDER}): name a file where it was delivered, or in a copy "
+        "of the whole folder"
+    )
+
+
+def _delivered_below(connector: Connector) -> list[str]:
+    """The subpaths of all deliveries; the empty one where the folder itself is one."""
+    if connector.read(OWNER) is not None or connector.files(LOG_FOLDER):
+        return [""]
+    return destinations(connector)
