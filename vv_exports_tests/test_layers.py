@@ -28,7 +28,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("jsonschema_rs", {"snapshots"}),
     ("rich", {"console"}),
     # At home in single modules: a new one beside them is no home.
-    ("httpcore httpx sqlalchemy videovector", set()),
+    ("httpx sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
     # What people ask Dagster with: the package asks its Python.

@@ -3,15 +3,14 @@
 Its public methods make models of what they get, which drop fields and refuse nulls.
 """
 
-import ssl
-from functools import partial
 from typing import Any
 
 import httpx
 import videovector
 
 from vv_exports.sources.connections import Connections
-from vv_exports.sources.http_connection import HttpConnection
+
+_OF_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=5.0)
 
 
 async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient:
@@ -22,15 +21,11 @@ async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient
     if not isinstance(unused, Connections):
         trusted = httpx.create_ssl_context()  # as the SDK has it; to read the certificates takes long
         http._cookies = _NoCookies()  # noqa: SLF001
-        http._transport = Connections(partial(_connection, trusted))  # noqa: SLF001
+        http._transport = Connections(  # noqa: SLF001
+            lambda: httpx.AsyncHTTPTransport(verify=trusted, limits=_OF_ONE)
+        )
         await unused.aclose()
     return http
-
-
-def _connection(trusted: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
-    transport = httpx.AsyncHTTPTransport(verify=trusted)
-    transport._pool = HttpConnection(trusted)  # type: ignore[assignment]  # noqa: SLF001
-    return transport
 
 
 async def get_decoded(client: videovector.AsyncVideoVector, url: str) -> Any:
