@@ -8,6 +8,8 @@ JSON, ``[what, video_id, cursor, cursor of the next page, rows]``, and a line fo
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -17,9 +19,14 @@ from vv_exports.sources.base import Stage
 from vv_exports.sources.unpacking import UnpackedTooLargeError, unpacked
 
 _SUFFIX = ".answers.zst"
-_FILE_BYTES = 2**20
+FILE_BYTES = 2**20
+"""As much text makes a file."""
 _FILES_AT_HAND = 4
+_READERS = 4  # a store takes its time for each file, and there may be thousands
 _CODEC = pa.Codec("zstd", 1)
+_CURSOR = (str, NoneType)
+_TYPES = {(str, str, one, following, int) for one in _CURSOR for following in _CURSOR}
+"""What the line before an answer's rows holds."""
 
 
 class Asked(NamedTuple):
@@ -48,7 +55,7 @@ class StagedAnswers:
 
     def __init__(self, stage: Stage, most_bytes: int) -> None:
         self._stage = stage
-        self._most_bytes = most_bytes + 2 * _FILE_BYTES
+        self._most_bytes = most_bytes + 2 * FILE_BYTES
         self._guard = threading.Lock()
         self._unwritten: dict[Asked, Answer] = {}
         self._places: dict[Asked, str] = {}
@@ -57,9 +64,10 @@ class StagedAnswers:
 
     def find(self) -> None:
         """Look at what an earlier reading has staged. What is damaged, or of an earlier version, is as good as none."""
-        for name in sorted(self._stage.names()):
-            if name.endswith(_SUFFIX):
-                self._places.update(dict.fromkeys(self._file(name), name))
+        names = sorted(name for name in self._stage.names() if name.endswith(_SUFFIX))
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="stage") as readers:
+            for name, answered in zip(names, readers.map(lambda one: list(self._file(one)), names), strict=True):
+                self._places.update(dict.fromkeys(answered, name))
 
     def has(self, asked: Asked) -> bool:
         """Whether an answer was staged, by this reading or one before."""
@@ -97,7 +105,7 @@ class StagedAnswers:
             for asked, answer in self._unwritten.items():
                 taken[asked] = answer
                 size += answer.size
-                if size >= _FILE_BYTES:
+                if size >= FILE_BYTES:
                     break
         if not taken:
             return False
@@ -135,7 +143,7 @@ def _answers(text: bytearray) -> Iterator[tuple[Asked, Answer]]:
     while end < len(text):
         head, end = _line(text, end + 1)
         found: Any = decode(head)
-        if not isinstance(found, list) or len(found) != len(Asked._fields) + 2 or not isinstance(found[-1], int):
+        if not isinstance(found, list) or tuple(map(type, found)) not in _TYPES:
             raise ValueError("no answer begins here")
         *asked, following, rows = found
         lines = []

@@ -13,6 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -25,7 +26,7 @@ from vv_exports.printable import one_line
 from vv_exports.sources.base import DocumentPage, Page, Stage, TextPage
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.documents import as_object, check_page, failed_segments
-from vv_exports.sources.videovector_answers import Answer, Asked, StagedAnswers
+from vv_exports.sources.videovector_answers import FILE_BYTES, Answer, Asked, StagedAnswers
 from vv_exports.sources.videovector_api import VideoVectorApi, followed
 from vv_exports.sources.videovector_records import (
     Touched,
@@ -41,7 +42,9 @@ from vv_exports.sources.videovector_records import (
 _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
 _BETWEEN_WRITES_SECONDS = 0.01
-"""Each file costs as much as some answers: those that arrive within this time are in one."""
+_OF_THE_READING = 0.002
+"""Each file costs as much as some answers: those that arrive within this time, or this part of the time that the
+reading took until then, are in one. Whoever is killed asks again for as many, and for what was under way."""
 _MOST_UNWRITTEN_BYTES = 2**23
 _MOST_HELD_BYTES = 2**23
 """Bytes of results that are kept to be handed on, for each table; others are read from the stage."""
@@ -89,6 +92,7 @@ class Reading:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._guard = threading.Lock()
         self._is_written = asyncio.Event()
+        self._fills_a_file = asyncio.Event()
         self._held: dict[_Media, int] = {"segments": 0, "videos": 0}
         self._items: dict[_Media, dict[str, Future[_Item]]] = {
             table: {video_id: Future() for video_id in sorted(self.members)} for table in self._held
@@ -138,9 +142,10 @@ class Reading:
         """End what ``fetch`` left. Where the run was not read to its end, what was read of it is staged, so that it is
         not asked for again; that it cannot be is not what went wrong."""
         self._writer.shutdown()
+        if complete:
+            return
         try:
-            while not complete and self._answers.write():
-                pass
+            self._write_all()
         except VVExportsError as error:
             _LOG.info("what was read last of %s is not on its stage: %s", one_line(self.run.run_id), error)
 
@@ -174,6 +179,7 @@ class Reading:
             answer = self._answers.get(asked)
             if answer is None:
                 again = self.api.run(self._complete(table, video_id))
+                self._writer.submit(self._write_all).result()  # it may be so of all items: they must not gather here
                 return again.lines or []
             lines += answer.lines
         return lines if item.order is None else map(lines.__getitem__, item.order)
@@ -185,10 +191,7 @@ class Reading:
             try:
                 documents.append(as_object(decode_within(line, self.api.max_answer_bytes), locate(i)))
             except (ValueError, AnswerTooLargeError) as error:
-                raise SourceDataError(
-                    f"{locate(i)}: it cannot be read ({error}). Nothing is kept of it; if it stays so, report it to "
-                    "VideoVector."
-                ) from None
+                raise _unreadable(locate(i), error) from None
         return documents
 
     def _locate(self, begins: list[tuple[int, str]], i: int) -> str:
@@ -231,8 +234,7 @@ class Reading:
                     for _ in range(self.api.budget.max_concurrency):
                         working.create_task(self._work(wanted))
                 writing.cancel()
-            while await in_writer(self._answers.write):
-                pass
+            await in_writer(self._write_all)
         except BaseExceptionGroup as group:
             self._give_up(_first(group))
         except asyncio.CancelledError:
@@ -249,11 +251,26 @@ class Reading:
             if not future.done():
                 future.set_exception(error)
 
-    async def _write(self, in_writer: Callable[[Callable[[], bool]], Awaitable[bool]]) -> None:
+    async def _write(self, in_writer: Callable[[Callable[[], object]], Awaitable[object]]) -> None:
         while True:
-            await asyncio.sleep(_BETWEEN_WRITES_SECONDS)
+            if self._answers.unwritten_bytes < FILE_BYTES:
+                self._fills_a_file.clear()
+                wait = max(_BETWEEN_WRITES_SECONDS, _OF_THE_READING * (time.monotonic() - self._began))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._fills_a_file.wait()
             await in_writer(self._answers.write)
             self._is_written.set()
+
+    def _write_all(self) -> None:
+        """Stage what was added. In the writer's thread alone, as long as there is one."""
+        while self._answers.write():
+            pass
+
+    def _add(self, asked: Asked, answer: Answer) -> None:
+        self._answers.add(asked, answer)
+        if self._answers.unwritten_bytes >= FILE_BYTES:
+            self._fills_a_file.set()
 
     async def _work(self, wanted: Iterator[tuple[_Media, str]]) -> None:
         for table, video_id in wanted:
@@ -317,7 +334,7 @@ class Reading:
                 rows, following = await self.api.rows(*path, cursor=cursor, video_id=video_id)
                 heads = self._heads(rows, video_id, where, "segments")
                 answer = Answer([_line(row, where) for row in rows], following)
-                self._answers.add(asked[-1], answer)
+                self._add(asked[-1], answer)
             return list(zip(heads, answer.lines, strict=True)), answer.following
 
         size = 0
@@ -367,7 +384,7 @@ class Reading:
         answer = await staged(asked)
         if answer is None:
             answer = Answer(await self._video_result(video_id, where))
-            self._answers.add(asked, answer)
+            self._add(asked, answer)
         return _Item([asked], None, answer.lines, answer.size)
 
     async def _video_result(self, video_id: str, where: str) -> list[bytes]:
@@ -384,9 +401,12 @@ class Reading:
     def _heads(self, rows: list[Members], video_id: str, where: str, table: _Media) -> list[JsonObject]:
         """What is looked at of results that have just arrived, after what must not be kept was taken out of them."""
         heads = []
-        for row in rows:
-            clean_members(row)
-            head = head_of(row)
+        for i, row in enumerate(rows):
+            try:
+                clean_members(row)
+                head = head_of(row)
+            except ValueError as error:
+                raise _unreadable(_row(where, i), error) from None
             if head.get("video_id") is None:
                 head["video_id"] = video_id
                 row.update(members_of({"video_id": video_id}))
@@ -416,7 +436,7 @@ class Reading:
         stated += [sum(by_media)] if by_media else []
         if stated and len(page.documents) < min(stated):
             raise SourceDataError(f"{where}: {len(page.documents)} are listed, but the run states {min(stated)}")
-        self._answers.add(asked, Answer([_line(document, where) for document in page.documents]))
+        self._add(asked, Answer([_line(document, where) for document in page.documents]))
         self._failures.set_result(page)
 
     async def _fetch_prompt(self) -> None:
@@ -429,7 +449,7 @@ class Reading:
                 record = as_object(decode(answer.lines[0]), where)
             else:
                 record = as_object(await self.api.get("prompts", self.run.prompt_id), where)
-                self._answers.add(asked, Answer([_line({name: record.get(name) for name in _OF_PROMPT}, where)]))
+                self._add(asked, Answer([_line({name: record.get(name) for name in _OF_PROMPT}, where)]))
             prompt = prompt_of(record, self.run)
         except NotFoundError:
             _LOG.warning("prompt %s is gone; its schema is taken from the results", one_line(self.run.prompt_id))
@@ -484,6 +504,12 @@ def _staged_head(line: bytes) -> JsonObject:
         return head_of(members_in(line))
     except ValueError:
         return as_object(decode(line), "what is staged")
+
+
+def _unreadable(where: str, error: Exception) -> SourceDataError:
+    return SourceDataError(
+        f"{where}: it cannot be read ({error}). Nothing is kept of it; if it stays so, report it to VideoVector."
+    )
 
 
 def _line(members: Members | JsonObject, where: str) -> bytes:
