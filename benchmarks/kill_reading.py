@@ -4,7 +4,7 @@ The local server of the tests counts requests. First all runs are read undisturb
 each time into an empty storage, killed at a random moment and started again; and once more, killed ten times on the
 way. Every snapshot must hold what the server holds, row for row, and nothing may be left on the stage.
 
-    python benchmarks/kill_reading.py [--kills 10] [--alone 2] [--seed N] [--media 200] [--runs 4] [--segments 50,250]
+    python benchmarks/kill_reading.py [--kills 10] [--alone 2] [--seed N] [--media 300] [--runs 5] [--segments 1,110]
 """
 
 import argparse
@@ -84,9 +84,9 @@ def main():
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--alone", type=int, default=2, help="readings that are killed once")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--media", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=4)
-    parser.add_argument("--segments", default="50,250")
+    parser.add_argument("--media", type=int, default=300)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--segments", default="1,110")
     parser.add_argument("--max-concurrency", type=int, default=16)
     parser.add_argument("--delay", type=float, default=0.02)
     args = parser.parse_args()

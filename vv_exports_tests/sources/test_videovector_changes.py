@@ -1,14 +1,20 @@
 """What changes at VideoVector: before, while and after a run is read; and a reading that is cut off."""
 
 import re
+import resource
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 
+from vv_exports.connectors.local import LocalConnector
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import NotFoundError, SelectionError, SourceChangedError, SourceDataError, TransientError
+from vv_exports.snapshots.staging import StoredStage
+from vv_exports.sources import videovector_answers, videovector_reading
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import SCHEMA, make_platform
 from vv_exports_tests.sources.accounts import INDEX, NOW, Account, account, fault, held
@@ -346,6 +352,39 @@ def test_two_that_read_the_same_run_at_once_both_have_it(here: Account, platform
     assert [snapshot.revision for snapshot in taken] == [1, 1, 1]
     assert len({snapshot.data_version for snapshot in taken}) == 1
     assert here.kept(taken[0]) == held(platform, RUN)
+    assert here.staged() == []
+
+
+def test_what_another_process_tidied_away_is_read_again_and_does_not_gather_in_memory(long_ones: Account):
+    here = long_ones
+    run = here.source.prompt_run(INDEX, RUN)
+    stage = StoredStage(LocalConnector("storage", here.folder, make_root=True), "snapshots/idx_1/run", "0" * 16)
+    with (
+        patch.object(videovector_reading, "_MOST_HELD_BYTES", 0),
+        patch.object(videovector_answers, "_FILES_AT_HAND", 0),
+        here.source.results(run, stage) as results,
+    ):
+        once = [document for page in results.segments() for document in page.documents]
+        assert len(list(results.videos())) > 0, "all of it was fetched"
+        while not here.staged():
+            time.sleep(0.001)
+        stage.clear()
+        here.server.clear()
+        assert [document for page in results.segments() for document in page.documents] == once
+        assert here.server.count("/results") >= len(here.server.platform.runs[RUN].segments)
+        assert here.staged(), "what was read again is staged again"
+
+
+def test_a_disk_that_is_full_ends_a_reading_that_says_so_and_the_next_one_goes_on(long_ones: Account):
+    here = long_ones
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(TransientError, match="Free space"):
+            here.take(RUN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert here.kept(here.take(RUN)) == held(here.server.platform, RUN)
     assert here.staged() == []
 
 
