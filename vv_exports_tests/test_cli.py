@@ -261,7 +261,7 @@ def test_every_command_has_help_and_is_tried_here():
         *("exports list", "exports show", "exports download", "exports delete", "exports vacuum"),
         *("automations list", "automations show", "automations pause", "automations resume", "automations run"),
         *("backfill", "runs prune", "connectors list", "connectors browse", "connectors test"),
-        *("verify", "provenance", "checks", "vacuum", "erase", "sql"),
+        *("verify", "provenance", "checks", "vacuum", "erase", "sql", "report", "log schema"),
     }
     for words in _commands(main):
         said = run(REPOSITORY, *words, "--help")
