@@ -17,6 +17,11 @@ EXPORTS = "vv_exports_on_demand"
 SOURCE_POOL = "source"
 """What reads the source in bulk: the limit is in ``dagster.yaml``."""
 
+DOWNLOAD = "(download)"
+"""Stands in a launch for no connector."""
+CONNECTOR = "vv_exports/connector"
+"""The tag of a run that delivers, and what an asset that delivers to one connector says of itself: which one."""
+
 _OF_AN_INDEX = ("", "__prompt_runs", "__prompt_run_export", "__index_export", "__discovery")
 _OF_AN_AUTOMATION = ("", "__delivery", "__reconciliation")
 

@@ -62,6 +62,24 @@ def test_an_automation_materialized_from_the_ui_takes_the_snapshots_it_lacks(cli
     assert snapshots == {"run_1", "run_2", "run_3"}
 
 
+def test_the_partition_by_which_the_ui_shows_an_asset_says_how_quick_its_batch_was(client):
+    for path in (("prompt_runs",), ("exports", "team")):
+        key = asset_key("idx", *path)
+        events = _materialize(client, key, ("run_1", "run_3")).get_asset_materialization_events()
+        *others, last = [event.materialization.metadata for event in events if event.asset_key == key]
+        rows = sum(one["rows"].value if "rows" in one else _snapshot_rows(one) for one in (*others, last))
+        assert (len(others), last["batch_rows"].value) == (2, rows)
+        assert last["batch_rows_per_second"].value > 0
+        assert last["batch_seconds"].value > 0
+        assert not any("batch_rows" in one for one in others)
+    again = _materialize(client, key, ("run_1", "run_3")).get_asset_materialization_events()
+    assert not any("batch_rows" in event.materialization.metadata for event in again)  # nothing was written
+
+
+def _snapshot_rows(metadata):
+    return sum(metadata[name].value for name in ("dagster/partition_row_count", "video_results", "failed_segments"))
+
+
 def test_a_disabled_automation_refuses_to_be_materialized(client, folder):
     key = asset_key("idx", "exports", "off")
     assert not _materialize(client, key, ("run_0", "run_4"), raise_on_error=False).success
