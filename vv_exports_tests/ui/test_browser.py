@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Error, Locator, Page, Playwright, expect, sync_playwright
 
@@ -212,3 +213,5 @@ def test_a_backfill_delivers_the_partitions_that_were_chosen(ui, backfill):
     expect(page.get_by_text("Missing (6)")).to_be_visible()
     collection = ui.client().automations.retrieve("idx_archive", "newsroom")
     assert (collection.delivered, collection.paused) == (2, True)
+    runs = ui.client().instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill.rpartition("/")[2]}))
+    assert [run.tags["vv_exports/connector"] for run in runs] == ["conn_export"]
