@@ -308,7 +308,8 @@ def _export_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
             str,
             default_value="",
             is_required=False,
-            description="Folder below the connector's export_base_path; the export makes a folder of its own in it.",
+            description="Folder below the connector's export_base_path, such as exports/editorial. The export makes a "
+            "folder of its own in it.",
         ),
         **CONTENT_FIELDS,
         **DRY_RUN_FIELD,

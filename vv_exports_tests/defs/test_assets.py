@@ -264,3 +264,29 @@ def test_the_discovery_sensor_adds_finished_runs(folder):
 
 def test_definitions_are_valid(client):
     dg.Definitions.validate_loadable(client.definitions)
+
+
+SECRET = {"env": "VV_TEST_SECRET"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, SECRET) for name in ("destination_connector_id", "destination_subpath", "format", "compression")),
+        *((name, SECRET) for name in ("contract", "on_schema_conflict", "target_file_bytes", "dry_run")),
+        ("prompt_run_ids", [SECRET]),
+        ("tables", [SECRET]),
+        ("fields", {"include": [SECRET]}),
+        ("fields", {"exclude": [SECRET]}),
+        ("redact", {"metadata.title": SECRET}),
+        ("format", {"name": "csv", "delimiter": SECRET}),
+    ],
+)
+def test_no_field_of_a_launch_reads_the_environment(client, monkeypatch, name, value):
+    """Where a field did, whoever may launch could put a secret into a path, or into what is shown of a run."""
+    monkeypatch.setenv("VV_TEST_SECRET", "hunter2")
+    job = build_definitions(client.pipeline).resolve_implicit_global_asset_job_def()
+    config = {"ops": {"idx__index_export": {"config": {name: value}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as refused:
+        dg.validate_run_config(job, config)
+    assert "hunter2" not in str(refused.value)

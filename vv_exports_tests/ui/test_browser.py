@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(vv_exports.__file__).parents[1]
 WAIT = 30_000
 """Milliseconds, far longer than anything takes here: a busy machine is no finding."""
-_LOOKS, _LOOK = 20, 3_000
+_LOOKS, _LOOK = 12, 5_000
 """How often a page is loaded until it says something, and how long one look lasts."""
 CHROMIUM = ("chromium", "google-chrome")
 INDEX_EXPORT, PROMPT_RUNS = "/assets/idx_archive/index_export", "/assets/idx_archive/prompt_runs"
