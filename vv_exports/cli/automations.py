@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from vv_exports.cli import changes
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
+from vv_exports.cli.content import AUTOMATION_CONTENT, chosen_fields
 from vv_exports.cli.plans import planned
 from vv_exports.console import Console
 from vv_exports.printable import counted, one_line
@@ -220,4 +222,58 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     )
 
 
-GROUP = click.Group("automations", help="Export automations.", commands=[list_, show, pause, resume, run])
+@command(
+    "set",
+    INDEX,
+    click.argument("name"),
+    click.option("--connector", "destination_connector_id", metavar="ID", help="The connector to deliver to."),
+    click.option(
+        "--subpath", "destination_subpath", metavar="P", help="Its folder there. Of a new one by default the index id."
+    ),
+    click.option("--enabled/--disabled", default=None, help="Whether it may deliver at all."),
+    click.option("--paused/--no-paused", default=None, help="Whether it waits until the configuration says otherwise."),
+    *AUTOMATION_CONTENT,
+    click.option(
+        "--on-status", multiple=True, metavar="S", help="Only runs of this status: completed, completed_with_failures."
+    ),
+    click.option(
+        "--partial", metavar="P", help="deliver or hold: what to do with a run that is completed_with_failures."
+    ),
+    click.option("--schedule", "cron", metavar="CRON", help="When the collection is put right: '0 3 * * *'."),
+    click.option("--timezone", metavar="TZ", help="The time zone that the schedule is in, such as Europe/Berlin."),
+    click.option(
+        "--start", metavar="S", help="now or beginning: whether what is finished before it begins is history."
+    ),
+    click.option("--max-runs-per-delivery", type=int, metavar="N", help="Prompt runs of one commit."),
+    click.option("--pause-after-failures", type=int, metavar="N", help="Permanent failures until it pauses itself."),
+    click.option("--retain-superseded", metavar="T", help="How long superseded files are kept, such as 24h."),
+    click.option("--expect-every", metavar="T", help="How often a delivery is expected, such as 24h."),
+    changes.default_option("destination_subpath, format, tables, schedule, …"),
+    changes.DRY_RUN,
+)
+def set_(
+    console: Console, index: str, name: str, *, cron: str | None, timezone: str | None, dry_run: bool, **options: Any
+) -> None:
+    """Create an automation in the configuration's file, or change what is named of one. Comments and order stay."""
+    defaults = options.pop("defaults")
+    fields = changes.fields_of(chosen_fields(**options), defaults)
+    client = open_client()
+    if cron is not None or timezone is not None:
+        fields["schedule"] = _schedule(client, index, name, cron, timezone)
+    changes.told(console, client.automations.set(index, name, dry_run=dry_run, **fields))
+
+
+@command("remove", INDEX, click.argument("name"), changes.DRY_RUN)
+def remove(console: Console, index: str, name: str, *, dry_run: bool) -> None:
+    """Take an automation out of the configuration's file. What it delivered stays where it is."""
+    changes.told(console, open_client().automations.remove(index, name, dry_run=dry_run))
+
+
+def _schedule(client: Any, index: str, name: str, cron: str | None, timezone: str | None) -> dict[str, str]:
+    """A schedule of which one half may be as it was."""
+    schedule = client.automations.schedule(index, name) or {}
+    given = {"cron": cron, "timezone": timezone}
+    return {**schedule, **{field: value for field, value in given.items() if value is not None}}
+
+
+GROUP = click.Group("automations", help="Export automations.", commands=[list_, show, set_, remove, pause, resume, run])

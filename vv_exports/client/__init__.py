@@ -17,9 +17,11 @@ from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
+from vv_exports.client.indexes import Indexes
 from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.source import Source
 from vv_exports.config import Config
+from vv_exports.defs.webserver import reload_location
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.vacuum import Vacuum, vacuum
@@ -51,9 +53,16 @@ class VVExports(Deployment):
         self.automations = Automations(self)
         self.prompt_runs = PromptRuns(self)
         self.connectors = Connectors(self)
+        self.indexes = Indexes(self)
         self.source = Source(self)
         self.erasure = Erasure(self)
         self.checks = Checks(self)
+
+    def reload(self, url: str = "http://127.0.0.1:3000") -> None:
+        """Have the Dagster whose webserver is at an address take over the configuration as it is now. Returns when it
+        has. Raises TransientError where nobody answers, RequestError where it is no webserver of this deployment, and
+        RunFailedError with what keeps the configuration from being loaded."""
+        reload_location(url)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

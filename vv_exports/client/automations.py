@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.outcome import AutomationRun, outcome_of
@@ -15,7 +15,9 @@ from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.records import Beginning, Pause
 from vv_exports.automations.selection import Only, Selection, selected
 from vv_exports.automations.standing import Standings
+from vv_exports.client.changes import ConfigurationChange, automation_notes, change_configuration, changes_at
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
+from vv_exports.config import REMOVED, Change
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
@@ -28,6 +30,8 @@ from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
+from vv_exports.pipeline import Pipeline
+from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing
 
 
@@ -90,6 +94,31 @@ class Switch:
     due: int
 
 
+class AutomationFields(TypedDict, total=False):
+    """The fields of an automation, with the names and values that the configuration has."""
+
+    enabled: bool | None
+    paused: bool | None
+    destination_connector_id: str
+    destination_subpath: str | None
+    format: str | Mapping[str, Any] | None
+    tables: Sequence[str] | None
+    fields: Mapping[str, Any] | None
+    redact: Mapping[str, str] | None
+    compression: str | None
+    target_file_bytes: int | None
+    on_schema_conflict: str | None
+    contract: str | None
+    on_status: Sequence[str] | None
+    partial: str | None
+    schedule: Mapping[str, str] | None
+    start: str | None
+    max_runs_per_delivery: int | None
+    pause_after_failures: int | None
+    retain_superseded: str | None
+    expect_every: str | None
+
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -122,6 +151,51 @@ class Automations:
         return duckdb_views(
             self._deployment.pipeline.automations.get(index_id, automation).destination, automation, views
         )
+
+    def set(
+        self, index_id: str, automation: str, *, dry_run: bool = False, **fields: Unpack[AutomationFields]
+    ) -> ConfigurationChange:
+        """Create an automation in the configuration's file, or change fields of one. None stands for a field's default.
+        The client goes on with the new configuration.
+
+        Raises NotFoundError for an index that the configuration does not have, and ConfigurationError with every
+        problem that this would make, and where the file is another by now; then nothing is written.
+        """
+        deployment = self._deployment
+        deployment.pipeline.config.index(index_id)  # one that is misspelled is not begun
+        known = [name for name in AutomationFields.__annotations__ if name in fields]  # in the order of their docs
+        ordered = {**dict.fromkeys(known), **fields}
+        changes = changes_at(
+            ("indexes", index_id, "automations", automation), ordered, AutomationFields.__annotations__
+        )
+
+        def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
+            is_new = automation not in before.config.index(index_id).automations
+            earlier = None if is_new else before.automations.get(index_id, automation)
+            yield from automation_notes(earlier, after.automations.get(index_id, automation))
+
+        return change_configuration(deployment, changes, notes, dry_run=dry_run)
+
+    def schedule(self, index_id: str, automation: str) -> dict[str, str] | None:
+        """The schedule of an automation, as the configuration has it. None where it has none, or is not there yet."""
+        found = self._deployment.pipeline.config.index(index_id).automations.get(automation)
+        return None if found is None or found.schedule is None else found.schedule.model_dump()
+
+    def remove(self, index_id: str, automation: str, *, dry_run: bool = False) -> ConfigurationChange:
+        """Take an automation out of the configuration's file. What it delivered stays. Raises NotFoundError, and what
+        ``set`` raises."""
+        uri = self._deployment.pipeline.automations.get(index_id, automation).destination.uri
+        name = f"automation {automation} of index {one_line(index_id)}"
+
+        def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
+            del before, after
+            yield (
+                f"what {name} delivered stays at {one_line(uri)}, and nobody keeps it up to date any more; where it is "
+                "set again, it goes on there from where it was"
+            )
+
+        changes = [Change(("indexes", index_id, "automations", automation), REMOVED)]
+        return change_configuration(self._deployment, changes, notes, dry_run=dry_run)
 
     def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
         """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""

@@ -6,6 +6,8 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
+from vv_exports.config.editing import REMOVED, Change
+from vv_exports.config.file import FileEdit, edit_file
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 from vv_exports.config.redaction_key import key_problems
@@ -13,16 +15,20 @@ from vv_exports.config.rules import check_apart
 
 __all__ = [
     "PROVIDERS",
+    "REMOVED",
     "SOURCES",
     "AutomationConfig",
+    "Change",
     "Config",
     "ConnectorConfig",
+    "FileEdit",
     "IndexConfig",
     "ScheduleConfig",
     "check_apart",
     "config_place",
     "config_schema",
     "content_options",
+    "edit_file",
     "format_of_text",
     "key_problems",
     "load_config",

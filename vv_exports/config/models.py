@@ -208,6 +208,7 @@ class Config(Destinations, extra="forbid"):
     """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
 
     _folder: Path | None = PrivateAttr(default=None)
+    _file: Path | None = PrivateAttr(default=None)
 
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: StorageConfig = Field(
@@ -233,11 +234,17 @@ class Config(Destinations, extra="forbid"):
     def model_post_init(self, context: Any) -> None:
         """What the file cannot say of itself."""
         self._folder = (context or {}).get("folder")
+        self._file = (context or {}).get("file")
 
     @property
     def folder(self) -> Path | None:
         """Where relative paths of the file start, and the Dagster instance is; None where there is no file."""
         return self._folder
+
+    @property
+    def file(self) -> Path | None:
+        """The file that this is; None for the packaged demo configuration, and for what was loaded from no file."""
+        return self._file
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""

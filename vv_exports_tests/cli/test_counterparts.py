@@ -12,6 +12,8 @@ import pytest
 import vv_exports.cli
 from vv_exports.cli import main
 from vv_exports.client.anywhere import provenance_at
+from vv_exports.client.automations import AutomationFields
+from vv_exports.client.connectors import ConnectorFields
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -32,12 +34,17 @@ COUNTERPARTS = {
     "exports vacuum": "exports.vacuum",
     "automations list": "automations.list",
     "automations show": "automations.retrieve",
+    "automations set": "automations.set",
+    "automations remove": "automations.remove",
     "automations pause": "automations.pause",
     "automations resume": "automations.resume",
     "automations run": "automations.run",
     "backfill": "automations.backfill",
     "connectors list": "connectors.list",
+    "connectors set": "connectors.set",
     "connectors test": "connectors.test",
+    "indexes add": "indexes.add",
+    "reload": "reload",
     "connectors browse": "connectors.browse",
     "verify": "verify",
     "checks": "checks.list",
@@ -113,6 +120,9 @@ def test_every_command_has_a_counterpart_in_python(client):
 def test_what_a_command_takes_its_counterpart_takes(client, command):
     takes = inspect.signature(attrgetter(COUNTERPARTS[command])(client)).parameters.keys()
     asked = {str(param.name) for param in COMMANDS[command].params} - {"as_json", "debug"}
+    if "fields" in takes and "set" in command:  # all fields of the entry, by their names in the configuration
+        takes |= {"destination_connector_id", *AutomationFields.__annotations__, *ConnectorFields.__annotations__}
+        asked -= {"defaults", "cron", "timezone"}  # None, and the two halves of `schedule`
     missing = {name for name in asked if (command, name) not in OPTIONS and not SAID.get(name, {name}) & takes}
     assert missing == set()
 
