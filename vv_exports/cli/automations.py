@@ -12,6 +12,7 @@ from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, li
 from vv_exports.cli.content import AUTOMATION_CONTENT, chosen_fields
 from vv_exports.cli.plans import planned
 from vv_exports.console import Console
+from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing.")
@@ -28,6 +29,7 @@ def list_(console: Console) -> None:
         "index_id",
         "automation",
         "enabled",
+        "trigger",
         "paused",
         "paused_by",
         "destination_uri",
@@ -78,14 +80,32 @@ def resume(console: Console, index: str, name: str, *, dry_run: bool) -> None:
 
 @command(
     "run",
-    INDEX,
-    click.argument("name"),
+    click.argument("index", required=False),
+    click.argument("name", required=False),
+    click.option("--all", "every", is_flag=True, help="All automations, one after the other; or name an INDEX alone."),
     RUNS,
     click.option("--history", is_flag=True, help="Also what was finished before the automation began."),
     DRY_RUN,
 )
-def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, history: bool, dry_run: bool) -> int:
-    """Deliver now what is due: what the automation owes to its collection. History it leaves alone."""
+def run(
+    console: Console,
+    index: str | None,
+    name: str | None,
+    *,
+    every: bool,
+    run_ids: tuple[str, ...],
+    history: bool,
+    dry_run: bool,
+) -> int:
+    """Deliver now what is due: what the automation owes to its collection. History it leaves alone.
+
+    Of an INDEX alone, or with --all, those wait that are paused, disabled or `manual`. That is for a crontab."""
+    if every == (index is not None):
+        raise RequestError("name an INDEX and an automation, an INDEX for all of its automations, or --all")
+    if name is None or index is None:
+        if run_ids:
+            raise RequestError("--run is of one automation; name it")
+        return _run_all(console, index, history=history, dry_run=dry_run)
     with console.progress() as progress:
         client = open_client(progress)
         if dry_run:
@@ -130,6 +150,40 @@ def backfill(
         outcome = work(index, name, run_ids or None, **chosen)
     _delivered(console, outcome)
     return DONE
+
+
+def _run_all(console: Console, index: str | None, *, history: bool, dry_run: bool) -> int:
+    code, documents = DONE, []
+    with console.progress() as progress:
+        client = open_client(progress)
+        turns = client.automations.plan_all if dry_run else client.automations.run_all
+        for turn in turns(index, history=history):
+            documents.append(_turn_document(turn))
+            if turn.error is not None or (dry_run and turn.done is not None and turn.done.is_stopped):
+                code = FAILED
+            if not console.as_json:
+                _turn(console, turn)
+    if console.as_json:
+        console.document(documents)
+    return code
+
+
+def _turn(console: Console, turn: Any) -> None:
+    name = f"{one_line(turn.index_id)}/{turn.automation}"
+    if turn.waits is not None:
+        console.line(f"{name} is left alone: {turn.waits}")
+    elif turn.error is not None:
+        console.note(f"Error: {name}: {turn.error}")
+    elif hasattr(turn.done, "is_stopped"):
+        _planned(console, turn.done)
+    else:
+        _delivered(console, turn.done)
+
+
+def _turn_document(turn: Any) -> dict[str, Any]:
+    done = turn.done.document if hasattr(turn.done, "document") else vars(turn.done) if turn.done else {}
+    named = {"index_id": turn.index_id, "automation": turn.automation}
+    return {**named, "waits": turn.waits, "error": None if turn.error is None else str(turn.error), **done}
 
 
 def _delivered(console: Console, outcome: Any) -> None:
@@ -241,6 +295,11 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     ),
     click.option("--schedule", "cron", metavar="CRON", help="When the collection is put right: '0 3 * * *'."),
     click.option("--timezone", metavar="TZ", help="The time zone that the schedule is in, such as Europe/Berlin."),
+    click.option(
+        "--trigger",
+        metavar="T",
+        help="When it delivers by itself: as soon as a run is finished, by its schedule alone, or never (manual).",
+    ),
     click.option(
         "--start", metavar="S", help="now or beginning: whether what is finished before it begins is history."
     ),

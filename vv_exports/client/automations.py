@@ -13,7 +13,7 @@ from vv_exports.automations.outcome import AutomationRun, outcome_of
 from vv_exports.automations.places import LeftPlace
 from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.records import Beginning, Pause
-from vv_exports.automations.selection import Only, Selection, selected
+from vv_exports.automations.selection import Only, Selection, check_range, nothing_executed, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.client.changes import ConfigurationChange, automation_notes, change_configuration, changes_at
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
@@ -39,14 +39,14 @@ from vv_exports.sources.base import Listing
 class AutomationState:
     """An automation and what its collection holds. Counts and lists are of prompt runs.
 
-    ``due`` are delivered by themselves, as soon as their turn comes; ``due_why`` counts them by why the collection does
+    ``due`` are delivered next, by themselves as ``trigger`` says; ``due_why`` counts them by why the collection does
     not hold them as it should (missing, changed, reshape, damaged, unfinished). ``failing`` were tried and are
     tried again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only; ``gone`` vanished from
     the source before they were delivered. ``content`` is what the configuration chooses of it. ``tables`` are the
     folders of each prompt that has more than one of a table, since its types changed. ``paused_by`` is who or what
     paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
-    ``last_error`` is of the last delivery, where that failed.
+    ``last_error`` is of the last delivery, where that failed. ``trigger`` is when it delivers by itself.
     """
 
     index_id: str
@@ -58,6 +58,7 @@ class AutomationState:
     destination_connector_id: str
     destination_subpath: str
     destination_uri: str
+    trigger: str
     format: str
     content: dict[str, Any]
     retain_superseded: str | None
@@ -78,6 +79,18 @@ class AutomationState:
     held_runs: Sequence[str] = field(repr=False)
     gone_runs: Sequence[str] = field(repr=False)
     problems: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class AutomationTurn:
+    """One automation when all are asked to deliver. ``waits`` is why it is left alone; else ``done`` is what it did, or
+    would, and ``error`` what it raised."""
+
+    index_id: str
+    automation: str
+    waits: str | None
+    done: AutomationRun | AutomationPlan | None
+    error: VVExportsError | None
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,7 @@ class AutomationFields(TypedDict, total=False):
     on_status: Sequence[str] | None
     partial: str | None
     schedule: Mapping[str, str] | None
+    trigger: str | None
     start: str | None
     max_runs_per_delivery: int | None
     pause_after_failures: int | None
@@ -266,6 +280,44 @@ class Automations:
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             return self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
 
+    def run_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
+        """``run`` of each automation, or of each of an index, one after the other, each when it is asked for. Those
+        that are paused, disabled or `manual` are left alone. What one raises is its ``error``, and no other's.
+
+        Raises NotFoundError for an index that is not configured."""
+        for found, waits in self._each(index_id):
+            yield self._turn(found, waits, lambda one: self.run(one.index_id, one.name, history=history))
+
+    def plan_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
+        """What ``run_all`` would deliver. Writes nothing, and reads no prompt run."""
+        for found, waits in self._each(index_id):
+            yield self._turn(found, waits, lambda one: self.plan_run(one.index_id, one.name, history=history))
+
+    def _each(self, index_id: str | None) -> Iterator[tuple[Automation, str | None]]:
+        """The automations, and why one of them waits when nobody names it."""
+        deployment = self._deployment
+        if index_id is not None:
+            deployment.pipeline.config.index(index_id)
+        for found in deployment.pipeline.automations:
+            if index_id in {None, found.index_id}:
+                sensor = deployment.names.delivery_sensor(found.index_id, found.name)
+                recorded = found.record.state().pause
+                pause = pause_in_force(found.config, recorded, deployment.instance_to_look_at, sensor)
+                yield found, _reason_to_wait(found, pause)
+
+    def _turn(
+        self,
+        found: Automation,
+        waits: str | None,
+        work: Callable[[Automation], AutomationRun | AutomationPlan],
+    ) -> AutomationTurn:
+        done, error = None, None
+        try:
+            done = work(found) if waits is None else None
+        except VVExportsError as raised:
+            error = raised
+        return AutomationTurn(found.index_id, found.name, waits, done, error)
+
     def plan_backfill(
         self,
         index_id: str,
@@ -277,11 +329,12 @@ class Automations:
         only: Only | None = None,
     ) -> AutomationPlan:
         """What ``backfill`` would deliver. Writes nothing, and reads no prompt run."""
+        check_range(since, until)
         return self._plan(
             index_id,
             automation,
             run_ids,
-            lambda owed: selected(owed, run_ids, since, until, only, history=True),
+            lambda owed: _in_range(owed, run_ids, since, until, only),
             look=False,
         )
 
@@ -306,15 +359,17 @@ class Automations:
         """Deliver historical runs: all finished ones that the automation takes, those executed in
         [``since``, ``until``), or those named, held ones included; with ``only``, just those that the collection lacks
         or holds in another content. What is there is skipped, so a backfill that was stopped is continued by the same
-        call. A paused automation is delivered, since this is asked for; a disabled one raises SelectionError.
+        call. A paused automation is delivered, since this is asked for; a disabled one raises SelectionError,
+        and so does a range that ends before it begins.
         """
+        check_range(since, until)
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
         listing, unreadable = self._listing(index_id, run_ids)
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
+        chosen = _in_range(owed, run_ids, since, until, only)
         sync_partitions(self._deployment.instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             return self._deliver(found, chosen, chosen.todo, found.places.left(), listing)
@@ -333,6 +388,7 @@ class Automations:
 
         Returns when it is over; interrupted, the daemon goes on. Raises RequestError where there is no daemon.
         """
+        check_range(since, until)
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
@@ -348,7 +404,7 @@ class Automations:
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         before, left_before = found.collection(), found.places.left()
         owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
+        chosen = _in_range(owed, run_ids, since, until, only)
         sync_partitions(instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             if chosen.todo:
@@ -455,6 +511,7 @@ class Automations:
             destination_connector_id=config.destination_connector_id,
             destination_subpath=config.subpath,
             destination_uri=automation.destination.uri,
+            trigger=config.trigger,
             format=config.content.format.name,
             content=config.content.chosen,
             retain_superseded=config.retain_superseded,
@@ -485,6 +542,29 @@ class Automations:
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _in_range(
+    owed: Standings,
+    run_ids: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    only: Only | None,
+) -> Selection:
+    if (said := nothing_executed(owed, since, until)) is not None:
+        _LOG.warning("%s", said)
+    return selected(owed, run_ids, since, until, only, history=True)
+
+
+def _reason_to_wait(automation: Automation, pause: Pause | None) -> str | None:
+    """Why an automation waits when all are asked to deliver."""
+    if not automation.config.enabled:
+        return "it is disabled in the configuration"
+    if pause is not None:
+        return f"it is paused by {pause.by} ({pause.reason})"
+    if automation.config.trigger == "manual":
+        return "it delivers when it is named alone (`trigger: manual`)"
+    return None
 
 
 def _check_resumable(automation: Automation) -> None:

@@ -83,6 +83,8 @@ def automation_notes(before: Automation | None, after: Automation) -> Iterator[s
         yield f"{name} is disabled: it delivers nothing"
     elif config.paused:
         yield f"{name} is paused: it delivers nothing by itself until `paused` is false"
+    elif before is None or before.config.trigger != config.trigger:
+        yield f"{name} delivers by itself {config.by_itself}"
     if before is None:
         history = "history, which a backfill delivers" if config.start == "now" else "delivered too"
         yield (

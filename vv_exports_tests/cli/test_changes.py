@@ -117,6 +117,59 @@ def test_an_index_and_a_connector_are_added(folder):
     assert "says so already" in run(folder, "indexes", "add", "idx_new").out
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--trigger", "schedule"), "legal.trigger: 'schedule': needs a schedule, which says when"),
+        (("--trigger", "manual", "--schedule", "0 3 * * *"), "legal.trigger: 'manual': contradicts the schedule"),
+        (("--trigger", "nightly"), "legal.trigger: 'nightly'"),
+        (("--trigger", "schedule", "--timezone", "Europe/Berlin"), "legal.schedule.cron"),
+        (("--trigger", "schedule", "--schedule", "0 3 * * *", "--timezone", "Berlin"), "legal.schedule.timezone"),
+    ],
+)
+def test_a_trigger_that_comes_to_nothing_is_refused(folder, options, problem):
+    said = run(folder, *SET, *options)
+    assert (said.code, problem in said.err) == (2, True), said.err
+    assert (
+        run(folder, *SET, "--trigger", "schedule", "--schedule", "0 3 * * *", "--timezone", "Europe/Berlin").code == 0
+    )
+
+
+def test_all_automations_are_run_and_those_that_wait_are_named(folder):
+    run(folder, *SET, "--trigger", "manual", "--start", "beginning")
+    broken = ("automations", "set", "idx", "broken", "--connector", "gone", "--start", "beginning")
+    run(folder, "connectors", "set", "gone", "--provider", "local", "--root", "nowhere")
+    run(folder, *broken)
+    planned = run(folder, "automations", "run", "--all", "--dry-run")
+    assert "would deliver 2 prompt runs" in planned.out
+    said = run(folder, "automations", "run", "idx")
+    assert said.code == 1
+    assert "idx/team: delivered 2 prompt runs" in said.out
+    assert "idx/held is left alone: it is paused by the configuration" in said.out
+    assert "idx/off is left alone: it is disabled in the configuration" in said.out
+    assert "idx/legal is left alone: it delivers when it is named alone" in said.out
+    assert "Error: idx/broken: " in said.err
+    assert run(folder, "automations", "run", "idx", "legal").code == 0
+    turns = {one["automation"]: one for one in run(folder, "automations", "run", "--all", "--json").document}
+    assert turns["team"]["already_delivered"] == ["run_123", "run_124"]
+    assert "nowhere" in turns["broken"]["error"]
+    assert turns["held"]["waits"].startswith("it is paused")
+
+
+@pytest.mark.parametrize("arguments", [(), ("idx", "--all"), ("idx", "--run", "run_123"), ("idxx",)])
+def test_what_to_run_must_be_said(folder, arguments):
+    assert run(folder, "automations", "run", *arguments).code == 2
+
+
+def test_a_range_of_no_time_is_refused_and_one_of_no_run_says_which_times_there_are(folder):
+    backfill = ("backfill", "idx", "team", "--since", "2026-10-05")
+    said = run(folder, *backfill, "--until", "2026-10-01", "--dry-run")
+    assert (said.code, "since 2026-10-05T00:00:00Z and before 2026-10-01T00:00:00Z" in said.err) == (2, True)
+    said = run(folder, *backfill)
+    assert (said.code, "they were from 2026-10-01T00:00:00Z to 2026-10-02T00:00:00Z" in said.err) == (0, True)
+    assert "they were" not in run(folder, "backfill", "idx", "team", "--since", "2026-10-02").err
+
+
 def test_the_demo_of_the_package_is_not_changed(tmp_path):
     said = run(tmp_path, "automations", "set", "idx_archive", "legal", "--connector", "conn_export")
     assert (said.code, "vv-exports init` writes one here" in said.err) == (2, True)

@@ -61,6 +61,7 @@ OPTIONS = {
     ("automations resume", "dry_run"): "automations.plan_switch",
     ("runs sync", "dry_run"): "prompt_runs.plan_sync",
     ("automations run", "dry_run"): "automations.plan_run",
+    ("automations run", "every"): "automations.run_all",
     ("backfill", "dry_run"): "automations.plan_backfill",
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
