@@ -16,10 +16,12 @@ from vv_exports.cli import (
     erasure,
     exports,
     indexes,
+    init,
     reload,
     runs,
     source,
     sql,
+    ui,
 )
 from vv_exports.cli.commands import COMMON, Settings
 
@@ -28,6 +30,7 @@ from vv_exports.cli.commands import COMMON, Settings
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         demo.demo,
+        init.init,
         config.GROUP,
         source.GROUP,
         runs.GROUP,
@@ -38,6 +41,7 @@ from vv_exports.cli.commands import COMMON, Settings
         connectors.GROUP,
         indexes.GROUP,
         reload.reload,
+        ui.ui,
         destinations.verify,
         destinations.provenance,
         sql.sql,

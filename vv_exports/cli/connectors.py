@@ -13,6 +13,32 @@ from vv_exports.console import Console
 from vv_exports.errors import ForbiddenError
 from vv_exports.printable import one_line
 
+FIELDS = (
+    click.option("--root", metavar="FOLDER", help="local: the folder."),
+    click.option("--export-base-path", metavar="P", help="The boundary inside the store that no export leaves."),
+    click.option("--scopes", multiple=True, metavar="S", help="export, import; repeat for both. A new one has export."),
+    click.option("--bucket", metavar="B", help="s3, gcs: the bucket."),
+    click.option("--region", metavar="R", help="s3: the bucket's region."),
+    click.option("--endpoint-url", metavar="URL", help="The address of another store than the provider's own."),
+    click.option("--access-key-id-env", metavar="NAME", help="s3: the environment variable with the key's id."),
+    click.option("--secret-access-key-env", metavar="NAME", help="s3: the environment variable with the secret key."),
+    click.option("--session-token-env", metavar="NAME", help="s3: the environment variable with a session token."),
+    click.option("--sse", metavar="SSE", help="s3: AES256 or aws:kms."),
+    click.option("--kms-key-id", metavar="KEY", help="s3: the KMS key, with --sse aws:kms."),
+    click.option("--path-style/--no-path-style", default=None, help="s3: whether the bucket is named in the path."),
+    click.option(
+        "--credentials-file-env", metavar="NAME", help="gcs: the environment variable with the key file's path."
+    ),
+    click.option("--anonymous/--no-anonymous", default=None, help="gcs: whether to ask without credentials."),
+    click.option("--storage-account", metavar="A", help="azure: the storage account."),
+    click.option("--container", metavar="C", help="azure: the container."),
+    click.option("--account-key-env", metavar="NAME", help="azure: the environment variable with the account's key."),
+    click.option(
+        "--connection-string-env", metavar="NAME", help="azure: the environment variable with a connection string."
+    ),
+    click.option("--sas-token-env", metavar="NAME", help="azure: the environment variable with a SAS token."),
+)
+"""The fields of connectors, of whatever provider."""
 _PURPOSES = {
     "deliver": "delivering needs",
     "verify": "`vv-exports verify` and readers need",
@@ -78,29 +104,7 @@ def browse(console: Console, connector_id: str, prefix: str) -> None:
     "set",
     click.argument("connector_id", metavar="ID"),
     click.option("--provider", metavar="P", help="local, s3, gcs or azure."),
-    click.option("--root", metavar="FOLDER", help="local: the folder."),
-    click.option("--export-base-path", metavar="P", help="The boundary inside the store that no export leaves."),
-    click.option("--scopes", multiple=True, metavar="S", help="export, import; repeat for both. A new one has export."),
-    click.option("--bucket", metavar="B", help="s3, gcs: the bucket."),
-    click.option("--region", metavar="R", help="s3: the bucket's region."),
-    click.option("--endpoint-url", metavar="URL", help="The address of another store than the provider's own."),
-    click.option("--access-key-id-env", metavar="NAME", help="s3: the environment variable with the key's id."),
-    click.option("--secret-access-key-env", metavar="NAME", help="s3: the environment variable with the secret key."),
-    click.option("--session-token-env", metavar="NAME", help="s3: the environment variable with a session token."),
-    click.option("--sse", metavar="SSE", help="s3: AES256 or aws:kms."),
-    click.option("--kms-key-id", metavar="KEY", help="s3: the KMS key, with --sse aws:kms."),
-    click.option("--path-style/--no-path-style", default=None, help="s3: whether the bucket is named in the path."),
-    click.option(
-        "--credentials-file-env", metavar="NAME", help="gcs: the environment variable with the key file's path."
-    ),
-    click.option("--anonymous/--no-anonymous", default=None, help="gcs: whether to ask without credentials."),
-    click.option("--storage-account", metavar="A", help="azure: the storage account."),
-    click.option("--container", metavar="C", help="azure: the container."),
-    click.option("--account-key-env", metavar="NAME", help="azure: the environment variable with the account's key."),
-    click.option(
-        "--connection-string-env", metavar="NAME", help="azure: the environment variable with a connection string."
-    ),
-    click.option("--sas-token-env", metavar="NAME", help="azure: the environment variable with a SAS token."),
+    *FIELDS,
     changes.default_option("region, endpoint_url, …"),
     changes.DRY_RUN,
 )

@@ -5,6 +5,7 @@ Every export and every delivery is a Dagster run in the instance that the UI sho
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vv_exports.client.exports import Exports
 from vv_exports.client.indexes import Indexes
 from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.source import Source
+from vv_exports.client.ui import become, ui_process
 from vv_exports.config import Config
 from vv_exports.defs.webserver import reload_location
 from vv_exports.delivery.destination import Destination
@@ -63,6 +65,11 @@ class VVExports(Deployment):
         has. Raises TransientError where nobody answers, RequestError where it is no webserver of this deployment, and
         RunFailedError with what keeps the configuration from being loaded."""
         reload_location(url)
+
+    def ui(self, *, host: str = "127.0.0.1", port: int = 3000) -> None:
+        """Become Dagster's UI with its daemon, on this configuration and its instance. Does not return: the process is
+        replaced. Raises RequestError and InstanceError where the instance cannot be opened."""
+        become(ui_process(self, host=host, port=port, environ=os.environ))
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

@@ -56,7 +56,10 @@ def change_configuration(
     before = deployment.pipeline
     edit = edit_file(deployment.pipeline.config.file, changes)
     after = Pipeline.from_config(edit.config)
-    said = [*key_problems(edit.config, os.environ), *notes(before, after)] if edit.is_change else []
+    try:
+        said = [*key_problems(edit.config, os.environ), *notes(before, after)] if edit.is_change else []
+    finally:
+        after.source.close()
     if edit.is_change and not dry_run:
         edit.write()
         deployment.take_over(edit.config)

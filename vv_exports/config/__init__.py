@@ -6,7 +6,7 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
-from vv_exports.config.editing import REMOVED, Change
+from vv_exports.config.editing import REMOVED, Change, edited
 from vv_exports.config.file import FileEdit, edit_file
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
@@ -29,6 +29,7 @@ __all__ = [
     "config_schema",
     "content_options",
     "edit_file",
+    "edited",
     "format_of_text",
     "key_problems",
     "load_config",

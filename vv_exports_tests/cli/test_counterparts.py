@@ -14,6 +14,7 @@ from vv_exports.cli import main
 from vv_exports.client.anywhere import provenance_at
 from vv_exports.client.automations import AutomationFields
 from vv_exports.client.connectors import ConnectorFields
+from vv_exports.client.setup import NewDeployment
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -45,6 +46,7 @@ COUNTERPARTS = {
     "connectors test": "connectors.test",
     "indexes add": "indexes.add",
     "reload": "reload",
+    "ui": "ui",
     "connectors browse": "connectors.browse",
     "verify": "verify",
     "checks": "checks.list",
@@ -73,6 +75,7 @@ OPTIONS = {
 """Flags that ask for something else, which has a name of its own."""
 BEFORE_THE_CLIENT = {
     "demo": write_demo,
+    "init": NewDeployment,
     "config check": load_config,
     "config schema": config_schema,
     "provenance": provenance_at,
