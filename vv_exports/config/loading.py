@@ -1,5 +1,6 @@
 """How the configuration file is found, read and checked."""
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -20,7 +21,9 @@ from vv_exports.errors import ConfigurationError
 
 ENVIRONMENT_VARIABLE = "VV_EXPORTS_CONFIG"
 FILE_NAME = "vv_exports.yaml"
+BEGIN = "`vv-exports init` begins a deployment of your own here, and `vv-exports demo` writes the demo's files"
 _MOST_PROBLEMS = 200
+_LOG = logging.getLogger(__name__)
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -31,6 +34,8 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
         ConfigurationError: with every problem of the file, each with its place, the value, what is allowed.
     """
     found = _found(path, os.environ if environ is None else environ)
+    if found.is_demo:
+        _LOG.warning("this is %s; %s", found.where, BEGIN)
     text = text_of(read_file(found.file, found.where), found.where)
     file = found.file if isinstance(found.file, Path) and not found.is_demo else None
     return parse_config(text, folder=found.folder, where=found.where, file=file)

@@ -234,3 +234,32 @@ def test_the_ui_is_started_on_the_files_of_the_deployment(folder, archive, monke
     assert settings["concurrency"]["pools"]["default_limit"] == 1
     workspace = yaml.safe_load(Path(process.arguments[process.arguments.index("-w") + 1]).read_text())
     assert workspace["load_from"][0]["python_module"]["location_name"] == "vv_exports"
+
+
+@pytest.mark.parametrize(
+    "command", [("connectors", "list"), ("automations", "list"), ("source", "check"), ("runs", "list", "idx_archive")]
+)
+def test_a_command_without_a_configuration_says_that_it_works_on_the_demo(folder, command):
+    said = run(folder, *command)
+    assert "this is the packaged demo configuration (there is no vv_exports.yaml in" in said.err
+    assert "vv-exports init" in said.err
+
+
+def test_there_is_nothing_to_check_where_there_is_no_configuration(folder, archive):
+    said = run(folder, "config", "check", "--json")
+    assert (said.code, "no configuration to check" in said.document["error"]["message"]) == (2, True)
+    assert ask(folder, *options(archive)).code == 0
+    said = run(folder, "config", "check")
+    assert (said.code, said.err) == (0, "")
+
+
+def test_folders_that_are_not_there_are_said_by_the_check(folder, archive):
+    assert ask(folder, *options(archive)).code == 0
+    (folder / "out").rmdir()
+    text = (folder / "vv_exports.yaml").read_text()
+    (folder / "vv_exports.yaml").write_text(text.replace(str(archive), "gone"))
+    said = run(folder, "config", "check", "--json")
+    assert (said.code, said.document["ok"]) == (0, True)
+    root, path = said.document["warnings"]
+    assert root.startswith(f"connectors.conn_export.root: '{folder / 'out'}' is not there")
+    assert path.startswith("source.path: ")
