@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,33 @@ def test_a_file_that_was_changed_meanwhile_is_not_overwritten(file):
     with pytest.raises(ConfigurationError, match=r"changed by somebody else meanwhile.*Nothing was written"):
         edit.write()
     assert file.read_text() == DEMO + "# mine\n"
+    assert names(file.parent) == [file.name]
+
+
+def test_of_those_who_change_it_at_once_nobody_loses_what_another_wrote(file):
+    """Each reads, and writes if the file is what it read; else it is told, and tries again."""
+    read_by_all, refused = threading.Barrier(4), []
+
+    def add(number: int) -> None:
+        path = (*AUTOMATIONS, f"team-{number}")
+        fields = {"destination_connector_id": "conn_export", "destination_subpath": f"teams/{number}"}
+        edit = edit_file(file, [Change(path, fields)])
+        read_by_all.wait(timeout=30)
+        while edit.is_change:
+            try:
+                edit.write()
+            except ConfigurationError:
+                refused.append(number)
+            edit = edit_file(file, [Change(path, fields)])
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    found = yaml.safe_load(file.read_text("utf-8-sig"))["indexes"]["idx_archive"]["automations"]
+    assert {f"team-{number}" for number in range(4)} < found.keys()
+    assert len(set(refused)) == 3
     assert names(file.parent) == [file.name]
 
 

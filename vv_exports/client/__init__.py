@@ -23,7 +23,7 @@ from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.source import Source
 from vv_exports.client.ui import become, ui_process
 from vv_exports.config import Config
-from vv_exports.defs.webserver import reload_location
+from vv_exports.defs.webserver import LOCATION, reload_location
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.vacuum import Vacuum, vacuum
@@ -60,11 +60,11 @@ class VVExports(Deployment):
         self.erasure = Erasure(self)
         self.checks = Checks(self)
 
-    def reload(self, url: str = "http://127.0.0.1:3000") -> None:
+    def reload(self, url: str = "http://127.0.0.1:3000", location: str = LOCATION) -> None:
         """Have the Dagster whose webserver is at an address take over the configuration as it is now. Returns when it
-        has. Raises TransientError where nobody answers, RequestError where it is no webserver of this deployment, and
-        RunFailedError with what keeps the configuration from being loaded."""
-        reload_location(url)
+        has. Raises TransientError where nobody answers, RequestError where it is no webserver that has this code
+        location, and RunFailedError with what keeps the configuration from being loaded."""
+        reload_location(url, location)
 
     def ui(self, *, host: str = "127.0.0.1", port: int = 3000) -> None:
         """Become Dagster's UI with its daemon, on this configuration and its instance. Does not return: the process is
