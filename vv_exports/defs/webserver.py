@@ -1,6 +1,7 @@
 """Asking a Dagster webserver that runs: to load the code location again, with the configuration as it is by now."""
 
 import json
+from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ def reload_location(url: str, location: str = LOCATION) -> None:
     """
     asked = f"the webserver at {url} was asked to load the code location {location!r} again"
     answer = _asked(url, {"query": _RELOAD, "variables": {"location": location}}, asked)
-    reloaded = answer.get("data", {}).get("reloadRepositoryLocation")
+    reloaded = (answer.get("data") or {}).get("reloadRepositoryLocation")
     if not isinstance(reloaded, dict):
         raise RequestError(f"{asked}, and does not know how: {json.dumps(answer)[:500]}. Is it Dagster's?")
     if reloaded["__typename"] != "WorkspaceLocationEntry":
@@ -56,7 +57,8 @@ def _asked(url: str, body: dict[str, Any], asked: str) -> dict[str, Any]:
         with _opener(url).open(request, timeout=_SECONDS) as answer:
             said = json.load(answer)
     except HTTPError as error:
-        raise RequestError(f"{asked}, and answered {error.code} {error.reason}") from error
+        kind = TransientError if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR else RequestError
+        raise kind(f"{asked}, and answered {error.code} {error.reason}") from error
     except (URLError, TimeoutError, ConnectionError) as error:
         why = error.reason if isinstance(error, URLError) else error
         raise TransientError(
