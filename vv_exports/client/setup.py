@@ -5,6 +5,7 @@ What the command `init` asks people, programs decide by themselves.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,7 @@ class NewDeployment:
                 "and `indexes add` change it; --overwrite replaces it"
             )
         self.text = _BEGIN
+        self._made: list[Path] = []
         self.borrowed: list[str] = []
         """Environment variables that were given a value for this process alone."""
 
@@ -89,9 +91,12 @@ class NewDeployment:
         return Pipeline.from_config(self.config).source
 
     def close(self) -> None:
-        """Close the connections of the source."""
+        """Close the connections of the source. A folder that was made for what came to nothing goes again."""
         if "_source" in vars(self):
             self._source.close()
+        for root in () if self.file.exists() else self._made:
+            with suppress(OSError):  # something is in it by now
+                root.rmdir()
 
     def read_from(self, source: Mapping[str, Any]) -> None:
         """Set the source, with the fields of the configuration. Raises ConfigurationError."""
@@ -124,7 +129,12 @@ class NewDeployment:
         root = Path(getattr(config, "root", "")) if config.provider == "local" else None
         if root is None or root.exists():
             return None
-        root.mkdir(parents=True)
+        try:
+            root.mkdir(parents=True)
+        except OSError as error:
+            problem = f"connectors.{connector_id}.root: {str(root)!r} cannot be made: {error.strerror}"
+            raise ConfigurationError(str(self.file), [problem]) from error
+        self._made.append(root)
         return root
 
     def follow(self, index_id: str, automation: str | None = None, fields: Mapping[str, Any] | None = None) -> None:

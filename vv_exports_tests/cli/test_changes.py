@@ -135,6 +135,7 @@ def test_a_trigger_that_comes_to_nothing_is_refused(folder, options, problem):
     )
 
 
+@pytest.mark.slow
 def test_all_automations_are_run_and_those_that_wait_are_named(folder):
     run(folder, *SET, "--trigger", "manual", "--start", "beginning")
     broken = ("automations", "set", "idx", "broken", "--connector", "gone", "--start", "beginning")

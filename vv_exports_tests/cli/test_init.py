@@ -68,6 +68,7 @@ def options(archive, *more: str) -> tuple[str, ...]:
     return (*source, "--all-indexes", "--provider", "local", "--root", "out", *more)
 
 
+@pytest.mark.slow
 def test_the_questions_lead_to_a_deployment_that_delivers(folder, archive):
     said = ask(folder, answers=f"local_archive\n{archive}\n1\nlocal\nout\ncsv\n")
     assert said.code == 0, said.text
@@ -100,6 +101,10 @@ def test_options_ask_nothing_and_json_is_one_document(folder, archive):
         (("--index", "idx_archiv"), "the source has no index idx_archiv; it has: idx_archive"),
         (("--provider", "local", "--root", ""), "connectors.conn_export.root"),
         (("--provider", "local", "--root", ".vv_exports/storage"), "`storage`"),
+        (
+            ("--provider", "local", "--root", "made", "--all-indexes", "--automation", "no name"),
+            "automations.'no name'",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_said_and_nothing_is_written(folder, archive, missing, said):
@@ -119,6 +124,7 @@ def test_what_is_there_is_left_as_it_is_unless_it_may_be_replaced(folder, archiv
     assert "python_module" in (folder / "workspace.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_history_that_was_made_without_settings_beside_it_stays_in_use(folder, archive):
     with contextlib.chdir(folder):
         shutil.copytree(archive, folder / ".vv_exports/archive")
@@ -165,6 +171,8 @@ def test_a_key_that_is_refused_stops_it_and_untested_files_are_written_when_that
     said = ask(folder, *given, **{KEY: "wrong"})
     assert (said.code, "the source cannot be used yet, so nothing was written" in said.err) == (2, True), said.text
     assert tree(folder) == {}
+    refused = ask(folder, *given, **{KEY: server.api_key}, VV_EXPORTS_CONFIG="/proc/vv_exports.yaml")
+    assert (refused.code, "'/proc/out' cannot be made" in refused.err) == (2, True), refused.text
     assert ask(folder, *given, "--untested", **{KEY: "wrong"}).code == 0
     assert list(load_config(folder / "vv_exports.yaml").indexes) == ["idx_1"]
 
