@@ -199,7 +199,7 @@ class _Text:
         first = self._line_start(old.start)
         if first <= key.end:
             return None
-        cut = self._text[:first] + self._text[self._line_end(old.end) :]
+        cut = self._text[:first] + self._text[self._over(old.end) :]
         return cut[: colon.end()] + f" {new}" + cut[colon.end() :]
 
     def _without(self, mapping: Place, key: str) -> str | None:
@@ -233,8 +233,7 @@ class _Text:
 
     def _behind(self, end: int, column: int) -> int:
         """Where what ends in a line is over: behind the comments that stand in its columns."""
-        at = end if end and _LINE_END.match(self._text, end - 1) else self._line_end(end)
-        look = at
+        look = at = self._over(end)
         while look < len(self._text):
             next_line = self._line_end(look)
             line = self._text[look:next_line]
@@ -245,6 +244,10 @@ class _Text:
                 break
             look = next_line
         return at
+
+    def _over(self, end: int) -> int:
+        """The beginning of the next line. What ends with its line end, as text in block style, is there already."""
+        return end if end and _LINE_END.match(self._text, end - 1) else self._line_end(end)
 
     def _with_lines(self, at: int, lines: list[str]) -> str:
         before = self._newline if at and not _LINE_END.match(self._text, at - 1) else ""

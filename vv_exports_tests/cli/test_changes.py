@@ -88,6 +88,7 @@ def test_what_would_be_wrong_is_said_and_not_written(folder, arguments, problem)
     assert (folder / "vv_exports.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_what_follows_from_a_change_is_said(folder):
     assert run(folder, "automations", "run", "idx", "team").code == 0
     moved = run(folder, "automations", "set", "idx", "team", "--subpath", "exports/new").out
