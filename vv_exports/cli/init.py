@@ -11,7 +11,7 @@ from vv_exports.cli.commands import DONE, command
 from vv_exports.cli.connectors import FIELDS
 from vv_exports.cli.findings import steps, told
 from vv_exports.console import Console
-from vv_exports.errors import RequestError
+from vv_exports.errors import RequestError, VVExportsError
 from vv_exports.printable import one_line
 
 _SOURCES = ("videovector", "local_archive")
@@ -47,7 +47,7 @@ class _Questions:
     """Asks people on the terminal, and nobody where there is none to be asked."""
 
     def __init__(self, *, nobody: bool) -> None:
-        self._nobody = nobody
+        self.nobody = nobody
 
     def text(self, option: str, question: str, default: str | None = None) -> str:
         """An answer; the default where nobody can be asked. Raises RequestError where there is none."""
@@ -59,17 +59,19 @@ class _Questions:
 
     def secret(self, question: str) -> str:
         """What is not shown; empty where nobody can be asked."""
-        return "" if self._nobody else str(self._asked("", question, default="", hide_input=True, show_default=False))
+        return "" if self.nobody else str(self._asked("", question, default="", hide_input=True, show_default=False))
 
     def confirm(self, question: str) -> bool:
         """Yes or no; no where nobody can be asked."""
-        try:
-            return not self._nobody and click.confirm(question, default=False, err=True)
-        except click.Abort:
+        if self.nobody:
             return False
+        try:
+            return click.confirm(question, default=False, err=True)
+        except click.Abort:
+            raise RequestError(f"stopped at the question {question!r}, and nothing was written") from None
 
     def _asked(self, option: str, question: str, *, default: str | None, **how: Any) -> Any:
-        if self._nobody:
+        if self.nobody:
             if default is None:
                 raise RequestError(f"{option} is needed, since nobody is to be asked (--no-input)")
             return default
@@ -114,7 +116,9 @@ def init(console: Console, *, no_input: bool, untested: bool, overwrite: bool, *
     chosen = _chosen(console, questions, found, options)
     notes: list[str] = []
     fields = {"start": "beginning"}
-    if options["from_platform"]:
+    if options["from_platform"] or (
+        options["provider"] is None and not tried.failed and _wants_platform(new, console, questions)
+    ):
         fields["format"] = _format(questions, options)
         notes += new.take_over(chosen, options["automation"], fields)
     else:
@@ -202,6 +206,21 @@ def _by_number(part: str, known: Sequence[str]) -> str:
     """An index by its number in the list, or by its id, which may be a number too."""
     is_number = part not in known and part.isdecimal() and 1 <= int(part) <= len(known)
     return known[int(part) - 1] if is_number else part
+
+
+def _wants_platform(new: Any, console: Console, questions: _Questions) -> bool:
+    """Whether what is registered at the platform is to be taken over. Asked where there is something."""
+    if questions.nobody:
+        return False
+    try:
+        found = new.platform_connectors()
+    except VVExportsError as error:
+        console.note(f"Warning: whether there is something to take over is not known: {error}")
+        return False
+    if not found:
+        return False
+    known = one_line(", ".join(found))
+    return questions.confirm(f"Take over VideoVector's connectors ({known}) and its export automations?")
 
 
 def _connector(new: Any, questions: _Questions, options: dict[str, Any]) -> None:

@@ -148,6 +148,11 @@ class NewDeployment:
         ordered = {name: given[name] for name in AutomationFields.__annotations__ if name in given}
         self._change(("indexes", index_id, "automations", automation), ordered)
 
+    def platform_connectors(self) -> list[str]:
+        """The connectors that are registered at the platform; none where the source is no platform."""
+        found = self._source.upstream_connectors() if isinstance(self._source, Platform) else []
+        return [str(one.get("connector_id")) for one in found]
+
     def take_over(self, index_ids: Sequence[str], automation: str, fields: Mapping[str, Any]) -> Iterator[str]:
         """Take over the platform's connectors, and its export automations of these indexes, which get ``fields`` beside
         their own. Says what cannot be taken over, and what is to be set. Raises RequestError for a source that is no

@@ -154,11 +154,12 @@ def test_the_end_of_the_answers_writes_nothing(folder, archive):
 
 def test_a_key_that_is_asked_for_is_tried_and_written_nowhere(folder, server, monkeypatch):
     monkeypatch.delenv(KEY, raising=False)
-    answers = f"{server.api_key}\nidx 2\nlocal\nout\nparquet\n"
+    answers = f"{server.api_key}\nidx 2\nn\nlocal\nout\nparquet\n"
     said = ask(folder, "--source", "videovector", "--base-url", server.base_url, "--api-key-env", KEY, answers=answers)
     os.environ.pop(KEY, None)
     assert said.code == 0, said.text
     assert f"set the environment variable {KEY} (api_key_env) before the next command" in said.out
+    assert "Take over VideoVector's connectors (conn_up, g, a, w)" in said.err
     assert server.api_key not in said.text
     assert not any(server.api_key.encode() in (data or b"") for data in tree(folder).values())
     config = yaml.safe_load((folder / "vv_exports.yaml").read_text())
