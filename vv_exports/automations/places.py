@@ -74,6 +74,11 @@ class AutomationPlaces:
         """The places that it has left, as far as they were not removed."""
         return self._places.read().left
 
+    def is_at(self, destination: Destination) -> bool:
+        """Whether it has delivered to this place last."""
+        at = self._places.read().at
+        return at is not None and at.is_at(Place.of(destination))
+
     def settle(self, destination: Destination, now: datetime) -> None:
         """It delivers at this place, as a delivery or the claim has shown. Where that is another one than before, the
         place before is told, by whatever name its connector has. One that is out of reach is told with a later

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from vv_exports.cli.commands import DONE, FAILED, command, open_client
+from vv_exports.cli.repairs import repaired, verified
 from vv_exports.console import Console
 from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
@@ -14,36 +15,38 @@ from vv_exports.printable import counted, one_line
 
 @command(
     "verify",
-    click.argument("target", metavar="ID|PATH|ZIP|URL"),
+    click.argument("target", metavar="ID|INDEX|PATH|ZIP|URL"),
+    click.argument("name", metavar="[NAME]", required=False),
     click.option("--subpath", metavar="P", help="Of a connector, only this destination; without it, all of them."),
+    click.option(
+        "--repair",
+        is_flag=True,
+        help="Deliver again what is missing or altered in collections of automations, and make their log and owner "
+        "file whole. It deletes nothing that is not the pipeline's.",
+    ),
+    click.option("--dry-run", is_flag=True, help="With --repair: say what would be done; write nothing."),
 )
-def verify(console: Console, target: str, subpath: str | None) -> int:
+def verify(console: Console, target: str, name: str | None, subpath: str | None, *, repair: bool, dry_run: bool) -> int:
     """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
-    beside it. A destination is one of a configured connector; or, without any configuration, a folder, the zip file of
-    a download, or an address (s3://, gs://, az://, with the environment's credentials). A folder of the same name as a
-    connector is ./NAME."""
-    found = _verified(target, subpath)
+    beside it. A destination is one of a configured connector; the collection of an automation (INDEX NAME); or, without
+    any configuration, a folder, the zip file of a download, or an address (s3://, gs://, az://, with the environment's
+    credentials). A folder of the same name as a connector is ./NAME."""
+    if dry_run and not repair:
+        raise RequestError("--dry-run belongs to --repair: without that, nothing is written")
+    if name is not None and subpath is not None:
+        raise RequestError("--subpath is of a connector; an automation's collection is named by INDEX NAME alone")
+    if repair:
+        if name is None and _is_a_place(target):
+            raise RequestError(
+                f"{target} is repaired by whoever delivers it: name the automation, INDEX NAME, or the connector. A "
+                "copy cannot be repaired: get it again from where it came"
+            )
+        return repaired(console, target, name, subpath, dry_run=dry_run)
+    found = _verified(target, name, subpath)
     if console.as_json:
         console.document(found)
     for one in found:
-        verdict = "fine" if not one.problems else counted(len(one.problems), "problem")
-        console.line(
-            f"{one.uri}: {verdict} ({counted(one.prompt_runs, 'prompt run')}, {counted(one.files, 'file')}, "
-            f"{counted(one.bytes, 'byte')})"
-        )
-        for problem in one.problems:
-            console.line(f"  {one_line(problem)}")
-        if one.left is not None:
-            console.line(f"  note: {one_line(str(one.left))}; nobody keeps it up to date")
-        if one.retained:
-            console.line(
-                f"  note: {counted(len(one.retained), 'superseded file')} kept for readers that began before; a plain "
-                "glob counts the rows of these, too"
-            )
-        if one.foreign:
-            console.line(f"  not the pipeline's, and left alone: {', '.join(map(one_line, one.foreign))}")
-        for advice in one.advice:
-            console.line(f"  {one_line(advice)}")
+        verified(console, one)
     if not found:
         console.line(f"nothing was delivered to connector {one_line(target)} yet")
     return FAILED if any(one.problems for one in found) else DONE
@@ -83,7 +86,9 @@ def provenance(console: Console, file: str) -> int:
     return DONE if found.is_as_delivered else FAILED
 
 
-def _verified(target: str, subpath: str | None) -> Any:
+def _verified(target: str, name: str | None, subpath: str | None) -> Any:
+    if name is not None:
+        return [open_client().repairs.verify(target, name)]
     if not _is_a_place(target):
         return open_client().verify(target, subpath)
     if subpath is not None:

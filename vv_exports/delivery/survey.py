@@ -26,6 +26,7 @@ from vv_exports.domain.destinations import (
     PIPELINES_OWN,
     checkpoint_name,
     checkpoint_sequence,
+    is_kept_broken,
     log_sequence,
 )
 from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, VVExportsError
@@ -239,7 +240,8 @@ def _sort_out(
 
 def is_of_the_log(path: str) -> bool:
     """Whether a path is of what says what a collection holds, and whose it is."""
-    return path == OWNER or log_sequence(path) is not None or checkpoint_sequence(path) is not None
+    is_entry = log_sequence(path) is not None or is_kept_broken(path)
+    return path == OWNER or is_entry or checkpoint_sequence(path) is not None
 
 
 def no_log_folder(destination: Destination) -> DeliveredDataError:

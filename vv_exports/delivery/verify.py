@@ -21,7 +21,8 @@ class Verification:
     plain glob takes no other; ``advice`` says what to do about them. ``left`` says that the automation which
     delivered there does so elsewhere by now, so that nobody keeps it up to date. ``foreign`` are the paths of all files
     that are not the pipeline's, those that a plain glob takes included. ``retained`` are superseded files that are kept
-    for readers that began before: a plain glob counts their rows as well."""
+    for readers that began before: a plain glob counts their rows as well. ``damaged`` are the paths of committed files
+    that are missing, or are not what was delivered."""
 
     subpath: str
     uri: str
@@ -33,6 +34,7 @@ class Verification:
     left: Left | None = None
     foreign: tuple[str, ...] = ()
     retained: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 def verify(destination: Destination) -> Verification:
@@ -86,6 +88,7 @@ def verify(destination: Destination) -> Verification:
         left=None if found.owner is None else found.owner.left,
         foreign=tuple(sorted(found.beside.foreign)),
         retained=tuple(sorted(found.beside.retained)),
+        damaged=tuple(file.path for file in state.files if file in differing),
     )
 
 
