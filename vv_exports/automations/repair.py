@@ -93,12 +93,10 @@ def damage_of(
     mended = automation.reading(mending.as_mended)
     state = mended.collection()
     found = survey(mended.destination, state, now=now())
-    differing = (
-        damaged_files(mended.destination, state.files)
-        if damaged is None
-        else [file for file in state.files if file.path in set(damaged)]
-    )
-    altered = {file.path: file.prompt_run_id for file in differing}
+    if damaged is None:
+        damaged = {file.path for file in damaged_files(mended.destination, state.files)}
+    differing = set(damaged)
+    altered = {file.path: file.prompt_run_id for file in state.files if file.path in differing}
     known = automation.snapshots.known(automation.index_id, listing, state.runs)
     excluded = automation.snapshots.store.tombstones.excluded(automation.index_id)
     before = {*(() if mending.known is None else mending.known.runs), *(() if state.count else delivered_before)}

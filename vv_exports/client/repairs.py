@@ -137,10 +137,10 @@ class Repairs:
         """
         deployment = self._deployment
         found = deployment.pipeline.automations.get(index_id, automation)
-        found.check_enabled()
         before = self.verify(index_id, automation)
         if not before.problems:
             return Repaired(index_id, automation, before.uri, (), False, (), (), None, before)
+        found.check_enabled()
         damage = self._damage(found, before, deployment.instance)
         behind = damage.found.state.next_sequence
         run = launch(

@@ -163,7 +163,9 @@ def _again(state: LogState) -> str:
     if export is None:
         return "deliver there again (`vv-exports automations run`; of an export on demand, make a new one)"
     if export.automation is not None:
-        return f"run `vv-exports automations run {one_line(export.index_id)} {one_line(export.automation)}`"
+        return (
+            f"run `vv-exports automations run {shlex.quote(one_line(export.index_id))} {one_line(export.automation)}`"
+        )
     return "make a new export in place of this one"
 
 

@@ -1,12 +1,13 @@
 """Re-reading what a destination's log says is there, and naming what readers take beside it."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.entry import DeliveredFile
-from vv_exports.delivery.log import scan_log
+from vv_exports.delivery.log import repair_command, scan_log
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
@@ -59,8 +60,8 @@ def verify(destination: Destination) -> Verification:
     if not state.count and log_problem is None and (strays := len(found.beside.strays)):
         problems.append(
             f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
-            "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it "
-            "should be is kept, and the rest removed."
+            "delivery is under way or has died, or somebody deleted the log. Deliver there again"
+            f"{_or_repair(owner)}: what is as it should be is kept, and the rest removed."
         )
         left = []
     else:
@@ -141,10 +142,19 @@ def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str |
 
 def _putting_back(destination: Destination, owner: Owner) -> str:
     vacuum = _vacuum_command(destination)
-    if owner.type == "automation":
-        automation = one_line(f"{owner.index_id} {owner.automation}")
-        return f"`vv-exports automations run {automation}`, or {vacuum}, writes the file anew"
+    if owner.automation is not None:
+        automation = one_line(f"{shlex.quote(owner.index_id)} {owner.automation}")
+        return (
+            f"`vv-exports automations run {automation}`, {repair_command(owner.index_id, owner.automation)}, or "
+            f"{vacuum}, writes the file anew"
+        )
     return f"{vacuum} writes the file anew"
+
+
+def _or_repair(owner: Owner | None) -> str:
+    if owner is None or owner.automation is None:
+        return ""
+    return f", with {repair_command(owner.index_id, owner.automation)} also what nothing is owed of"
 
 
 def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -> DeliveredDataError | None:
@@ -170,10 +180,10 @@ def _left(destination: Destination, beside: Beside, log_problem: str | None) -> 
 
 def _advice(destination: Destination, owner: Owner | None, *, damaged: bool, left: bool) -> list[str]:
     advice = []
-    if damaged and owner is not None and owner.type == "automation":
+    if damaged and owner is not None and owner.automation is not None:
         advice.append(
-            "Files that are missing or cut short are delivered again by the next `automations run` or reconciliation; "
-            "delete one that was altered, and it is too."
+            f"{repair_command(owner.index_id, owner.automation)} delivers again what is missing or altered; what is "
+            "missing or cut short, the next `automations run` or reconciliation does, too."
         )
     elif damaged:
         advice.append("Nobody delivers an export on demand again by itself: make a new one in place of this one.")
@@ -186,7 +196,8 @@ def _advice(destination: Destination, owner: Owner | None, *, damaged: bool, lef
 
 
 def _vacuum_command(destination: Destination) -> str:
-    return f"`vv-exports vacuum {destination.connector.connector_id} --subpath {destination.subpath}`"
+    subpath = shlex.quote(destination.subpath)
+    return f"`vv-exports vacuum {destination.connector.connector_id} --subpath {subpath}`"
 
 
 def _problem(destination: Destination, file: DeliveredFile) -> str | None:

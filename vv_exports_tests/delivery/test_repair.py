@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import uuid
 
 import pytest
 
 from vv_exports.automations.repair import damage_of, repair
 from vv_exports.client.anywhere import verify_at
+from vv_exports.delivery.checkpoints import write_checkpoint
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import FORMAT_VERSION
 from vv_exports.delivery.log import read_log
@@ -18,6 +20,7 @@ from vv_exports_tests.cli.running import run, tree
 from vv_exports_tests.delivery.test_broken_logs import _deliver
 from vv_exports_tests.deployments import client_of
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
+from vv_exports_tests.stores import STORES
 
 TEAM = "exports/team"
 ROWS = {"run_0": 1, "run_1": 2, "run_2": 3}
@@ -276,3 +279,44 @@ def test_a_copy_is_not_repaired(team, tmp_path):
     assert (said.code, "INDEX NAME" in said.err) == (2, True)
     assert run(tmp_path, "verify", str(team), "--dry-run").code == 2
     assert read_log(Destination(client_of(tmp_path).pipeline.connectors["conn_export"], TEAM)).count == 3
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_hole_before_a_checkpoint_is_filled_where_all_that_the_checkpoint_tells_can_be_delivered(
+    team, tmp_path, monkeypatch, is_gone
+):
+    """Only a lost entry and the checkpoint tell of the run: where nothing is left of it, that stays its place."""
+    client = client_of(tmp_path)
+    destination = Destination(client.pipeline.connectors["conn_export"], TEAM)
+    write_checkpoint(destination, read_log(destination))
+    entry(team, 1).unlink()
+    if is_gone:
+        for path in (tmp_path / "archive").rglob("run_1*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(tmp_path / "storage")
+        before = read_log(destination).runs.keys()
+        with pytest.raises(DeliveredDataError, match="'run_1' only a checkpoint of the log tells"):
+            mend(tmp_path)
+        assert (read_log(destination).runs.keys(), entry(team, 1).exists()) == (before, False)
+        return
+    assert mend(tmp_path).problems == {}
+    assert verify_at(str(team))[0].problems == ()
+    assert rows_by_the_log(team) == ROWS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seaweedfs", "gcs_that_does_not_decide"])
+def test_a_collection_in_a_store_is_mended(team, tmp_path, name, request):
+    """The same harm, done to a copy on disk that is then uploaded."""
+    _shuffled(team)
+    client = client_of(tmp_path)
+    with STORES[name](request) as connect:
+        connector = connect(f"repair/{uuid.uuid4().hex}")
+        for path in sorted(path for path in team.rglob("*") if path.is_file()):
+            connector.put(path, f"{TEAM}/{path.relative_to(team)}")
+        connector.remember_in(client.pipeline.storage)
+        automation = client.pipeline.automations.get("idx", "team")
+        automation.destination = Destination(connector, TEAM, automation.destination.owner)
+        assert mend(tmp_path, client).problems == {}
+        found = verify(automation.destination)
+        assert (found.problems, found.prompt_runs, found.foreign) == ((), 3, ())
