@@ -8,7 +8,7 @@ from vv_exports.connectors.anywhere import opened_at
 from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_file
-from vv_exports.delivery.verify import Verification, destinations, verify
+from vv_exports.delivery.verify import Verification, destinations, verify, verify_by_checksums
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
 from vv_exports.errors import NotFoundError
 
@@ -22,6 +22,8 @@ def verify_at(target: str, environ: Mapping[str, str] = os.environ) -> Sequence[
     """
     with opened_at(target, environ) as connector:
         found = [replace(verify(Destination(connector, subpath)), advice=()) for subpath in _delivered_below(connector)]
+        if not found and (by_checksums := verify_by_checksums(Destination(connector, ""))) is not None:
+            found = [by_checksums]
         if not found:
             raise NotFoundError(
                 f"{connector.uri('')} holds no delivery: nothing in it has a log ({LOG_FOLDER}). Name the folder of a "

@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.checksums import checksums, has_checksums, read_checksums
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.entry import DeliveredFile
 from vv_exports.delivery.log import repair_command, scan_log
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
-from vv_exports.domain.destinations import OWNER, check_subpath, is_in_table
-from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
+from vv_exports.domain.destinations import CHECKSUMS, OWNER, check_subpath, is_in_table
+from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError, RequestError
 from vv_exports.printable import one_line
+
+_RUN_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def verify(destination: Destination) -> Verification:
         f"{destination.uri_of(path)} is not the pipeline's, and a glob of the table's folder takes it"
         for path in sorted(filter(is_in_table, found.beside.foreign))
     ]
+    told = checksum_problems(destination, state) if has_checksums(state) and log_problem is None else []
     advice = []
     if log_problem is None:
         advice = _advice(destination, owner or owner_by_log(state), damaged=bool(damage), left=bool(left))
@@ -84,12 +88,56 @@ def verify(destination: Destination) -> Verification:
         prompt_runs=len(state.runs),
         files=len(state.files),
         bytes=sum(file.bytes for file in state.files),
-        problems=(*problems, *damage, *left, *foreign),
+        problems=(*problems, *damage, *left, *foreign, *told),
         advice=tuple(advice),
         left=None if found.owner is None else found.owner.left,
         foreign=tuple(sorted(found.beside.foreign)),
         retained=tuple(sorted(found.beside.retained)),
         damaged=tuple(file.path for file in state.files if file in differing),
+    )
+
+
+def checksum_problems(destination: Destination, state: LogState) -> list[str]:
+    """What is wrong with the checksums of an export. One that an earlier version made has none."""
+    data = destination.read(CHECKSUMS)
+    if data in {None, checksums(state.files)}:
+        return []
+    return [
+        f"{destination.uri_of(CHECKSUMS)} says otherwise than the delivery log: somebody has changed it. Go by the log."
+    ]
+
+
+def verify_by_checksums(destination: Destination) -> Verification | None:
+    """Verify what has no delivery log by its checksums; None where it has none, either."""
+    try:
+        told = read_checksums(destination)
+    except DeliveredDataError as error:
+        return Verification(destination.subpath, destination.uri, 0, 0, 0, (str(error),))
+    if told is None:
+        return None
+    problems, size = [], 0
+    for path, sha256 in told.items():
+        try:
+            found = sha256_of(destination, path)
+        except DeliveredDataError:
+            problems.append(f"{destination.uri_of(path)} is missing")
+        except RequestError as error:  # a link, or a path that leads elsewhere
+            problems.append(str(error))
+        else:
+            size += found[0]
+            if found[1] != sha256:
+                problems.append(
+                    f"{destination.uri_of(path)} has the sha256 {found[1][:16]}…, delivered was {sha256[:16]}…"
+                )
+    there = destination.files()
+    foreign = tuple(sorted(path for path in there if path not in told and path != CHECKSUMS))
+    problems += [
+        f"{destination.uri_of(path)} is not among the checksums, and a glob of the table's folder takes it"
+        for path in filter(is_in_table, foreign)
+    ]
+    runs = {path.split("/")[2] for path in told if path.count("/") == _RUN_DEPTH}
+    return Verification(
+        destination.subpath, destination.uri, len(runs), len(told), size, tuple(problems), foreign=foreign
     )
 
 

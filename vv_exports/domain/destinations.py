@@ -24,6 +24,8 @@ LOG_FOLDER = "_vv/log"
 """The delivery log of a collection, relative to its folder."""
 CHECKPOINT_FOLDER = "_vv/checkpoints"
 """The checkpoints of that log."""
+CHECKSUMS = "SHA256SUMS"
+"""The checksums of an export on demand, beside its tables."""
 BROKEN_FOLDER = "_vv/broken"
 """What was in the place of entries of that log, and could not be used: kept for whoever wants to look."""
 
