@@ -5,7 +5,6 @@ from typing import Any
 from vv_exports.cli.commands import DONE, FAILED, open_client
 from vv_exports.cli.plans import planned
 from vv_exports.console import Console
-from vv_exports.errors import NotFoundError, RequestError
 from vv_exports.printable import counted, one_line
 
 
@@ -32,41 +31,33 @@ def verified(console: Console, one: Any) -> None:
 
 
 def repaired(console: Console, target: str, name: str | None, subpath: str | None, *, dry_run: bool) -> int:
-    """Repair the collection of an automation, or those of a connector, and print what was done."""
+    """Repair the collection of an automation, or all that is at a connector, and print what was done."""
     with console.progress() as progress:
-        client = open_client(progress)
-        there = client.repairs.automations_at(target, subpath) if name is None else [(target, name)]
-        if not there:
-            raise RequestError(
-                "no automation of the configuration delivers there, and an export on demand is not repaired: make a "
-                "new one in place of it"
-            )
-        work = client.repairs.plan if dry_run else client.repairs.repair
-        done = []
-        for index_id, automation in there:
-            try:
-                done.append(work(index_id, automation))
-            except NotFoundError:
-                if name is not None:
-                    raise
-                console.note(f"{one_line(index_id)}/{automation} has delivered nothing yet")
+        repairs = open_client(progress).repairs
+        if name is not None:
+            done = [(repairs.plan if dry_run else repairs.repair)(target, name)]
+        else:
+            done = (repairs.plan_at if dry_run else repairs.repair_at)(target, subpath)
     if console.as_json:
-        console.document([one.document if dry_run else one for one in done])
+        console.document([one.document for one in done])
     for one in done:
         _changes(console, one, "would be " if dry_run else "")
         if not dry_run:
             verified(console, one.after)
-        elif one.before:
+        elif one.delivery is not None:
             planned(console, one.delivery)
-        else:
+        elif one.would_deliver:
+            console.line(f"would deliver again: {', '.join(map(one_line, one.would_deliver))}")
+        elif not one.before:
             console.line(f"{one.destination_uri}: fine, nothing is to be done")
-    problems = [one.delivery.is_stopped if dry_run else one.after.problems for one in done]
-    return FAILED if any(problems) else DONE
+    return DONE if all(one.is_fine for one in done) else FAILED
 
 
 def _changes(console: Console, one: Any, would: str) -> None:
     for problem in one.before:
         console.line(f"found: {one_line(problem)}")
+    if one.not_mended is not None:
+        console.note(f"Error: not mended: {one_line(one.not_mended)}")
     if one.owner_restored:
         console.line(f"{would}restored: _vv/owner.json")
     for entry in one.log_entries:

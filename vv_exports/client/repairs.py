@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,15 @@ from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.partitions import delivered_before
-from vv_exports.delivery.entry import LogEntry
+from vv_exports.delivery.deliver import Delivery
 from vv_exports.delivery.log import entries_since, repair_command
+from vv_exports.delivery.mending import Mending
 from vv_exports.delivery.survey import survey
-from vv_exports.delivery.verify import Verification, destinations, verify
-from vv_exports.domain.destinations import check_subpath, log_entry_name
-from vv_exports.errors import NotFoundError, RunFailedError, VVExportsError
+from vv_exports.delivery.verify import Verification, destinations, verify, verify_connector
+from vv_exports.domain.destinations import log_entry_name
+from vv_exports.errors import NotFoundError, RequestError, RunFailedError, VVExportsError
+from vv_exports.exports.records import Record
+from vv_exports.exports.repair import ExportDamage, damage_of_export, repair_export
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,38 +38,61 @@ class MendedLogEntry:
     kept_at: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """What a repair did. ``before`` is what was wrong, ``after`` how the collection stands now: what could not be
-    mended is in its problems. ``delivered`` are the prompt runs that were delivered again."""
+    """What a repair did, to the collection of an automation or to an export on demand. ``before`` is what was wrong,
+    ``after`` how it stands now: what could not be mended is in its problems, and ``not_mended`` says why, where all of
+    it could not. ``delivered`` are the prompt runs that were delivered again."""
 
-    index_id: str
-    automation: str
+    index_id: str | None = None
+    automation: str | None = None
+    export_id: str | None = None
     destination_uri: str
-    before: Sequence[str]
-    owner_restored: bool
-    log_entries: Sequence[MendedLogEntry]
-    delivered: Sequence[str]
-    dagster_run_id: str | None
+    before: Sequence[str] = ()
+    owner_restored: bool = False
+    log_entries: Sequence[MendedLogEntry] = ()
+    delivered: Sequence[str] = ()
+    dagster_run_id: str | None = None
+    not_mended: str | None = None
     after: Verification
 
-
-@dataclass(frozen=True)
-class RepairPlan:
-    """What a repair would do."""
-
-    index_id: str
-    automation: str
-    destination_uri: str
-    before: Sequence[str]
-    owner_restored: bool
-    log_entries: Sequence[MendedLogEntry]
-    delivery: AutomationPlan
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return not self.after.problems
 
     @property
     def document(self) -> dict[str, Any]:
         """All of it."""
-        return {**vars(self), "dry_run": True, "delivery": self.delivery.document}
+        return vars(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairPlan:
+    """What a repair would do. ``delivery`` is what it would deliver to an automation's collection, in full;
+    ``would_deliver`` are the prompt runs."""
+
+    index_id: str | None = None
+    automation: str | None = None
+    export_id: str | None = None
+    destination_uri: str
+    before: Sequence[str] = ()
+    owner_restored: bool = False
+    log_entries: Sequence[MendedLogEntry] = ()
+    would_deliver: Sequence[str] = ()
+    not_mended: str | None = None
+    delivery: AutomationPlan | None = None
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether nothing would be in the way."""
+        return self.not_mended is None and not (self.delivery is not None and self.delivery.is_stopped)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All of it."""
+        delivery = None if self.delivery is None else self.delivery.document
+        return {**vars(self), "dry_run": True, "delivery": delivery}
 
 
 @tells_of_the_instance
@@ -101,32 +128,10 @@ class Repairs:
             and one.places.is_at(one.destination)
         ]
 
-    def automations_at(self, connector_id: str, subpath: str | None) -> Sequence[tuple[str, str]]:
-        """The automations, each with its index before it, that deliver to a connector, or to a subpath of it."""
-        pipeline = self._deployment.pipeline
-        connector = pipeline.connectors[connector_id]
-        wanted = None if subpath is None else check_subpath(subpath, boundary=connector.uri(""))
-        return [
-            (one.index_id, one.name)
-            for one in pipeline.automations
-            if one.destination.connector.connector_id == connector_id and wanted in {None, one.destination.subpath}
-        ]
-
     def plan(self, index_id: str, automation: str) -> RepairPlan:
         """What ``repair`` would do. Writes nothing."""
-        deployment = self._deployment
-        found = deployment.pipeline.automations.get(index_id, automation)
-        before = self.verify(index_id, automation)
-        damage = self._damage(found, before, deployment.instance_to_look_at)
-        return RepairPlan(
-            index_id=index_id,
-            automation=automation,
-            destination_uri=found.destination.uri,
-            before=before.problems,
-            owner_restored=damage.lacks_owner,
-            log_entries=_mended(damage),
-            delivery=plan_repair(damage, deployment.pipeline.indexes.listing(index_id), deployment.pipeline.clock),
-        )
+        found = self._deployment.pipeline.automations.get(index_id, automation)
+        return self._plan(found, self.verify(index_id, automation))
 
     def repair(self, index_id: str, automation: str) -> Repaired:
         """Deliver again what is missing or altered in an automation's collection, make its log and its owner file
@@ -135,14 +140,109 @@ class Repairs:
         What cannot be mended is in the problems of ``after``. Raises DestinationError where the folder is somebody
         else's, DeliveredDataError for what has to be mended by hand, RunFailedError where the work failed.
         """
-        deployment = self._deployment
-        found = deployment.pipeline.automations.get(index_id, automation)
-        before = self.verify(index_id, automation)
+        found = self._deployment.pipeline.automations.get(index_id, automation)
+        return self._repair(found, self.verify(index_id, automation))
+
+    def plan_at(self, connector_id: str, subpath: str | None = None) -> Sequence[RepairPlan]:
+        """What ``repair_at`` would do. Writes nothing."""
+        return [self._plan_at(connector_id, one) for one in self._verified_at(connector_id, subpath)]
+
+    def repair_at(self, connector_id: str, subpath: str | None = None) -> Sequence[Repaired]:
+        """Mend all that was delivered to a connector, or at a subpath of it: collections of automations, and exports on
+        demand. One that cannot be mended does not stand in the others' way."""
+        return [self._repaired_at(connector_id, one) for one in self._verified_at(connector_id, subpath)]
+
+    def _verified_at(self, connector_id: str, subpath: str | None) -> Sequence[Verification]:
+        connector = self._deployment.pipeline.connectors[connector_id]
+        emptied = self.emptied(connector_id, subpath)
+        return emptied if subpath is not None and emptied else [*verify_connector(connector, subpath), *emptied]
+
+    def _plan_at(self, connector_id: str, before: Verification) -> RepairPlan:
         if not before.problems:
-            return Repaired(index_id, automation, before.uri, (), False, (), (), None, before)
+            return RepairPlan(destination_uri=before.uri)
+        try:
+            found = self._who_delivers(connector_id, before.subpath)
+            if isinstance(found, Automation):
+                return self._plan(found, before)
+            damage = self._damage_of_export(found, before)
+        except VVExportsError as error:
+            return RepairPlan(destination_uri=before.uri, before=before.problems, not_mended=str(error))
+        return RepairPlan(
+            index_id=found.request.index_id,
+            export_id=found.export_id,
+            destination_uri=before.uri,
+            before=before.problems,
+            owner_restored=damage.lacks_owner,
+            log_entries=_mended(damage.mending),
+            would_deliver=_runs_of(damage.outcome),
+        )
+
+    def _repaired_at(self, connector_id: str, before: Verification) -> Repaired:
+        if not before.problems:
+            return Repaired(destination_uri=before.uri, after=before)
+        pipeline = self._deployment.pipeline
+        try:
+            found = self._who_delivers(connector_id, before.subpath)
+            if isinstance(found, Automation):
+                return self._repair(found, before)
+            damage = self._damage_of_export(found, before)
+            repair_export(damage, pipeline.deliveries.deliver)
+        except VVExportsError as error:
+            return Repaired(destination_uri=before.uri, before=before.problems, not_mended=str(error), after=before)
+        return Repaired(
+            index_id=found.request.index_id,
+            export_id=found.export_id,
+            destination_uri=before.uri,
+            before=before.problems,
+            owner_restored=damage.lacks_owner,
+            log_entries=_mended(damage.mending),
+            delivered=_runs_of(damage.outcome),
+            after=verify(pipeline.exports.folder_of(found)),
+        )
+
+    def _who_delivers(self, connector_id: str, subpath: str) -> Automation | Record:
+        """Who delivers to a place, as the pipeline knows it. Raises NotFoundError."""
+        pipeline = self._deployment.pipeline
+        for one in pipeline.automations:
+            if (one.destination.connector.connector_id, one.destination.subpath) == (connector_id, subpath):
+                return one
+        with suppress(RequestError):
+            record = pipeline.exports.find(subpath.rpartition("/")[2])
+            there = None if record.is_download else pipeline.exports.folder_of(record)
+            if there is not None and (there.connector.connector_id, there.subpath) == (connector_id, subpath):
+                return record
+        raise NotFoundError(
+            f"no automation of the configuration delivers to {pipeline.connectors[connector_id].uri(subpath)}, and no "
+            "record tells of an export on demand there: whoever delivered it can repair it"
+        )
+
+    def _damage_of_export(self, record: Record, before: Verification) -> ExportDamage:
+        pipeline = self._deployment.pipeline
+        return damage_of_export(pipeline.exports, record, pipeline.snapshots.store, pipeline.clock, before.damaged)
+
+    def _plan(self, found: Automation, before: Verification) -> RepairPlan:
+        deployment = self._deployment
+        if not before.problems:
+            return RepairPlan(index_id=found.index_id, automation=found.name, destination_uri=before.uri)
+        damage = self._damage(found, before, deployment.instance_to_look_at)
+        listing = deployment.pipeline.indexes.listing(found.index_id)
+        return RepairPlan(
+            index_id=found.index_id,
+            automation=found.name,
+            destination_uri=found.destination.uri,
+            before=before.problems,
+            owner_restored=damage.lacks_owner,
+            log_entries=_mended(damage.mending),
+            would_deliver=damage.todo,
+            delivery=plan_repair(damage, listing, deployment.pipeline.clock),
+        )
+
+    def _repair(self, found: Automation, before: Verification) -> Repaired:
+        index_id, automation, deployment = found.index_id, found.name, self._deployment
+        if not before.problems:
+            return Repaired(index_id=index_id, automation=automation, destination_uri=before.uri, after=before)
         found.check_enabled()
         damage = self._damage(found, before, deployment.instance)
-        behind = damage.found.state.next_sequence
         run = launch(
             deployment.instance,
             deployment.definitions,
@@ -159,20 +259,16 @@ class Repairs:
             raise RunFailedError(f"{message} (Dagster run {run.run_id})")
         after = verify(found.destination)
         self._note(found, after)
-        delivered = [
-            one.run_id
-            for entry in entries_since(found.destination, behind)
-            if _is_of(entry, run.run_id)
-            for one in entry.prompt_runs
-        ]
+        entries = entries_since(found.destination, damage.found.state.next_sequence)
+        mine = [entry for entry in entries if entry.provenance.dagster_run_id == run.run_id]
         return Repaired(
             index_id=index_id,
             automation=automation,
             destination_uri=after.uri,
             before=before.problems,
             owner_restored=damage.lacks_owner,
-            log_entries=_mended(damage),
-            delivered=tuple(dict.fromkeys(delivered)),
+            log_entries=_mended(damage.mending),
+            delivered=tuple(dict.fromkeys(one.run_id for entry in mine for one in entry.prompt_runs)),
             dagster_run_id=run.run_id,
             after=after,
         )
@@ -190,14 +286,12 @@ class Repairs:
             _LOG.warning("the verification is not kept for the check of that name: %s", error)
 
 
-def _is_of(entry: LogEntry, dagster_run_id: str) -> bool:
-    return entry.provenance.dagster_run_id == dagster_run_id
+def _mended(mending: Mending) -> tuple[MendedLogEntry, ...]:
+    return tuple(MendedLogEntry(log_entry_name(one.sequence), one.problem, one.kept_at) for one in mending.entries)
 
 
-def _mended(damage: Damage) -> tuple[MendedLogEntry, ...]:
-    return tuple(
-        MendedLogEntry(log_entry_name(one.sequence), one.problem, one.kept_at) for one in damage.mending.entries
-    )
+def _runs_of(outcome: Delivery | None) -> tuple[str, ...]:
+    return () if outcome is None else tuple(run.run_id for run in outcome.prompt_runs if run.written)
 
 
 def _emptied(automation: Automation) -> Verification:
@@ -215,6 +309,6 @@ def _emptied(automation: Automation) -> Verification:
                 "delivered there: somebody has removed all of it"
             ),
         ),
-        advice=(repair_command(automation.index_id, automation.name) + " delivers again what was there.",),
+        advice=(f"{repair_command(destination, destination.owner)} delivers again what was there.",),
         foreign=tuple(sorted(there)),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from vv_exports.delivery import checkpoints
-from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import LogEntry, read_entry
 from vv_exports.delivery.holdings import Holdings
 from vv_exports.delivery.state import LogState
@@ -134,28 +134,31 @@ def broken_log(
         if all(fault.sequence < read_from for fault in faults)
         else "Nothing is delivered there until this is mended."
     )
+    repair = _repair(destination, state, faults)
     return DeliveredDataError(
-        f"{first.problem}.{more} {known} {goes_on} Restore the entry from a backup.{_repair(state, faults)} Or, while "
+        f"{first.problem}.{more} {known} {goes_on} Restore the entry from a backup.{repair} Or, while "
         f"nothing delivers there, move every entry from {log_entry_name(first.sequence)} on out of {destination.uri}, "
         f"and {_again(state)}: what they held is delivered again, files that are as they should be are kept, and "
         "prompt runs that the source has no more are lost to the log."
     )
 
 
-def _repair(state: LogState, faults: Sequence[LogFault]) -> str:
+def _repair(destination: Destination, state: LogState, faults: Sequence[LogFault]) -> str:
     """The command that mends a log, where it can."""
-    export = state.last.export if state.last is not None else None
-    if export is None or export.automation is None or any(fault.is_no_file or fault.newer for fault in faults):
+    if any(fault.is_no_file or fault.newer for fault in faults):
         return ""
-    command = repair_command(export.index_id, export.automation)
+    command = repair_command(destination, None if state.last is None else state.last.export.owner)
     return (
         f" Or run {command}: it delivers again what is lost, and keeps what is there of the entry in {BROKEN_FOLDER}."
     )
 
 
-def repair_command(index_id: str, automation: str) -> str:
-    """The command that mends a collection, for a message."""
-    return f"`vv-exports verify {shlex.quote(one_line(index_id))} {one_line(automation)} --repair`"
+def repair_command(destination: Destination, owner: Owner | None) -> str:
+    """The command that mends what is at a destination, for a message."""
+    if owner is not None and owner.automation is not None:
+        return f"`vv-exports verify {shlex.quote(one_line(owner.index_id))} {one_line(owner.automation)} --repair`"
+    subpath = shlex.quote(one_line(destination.subpath))
+    return f"`vv-exports verify {destination.connector.connector_id} --subpath {subpath} --repair`"
 
 
 def _again(state: LogState) -> str:

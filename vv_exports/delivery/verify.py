@@ -64,7 +64,7 @@ def verify(destination: Destination) -> Verification:
         problems.append(
             f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
             "delivery is under way or has died, or somebody deleted the log. Deliver there again"
-            f"{_or_repair(owner)}: what is as it should be is kept, and the rest removed."
+            f"{_or_repair(destination, owner)}: what is as it should be is kept, and the rest removed."
         )
         left = []
     else:
@@ -193,16 +193,14 @@ def _putting_back(destination: Destination, owner: Owner) -> str:
     if owner.automation is not None:
         automation = one_line(f"{shlex.quote(owner.index_id)} {owner.automation}")
         return (
-            f"`vv-exports automations run {automation}`, {repair_command(owner.index_id, owner.automation)}, or "
+            f"`vv-exports automations run {automation}`, {repair_command(destination, owner)}, or "
             f"{vacuum}, writes the file anew"
         )
     return f"{vacuum} writes the file anew"
 
 
-def _or_repair(owner: Owner | None) -> str:
-    if owner is None or owner.automation is None:
-        return ""
-    return f", with {repair_command(owner.index_id, owner.automation)} also what nothing is owed of"
+def _or_repair(destination: Destination, owner: Owner | None) -> str:
+    return f", with {repair_command(destination, owner)} also what nothing is owed of"
 
 
 def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -> DeliveredDataError | None:
@@ -230,11 +228,14 @@ def _advice(destination: Destination, owner: Owner | None, *, damaged: bool, lef
     advice = []
     if damaged and owner is not None and owner.automation is not None:
         advice.append(
-            f"{repair_command(owner.index_id, owner.automation)} delivers again what is missing or altered; what is "
+            f"{repair_command(destination, owner)} delivers again what is missing or altered; what is "
             "missing or cut short, the next `automations run` or reconciliation does, too."
         )
     elif damaged:
-        advice.append("Nobody delivers an export on demand again by itself: make a new one in place of this one.")
+        advice.append(
+            f"{repair_command(destination, owner)} delivers it again as it was, as long as the results of its prompt "
+            "runs are what they were; nobody does so by himself. Else make a new one in place of this one."
+        )
     if left:
         advice.append(
             f"{_vacuum_command(destination)} removes what was superseded or not committed; so does the next delivery "

@@ -59,6 +59,9 @@ OPTIONS = {
     ("connectors list", "upstream"): "connectors.upstream",
     ("vacuum", "abandoned"): "vacuum_abandoned",
     ("sql", "engine"): "automations.sql",
+    ("verify", "name"): "repairs.verify",
+    ("verify", "repair"): "repairs.repair",
+    ("verify", "dry_run"): "repairs.plan",
     ("erase", "lists"): "erasure.list",
     ("erase", "undoes"): "erasure.undo",
 }
