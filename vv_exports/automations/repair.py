@@ -89,7 +89,8 @@ def damage_of(
     Raises DestinationError where the folder is not the automation's, DeliveredDataError for what is to be mended by
     hand.
     """
-    mending = mending_of(automation.destination, automation.reference, now)
+    was_ours = automation.places.is_at(automation.destination)
+    mending = mending_of(automation.destination, automation.reference, now, was_ours=was_ours)
     mended = automation.reading(mending.as_mended)
     state = mended.collection()
     found = survey(mended.destination, state, now=now())

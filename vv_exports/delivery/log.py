@@ -147,7 +147,10 @@ def _repair(destination: Destination, state: LogState, faults: Sequence[LogFault
     """The command that mends a log, where it can."""
     if any(fault.is_no_file or fault.newer for fault in faults):
         return ""
-    command = repair_command(destination, None if state.last is None else state.last.export.owner)
+    owner = None if state.last is None else state.last.export.owner
+    if not destination.subpath and (owner is None or owner.automation is None):
+        return ""  # a copy that somebody looks at
+    command = repair_command(destination, owner)
     return (
         f" Or run {command}: it delivers again what is lost, and keeps what is there of the entry in {BROKEN_FOLDER}."
     )

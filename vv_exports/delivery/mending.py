@@ -86,8 +86,11 @@ class Mending:
         return (*self.replaced, *self.moved)
 
 
-def mending_of(destination: Destination, export: ExportReference, clock: Callable[[], datetime]) -> Mending:
-    """What is to be done with the log of a destination. Reads each entry, and writes nothing.
+def mending_of(
+    destination: Destination, export: ExportReference, clock: Callable[[], datetime], *, was_ours: bool
+) -> Mending:
+    """What is to be done with the log of a destination. Reads each entry, and writes nothing. ``was_ours`` says that
+    its owner is known to have delivered there last, which counts where nothing there says whose it is.
 
     Raises DestinationError where the destination is not its owner's, DeliveredDataError for what is to be mended by
     hand: an entry of a later version, a link.
@@ -96,10 +99,10 @@ def mending_of(destination: Destination, export: ExportReference, clock: Callabl
     if LOG_FOLDER in listed:
         raise no_log_folder(destination)
     usable, bad = _sorted_out(destination)
-    if not usable and bad and owner_file(destination) is None:
+    if not usable and bad and not was_ours and not _has_owner(destination):
         raise DestinationError(
-            f"{destination.uri} has no owner file, and no entry of its log can be read: nothing says whose it is. If "
-            f"it is {destination.claimant}'s, write {msgspec.json.encode(destination.claimant).decode()} into "
+            f"{destination.uri} has no owner file that can be read, nor an entry of its log: nothing says whose it is. "
+            f"If it is of {destination.claimant}, write {msgspec.json.encode(destination.claimant).decode()} into "
             f"{destination.uri_of('_vv/owner.json')}, and run the same again."
         )
     last = max(usable, default=-1)
@@ -133,6 +136,14 @@ def mending_of(destination: Destination, export: ExportReference, clock: Callabl
         outdated=tuple(outdated.values()),
         known=None if known is None else scan_log(destination, known)[0],
     )
+
+
+def _has_owner(destination: Destination) -> bool:
+    """Whether an owner file names somebody, whoever that is."""
+    try:
+        return owner_file(destination) is not None
+    except DeliveredDataError:
+        return False
 
 
 def _sorted_out(destination: Destination) -> tuple[set[int], dict[int, MendedEntry]]:

@@ -63,8 +63,9 @@ def verify(destination: Destination) -> Verification:
     if not state.count and log_problem is None and (strays := len(found.beside.strays)):
         problems.append(
             f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
-            "delivery is under way or has died, or somebody deleted the log. Deliver there again"
-            f"{_or_repair(destination, owner)}: what is as it should be is kept, and the rest removed."
+            "delivery is under way or has died, or somebody deleted the log. Deliver there again: "
+            "what is as it should be is kept, and the rest removed. Or run "
+            f"{repair_command(destination, owner)}: it delivers what was there, history included."
         )
         left = []
     else:
@@ -199,10 +200,6 @@ def _putting_back(destination: Destination, owner: Owner) -> str:
     return f"{vacuum} writes the file anew"
 
 
-def _or_repair(destination: Destination, owner: Owner | None) -> str:
-    return f", with {repair_command(destination, owner)} also what nothing is owed of"
-
-
 def _copied_in(destination: Destination, state: LogState, owner: Owner | None) -> DeliveredDataError | None:
     try:
         if owner is not None:
@@ -239,7 +236,8 @@ def _advice(destination: Destination, owner: Owner | None, *, damaged: bool, lef
     if left:
         advice.append(
             f"{_vacuum_command(destination)} removes what was superseded or not committed; so does the next delivery "
-            "of the same prompt run."
+            "of the same prompt run. Where the last entries of the log were cut off, "
+            f"{repair_command(destination, owner)} delivers again what they held."
         )
     return advice
 

@@ -41,7 +41,7 @@ def damage_of_export(
     """
     destination, asked = exports.folder_of(record), record.request
     reference = ExportReference(id=record.export_id, type=asked.export_type, index_id=asked.index_id)
-    mending = mending_of(destination, reference, now)
+    mending = mending_of(destination, reference, now, was_ours=True)  # the folder has its id for a name
     state = read_log(mending.as_mended)
     found = survey(mending.as_mended, state, now=now())
     lacks_owner = found.owner is None

@@ -188,6 +188,16 @@ def test_a_folder_that_may_be_somebody_elses_is_left_alone(team, tmp_path, has_l
     assert rows_by_the_log(team) == ROWS
 
 
+def test_where_nothing_says_whose_a_folder_is_the_pipeline_remembers_that_it_delivered_there(tmp_path):
+    write_run(tmp_path / "archive", run_id="run_0", segments=1)
+    _deliver(client_of(tmp_path))
+    team = tmp_path / "deliveries" / TEAM
+    entry(team, 0).write_bytes(b"")
+    (team / "_vv/owner.json").write_bytes(b"")
+    mend(tmp_path)
+    assert (rows_by_the_log(team), verify_at(str(team))[0].problems) == ({"run_0": 1}, ())
+
+
 def test_readers_see_a_broken_log_until_it_holds_everything(team, tmp_path):
     """At each write of the repair, and so between all of them."""
     _shuffled(team)
