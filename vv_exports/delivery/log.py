@@ -167,7 +167,7 @@ def repair_command(destination: Destination, owner: Owner | None) -> str:
 def _again(state: LogState) -> str:
     export = state.last.export if state.last is not None else None
     if export is None:
-        return "deliver there again (`vv-exports automations run`; of an export on demand, make a new one)"
+        return "deliver there again (`vv-exports automations run INDEX NAME`; of an export on demand, make a new one)"
     if export.automation is not None:
         return (
             f"run `vv-exports automations run {shlex.quote(one_line(export.index_id))} {one_line(export.automation)}`"

@@ -179,7 +179,8 @@ def _in_tables(beside: Beside) -> list[str]:
 def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str | None]:
     """The owner, and what is wrong with the owner file."""
     by_log = owner_by_log(found.state)
-    back = f"Its log says {by_log}: {_putting_back(destination, by_log)}." if by_log is not None else ""
+    is_whole = found.log_problem is None and _copied_in(destination, found.state, by_log) is None
+    back = f"Its log says {by_log}: {_putting_back(destination, by_log, is_whole)}." if by_log is not None else ""
     if found.owner_problem is not None:
         return by_log, f"{found.owner_problem} {back}".strip()
     if found.owner is None and by_log is not None:
@@ -189,7 +190,9 @@ def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str |
     return None if found.owner is None else found.owner.owner, None
 
 
-def _putting_back(destination: Destination, owner: Owner) -> str:
+def _putting_back(destination: Destination, owner: Owner, is_whole: bool) -> str:
+    if not is_whole:  # deliveries and a vacuum stop at a broken log
+        return f"{repair_command(destination, owner)} writes the file anew"
     vacuum = _vacuum_command(destination)
     if owner.automation is not None:
         automation = one_line(f"{shlex.quote(owner.index_id)} {owner.automation}")
