@@ -52,40 +52,6 @@ def verify(console: Console, target: str, name: str | None, subpath: str | None,
     return FAILED if any(one.problems for one in found) else DONE
 
 
-@command("provenance", click.argument("file", metavar="FILE|URL"))
-def provenance(console: Console, file: str) -> int:
-    """Say where a delivered file comes from, and whether it is what was delivered: by the delivery log above it, with
-    nothing configured. Exit code 1: it is not what was delivered."""
-    from vv_exports.client.anywhere import provenance_at  # Dagster takes a second to import
-
-    found = provenance_at(file)
-    if console.as_json:
-        console.document(found)
-    run, source = found.prompt_run, found.source
-    verdict = "is what was delivered" if found.is_as_delivered else "is NOT what was delivered"
-    if found.found_sha256 is None:
-        verdict = "is not there any more"
-    record = {
-        "file": f"{found.uri} {verdict}",
-        "sha256": found.file.sha256,
-        "standing": found.standing if found.superseded_by is None else f"superseded by entry {found.superseded_by}",
-        "holds": f"{counted(found.file.rows, 'row')} of {found.file.table}, {counted(found.file.bytes, 'byte')}",
-        "delivered": f"{found.committed_at} by entry {found.entry}, delivery {found.delivery_id}",
-        "by": f"vv_exports {found.vv_exports_version}, Dagster run {found.dagster_run_id or '-'}",
-        "prompt_run": f"{run.run_id} ({run.status}), revision {run.revision}, data version {run.data_version}",
-    }
-    if source is not None:
-        schema = source.video_level_schema_sha256 if found.file.table == "videos" else source.schema_sha256
-        record |= {
-            "executed": f"{source.executed_at}, model {source.processing_model or 'not stated'}",
-            "prompt": f"{source.prompt_id} {source.prompt_name}, sha256 of its text {source.prompt_text_sha256}",
-            "schema": f"sha256 {schema}",
-        }
-    for name, value in {**record, "export": found.export["automation"] or found.export["id"]}.items():
-        console.line(f"{name}: {one_line(str(value))}")
-    return DONE if found.is_as_delivered else FAILED
-
-
 def _verified(target: str, name: str | None, subpath: str | None) -> Any:
     if name is not None:
         return [open_client().repairs.verify(target, name)]

@@ -18,6 +18,7 @@ from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
 from vv_exports.client.prompt_runs import PromptRuns
+from vv_exports.client.provenance import Provenance
 from vv_exports.client.repairs import Repairs
 from vv_exports.client.source import Source
 from vv_exports.config import Config
@@ -56,6 +57,7 @@ class VVExports(Deployment):
         self.erasure = Erasure(self)
         self.checks = Checks(self)
         self.repairs = Repairs(self)
+        self.provenance = Provenance(self)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

@@ -59,6 +59,7 @@ OPTIONS = {
     ("connectors list", "upstream"): "connectors.upstream",
     ("vacuum", "abandoned"): "vacuum_abandoned",
     ("sql", "engine"): "automations.sql",
+    ("provenance", "index"): "provenance.of_run",
     ("verify", "name"): "repairs.verify",
     ("verify", "repair"): "repairs.repair",
     ("verify", "dry_run"): "repairs.plan",
