@@ -65,3 +65,5 @@ def _changes(console: Console, one: Any, would: str) -> None:
         console.line(f"{would}mended: {entry.entry}{kept}")
     if not would and one.delivered:
         console.line(f"delivered again: {', '.join(map(one_line, one.delivered))}")
+    for run_id, problem in ({} if would else one.problems).items():
+        console.note(f"Error: prompt run {one_line(run_id)} could not be delivered again: {one_line(problem)}")

@@ -1,9 +1,9 @@
 """Verifying and mending what automations have delivered, through the client."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -27,6 +27,13 @@ from vv_exports.exports.records import Record
 from vv_exports.exports.repair import ExportDamage, damage_of_export, repair_export
 
 _LOG = logging.getLogger(__name__)
+_NO_MORE = (
+    (
+        "This is what could not be mended. Files that are not committed by any entry, and whose prompt run neither the "
+        "source nor a snapshot has, may be the only copy: `vv-exports vacuum` would remove them, so copy them first."
+    ),
+    "What is not the pipeline's is yours to move out of the folders of the tables.",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class MendedLogEntry:
 class Repaired:
     """What a repair did, to the collection of an automation or to an export on demand. ``before`` is what was wrong,
     ``after`` how it stands now: what could not be mended is in its problems, and ``not_mended`` says why, where all of
-    it could not. ``delivered`` are the prompt runs that were delivered again."""
+    it could not. ``delivered`` are the prompt runs that were delivered again, ``problems`` says why others were not."""
 
     index_id: str | None = None
     automation: str | None = None
@@ -52,6 +59,7 @@ class Repaired:
     owner_restored: bool = False
     log_entries: Sequence[MendedLogEntry] = ()
     delivered: Sequence[str] = ()
+    problems: Mapping[str, str] = field(default_factory=dict)
     dagster_run_id: str | None = None
     not_mended: str | None = None
     after: Verification
@@ -257,8 +265,10 @@ class Repairs:
         if run.status != dg.DagsterRunStatus.SUCCESS:
             message = error_of(deployment.instance, run.run_id) or f"it is {run.status.value}"
             raise RunFailedError(f"{message} (Dagster run {run.run_id})")
-        after = verify(found.destination)
+        after = replace(verify(found.destination), advice=_NO_MORE)
+        after = after if after.problems else replace(after, advice=())
         self._note(found, after)
+        remembered = found.record.state().problems
         entries = entries_since(found.destination, damage.found.state.next_sequence)
         mine = [entry for entry in entries if entry.provenance.dagster_run_id == run.run_id]
         return Repaired(
@@ -269,6 +279,7 @@ class Repairs:
             owner_restored=damage.lacks_owner,
             log_entries=_mended(damage.mending),
             delivered=tuple(dict.fromkeys(one.run_id for entry in mine for one in entry.prompt_runs)),
+            problems={one: remembered[one].message for one in damage.todo if one in remembered},
             dagster_run_id=run.run_id,
             after=after,
         )

@@ -9,7 +9,7 @@ import pytest
 from vv_exports.client.anywhere import verify_at
 from vv_exports.delivery.checksums import checksums, read_checksums
 from vv_exports.delivery.entry import DeliveredFile
-from vv_exports_tests.archives import write_run
+from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.delivery.conftest import Deployment
 from vv_exports_tests.deployments import client_of
 
@@ -25,7 +25,7 @@ def check(folder) -> list[str]:
 
 @pytest.fixture
 def client(tmp_path):
-    write_run(tmp_path / "archive", run_id="run/1 ü", segments=3)
+    write_run(tmp_path / "archive", run_id="run/1 ü", segments=[segment(1), segment(2, video="vid_2")])
     write_run(tmp_path / "archive", run_id="run_2", segments=2, executed_at="2026-10-02T00:00:00Z")
     return client_of(tmp_path)
 
@@ -41,6 +41,8 @@ def test_an_export_to_a_folder_is_checked_by_sha256sum_also_once_it_is_made_agai
     client.exports.create_index_export(**asked, idempotency_key="k")
     assert (folder / "SHA256SUMS").stat().st_mtime_ns == before.st_mtime_ns, "nothing is written twice"
 
+    client.erasure.erase(video_id="vid_2", reason="ticket 2")
+    assert len(check(folder)) == 2
     client.erasure.erase(run_id="run_2", reason="ticket 1")
     assert len(check(folder)) == 1
     assert verify_at(str(folder))[0].problems == ()

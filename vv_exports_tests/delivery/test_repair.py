@@ -269,6 +269,21 @@ def test_the_command_says_what_it_found_and_did_and_a_dry_run_writes_nothing(tea
     assert ": fine (3 prompt runs" in said.out
 
 
+def test_what_neither_source_nor_snapshot_have_is_named_and_its_files_stay(team, tmp_path):
+    entry(team, 2).unlink()
+    lost, missing = file_of(team, "run_2"), file_of(team, "run_1")
+    missing.unlink()
+    shutil.rmtree(tmp_path / "storage")
+    for path in [*(tmp_path / "archive").rglob("run_1*"), *(tmp_path / "archive").rglob("run_2*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    said = run(tmp_path, "verify", "idx", "team", "--repair")
+    assert said.code == 1
+    assert f"{missing} is missing" in said.out
+    assert f"{lost} is not committed" in said.out
+    assert "may be the only copy" in said.out
+    assert lost.exists()
+
+
 def test_a_folder_that_was_emptied_gets_back_what_was_in_it(tmp_path):
     """Also the history that a backfill had brought."""
     write_run(tmp_path / "archive", run_id="run_0", segments=1)
