@@ -92,10 +92,12 @@ class DeliveredDataError(VVExportsError):
 
 
 class UnusableEntryError(DeliveredDataError):
-    """One entry of a delivery log cannot be used. ``is_newer`` where a later version of the package wrote it."""
+    """One entry of a delivery log cannot be used. ``is_newer`` where a later version of the package wrote it,
+    ``is_no_file`` where a link, a folder or a device is in its place."""
 
-    def __init__(self, problem: str, *, is_newer: bool = False) -> None:
+    def __init__(self, problem: str, *, is_newer: bool = False, is_no_file: bool = False) -> None:
         self.is_newer = is_newer
+        self.is_no_file = is_no_file
         super().__init__(problem)
 
 

@@ -18,6 +18,8 @@ from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
 from vv_exports.client.prompt_runs import PromptRuns
+from vv_exports.client.provenance import Provenance
+from vv_exports.client.repairs import Repairs
 from vv_exports.client.source import Source
 from vv_exports.config import Config
 from vv_exports.delivery.destination import Destination
@@ -54,6 +56,8 @@ class VVExports(Deployment):
         self.source = Source(self)
         self.erasure = Erasure(self)
         self.checks = Checks(self)
+        self.repairs = Repairs(self)
+        self.provenance = Provenance(self)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.
@@ -61,7 +65,10 @@ class VVExports(Deployment):
         Raises NotFoundError for a connector or destination that is not there. What is wrong at one is in its
         ``problems``; of an automation's collection, its check ``verification`` says so from then on.
         """
-        found = verify_connector(self.pipeline.connectors[connector_id], subpath)
+        emptied = self.repairs.emptied(connector_id, subpath)
+        if subpath is not None and emptied:
+            return emptied
+        found = [*verify_connector(self.pipeline.connectors[connector_id], subpath), *emptied]
         try:
             self.checks.note(connector_id, found)
         except VVExportsError as error:  # who verifies wants to know of the destination, whatever else is wrong

@@ -61,6 +61,10 @@ OPTIONS = {
     ("vacuum", "abandoned"): "vacuum_abandoned",
     ("sql", "engine"): "automations.sql",
     ("report", "to"): "automations.report",
+    ("provenance", "index"): "provenance.of_run",
+    ("verify", "name"): "repairs.verify",
+    ("verify", "repair"): "repairs.repair",
+    ("verify", "dry_run"): "repairs.plan",
     ("erase", "lists"): "erasure.list",
     ("erase", "undoes"): "erasure.undo",
 }
