@@ -432,6 +432,11 @@ def test_a_choice_that_is_not_supported_is_refused_and_not_ignored(client):
         client._http.post(f"/exports/index/{INDEX}", json={"result_scope": "matches"})
     with pytest.raises(videovector.ValidationError, match="format: not known"):
         client._http.post(f"/exports/index/{INDEX}", json={"format": "csv"})
+    with pytest.raises(videovector.ValidationError, match="goes in params or json"):
+        client._http.get("/exports?limit=5")
+    with pytest.raises(videovector.ValidationError, match="POST /exports is not known"):
+        client._http.post("exports", json={})
+    assert client._http.get("exports", params={"limit": 1}) == client._http.get("/exports")[:1]
 
 
 # The rest of the client

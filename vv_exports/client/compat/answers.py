@@ -21,6 +21,7 @@ _DESTINATION = ("destination_connector_id", "destination_subpath")
 _AUTOMATION = ("enabled", "paused", *_DESTINATION)
 _FORMAT = "json"
 """The platform exports JSON alone."""
+_LIMIT = 50
 _QUEUE = {
     ExportStatus.PENDING: "queued",
     ExportStatus.PROCESSING: "running",
@@ -56,10 +57,16 @@ class Answers:
         self._client.close()
 
     def find(self, method: str, path: str) -> Answer | None:
-        """What answers a request; None where it is none of this deployment's. An answer raises the SDK's errors."""
+        """What answers a request; None where it is none of this deployment's. An answer raises the SDK's errors.
+        Raises ValidationError for what is about exports and has no answer: the platform's are others."""
+        path = f"/{path.lstrip('/')}"
         for of_method, pattern, answer in self._routes:
             if of_method == method and (match := pattern.fullmatch(path)):
                 return _told(answer, match.groups())
+        if re.match(r"/exports\b", path):
+            raise invalid(
+                f"{method} {path} is not known to this deployment. What can be chosen goes in params or json."
+            )
         return None
 
     def is_download(self, path: str) -> bool:
@@ -137,8 +144,8 @@ class Answers:
         return self._as_there(self._export(export_id))
 
     def _list(self, request: Request) -> list[dict[str, Any]]:
-        limit = (request.get("params") or {}).get("limit")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        limit = (request.get("params") or {}).get("limit", _LIMIT)
+        if isinstance(limit, bool) or not isinstance(limit, int):
             raise invalid(f"limit is {limit!r}; it must be a number")
         return [self._as_there(export) for export in self._client.exports.list(limit=limit)]
 
