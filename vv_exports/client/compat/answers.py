@@ -28,6 +28,7 @@ _QUEUE = {
     ExportStatus.COMPLETED: "succeeded",
     ExportStatus.FAILED: "dead_letter",
 }
+_CREATED = ("/exports/index/", "/exports/prompt-run/")
 _DOWNLOAD = re.compile(r"/exports/(.*)/download", re.DOTALL)
 
 Request = Mapping[str, Any]
@@ -68,6 +69,10 @@ class Answers:
                 f"{method} {path} is not known to this deployment. What can be chosen goes in params or json."
             )
         return None
+
+    def makes_an_export(self, path: str) -> bool:
+        """Whether an export is made where something is posted there, which takes its time."""
+        return path.startswith(_CREATED)
 
     def is_download(self, path: str) -> bool:
         """Whether ``download`` answers it."""

@@ -9,6 +9,7 @@ is no public API of the SDK: ``vv_exports_tests/test_compat.py`` fails first whe
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar, get_type_hints
 
@@ -157,11 +158,13 @@ class _Http:
 
 
 class _AsyncHttp:
-    """The same for the async client: answers are made in threads."""
+    """The same for the async client: answers are made in threads. Exports wait for their turn here, where they do not
+    take up threads that others need."""
 
     def __init__(self, answers: Answers, platform: Any) -> None:
         self._answers = answers
         self._platform = platform
+        self._turn = asyncio.Lock()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # Python asks for some by itself, to copy an object for one
@@ -179,7 +182,8 @@ class _AsyncHttp:
 
     async def post(self, endpoint: str, **request: Any) -> Any:
         if answer := self._answers.find("POST", endpoint):
-            return await asyncio.to_thread(answer, request)
+            async with self._turn if self._answers.makes_an_export(endpoint) else nullcontext():
+                return await asyncio.to_thread(answer, request)
         return await _there(self._platform, endpoint).post(endpoint, **request)
 
     async def put(self, endpoint: str, **request: Any) -> Any:
