@@ -91,12 +91,12 @@ def compare_artifact(storage: Connector, export_id: str, target: Path | None) ->
 
 
 @contextmanager
-def opened_artifact(storage: Connector, export_id: str) -> Iterator[BufferedIOBase]:
-    """An artifact, opened for reading. Raises DeliveredDataError where it is gone or no whole zip file, also when that
-    shows while what is in it is read."""
+def opened_artifact(storage: Connector, export_id: str, *, sparsely: bool = False) -> Iterator[BufferedIOBase]:
+    """An artifact, opened for reading; ``sparsely`` for a look at what is in it. Raises DeliveredDataError where it is
+    gone or no whole zip file, also when that shows while what is in it is read."""
     key = artifact_key(export_id)
     try:
-        opened = storage.open(key)
+        opened = storage.open(key, sparsely=sparsely)
     except DeliveredDataError as error:
         raise DeliveredDataError(
             f"{storage.uri(key)} is not there: it was deleted, or a backup of `storage` from before it was restored. "
@@ -104,10 +104,8 @@ def opened_artifact(storage: Connector, export_id: str) -> Iterator[BufferedIOBa
         ) from error
     with opened as content:
         try:
-            zipfile.ZipFile(content).close()  # reads its end, which one that was cut short has not
-        except zipfile.BadZipFile as error:
-            raise _no_zip_file(storage, export_id, error) from error
-        try:
+            if not sparsely:
+                zipfile.ZipFile(content).close()  # reads its end, which one that was cut short has not
             yield content
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise _no_zip_file(storage, export_id, error) from error

@@ -339,7 +339,7 @@ class Exports:
         """The same for a short look: it leaves no mark, and so writes nothing."""
         self._check_downloadable(self.find(export_id), None)
         self._check_kept(export_id)
-        with opened_artifact(self._storage, export_id) as content:
+        with opened_artifact(self._storage, export_id, sparsely=True) as content:
             yield content
 
     def delete(self, beginning: str, *, dry_run: bool = False) -> Deletion:

@@ -4,6 +4,7 @@ the export automation of an index, for which the SDK has no methods. Paths, fiel
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -152,7 +153,9 @@ class Answers:
         limit = (request.get("params") or {}).get("limit", _LIMIT)
         if isinstance(limit, bool) or not isinstance(limit, int):
             raise invalid(f"limit is {limit!r}; it must be a number")
-        return [self._as_there(export) for export in self._client.exports.list(limit=limit)]
+        found = self._client.exports.list(limit=limit)
+        with ThreadPoolExecutor(self._client.pipeline.storage.uploads_at_once) as pool:  # each may be a look at a store
+            return list(pool.map(self._as_there, found))
 
     def _download_url(self, _: Request, export_id: str) -> dict[str, Any]:
         export = self._export(export_id)
