@@ -1,7 +1,7 @@
 """The exports on demand of a deployment."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -334,13 +334,10 @@ class Exports:
             with opened_artifact(self._storage, export_id) as content:
                 yield content
 
-    @contextmanager
-    def glimpse(self, export_id: str) -> Iterator[BufferedIOBase]:
-        """The same for a short look: it leaves no mark, and so writes nothing."""
-        self._check_downloadable(self.find(export_id), None)
-        self._check_kept(export_id)
-        with opened_artifact(self._storage, export_id, sparsely=True) as content:
-            yield content
+    def glimpse(self, export_id: str) -> AbstractContextManager[BufferedIOBase]:
+        """The artifact of a download that has one by its record, opened for a short look, which leaves no mark. Raises
+        DeliveredDataError where it is gone."""
+        return opened_artifact(self._storage, export_id, sparsely=True)
 
     def delete(self, beginning: str, *, dry_run: bool = False) -> Deletion:
         """Delete the artifact of a completed download. The record stays, and says so. Raises RequestError for any other

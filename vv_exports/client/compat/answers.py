@@ -16,7 +16,7 @@ from vv_exports.client.automations import AutomationState
 from vv_exports.client.compat.document import Document
 from vv_exports.client.compat.errors import as_the_sdk_raises, invalid
 from vv_exports.domain.exports import Export, ExportStatus
-from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError, SelectionError
+from vv_exports.errors import DeliveredDataError, NotFoundError, SelectionError
 
 _DESTINATION = ("destination_connector_id", "destination_subpath")
 _AUTOMATION = ("enabled", "paused", *_DESTINATION)
@@ -75,16 +75,16 @@ class Answers:
         """Whether an export is made where something is posted there, which takes its time."""
         return path.startswith(_CREATED)
 
-    def is_download(self, path: str) -> bool:
-        """Whether ``download`` answers it."""
-        return _DOWNLOAD.fullmatch(path) is not None
+    def downloaded(self, path: str) -> str | None:
+        """The export whose bytes are asked for; None where those of something else are."""
+        match = _DOWNLOAD.fullmatch(path)
+        return match[1] if match else None
 
-    def download(self, path: str, *, chunk_size: int, max_bytes: int) -> Generator[bytes]:
+    def download(self, export_id: str, *, chunk_size: int, max_bytes: int) -> Generator[bytes]:
         """The bytes of a completed download, in chunks. Nobody takes the artifact away meanwhile."""
         for name, value in (("chunk_size", chunk_size), ("max_bytes", max_bytes)):
             if value <= 0:
                 raise ValueError(f"{name} must be greater than zero")
-        (export_id,) = _groups(_DOWNLOAD, path)
         with as_the_sdk_raises():
             export = self._export(export_id)
             if export.destination_type == "download" and export.artifact != "available":
@@ -233,7 +233,7 @@ class Answers:
             return export.bytes
         # It is gone where a backup without it was restored, or it is deleted just now: then it is not available.
         with (
-            suppress(DeliveredDataError, RequestError),
+            suppress(DeliveredDataError),
             self._client.pipeline.exports.glimpse(export.export_id) as artifact,
         ):
             return Document(artifact, export).bytes
@@ -292,11 +292,6 @@ def _told(answer: Callable[..., Any], named: Sequence[str]) -> Answer:
             return answer(request, *named)
 
     return told
-
-
-def _groups(pattern: re.Pattern[str], path: str) -> Sequence[str]:
-    match = pattern.fullmatch(path)
-    return match.groups() if match is not None else ()
 
 
 def _body(request: Request, *known: str) -> dict[str, Any]:

@@ -146,8 +146,8 @@ class _Http:
         return answer(request) if answer else _there(self._platform, endpoint).put(endpoint, **request)
 
     def iter_bytes(self, endpoint: str, **limits: Any) -> Iterator[bytes]:
-        if self._answers.is_download(endpoint):
-            return self._answers.download(endpoint, **limits)
+        if (export_id := self._answers.downloaded(endpoint)) is not None:
+            return self._answers.download(export_id, **limits)
         streamed: Iterator[bytes] = _there(self._platform, endpoint).iter_bytes(endpoint, **limits)
         return streamed
 
@@ -192,11 +192,12 @@ class _AsyncHttp:
         return await _there(self._platform, endpoint).put(endpoint, **request)
 
     async def iter_bytes(self, endpoint: str, **limits: Any) -> AsyncIterator[bytes]:
-        if not self._answers.is_download(endpoint):
+        export_id = self._answers.downloaded(endpoint)
+        if export_id is None:
             async for chunk in _there(self._platform, endpoint).iter_bytes(endpoint, **limits):
                 yield chunk
             return
-        chunks = self._answers.download(endpoint, **limits)
+        chunks = self._answers.download(export_id, **limits)
         try:
             while chunk := await _settled(next, chunks, b""):
                 yield chunk
