@@ -74,6 +74,7 @@ def test_a_record_says_what_was_asked_for_and_what_came_of_it(pipeline, tmp_path
             "dagster_run_ids": ("1",),
             "error_message": None,
             "created_at": "2024-11-01T12:01:00.000Z",
+            "started_at": "2024-11-01T12:00:00.000Z",
             "completed_at": "2024-12-11T12:00:00.000Z",
         }.items()
     )
