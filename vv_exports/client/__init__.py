@@ -25,7 +25,7 @@ from vv_exports.config import Config
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.vacuum import Vacuum, vacuum
-from vv_exports.delivery.verify import Verification, verify_connector
+from vv_exports.delivery.verify import Verification
 from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import VVExportsError
@@ -65,10 +65,7 @@ class VVExports(Deployment):
         Raises NotFoundError for a connector or destination that is not there. What is wrong at one is in its
         ``problems``; of an automation's collection, its check ``verification`` says so from then on.
         """
-        emptied = self.repairs.emptied(connector_id, subpath)
-        if subpath is not None and emptied:
-            return emptied
-        found = [*verify_connector(self.pipeline.connectors[connector_id], subpath), *emptied]
+        found = self.repairs.verified_at(connector_id, subpath)
         try:
             self.checks.note(connector_id, found)
         except VVExportsError as error:  # who verifies wants to know of the destination, whatever else is wrong

@@ -14,7 +14,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.reconcile import Reconciliation, reconcile
-from vv_exports.automations.repair import Repair, damage_of, plan_repair, repair
+from vv_exports.automations.repair import Repair, damage_of, listing_for, plan_repair, repair
 from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.checks import checks_of_automation, checks_of_prompt_runs, evaluation, freshness_policy
@@ -166,9 +166,11 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
 
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None] | None:
         with step_failures(context):
-            listing = pipeline.indexes.listing(index_id)
             damage = None
-            if is_repair(context):
+            if not is_repair(context):
+                listing = pipeline.indexes.listing(index_id)
+            else:
+                listing = listing_for(pipeline.indexes, index_id)
                 before = delivered_before(context.instance, automation)
                 damage = damage_of(automation, listing, pipeline.clock, before, damaged_files_of(context))
             if is_dry_run(context):
