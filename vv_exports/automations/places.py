@@ -74,10 +74,6 @@ class AutomationPlaces:
         """The places that it has left, as far as they were not removed."""
         return self._places.read().left
 
-    def at(self) -> Place | None:
-        """Where it delivered last; None where that is not known."""
-        return self._places.read().at
-
     def settle(self, destination: Destination, now: datetime) -> None:
         """It delivers at this place, as a delivery or the claim has shown. Where that is another one than before, the
         place before is told, by whatever name its connector has. One that is out of reach is told with a later
@@ -99,6 +95,10 @@ class AutomationPlaces:
             return
         if all(one.is_told or one.place in told for one in places.left):
             self._settled = place
+
+    def at(self) -> Place | None:
+        """Where it delivered last; None where that is not known."""
+        return self._places.read().at
 
     def forget(self, uri: str) -> None:
         """A place that was left is removed."""
