@@ -210,8 +210,8 @@ def _erased_upstream(
     pipeline: Pipeline, names: Names, context: dg.SensorEvaluationContext, index_id: str, listing: Listed[SeenRun]
 ) -> ErasedUpstream:
     """What is deleted upstream and erased here. That it cannot be done does not keep the index from being read."""
-    automations = at_work(pipeline, names, context.instance, index_id)
     try:
+        automations = at_work(pipeline, names, context.instance, index_id)
         erased = erase_deleted_upstream(pipeline, context.instance, index_id, listing, automations)
     except VVExportsError as error:
         why = f"what is deleted upstream is not erased, until a later look: {error}"
