@@ -13,7 +13,7 @@ from vv_exports.automations.plan import AutomationPlan
 from vv_exports.automations.repair import Damage, damage_of, listing_for, plan_repair
 from vv_exports.client.checks import Checks
 from vv_exports.client.deployment import Deployment, tells_of_the_instance
-from vv_exports.defs.keys import asset_key
+from vv_exports.defs.keys import reconciliation_key
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.partitions import delivered_before
 from vv_exports.delivery.deliver import Delivery
@@ -249,7 +249,7 @@ class Repairs:
         run = launch(
             deployment.instance,
             deployment.definitions,
-            [asset_key(index_id, "reconciliations", automation)],
+            [reconciliation_key(index_id, automation)],
             config={
                 deployment.names.reconciliation(index_id, automation): {
                     "repair": True,

@@ -8,7 +8,7 @@ import pytest
 
 from vv_exports.automations.repair import damage_of, repair
 from vv_exports.client.anywhere import verify_at
-from vv_exports.defs.keys import asset_key
+from vv_exports.defs.keys import reconciliation_key
 from vv_exports.defs.launches import launch
 from vv_exports.delivery.checkpoints import write_checkpoint
 from vv_exports.delivery.destination import Destination
@@ -284,7 +284,7 @@ def test_the_command_says_what_it_found_and_did_and_a_dry_run_writes_nothing(tea
 def test_a_launch_from_the_ui_mends_a_collection_or_says_what_it_would_do(team, tmp_path):
     _shuffled(team)
     client, before = client_of(tmp_path), tree(team)
-    op, asset = client.names.reconciliation("idx", "team"), asset_key("idx", "reconciliations", "team")
+    op, asset = client.names.reconciliation("idx", "team"), reconciliation_key("idx", "team")
     asked = {"repair": True, "dry_run": True}
     planned = launch(client.instance, client.definitions, [asset], config={op: asked})
     assert (tree(team), planned.is_success) == (before, True)
