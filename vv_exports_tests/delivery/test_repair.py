@@ -8,7 +8,7 @@ import pytest
 
 from vv_exports.automations.repair import damage_of, repair
 from vv_exports.client.anywhere import verify_at
-from vv_exports.defs.keys import reconciliation_key
+from vv_exports.defs.keys import asset_key, reconciliation_key
 from vv_exports.defs.launches import launch
 from vv_exports.delivery.checkpoints import write_checkpoint
 from vv_exports.delivery.destination import Destination
