@@ -37,6 +37,7 @@ from vv_exports.defs.metadata import (
     reconciliation_metadata,
     snapshot_metadata,
 )
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
@@ -119,7 +120,8 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             if is_dry_run(context):
                 show(context, [_planned(pipeline, automation, run_ids_of(context.partition_keys))])
                 return None
-            batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
+            with telling(pipeline, names, context.instance, automation):  # of what keeps it from being delivered
+                batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, index_id, batch)
             version = data_version(batch.snapshots)
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
@@ -165,7 +167,8 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                 show(context, [_planned(pipeline, automation, None)])
                 return None
             sync_partitions(context.instance, index_id, listing.runs)
-            found = reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
+            with telling(pipeline, names, context.instance, automation):
+                found = reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
             for delivery in found.deliveries:
                 for run in delivery.prompt_runs:
