@@ -27,6 +27,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
     ("rich", {"console"}),
+    ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
     ("httpx sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
@@ -46,6 +47,7 @@ ASKED_BY_THE_CLIENT = [
     "delivery",
     "exports",
     "formats",
+    "notifications",
     "snapshots",
     "sources",
 ]

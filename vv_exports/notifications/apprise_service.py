@@ -3,9 +3,9 @@
 import logging
 import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from vv_exports.config import AppriseConfig
@@ -55,22 +55,22 @@ class _Aside(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._here = threading.local()
+        self._said: ContextVar[list[str] | None] = ContextVar("said", default=None)
 
     @contextmanager
     def kept(self) -> Iterator[list[str]]:
         """Around a call: what it logs of warnings and errors."""
         logging.getLogger("apprise").addFilter(self)
         said: list[str] = []
-        self._here.said = said
+        before = self._said.set(said)
         try:
             yield said
         finally:
-            self._here.said = None
+            self._said.reset(before)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record goes the usual way."""
-        said: list[str] | None = getattr(self._here, "said", None)
+        said = self._said.get()
         if said is not None and record.levelno >= logging.WARNING:
             said.append(record.getMessage())
         return said is None

@@ -13,9 +13,9 @@ from vv_exports.notifications.message import Message
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ToSend:
-    """A message for a target. ``automation`` is whose it is."""
+    """A message for a target, and the automation whose it is. Each is equal to itself alone."""
 
     automation: str
     message: Message

@@ -44,7 +44,7 @@ def situation(automation: Automation, first: int | None, pause: Pause | None, no
     index_id, name, uri = automation.index_id, automation.name, automation.destination.uri
     remembered = automation.record.state()
     whole, owed, entries, late = remembered.failing, Standings({}, {}), list[LogEntry](), None
-    problems = dict(remembered.problems)
+    failing: dict[str, Problem] = {}
     next_sequence, is_known, is_behind = first or 0, True, False
     try:
         end = automation.holdings().next_sequence
@@ -57,7 +57,10 @@ def situation(automation: Automation, first: int | None, pause: Pause | None, no
         is_behind = len(entries) == ENTRIES_AT_ONCE and next_sequence < end
         known = automation.snapshots.kept(index_id)
         owed = automation.standings(known)
-        problems = {**known.problems, **problems}
+        problems = {**known.problems, **remembered.problems}
+        # One that could never be read is in no catalog of what there is.
+        unread = [run_id for run_id in remembered.problems if run_id not in known.rows]
+        failing = {run_id: problems[run_id] for run_id in (*owed.of("failing"), *unread) if run_id in problems}
         late = freshness_of(automation, now)
     except VVExportsError as error:
         # Whoever is to deliver remembers it, with when it began; where nobody is to, this is all that tells of it.
@@ -70,7 +73,7 @@ def situation(automation: Automation, first: int | None, pause: Pause | None, no
         next_sequence=next_sequence,
         is_known=is_known,
         whole=whole,
-        failing={run_id: problems[run_id] for run_id in owed.of("failing") if run_id in problems},
+        failing=failing,
         held={run_id: owed.by_run[run_id].why for run_id in owed.of("held")},
         pause=pause,
         verification=None if checked.passed else checked,
