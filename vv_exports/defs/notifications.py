@@ -12,6 +12,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import Pause
 from vv_exports.defs.keys import NOTIFICATIONS, Names
 from vv_exports.defs.pauses import pause_in_force
+from vv_exports.errors import VVExportsError
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import counted, one_line
 
@@ -31,11 +32,23 @@ def telling(
     if not notifications.are_wanted:
         yield
         return
-    _guarded(automation, lambda: notifications.begin(automation, pause_of(automation)))
+    _guarded(automation.id, lambda: notifications.begin(automation, pause_of(automation)))
     try:
         yield
     finally:
-        _guarded(automation, lambda: notifications.tell([automation], pause_of))
+        _guarded(automation.id, lambda: notifications.tell([automation], pause_of))
+
+
+@contextmanager
+def telling_of_the_source(pipeline: Pipeline, index_id: str) -> Iterator[None]:
+    """Around a look at an index: that it fails, or does not any more, is told by the sensor."""
+    try:
+        yield
+    except VVExportsError as error:
+        failed = error  # the name of an except clause ends with it
+        _guarded(index_id, lambda: pipeline.notifications.source_failed(index_id, failed))
+        raise
+    _guarded(index_id, lambda: pipeline.notifications.source_is_well(index_id))
 
 
 def pauses(names: Names, instance: dg.DagsterInstance | None) -> Callable[[Automation], Pause | None]:
@@ -73,9 +86,9 @@ def notification_sensors(pipeline: Pipeline, names: Names) -> list[dg.SensorDefi
     return [notifications]
 
 
-def _guarded(automation: Automation, tell: Callable[[], object]) -> None:
+def _guarded(of: str, tell: Callable[[], object]) -> None:
     try:
         tell()
     except Exception:  # noqa: BLE001
         # Whatever it is, what was delivered is delivered, and what failed has an error of its own.
-        _LOG.warning("what is new of automation %s is told later", one_line(automation.id), exc_info=True)
+        _LOG.warning("what is new of %s is told later", one_line(of), exc_info=True)

@@ -181,6 +181,11 @@ class About:
         text = f"{what}. {one_line(_bounded(problem.message))}"
         return self._message(None, self.at, "failed", text, problem=Trouble.of(problem), prompt_runs=Runs.of(run_ids))
 
+    def cut_off(self, problem: Problem) -> Message:
+        """The prompt runs of its index cannot be listed."""
+        text = f"the prompt runs of its index cannot be listed. {one_line(_bounded(problem.message))}"
+        return self._message(None, self.at, "failed", text, problem=Trouble.of(problem))
+
     def held(self, run_ids: Sequence[str], whys: Collection[str]) -> Message:
         """These prompt runs wait."""
         text = f"{runs_named(run_ids)} wait{'s' if len(run_ids) == 1 else ''}: {'; '.join(whys)}"
@@ -204,7 +209,7 @@ class About:
     def recovered(self, after: Sequence[Event]) -> Message:
         """What these events told is over."""
         over = {
-            "failed": "it delivers again",
+            "failed": "what failed is well again",
             "late": "it is on time again",
             "verification_failed": "its files are whole",
         }

@@ -40,6 +40,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     is_paused: bool = False
     is_late: bool = False
     is_damaged: bool = False
+    is_cut_off: bool = False
 
     @classmethod
     def begun(cls, now: Situation) -> "Told":
@@ -79,9 +80,11 @@ def news(automation: Automation, told: Told, now: Situation, tell_for: timedelta
         is_paused=now.pause is not None,
         is_late=now.late is not None or (told.is_late and not is_on_time),
         is_damaged=now.verification is not None,
+        is_cut_off=now.source is not None,
     )
     messages = [
         *delivered,
+        *([about.cut_off(now.source)] if now.source is not None and not told.is_cut_off else []),
         *began_to_fail,
         *_held(about, told, now),
         *_checked(about, told, now),
@@ -115,8 +118,10 @@ def _checked(about: About, told: Told, now: Situation) -> list[Message]:
 
 def _recovered(about: About, told: Told, after: Told) -> list[Message]:
     over: list[Event] = []
-    if told.failing and not after.failing and after.next_sequence > told.failing_from:
-        over.append("failed")  # without a delivery since then it is forgotten, as by who resumes it, and not mended
+    # Without a delivery since then what failed is forgotten, as by who resumes it, and not mended.
+    is_mended = told.failing and not after.failing and after.next_sequence > told.failing_from
+    if is_mended or (told.is_cut_off and not after.is_cut_off):
+        over.append("failed")
     if told.is_late and not after.is_late:
         over.append("late")
     if told.is_damaged and not after.is_damaged:

@@ -18,6 +18,7 @@ from vv_exports.notifications.news import Told, news
 from vv_exports.notifications.outbox import GivenUp, Outbox, Waiting
 from vv_exports.notifications.sending import ToSend, send
 from vv_exports.notifications.situation import situation
+from vv_exports.notifications.source_trouble import SourceTrouble
 from vv_exports.printable import counted, one_line
 
 AT_ONCE_SECONDS = 5.0
@@ -81,6 +82,16 @@ class Notifications:
                 list(threads.map(lambda one: self._look(one, pause_of), told))
         return self._send(told, seconds)
 
+    def source_failed(self, index_id: str, error: Exception) -> None:
+        """The prompt runs of an index could not be listed. It is told with what is new of its automations."""
+        if self.are_wanted:
+            SourceTrouble(self._storage, index_id).failed(error, self._clock())
+
+    def source_is_well(self, index_id: str) -> None:
+        """They could be listed."""
+        if self.are_wanted:
+            SourceTrouble(self._storage, index_id).is_well()
+
     def unsent(self, automations: Iterable[Automation]) -> list[Unsent]:
         """What is in the outboxes."""
         found = [(one, self._outbox(one).read()) for one in automations]
@@ -100,7 +111,8 @@ class Notifications:
                 pause = pause_of(automation)
                 told = self._told(automation, pause)
                 first = told.next_sequence if told.uri == automation.destination.uri else 0
-                now = situation(automation, first, pause, self._clock())
+                source = SourceTrouble(self._storage, automation.index_id).problem()
+                now = situation(automation, first, pause, self._clock(), source)
                 found = news(automation, told, now, self._config.tried_for)
                 if self._outbox(automation).add(told, found, lambda one: self._wanted(automation, one)):
                     if found.outdated:

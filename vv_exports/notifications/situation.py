@@ -23,7 +23,8 @@ class Situation:
     """``entries`` are those of the log from the first one that was not told, and ``next_sequence`` the number behind
     them; where it ``is_behind``, the log has more. ``whole`` is why it delivers nothing, ``failing`` are single prompt
     runs, in order. ``held`` says why prompt runs wait. Where not ``is_known``, the collection could not be looked at,
-    and there is no more than ``whole``. ``verification`` and ``late`` are checks that do not pass."""
+    and there is no more than ``whole``. ``verification`` and ``late`` are checks that do not pass.
+    ``source`` is why the prompt runs of its index cannot be listed."""
 
     at: datetime
     uri: str
@@ -36,10 +37,13 @@ class Situation:
     pause: Pause | None
     verification: CheckOutcome | None
     late: CheckOutcome | None
+    source: Problem | None = None
     is_behind: bool = False
 
 
-def situation(automation: Automation, first: int | None, pause: Pause | None, now: datetime) -> Situation:
+def situation(
+    automation: Automation, first: int | None, pause: Pause | None, now: datetime, source: Problem | None = None
+) -> Situation:
     """How an automation is. ``first`` is the number of the first entry that was not told; None: all there are were."""
     index_id, name, uri = automation.index_id, automation.name, automation.destination.uri
     remembered = automation.record.state()
@@ -78,5 +82,6 @@ def situation(automation: Automation, first: int | None, pause: Pause | None, no
         pause=pause,
         verification=None if checked.passed else checked,
         late=None if late is None or late.passed or pause is not None else late,
+        source=source,
         is_behind=is_behind,
     )

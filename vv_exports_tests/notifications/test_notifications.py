@@ -21,7 +21,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from vv_exports.client import VVExports
 from vv_exports.client.notifications import data_schema
-from vv_exports.errors import CredentialsError, RequestError, RunFailedError
+from vv_exports.errors import CredentialsError, RequestError, RunFailedError, VVExportsError
 from vv_exports.notifications import notifier
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.cli.running import run as run_command
@@ -373,6 +373,28 @@ def test_two_processes_send_a_message_once_and_news_that_others_told_are_none(wo
     assert first.add(seen, found, lambda message: ["ops"])
     assert not second.add(seen, found, lambda message: ["ops"]) or len(second.read().waiting) == 2
     assert len(first.read().waiting) == 2
+
+
+def test_a_source_that_cannot_be_listed_is_told_once_until_it_can(world):
+    here = world()
+    archive, aside = here.folder / "archive", here.folder / "aside"
+
+    def look():
+        sensor = here.client.definitions.resolve_sensor_def("idx__discovery")
+        sensor(dg.build_sensor_context(instance=here.instance, definitions=here.client.definitions))
+
+    look()
+    here.tick()
+    archive.rename(aside)
+    for _ in range(4):
+        with pytest.raises(VVExportsError):
+            look()
+        here.tick()
+    assert here.told() == ["failed"]
+    aside.rename(archive)
+    look()
+    here.tick()
+    assert here.told() == ["recovered"]
 
 
 def test_only_what_a_target_wants_is_sent_to_it(world, receiver, monkeypatch):
