@@ -80,7 +80,7 @@ def notification_sensors(pipeline: Pipeline, names: Names) -> list[dg.SensorDefi
         done = pipeline.notifications.tell(pipeline.automations, pauses(names, context.instance), _TICK_SECONDS)
         said = f"{counted(done.sent, 'message')} sent."
         for target, problem in done.problems.items():
-            said += f" Target {target} was not told, which is tried again: {one_line(problem)}."
+            said += f" Target {target} was not told, which is tried again: {one_line(problem)}"
         return dg.SkipReason(said)
 
     return [notifications]

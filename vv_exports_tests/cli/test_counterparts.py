@@ -12,6 +12,7 @@ import pytest
 import vv_exports.cli
 from vv_exports.cli import main
 from vv_exports.client.anywhere import provenance_at
+from vv_exports.client.notifications import data_schema
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -44,6 +45,9 @@ COUNTERPARTS = {
     "vacuum": "vacuum",
     "sql": "automations.sql",
     "erase": "erasure.erase",
+    "notifications test": "notifications.test",
+    "notifications list": "notifications.list",
+    "notifications send": "notifications.send",
 }
 OPTIONS = {
     ("export index", "dry_run"): "exports.plan",
@@ -68,9 +72,10 @@ BEFORE_THE_CLIENT = {
     "config check": load_config,
     "config schema": config_schema,
     "provenance": provenance_at,
+    "notifications schema": data_schema,
 }
 """What there is without a deployment: it makes one, is about the configuration's file, which ``VVExports()`` checks
-too, or about a delivery that somebody received."""
+too, or about a delivery or an event that somebody received."""
 SAID = {
     "index": {"index_id"},
     "run": {"run_id"},
