@@ -69,7 +69,7 @@ class Notifications:
         if self.are_wanted and automation.config.enabled:
             self._told(automation, pause)
 
-    def tell(self, automations: Iterable[Automation], pause_of: PauseOf, seconds: float = AT_ONCE_SECONDS) -> Round:
+    def tell(self, automations: Iterable[Automation], pause_of: PauseOf, seconds: float | None = None) -> Round:
         """Look at automations, put what is new into their outboxes, and send what is in there and due. What goes wrong
         with one is a warning, and is tried again by whoever tells next."""
         if not self.are_wanted:
@@ -80,7 +80,7 @@ class Notifications:
         else:
             with ThreadPoolExecutor(_LOOKED_AT_ONCE, thread_name_prefix="notifications") as threads:
                 list(threads.map(lambda one: self._look(one, pause_of), told))
-        return self._send(told, seconds)
+        return self._send(told, AT_ONCE_SECONDS if seconds is None else seconds)
 
     def source_failed(self, index_id: str, error: Exception) -> None:
         """The prompt runs of an index could not be listed. It is told with what is new of its automations."""

@@ -2,7 +2,9 @@
 
 import base64
 import os
+import ssl
 from datetime import UTC, datetime
+from functools import cached_property
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -29,6 +31,11 @@ class WebhookTarget:
     def __init__(self, config: WebhookConfig) -> None:
         self._config = config
 
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        """Reading the certificates of the world takes longer than sending."""
+        return httpx.create_ssl_context()
+
     def send(self, message: Message) -> str:
         """See ``Target``."""
         address = webhook_address(os.environ, self._config.url_env)
@@ -36,10 +43,10 @@ class WebhookTarget:
         request = _request(message, address, webhook_keys(os.environ, self._config.secret_env))
         try:
             # The transport itself: a client would log the whole address.
-            with httpx.HTTPTransport(proxy=_proxy(address)) as transport:
+            with httpx.HTTPTransport(verify=self._trusted, proxy=_proxy(address)) as transport:
                 response = transport.handle_request(request)
                 response.close()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:  # some proxies need more
             kind = type(error).__name__
             raise NotificationError(f"{shown} was not reached: {kind}: {error}".rstrip(": ")) from None
         status = response.status_code

@@ -82,7 +82,7 @@ SAID = {
     "run_ids": {"run_ids", "prompt_run_ids"},
     "name": {"automation"},
     "view": {"views"},
-    "target": {"connector_id"},
+    "target": {"connector_id", "target"},
     "connector_id": {"connector_id", "destination_connector_id"},
     "subpath": {"subpath", "destination_subpath"},
     "format_name": {"format"},

@@ -3,9 +3,11 @@ process that tells, and without any delivery depending on it."""
 
 import base64
 import copy
+import itertools
 import json
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -23,9 +25,14 @@ from vv_exports.client import VVExports
 from vv_exports.client.notifications import data_schema
 from vv_exports.errors import CredentialsError, RequestError, RunFailedError, VVExportsError
 from vv_exports.notifications import notifier
+from vv_exports.notifications.news import news
+from vv_exports.notifications.notifier import Notifications
+from vv_exports.notifications.outbox import Outbox
+from vv_exports.notifications.situation import situation
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.cli.running import run as run_command
 from vv_exports_tests.deployments import CONFIG, reconciled, write_config
+from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes
 from vv_exports_tests.notifications.receiver import listening
 
 KEY = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
@@ -178,6 +185,10 @@ def test_each_change_of_state_is_told_once(world):
     assert here.told() == ["delivered", "recovered"]
 
 
+def dies(*_):
+    raise Crash
+
+
 def _break(folder: Path) -> None:
     file = min((folder / "deliveries/exports/team/segments").rglob("*.parquet"))
     file.chmod(0o644)
@@ -310,7 +321,6 @@ def test_a_redirect_is_not_followed(world, receiver):
 def test_a_receiver_that_never_answers_holds_up_no_delivery(world, receiver, monkeypatch):
     here = world()
     monkeypatch.setattr(notifier, "AT_ONCE_SECONDS", 0.2)
-    monkeypatch.setattr(notifier.Notifications.tell, "__defaults__", (0.2,))
     receiver.answers[here.path] = None
     here.deliver()
     assert here.client.automations.retrieve("idx", "team").delivered == 1
@@ -363,16 +373,13 @@ def test_two_processes_send_a_message_once_and_news_that_others_told_are_none(wo
     assert [message.data.event for message, _ in first.claim({"ops"}, here.now)] == ["delivered"]
     assert second.claim({"ops"}, here.now) == []
     seen = second.read().told
-    from vv_exports.notifications.news import news  # noqa: PLC0415
-    from vv_exports.notifications.situation import situation  # noqa: PLC0415
-
     here.finish(2)
     here.opened({**config_of(), "notifications": {}}).automations.run("idx", "team")
     found = news(here.team, seen, situation(here.team, seen.next_sequence, None, here.now), timedelta(days=1))
     assert [message.data.event for message in found.messages] == ["delivered"]
     assert first.add(seen, found, lambda message: ["ops"])
-    assert not second.add(seen, found, lambda message: ["ops"]) or len(second.read().waiting) == 2
-    assert len(first.read().waiting) == 2
+    second.add(seen, found, lambda message: ["ops"])
+    assert [one.message.data.event for one in second.read().waiting] == ["delivered", "delivered"]
 
 
 def test_a_source_that_cannot_be_listed_is_told_once_until_it_can(world):
@@ -420,40 +427,72 @@ def test_only_what_a_target_wants_is_sent_to_it(world, receiver, monkeypatch):
 
 
 _DIES_AFTER_THE_COMMIT = """
-import os, signal, sys
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
-
+import os, signal
 from vv_exports.client import VVExports
 client = VVExports()
-if sys.argv[1] == "before":
-    tell = client.pipeline.notifications.tell
-    def dies(automations, pause_of):
-        is_delivered = automations[0].collection().runs
-        return os.kill(os.getpid(), signal.SIGKILL) if is_delivered else tell(automations, pause_of)
-    client.pipeline.notifications.tell = dies
-else:
-    from vv_exports.notifications.outbox import Outbox
-    Outbox.settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+tell = client.pipeline.notifications.tell
+def dies(automations, pause_of):
+    is_delivered = automations[0].collection().runs
+    return os.kill(os.getpid(), signal.SIGKILL) if is_delivered else tell(automations, pause_of)
+client.pipeline.notifications.tell = dies
 client.automations.run("idx", "team")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("killed", "times"), [("before", 1), ("after", 2)])
-def test_a_process_that_dies_between_commit_and_sending_costs_no_message(world, killed, times):
-    """Killed behind the sending, nobody knows that it arrived: then it is sent twice, with one id."""
+def test_a_process_that_dies_between_commit_and_sending_costs_no_message(world):
     here = world()
-    command = [sys.executable, "-c", _DIES_AFTER_THE_COMMIT, killed]
+    command = [sys.executable, "-c", _DIES_AFTER_THE_COMMIT]
     died = subprocess.run(command, cwd=here.folder, capture_output=True, timeout=100, check=False)
-    assert died.returncode == -9, died.stderr
+    assert died.returncode == -signal.SIGKILL, died.stderr
     assert (here.folder / "deliveries/exports/team/_vv/log/00000000000000000000.json").exists()
-    here.now = datetime.now(UTC) + timedelta(minutes=2)
+    assert here.got() == []
     here.tick()
+    assert here.told() == ["delivered"]
+
+
+def test_a_process_that_dies_behind_the_sending_sends_twice_with_one_id(world, monkeypatch):
+    """Nobody knows that it has arrived."""
+    here = world()
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "settle", dies)
+        with pytest.raises(Crash):
+            here.client.automations.pause("idx", "team")
     here.tick()
-    assert here.got() == ["delivered"] * times
+    assert here.got() == ["paused"], "somebody may still be sending it"
+    here.now += timedelta(minutes=1)
+    here.tick()
+    assert here.told() == ["paused"]
     assert len({request.headers["webhook-id"] for request in here.receiver.at(here.path)}) == 1
+
+
+def test_wherever_a_process_dies_while_it_tells_each_change_is_told_with_one_id(world):
+    here = world()
+    here.tick()
+    told = {}
+    for call in itertools.count():
+        before = len(here.receiver.at(here.path))
+        if call % 2:
+            here.team.record.resume()
+        else:
+            here.team.record.pause("me", "", here.now)
+        faulty = FaultyConnector(here.client.pipeline.storage, {call: crashes})
+        other = Notifications(here.client.pipeline.config.notifications, faulty, here._clock)
+        has_died = False
+        try:
+            other.tell([here.team], lambda automation: automation.record.state().pause)
+        except Crash:
+            has_died = True
+        here.now += timedelta(minutes=2)
+        here.tick()
+        got = here.receiver.at(here.path)[before:]
+        told[call] = {request.headers["webhook-id"]: request.name for request in got}
+        if not has_died:
+            break
+    assert [list(names.values()) for names in told.values()] == [
+        ["resumed" if call % 2 else "paused"] for call in range(len(told))
+    ]
+    assert len(told) > 10, "it died at each of the calls"
 
 
 def test_the_same_content_delivered_once_more_is_news_with_an_id_of_its_own(world):
