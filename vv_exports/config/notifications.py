@@ -38,7 +38,7 @@ class Target(Model):
         description="Of which automations, as index/automation, such as idx_archive/review-team. null: of all.",
     )
 
-    def wants(self, event: Event, automation_id: str) -> bool:
+    def wants(self, event: str, automation_id: str) -> bool:
         """Whether an event of an automation is told."""
         return event in self.events and (self.automations is None or automation_id in self.automations)
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -21,7 +21,6 @@ from vv_exports.printable import counted, one_line
 TYPES = "com.vectormethods.vv_exports"
 """What the types of events begin with."""
 
-TEST = "test"
 MOST_RUNS, MOST_CHANGES, MOST_TEXT = 100, 20, 2000
 """Of prompt runs and of changes that a message names, and of characters of an error; its numbers are of all."""
 
@@ -95,7 +94,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     ``problem`` for failed; ``prompt_runs`` for held; ``pause`` for paused; ``problem`` for late and
     verification_failed; ``after``, the events that are over, for recovered. Of a test there is the text alone."""
 
-    event: Event | str
+    event: Event | Literal["test"]
     text: str
     index_id: str | UnsetType = UNSET
     automation: str | UnsetType = UNSET
@@ -259,7 +258,7 @@ class About:
 
 def trial(at: datetime, target: str) -> Message:
     """A message that shows that messages arrive."""
-    data = Data(event=TEST, text=f"a test message of vv_exports to the target {target}: messages arrive")
+    data = Data(event="test", text=f"a test message of vv_exports to the target {target}: messages arrive")
     return Message(
         id=f"test-{hashlib.sha256(f'{at.isoformat()} {target}'.encode()).hexdigest()[:32]}", at=at, data=data
     )

@@ -14,7 +14,8 @@ from vv_exports.notifications.message import About, Message
 from vv_exports.notifications.situation import Situation
 
 _REMEMBERED = 200
-"""Deliveries whose id is remembered: the same content delivered once more has the same id, and is news all the same."""
+"""Deliveries that are remembered. The same content delivered once more has the same id, and is news all the same; what
+a log tells once more, since its folder was away for a while, is none."""
 
 _WHOLE = ""
 """Stands among prompt runs that fail for the automation itself."""
@@ -27,13 +28,14 @@ _INCOMPLETE = "it is not complete (`partial: hold`)"
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What was told of an automation last. Entries of its log at ``uri`` before ``next_sequence`` were. ``deliveries``
-    are ids of the last of them. ``failing`` are the prompt runs that were told to fail, and that still do, since the
-    log had ``failing_from`` entries; ``held`` those that wait. The others say what was told of the rest."""
+    """What was told of an automation last. Entries of its log at ``uri`` before ``next_sequence`` were;
+    ``deliveries`` are the last of them: ids, and when they were committed. ``failing`` are the prompt runs that were
+    told to fail, and that still do, since the log had ``failing_from`` entries; ``held`` those that wait. The others
+    say what was told of the rest."""
 
     uri: str
     next_sequence: int
-    deliveries: tuple[str, ...] = ()
+    deliveries: dict[str, str] = {}
     failing: frozenset[str] = frozenset()
     failing_from: int = 0
     held: frozenset[str] = frozenset()
@@ -64,7 +66,7 @@ def news(automation: Automation, told: Told, now: Situation, tell_for: timedelta
     """What is new in a situation. What was delivered longer than ``tell_for`` ago is not told."""
     about = About(automation.index_id, automation.name, now.uri, now.at)
     recent = [entry for entry in now.entries if entry.prompt_runs and now.at - entry.moment <= tell_for]
-    deliveries = list(told.deliveries)
+    deliveries = dict(told.deliveries)
     delivered = [message for entry in recent for message in _of_entry(about, entry, deliveries)]
     failing = frozenset(now.failing) if now.is_known else told.failing - {_WHOLE}
     failing |= {_WHOLE} if now.whole is not None else frozenset()
@@ -73,7 +75,7 @@ def news(automation: Automation, told: Told, now: Situation, tell_for: timedelta
     after = Told(
         uri=now.uri,
         next_sequence=now.next_sequence,
-        deliveries=tuple(deliveries[-_REMEMBERED:]),
+        deliveries=dict([*deliveries.items()][-_REMEMBERED:]),
         failing=failing,
         failing_from=now.next_sequence if began_to_fail else told.failing_from,
         held=frozenset(now.held) if now.is_known else told.held,
@@ -135,11 +137,13 @@ def _switched(about: About, told: Told, now: Situation) -> list[Message]:
     return [about.resumed()] if now.pause is None and told.is_paused else []
 
 
-def _of_entry(about: About, entry: LogEntry, deliveries: list[str]) -> list[Message]:
+def _of_entry(about: About, entry: LogEntry, deliveries: dict[str, str]) -> list[Message]:
     """The delivery's id is the message's, and remembered among ``deliveries``."""
-    is_again = entry.delivery_id in deliveries
-    message_id = f"{entry.delivery_id}-{entry.sequence}" if is_again else entry.delivery_id
-    deliveries.append(entry.delivery_id)
+    before = deliveries.pop(entry.delivery_id, None)
+    deliveries[entry.delivery_id] = entry.committed_at
+    if before == entry.committed_at:
+        return []
+    message_id = entry.delivery_id if before is None else f"{entry.delivery_id}-{entry.sequence}"
     found = [about.delivered(entry, message_id)]
     if any(table.change is not None for table in entry.tables or ()):
         found.append(about.schema_changed(entry, f"{message_id}-schema_changed"))

@@ -165,7 +165,7 @@ class Notifications:
 
     def _wanted(self, automation: Automation, message: Message) -> list[str]:
         targets = self._config.targets.items()
-        return [name for name, target in targets if target.wants(message.data.event, automation.id)]  # type: ignore[arg-type]
+        return [name for name, target in targets if target.wants(message.data.event, automation.id)]
 
     def _outbox(self, automation: Automation) -> Outbox:
         if automation.id not in self._outboxes:

@@ -225,6 +225,38 @@ def test_a_prompt_run_that_fails_is_told_when_it_begins_to(world):
     assert here.told() == ["delivered", "recovered"]
 
 
+def test_what_waits_is_told_once_though_the_destination_was_out_of_reach_meanwhile(world):
+    here = world(contract="block")
+    here.finish(3, segments=[segment(0, metadata={"title": 5})], schema={"properties": {"title": {"type": "string"}}})
+    with pytest.raises(RunFailedError):
+        here.deliver()
+    assert here.told() == ["delivered", "held"]
+    broken = here.folder / "deliveries/exports/team/_vv/log/00000000000000000001.json"
+    broken.write_text("{")
+    here.tick()
+    here.tick()
+    assert here.told() == ["failed"]
+    broken.unlink()
+    here.tick()
+    assert here.told() == []
+
+
+def test_a_folder_that_was_away_for_a_while_is_no_news_and_one_that_was_made_anew_is(world):
+    here = world()
+    here.deliver()
+    assert here.told() == ["delivered"]
+    collection = here.folder / "deliveries/exports/team"
+    collection.rename(here.folder / "aside")
+    here.tick()
+    (here.folder / "aside").rename(collection)
+    here.tick()
+    assert here.told() == []
+    shutil.rmtree(collection)
+    here.deliver()
+    assert here.told() == ["delivered"]
+    assert len({request.headers["webhook-id"] for request in here.receiver.at(here.path)}) == 2
+
+
 def test_what_was_before_notifications_is_no_news_but_what_is_wrong_is(world, receiver):
     here = world()
     config = config_of()
