@@ -144,6 +144,7 @@ def test_a_delivery_is_told_once_with_its_id_and_the_library_accepts_its_signatu
         Webhook(KEY).verify(request.body.replace(b"run_1", b"run_2"), request.headers)
 
 
+@pytest.mark.slow
 def test_each_change_of_state_is_told_once(world):
     here = world(expect_every="24h", contract="block", pause_after_failures=3)
     here.deliver()
