@@ -17,6 +17,7 @@ from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
+from vv_exports.client.notifications import Notifications
 from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.provenance import Provenance
 from vv_exports.client.repairs import Repairs
@@ -58,6 +59,7 @@ class VVExports(Deployment):
         self.checks = Checks(self)
         self.repairs = Repairs(self)
         self.provenance = Provenance(self)
+        self.notifications = Notifications(self)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

@@ -40,6 +40,7 @@ from vv_exports.defs.metadata import (
     repair_metadata,
     snapshot_metadata,
 )
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import delivered_before, partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
@@ -123,7 +124,8 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             if is_dry_run(context):
                 show(context, [_planned(pipeline, automation, run_ids_of(context.partition_keys))])
                 return None
-            batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
+            with telling(pipeline, names, context.instance, automation):  # of what keeps it from being delivered
+                batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, index_id, batch)
             version = data_version(batch.snapshots)
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
@@ -178,11 +180,12 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                 show(context, [plan or _planned(pipeline, automation, None)])
                 return None
             sync_partitions(context.instance, index_id, listing.runs)
-            found: Reconciliation | Repair = (
-                repair(damage, pipeline.deliveries, listing, context.run.run_id)
-                if damage is not None
-                else reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
-            )
+            with telling(pipeline, names, context.instance, automation):
+                found: Reconciliation | Repair = (
+                    repair(damage, pipeline.deliveries, listing, context.run.run_id)
+                    if damage is not None
+                    else reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
+                )
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
             for delivery in found.deliveries:
                 for run in delivery.prompt_runs:
