@@ -1,10 +1,10 @@
 """`kill -9` while prompt runs are read from VideoVector, and what it costs to go on.
 
-The local server of the tests counts requests. First all runs are read undisturbed. Then they are read ten times more,
+The local server of the tests counts requests. First all runs are read undisturbed. Then they are read a few times more,
 each time into an empty storage, killed at a random moment and started again; and once more, killed ten times on the
 way. Every snapshot must hold what the server holds, row for row, and nothing may be left on the stage.
 
-    python benchmarks/kill_reading.py [--kills 10] [--seed N] [--media 200] [--runs 5] [--segments 50,250]
+    python benchmarks/kill_reading.py [--kills 10] [--alone 2] [--seed N] [--media 300] [--runs 5] [--segments 1,110]
 """
 
 import argparse
@@ -82,12 +82,13 @@ def main():
     """Read, kill, read on, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--alone", type=int, default=2, help="readings that are killed once")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--media", type=int, default=200)
+    parser.add_argument("--media", type=int, default=300)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--segments", default="50,250")
+    parser.add_argument("--segments", default="1,110")
     parser.add_argument("--max-concurrency", type=int, default=16)
-    parser.add_argument("--delay", type=float, default=0.02)
+    parser.add_argument("--delay", type=float, default=0.1)
     args = parser.parse_args()
     chance = random.Random(args.seed)
     fewest, most = map(int, args.segments.split(","))
@@ -95,8 +96,12 @@ def main():
     expected = {run_id: held(platform, run_id) for run_id in platform.runs}
     with FakeVideoVector(platform, delay=args.delay) as server:
         needed = requests_of(server, args.max_concurrency, [], expected)
+        print(f"{needed:,} requests undisturbed; readings that are killed follow", flush=True)
         moments = sorted(chance.sample(range(1, needed), args.kills))
-        alone = [requests_of(server, args.max_concurrency, [moment], expected) for moment in moments]
+        alone = [
+            requests_of(server, args.max_concurrency, [moment], expected)
+            for moment in chance.sample(moments, min(args.alone, args.kills))
+        ]
         together = requests_of(server, args.max_concurrency, moments, expected)
     more = sorted(one / needed - 1 for one in alone)
     measuring.show(
@@ -104,7 +109,7 @@ def main():
         ["", "more requests", "requests for each kill"],
         [
             [
-                f"one kill, {args.kills} readings",
+                f"one kill, {len(alone)} readings",
                 f"{median(more):.1%} ({more[0]:.1%}–{more[-1]:.1%})",
                 f"{median(more) * needed:.0f}",
             ],

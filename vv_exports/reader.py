@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import fsspec
 import pyarrow as pa
 
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError
@@ -141,14 +140,7 @@ class Delivery:
     ) -> list[str]:
         """The paths of a table's files, for ``filesystem``. ``folder`` is one version of the table, such as
         ``segments.v2``; without it they are of all versions. A table without rows has none."""
-        if table not in TABLES:
-            raise RequestError(f"there is no table {table!r}: it is one of {', '.join(TABLES)}")
-        return [
-            posixpath.join(self.root, file.path)
-            for one in self.runs(view, run=run, prompt=prompt)
-            for file in one.files
-            if file.table == table and folder in (None, file.folder)
-        ]
+        return [path for _, path in self._files(table, self.runs(view, run=run, prompt=prompt), folder)]
 
     def dataset(
         self,
@@ -160,28 +152,34 @@ class Delivery:
         folder: str | None = None,
     ) -> "ds.Dataset":
         """A table's rows as a dataset with the columns of all its files, which must be Parquet. Filters of its scans
-        skip what the files' statistics rule out."""
+        open no files of other prompt runs and prompts than they ask for (``prompt_run_id``, ``prompt_id``), and skip
+        what the files' statistics rule out."""
         import pyarrow.dataset as ds  # noqa: PLC0415 - see above
 
-        paths = self.files(table, view, run=run, prompt=prompt, folder=folder)
-        if others := [path for path in paths if not path.endswith(".parquet")]:
+        files = self._files(table, self.runs(view, run=run, prompt=prompt), folder)
+        if others := [path for _, path in files if not path.endswith(".parquet")]:
             raise RequestError(
                 f"{one_line(others[0])} is not Parquet, and a text does not tell its types: take files(), or "
                 "vv_exports.delivery.reading.documents_in, which gives the documents of any format"
             )
-        if not paths:
+        if not files:
             return ds.dataset(pa.schema([]).empty_table())
+        parquet, filesystem = ds.ParquetFileFormat(), _arrow_filesystem(self.filesystem)
         with self._as_delivered(), ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-            one_file = partial(ds.dataset, format="parquet", filesystem=self.filesystem)
-            schemas = list(pool.map(lambda path: one_file([path]).schema.remove_metadata(), paths))
+            schemas = pool.map(lambda file: parquet.inspect(file[1], filesystem).remove_metadata(), files)
             try:
-                schema = pa.unify_schemas(schemas, promote_options="permissive")
+                schema = pa.unify_schemas(list(schemas), promote_options="permissive")
             except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
                 raise RequestError(
                     f"the files of {table} have types that no column holds together: {one_line(str(error))}. Read one "
                     "prompt (prompt=…), or one version of the table (folder='segments.v2')"
                 ) from error
-            return one_file(paths, schema=schema)
+        run_id, prompt_id = ds.field("prompt_run_id"), ds.field("prompt_id")
+        fragments = [
+            parquet.make_fragment(path, filesystem, (run_id == one.run_id) & (prompt_id == one.prompt_id))
+            for one, path in files
+        ]
+        return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
 
     def table(
         self,
@@ -198,6 +196,17 @@ class Delivery:
         with self._as_delivered():
             found = self.dataset(table, view, run=run, prompt=prompt, folder=folder)
             return found.to_table(columns=columns, filter=filter)
+
+    def _files(self, table: str, runs: Iterable[Run], folder: str | None) -> list[tuple[Run, str]]:
+        """The files of a table, each with its run."""
+        if table not in TABLES:
+            raise RequestError(f"there is no table {table!r}: it is one of {', '.join(TABLES)}")
+        return [
+            (one, posixpath.join(self.root, file.path))
+            for one in runs
+            for file in one.files
+            if file.table == table and folder in (None, file.folder)
+        ]
 
     @contextmanager
     def _as_delivered(self) -> Iterator[None]:
@@ -218,6 +227,8 @@ def open_delivery(
     ``filesystem`` is one of fsspec, for which ``path`` is then; ``storage_options`` are for the one of an address.
     Raises NotFoundError where nothing was delivered, and DeliveredDataError where the log cannot be read.
     """
+    import fsspec  # noqa: PLC0415 - it imports asyncio and more, half of what pyarrow takes
+
     if filesystem is None:
         filesystem, root = fsspec.url_to_fs(str(path), **(storage_options or {}))
     else:
@@ -280,6 +291,15 @@ def _entry(filesystem: Any, log: str, sequence: int) -> _Entry:
         raise DeliveredDataError(f"{one_line(path)} was there a moment ago: open the delivery again") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeliveredDataError(f"{one_line(path)} is not a delivery log entry: {error!r}") from error
+
+
+def _arrow_filesystem(filesystem: Any) -> Any:
+    import pyarrow.fs as pafs  # noqa: PLC0415 - as pyarrow.dataset
+    from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 - as fsspec
+
+    if type(filesystem) is LocalFileSystem:
+        return pafs.LocalFileSystem()
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
 
 
 def _moment(text: str) -> datetime:

@@ -1,15 +1,20 @@
 import functools
+import gc
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import botocore.loaders
+import certifi
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -39,6 +44,22 @@ os.environ |= {
 # A client of S3 reads a megabyte of JSON that says what S3 is, which takes longer than most tests that make one.
 botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
+# A Dagster instance writes down in each of its databases, one for each run among them, which of Dagster's migrations is
+# the newest, and reads all ninety to find it: that is half of what it costs to make one.
+_read_migrations = ScriptDirectory.from_config
+_MIGRATIONS: dict[str | None, ScriptDirectory] = {}
+
+
+def _migrations(config: Config) -> ScriptDirectory:
+    """Those of a folder, which are read once."""
+    folder = config.get_main_option("script_location")
+    if folder not in _MIGRATIONS:
+        _MIGRATIONS[folder] = _read_migrations(config)
+    return _MIGRATIONS[folder]
+
+
+ScriptDirectory.from_config = _migrations
+
 _IN_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 * 2**30
 
@@ -60,6 +81,23 @@ if "TMPDIR" not in os.environ and _has_room():
     os.environ["TMPDIR"] = str(_IN_MEMORY)
     tempfile.tempdir = None
 
+# A client of a source reads the certificates of 140 authorities, and no server here has one of theirs.
+_ONE_AUTHORITY = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - as long as this process
+_END = "-----END CERTIFICATE-----\n"
+_ONE_AUTHORITY.write(Path(certifi.where()).read_text().partition(_END)[0] + _END)
+_ONE_AUTHORITY.flush()
+os.environ["SSL_CERT_FILE"] = _ONE_AUTHORITY.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_shown_twice() -> None:
+    """An instance on disk shows what a step says in the terminal too, by four processes a step. Here nobody looks; what
+    it keeps of it is kept as ever, and commands in processes of their own show it."""
+    if "dagster" in sys.modules:
+        from dagster._core.execution import compute_logs  # noqa: PLC0415 - only where it is here anyway
+
+        compute_logs.tail_to_stream = lambda *_: nullcontext((None, None))
+
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Servers"]:
@@ -76,6 +114,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "servers" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the garbage collector need not look through a million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 # Tests that are slow and do not say so are told, so that `make test-fast` stays fast.

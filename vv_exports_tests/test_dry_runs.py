@@ -265,7 +265,9 @@ def test_the_key_of_an_export_that_is_there_makes_nothing(folder):
 
 
 @pytest.mark.parametrize("is_read", [False, True])
-@pytest.mark.parametrize("asset", ["index_export", "prompt_run_export", "exports/team", "reconciliations/team"])
+@pytest.mark.parametrize(
+    "asset", ["index_export", "prompt_run_export", "exports/team", "reconciliations/team__reconciliation"]
+)
 def test_a_dry_run_from_the_launchpad_materializes_nothing_and_tells_its_plan(folder, asset, is_read):
     client = client_with(folder)
     client.automations.run("idx", "team", run_ids=["run_0"])
@@ -276,7 +278,7 @@ def test_a_dry_run_from_the_launchpad_materializes_nothing_and_tells_its_plan(fo
         "index_export": client.names.op("idx", "index_export"),
         "prompt_run_export": client.names.op("idx", "prompt_run_export"),
         "exports/team": client.names.collection_op("idx", "team"),
-        "reconciliations/team": client.names.reconciliation("idx", "team"),
+        "reconciliations/team__reconciliation": client.names.reconciliation("idx", "team"),
     }[asset]
     watched = recorded(client)
     before = tree(folder), watched.dagster

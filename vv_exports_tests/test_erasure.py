@@ -1,7 +1,10 @@
 """What must be forgotten: a byte search over everything that the pipeline has written finds it nowhere."""
 
+import base64
 import contextlib
+import copy
 import gzip
+import html
 import io
 import json
 import shutil
@@ -13,12 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from vv_exports.automations.records import Beginning
 from vv_exports.client import VVExports
+from vv_exports.defs.keys import asset_key
 from vv_exports.demo import write_demo
-from vv_exports.erasure import erase, undo
+from vv_exports.domain.failures import problem_of
+from vv_exports.erasure import Cleaned, erase, undo
 from vv_exports.errors import DeliveryConflictError, NotFoundError, RequestError, SelectionError
 from vv_exports_tests.archives import segment, write_run
-from vv_exports_tests.deployments import client_of, reconciled, with_parts, written_files
+from vv_exports_tests.deployments import CONFIG, client_of, reconciled, with_parts, written_files
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes_after, delayed, fails
 
 INDEX = "idx_archive"
@@ -98,6 +104,15 @@ def deliver_everything(root):
     return client
 
 
+def pictures_of_media(root):
+    """What Dagster shows of how segments cover media. A byte search does not find the names that are in them."""
+    client = opened(root)
+    records = client.instance.fetch_materializations(asset_key(INDEX, "prompt_runs"), limit=100).records
+    shown = [record.asset_materialization.metadata["coverage"].value for record in records]
+    client.close()
+    return [base64.b64decode(one.partition("base64,")[2].rstrip(")")).decode() for one in shown]
+
+
 def rows_of(root, collection):
     return [
         row
@@ -115,6 +130,8 @@ def test_after_an_erasure_a_byte_search_finds_the_medium_nowhere(root):
     assert {path.split("/")[0] for path in everywhere} == {"deliveries", ".vv_exports", ".dagster"}
     assert any(path.endswith(".zip") for path in everywhere)
     others = [row for row in rows_of(root, "review-team") if row["video_id"] != VIDEO]
+    (name,) = {row["video_name"] for row in rows_of(root, "review-team") if row["video_id"] == VIDEO}
+    assert any(name[:20] in html.unescape(one) for one in pictures_of_media(root))
 
     client = opened(root)
     planned = client.erasure.erase(video_id=VIDEO, reason=REASON, dry_run=True)
@@ -123,6 +140,7 @@ def test_after_an_erasure_a_byte_search_finds_the_medium_nowhere(root):
     assert done.unreached == planned.unreached == ()
     assert {one.what for one in planned.places} == {"collection", "export", "download", "history", "snapshots"}
     assert found_in(root, markers) == set()
+    assert not any(name[:20] in html.unescape(one) for one in pictures_of_media(root))
     assert rows_of(root, "review-team") == others
     (entry, *_) = sorted((root / "deliveries/exports/review-team/_vv/log").glob("*.json"))[-1:]
     assert json.loads(entry.read_text())["erasure"]["reason"] == REASON
@@ -167,7 +185,7 @@ def test_an_erased_run_leaves_everything_and_comes_back_when_its_erasure_is_undo
 
 
 def nothing(request, dry_run):
-    return (), ()
+    return Cleaned()
 
 
 @pytest.fixture
@@ -231,8 +249,9 @@ def test_an_erasure_that_is_killed_at_any_call_is_completed_by_the_same_again(sm
         kept = again.pipeline.snapshots.store
         assert all(
             (kind, id_) != ("run", run_id) and not kept.holds_erased(snapshot, kept.tombstones.excluded("idx"))
-            for run_id in kept.kept_runs("idx")
-            for snapshot in kept.revisions("idx", run_id)
+            for one in kept.kept_of_index("idx")
+            for run_id in [one.run_id]
+            for snapshot in one.revisions
         )
         shutil.rmtree(folder)
         if calls:
@@ -318,3 +337,78 @@ def test_what_is_out_of_reach_is_named_and_tried_again(small, tmp_path):
     assert erased(small).unreached == ()
     assert media(tmp_path) == {("run_1", "vid_0"), ("run_2", "vid_0")}
     assert pipeline.snapshots.store.tombstones.all()[0].completed_at is not None
+
+
+def begin_and_die(folder):
+    """A delivery to a place of its own that uploads and never commits, and a reading that stages and never ends."""
+    client = client_of(folder)
+    pipeline = client.pipeline
+    write_run(folder / "archive", run_id="run_9", segments=[segment(n, video="vid_1") for n in range(3)])
+    staged = folder / "storage/snapshots/idx/run_9/staging" / ("0" * 16) / f"{'0' * 32}.answers.zst"
+    staged.parent.mkdir(parents=True)
+    staged.write_bytes(b"of vid_1")
+    held = pipeline.automations.get("idx", "held")
+    held.record.begin(Beginning(began_at=pipeline.now(), start="beginning", history=frozenset()))
+    request = held.delivery_of([pipeline.snapshots.store.current("idx", "run_1")], None)
+    dying = FaultyConnector(request.destination.connector, {0: crashes_after}, only=frozenset({"put"}))
+    request = replace(request, destination=replace(request.destination, connector=dying))
+    with pytest.raises(Crash):
+        pipeline.deliveries.deliver(request)
+    assert not (folder / "deliveries/exports/held/_vv/log").exists()
+    return staged
+
+
+def test_what_died_before_it_was_finished_goes_as_well(small, tmp_path):
+    staged = begin_and_die(tmp_path)
+    left = list((tmp_path / "deliveries/exports/held").rglob("part-*"))
+    assert left
+    temporary = tmp_path / "storage/.vv_exports_tmp" / ("0" * 32)
+    temporary.parent.mkdir(exist_ok=True)
+    temporary.write_bytes(b"of vid_1")
+    planned = erased(small, dry_run=True)
+    assert staged.exists()
+    assert erased(small).unreached == ()
+    assert not any(path.exists() for path in (staged, temporary, *left))
+    assert any(staged.name in path for one in planned.places for path in one.removed)
+
+
+def test_what_is_remembered_of_failures_does_not_name_an_erased_medium(small, tmp_path):
+    pipeline = small.pipeline
+    error = RequestError("segment 3 of vid_1: no such place")
+    pipeline.snapshots.catalogs.record("idx", (), {"run_1": problem_of(error, None, pipeline.now())})
+    record = pipeline.automations.get("idx", "team").record
+    record.failed(error, 1, pipeline.now())
+    record.succeeded([], {"run_2": error}, pipeline.now())
+    record.pause("someone", "vid_1 is wrong", pipeline.now())
+    assert found_in(tmp_path / "storage", [b"vid_1"])
+    assert erased(small).unreached == ()
+    assert found_in(tmp_path / "storage", [b"vid_1"]) == set()
+    assert "[erased]" in record.state().pause.reason
+
+
+def test_indexes_automations_and_connectors_that_the_configuration_has_no_more_are_not_forgotten(small, tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["connectors"]["conn_gone"] = dict(config["connectors"]["conn_export"], export_base_path="gone")
+    config["indexes"]["idx"]["automations"]["off"]["destination_connector_id"] = "conn_gone"
+    before = client_of(tmp_path, config)
+    before.exports.create_index_export(index_id="idx", destination_connector_id="conn_gone")
+    config["indexes"] = {"other": config["indexes"]["idx"]}
+    del config["connectors"]["conn_gone"], config["indexes"]["other"]["automations"]["off"]
+    client = client_of(tmp_path, config)
+    unreached = "\n".join(erased(client).unreached)
+    assert "deliveries/exports/team, where automation 'team' of index 'idx' delivered" in unreached
+    assert "gone/" in unreached
+    assert "connector 'conn_gone' does not exist" in unreached
+    shutil.rmtree(tmp_path / "deliveries")
+    shutil.rmtree(tmp_path / "gone")
+    again = client_of(tmp_path, config)
+    assert not any("'team'" in one for one in erased(again).unreached)
+
+
+def test_files_that_others_put_beside_a_collection_are_named(small, tmp_path):
+    (part, *_) = (tmp_path / "deliveries/exports/team/segments").rglob("*.parquet")
+    shutil.copy(part, part.with_name("copy.parquet"))
+    done = erased(small)
+    assert done.unreached == ()
+    assert "copy.parquet" in done.out_of_reach[0]
+    assert part.with_name("copy.parquet").exists()

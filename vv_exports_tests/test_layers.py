@@ -26,7 +26,9 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "reader", "snapshots", "sources"}),
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
+    ("jinja2 svg", {"pictures"}),
     ("rich", {"console"}),
+    ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
     ("httpx sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
@@ -46,6 +48,7 @@ ASKED_BY_THE_CLIENT = [
     "delivery",
     "exports",
     "formats",
+    "notifications",
     "snapshots",
     "sources",
 ]

@@ -19,7 +19,8 @@ class AutomationRun:
     rows stand in other columns, another format or layout by now. ``history`` was finished before the automation began,
     and was left alone since nobody asked for it. ``left`` are the addresses that it delivered to before this run,
     which nobody keeps up to date any more. ``quarantined`` of the rows are set apart, since they break their prompt's
-    JSON Schema."""
+    JSON Schema. ``erased`` are prompt runs that were taken out since they are deleted upstream; ``not_erased`` says why
+    others that the source has no more were not, or not everywhere."""
 
     index_id: str
     automation: str
@@ -35,6 +36,8 @@ class AutomationRun:
     reshaped: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     quarantined: int = 0
+    erased: tuple[str, ...] = ()
+    not_erased: tuple[str, ...] = ()
 
 
 def outcome_of(

@@ -8,7 +8,7 @@ Layout::
     automations/<index>/<automation>/state/<version>.json.zst  pause and failures
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -127,6 +127,24 @@ class AutomationRecord:
     def state(self) -> Remembered:
         """Pause and failures."""
         return self._state.read()
+
+    def rewrite(self, text: Callable[[str], str], over: Collection[str] = ()) -> None:
+        """Let what is said of pause and failures be what ``text`` makes of it, and forget the runs ``over``. No earlier
+        version stays."""
+
+        def rewritten(state: Remembered) -> Remembered | None:
+            pause = state.pause
+            after = msgspec.structs.replace(
+                state,
+                pause=None if pause is None else msgspec.structs.replace(pause, reason=text(pause.reason)),
+                failing=None if state.failing is None else state.failing.rewritten(text),
+                problems={run_id: one.rewritten(text) for run_id, one in state.problems.items() if run_id not in over},
+                conflicts={run_id: one for run_id, one in state.conflicts.items() if run_id not in over},
+            )
+            return after if after != state else None
+
+        self._state.update(rewritten)
+        self._state.settle()
 
     def pause(self, by: str, reason: str, now: datetime) -> None:
         """Pause it. One that is paused already stays so, for its first reason."""

@@ -1,19 +1,22 @@
 """The automations of a deployment: where each begins, and which prompt runs have to be read for them."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from vv_exports.automations.automation import Automation
-from vv_exports.automations.records import Beginning
+from vv_exports.automations.places import AutomationPlaces, Place
+from vv_exports.automations.records import AutomationRecord, Beginning
+from vv_exports.automations.verifications import Verifications
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
 from vv_exports.content.selection import Selection
 from vv_exports.delivery.content import RedactionKey
 from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.field_rules import RESCUED
+from vv_exports.domain.names import storage_segment
 from vv_exports.errors import DeliveredDataError, VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import SeenRun
@@ -63,6 +66,27 @@ class Automations:
         redacted = {path for one in self if one.index_id == index_id for path in one.config.content.redact}
         return Selection(ContentOptions(redact={path: "drop" if path == RESCUED else "mask" for path in redacted}))
 
+    def rewrite(self, index_id: str, text: Callable[[str], str], over: Collection[str] = ()) -> None:
+        """Let what is remembered of an index's automations, of those too that the configuration has no more, say what
+        ``text`` makes of it, and nothing of the runs ``over``."""
+        for name in self._remembered(index_id):
+            AutomationRecord(self._snapshots.storage, index_id, name).rewrite(text, over)
+            Verifications(self._snapshots.storage, index_id, name).rewrite(text)
+
+    def dropped(self, index_id: str) -> dict[str, Place]:
+        """The automations of an index that the configuration has no more, and where each delivered last."""
+        storage, known = self._snapshots.storage, {one.name for one in self if one.index_id == index_id}
+        found = {
+            name: AutomationPlaces(storage, {}, index_id, name).at() for name in self._remembered(index_id) - known
+        }
+        return {name: place for name, place in sorted(found.items()) if place is not None}
+
+    def _remembered(self, index_id: str) -> set[str]:
+        top = f"automations/{storage_segment(index_id)}/"
+        there = self._snapshots.storage.files(top.removesuffix("/"))
+        parts = (file.key.removeprefix(top).partition("/") for file in there)
+        return {name for name, _, rest in parts if rest}
+
     def begin(self, index_id: str, listing: Listed[ListedRun], now: datetime) -> list[str]:
         """Let the enabled automations of an index begin that did not begin yet. Returns their names."""
         return [one.name for one in self._enabled(index_id) if self._begins(one, listing, now)]
@@ -95,8 +119,8 @@ class Automations:
         }
         due = unread - failing
         return ToRead(
-            due=tuple(run.run_id for run in listing.runs if run.run_id in due),
-            failing=tuple(run.run_id for run in listing.runs if run.run_id in failing),
+            due=tuple(run.run_id for run in listing.runs if run.run_id in due) if due else (),
+            failing=tuple(run.run_id for run in listing.runs if run.run_id in failing) if failing else (),
         )
 
     def _begins(self, automation: Automation, listing: Listed[ListedRun], now: datetime) -> bool:

@@ -4,7 +4,7 @@ so that who asks later need not read the files once more.
 Layout: ``automations/<index>/<automation>/verification/<version>.json.zst``
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -68,6 +68,16 @@ class Verifications:
     def last(self) -> LastVerification:
         """The last one; one without ``at`` where there was none."""
         return self._last.read()
+
+    def rewrite(self, text: Callable[[str], str]) -> None:
+        """Let what was found be what ``text`` makes of it. No earlier version stays."""
+
+        def rewritten(last: LastVerification) -> LastVerification | None:
+            after = msgspec.structs.replace(last, problems=tuple(map(text, last.problems)))
+            return after if after != last else None
+
+        self._last.update(rewritten)
+        self._last.settle()
 
     def note(self, found: LastVerification) -> None:
         """Keep what was found just now."""

@@ -216,6 +216,11 @@ def _delivered(console: Console, outcome: Any) -> None:
         )
     for uri in outcome.left:
         console.line(f"{one_line(uri)} is left as it is, and nobody keeps it up to date any more")
+    if outcome.erased:
+        erased = ", ".join(map(one_line, outcome.erased))
+        console.line(f"{counted(len(outcome.erased), 'prompt run')} erased, since deleted upstream: {erased}")
+    for one in outcome.not_erased:
+        console.line(one)
     _tell_of_history(console, outcome)
 
 
@@ -245,6 +250,13 @@ def _planned(console: Console, plan: Any) -> int:
         console.document(plan.document)
         return code
     planned(console, plan)
+    if plan.erased:
+        erased = ", ".join(map(one_line, plan.erased))
+        console.line(f"would erase {counted(len(plan.erased), 'prompt run')}, since deleted upstream: {erased}")
+        for path in plan.erased_files:
+            console.line(f"  would remove {one_line(path)}")
+    for one in plan.not_erased:
+        console.line(one)
     for run_id, problem in plan.problems.items():
         console.note(f"Error: whether {one_line(run_id)} would be delivered is not known: {problem}")
     _tell_of_history(console, plan)
@@ -307,15 +319,28 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     click.option("--pause-after-failures", type=int, metavar="N", help="Permanent failures until it pauses itself."),
     click.option("--retain-superseded", metavar="T", help="How long superseded files are kept, such as 24h."),
     click.option("--expect-every", metavar="T", help="How often a delivery is expected, such as 24h."),
+    click.option("--owner", "owners", multiple=True, metavar="O", help="Who answers for it, as Dagster shows; repeat."),
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of its asset in Dagster; repeat."),
+    click.option(
+        "--on-upstream-delete", metavar="C", help="keep or erase: what becomes of a run that is deleted at the source."
+    ),
     changes.default_option("destination_subpath, format, tables, schedule, …"),
     changes.DRY_RUN,
 )
 def set_(
-    console: Console, index: str, name: str, *, cron: str | None, timezone: str | None, dry_run: bool, **options: Any
+    console: Console,
+    index: str,
+    name: str,
+    *,
+    cron: str | None,
+    timezone: str | None,
+    tags: tuple[str, ...],
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Create an automation in the configuration's file, or change what is named of one. Comments and order stay."""
     defaults = options.pop("defaults")
-    fields = changes.fields_of(chosen_fields(**options), defaults)
+    fields = changes.fields_of({**chosen_fields(**options), "tags": _tags(tags)}, defaults)
     client = open_client()
     if cron is not None or timezone is not None:
         fields["schedule"] = _schedule(client, index, name, cron, timezone)
@@ -326,6 +351,13 @@ def set_(
 def remove(console: Console, index: str, name: str, *, dry_run: bool) -> None:
     """Take an automation out of the configuration's file. What it delivered stays where it is."""
     changes.told(console, open_client().automations.remove(index, name, dry_run=dry_run))
+
+
+def _tags(options: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = [option.partition("=") for option in options]
+    if wrong := [key for key, separator, _ in pairs if not separator]:
+        raise RequestError(f"--tag {wrong[0]!r} says no value; write {wrong[0]}=VALUE")
+    return {key: value for key, _, value in pairs} or None
 
 
 def _schedule(client: Any, index: str, name: str, cron: str | None, timezone: str | None) -> dict[str, str]:

@@ -13,14 +13,23 @@ from vv_exports.errors import ConfigurationError
 def check(console: Console) -> None:
     """Read the configuration and report every problem in it, a key that is missing in the environment, and folders that
     are not there. Without a configuration that is the problem."""
-    from vv_exports.config import BEGIN, config_place, is_packaged_demo, key_problems, load_config, missing_folders
+    from vv_exports.config import (
+        BEGIN,
+        config_place,
+        is_packaged_demo,
+        key_problems,
+        load_config,
+        missing_folders,
+        notification_problems,
+    )
     from vv_exports.pipeline import Pipeline
 
     if is_packaged_demo():
         raise ConfigurationError(config_place(), [f"there is no configuration to check; {BEGIN}"])
     loaded = load_config()
     Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
-    if problems := key_problems(loaded, os.environ):
+    told = notification_problems(loaded.notifications, os.environ)
+    if problems := [*key_problems(loaded, os.environ), *told]:
         raise ConfigurationError(config_place(), problems)
     automations_count = sum(len(index.automations) for index in loaded.indexes.values())
     warnings = missing_folders(loaded)

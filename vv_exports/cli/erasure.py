@@ -13,8 +13,10 @@ from vv_exports.printable import counted, one_line
 
 @command(
     "erase",
-    click.option("--run", "run_id", metavar="ID", help="A prompt run."),
-    click.option("--video", "video_id", metavar="ID", help="A medium, in all prompt runs."),
+    click.option("--run", "run_id", multiple=True, metavar="ID", help="A prompt run; repeat for more."),
+    click.option(
+        "--video", "video_id", multiple=True, metavar="ID", help="A medium, in all prompt runs; repeat for more."
+    ),
     click.option("--index", "index_ids", multiple=True, metavar="I", help="Only in this index; repeat for more."),
     click.option("--reason", metavar="TEXT", default="", help="Why. It stands in the logs of the collections."),
     click.option("--dry-run", is_flag=True, help="Name every file and place; write nothing."),
@@ -24,15 +26,15 @@ from vv_exports.printable import counted, one_line
 def erase(
     console: Console,
     *,
-    run_id: str | None,
-    video_id: str | None,
+    run_id: tuple[str, ...],
+    video_id: tuple[str, ...],
     index_ids: tuple[str, ...],
     reason: str,
     dry_run: bool,
     lists: bool,
     undoes: bool,
 ) -> int:
-    """Take a prompt run or a medium out of collections, exports, downloads, snapshots and Dagster's history, and keep
+    """Take prompt runs or media out of collections, exports, downloads, snapshots and Dagster's history, and keep
     it from coming back. Names what could not be reached."""
     client = open_client()
     if lists:
@@ -62,7 +64,7 @@ def _print(console: Console, done: Any) -> None:
             for path in paths:
                 console.line(f"  {verb} {one_line(path)}")
     if not done.places:
-        console.line(f"nothing of {done.kind} {one_line(done.id)} was found")
+        console.line(f"nothing of {done.kind} {', '.join(map(one_line, done.ids))} was found")
     for one in done.unreached:
         console.line(f"not reached: {one_line(one)}")
     for one in done.out_of_reach:

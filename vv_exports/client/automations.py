@@ -4,7 +4,7 @@ import getpass
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
@@ -15,24 +15,35 @@ from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.records import Beginning, Pause
 from vv_exports.automations.selection import Only, Selection, check_range, nothing_executed, selected
 from vv_exports.automations.standing import Standings
+from vv_exports.checks.index import checks_of_collection
 from vv_exports.client.changes import ConfigurationChange, automation_notes, change_configuration, changes_at
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.config import REMOVED, Change
+from vv_exports.content.coverage import coverage_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
-from vv_exports.delivery.duckdb_views import VIEWS, View, duckdb_views
+from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
+from vv_exports.delivery.overview import collected_runs
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
+from vv_exports.delivery.views.collection import VIEWS, View
+from vv_exports.delivery.views.registry import Engine, views_script
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
+from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
+from vv_exports.pictures.report import report_page
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing
+from vv_exports.upstream_deletions import deletions_of, erasing
+
+_RUNS_WITH_COVERAGE = 20
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,9 @@ class AutomationFields(TypedDict, total=False):
     max_runs_per_delivery: int | None
     pause_after_failures: int | None
     retain_superseded: str | None
+    owners: Sequence[str] | None
+    tags: Mapping[str, str] | None
+    on_upstream_delete: str | None
     expect_every: str | None
 
 
@@ -160,11 +174,46 @@ class Automations:
         found = pipeline.automations.get(index_id, automation)  # before anything is read
         return self._state(found, pipeline.indexes.listing(index_id))
 
-    def sql(self, index_id: str, automation: str, views: Collection[View] = VIEWS) -> str:
-        """A script that makes views of what a collection holds now, for DuckDB: see ``duckdb_views``."""
-        return duckdb_views(
-            self._deployment.pipeline.automations.get(index_id, automation).destination, automation, views
-        )
+    def sql(
+        self,
+        index_id: str,
+        automation: str,
+        views: Collection[View] = VIEWS,
+        *,
+        engine: Engine = "duckdb",
+        location: str | None = None,
+    ) -> str:
+        """A script that makes views of what a collection holds now, for a database: see ``views_script``."""
+        destination = self._deployment.pipeline.automations.get(index_id, automation).destination
+        return views_script(destination, automation, engine, views, location=location)
+
+    def report(self, index_id: str, automation: str) -> str:
+        """A page in HTML about what a collection holds: its prompt runs, deliveries, checks and, for those that were
+        delivered last, how segments cover the media. Shows no more of the rows than is delivered."""
+        pipeline = self._deployment.pipeline
+        found = pipeline.automations.get(index_id, automation)
+        runs = collected_runs(found.collection())
+        store = pipeline.snapshots.store
+        coverages = {}
+        for run in runs[:_RUNS_WITH_COVERAGE]:
+            snapshot = store.current(index_id, run.run_id)
+            if snapshot is not None:
+                covered = coverage_of(snapshot, store, found.content.selection, MOST_MEDIA)
+                coverages[f"{run.run_id}, {snapshot.prompt_name}"] = coverage_picture(covered)
+        now = pipeline.clock()
+        facts = {
+            "index": index_id,
+            "automation": automation,
+            "destination": found.destination.uri,
+            "format": found.config.content.format.name,
+            "prompt runs": f"{len(runs):,}",
+            "rows": f"{sum(sum(run.rows.values()) for run in runs):,}",
+            "files": f"{sum(run.files for run in runs):,}",
+            "bytes": f"{sum(run.bytes for run in runs):,}",
+            "last delivery": f"{max(run.delivered_at for run in runs):%Y-%m-%d %H:%M:%S} UTC" if runs else "none yet",
+        }
+        checks = list(checks_of_collection(found, now))
+        return report_page(f"{automation} of {index_id}", facts, runs, checks, coverages=coverages, now=now)
 
     def set(
         self, index_id: str, automation: str, *, dry_run: bool = False, **fields: Unpack[AutomationFields]
@@ -231,20 +280,23 @@ class Automations:
 
     def pause(self, index_id: str, automation: str, reason: str = "") -> None:
         """Let an automation wait. It keeps its place, across restarts and reloads. Pausing twice changes nothing."""
-        pipeline = self._deployment.pipeline
-        record = pipeline.automations.get(index_id, automation).record
-        record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
-        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=False)
+        deployment, pipeline = self._deployment, self._deployment.pipeline
+        found = pipeline.automations.get(index_id, automation)
+        with telling(pipeline, deployment.names, deployment.instance, found):
+            found.record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
+            set_switch(deployment.instance, deployment.names.delivery_sensor(index_id, automation), on=False)
 
     def resume(self, index_id: str, automation: str) -> None:
         """Let a paused automation go on: it delivers what has finished meanwhile. Forgets the failures before.
 
         Raises SelectionError where the configuration pauses it, which only the configuration can lift.
         """
-        found = self._deployment.pipeline.automations.get(index_id, automation)
+        deployment = self._deployment
+        found = deployment.pipeline.automations.get(index_id, automation)
         _check_resumable(found)
-        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
-        found.record.resume()
+        with telling(deployment.pipeline, deployment.names, deployment.instance, found):
+            set_switch(deployment.instance, deployment.names.delivery_sensor(index_id, automation), on=True)
+            found.record.resume()
 
     def run(
         self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
@@ -269,6 +321,11 @@ class Automations:
         owed = self._standings(found, listing, run_ids, there.runs_damaged, there.runs_unfinished(state.runs))
         chosen = selected(owed, run_ids, history=history)
         sync_partitions(instance, index_id, listing.runs)
+        show_gone(pipeline, instance, index_id, listing)
+        erased = ErasedUpstream()
+        if run_ids is None:
+            erased = erase_deleted_upstream(pipeline, instance, index_id, listing, erasing([found], index_id))
+            report(instance, erased.events)
         # Dagster's database may be younger than the collection: what is there already is shown again.
         shown = instance.get_materialized_partitions(asset_key(index_id, "exports", automation))
         listed = {run.run_id for run in listing.runs}
@@ -278,7 +335,13 @@ class Automations:
             if one in listed and owed.by_run[one].why is None and partition_key(one) not in shown
         ]
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
-            return self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
+            done = self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
+            return replace(
+                done,
+                already_delivered=tuple(one for one in done.already_delivered if one not in erased.run_ids),
+                erased=erased.run_ids,
+                not_erased=erased.not_erased,
+            )
 
     def run_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
         """``run`` of each automation, or of each of an index, one after the other, each when it is asked for. Those
@@ -342,8 +405,27 @@ class Automations:
         self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
     ) -> AutomationPlan:
         """What ``run`` would deliver. Writes nothing, and reads no prompt run."""
-        return self._plan(
+        plan = self._plan(
             index_id, automation, run_ids, lambda owed: selected(owed, run_ids, history=history), look=True
+        )
+        return plan if run_ids is not None else self._with_erased(plan)
+
+    def _with_erased(self, plan: AutomationPlan) -> AutomationPlan:
+        """The same, with what would be erased since it is deleted upstream."""
+        pipeline = self._deployment.pipeline
+        found = pipeline.automations.get(plan.index_id, plan.automation)
+        automations = erasing([found], plan.index_id)
+        if not automations or any(one.stops == "everything" for one in plan.conflicts):
+            return plan
+        deletions = deletions_of(pipeline, plan.index_id, pipeline.indexes.listing(plan.index_id), automations)
+        runs = found.holdings().runs.keys() & set(deletions.due)
+        files = [file.path for file in found.collection().files if file.prompt_run_id in runs]
+        return replace(
+            plan,
+            already_delivered=[one for one in plan.already_delivered if one not in deletions.due],
+            erased=deletions.due,
+            erased_files=sorted(files),
+            not_erased=deletions.lines,
         )
 
     def backfill(

@@ -88,6 +88,9 @@ def automation_notes(before: Automation | None, after: Automation) -> Iterator[s
         yield f"{name} is paused: it delivers nothing by itself until `paused` is false"
     elif before is None or before.config.trigger != config.trigger:
         yield f"{name} delivers by itself {config.by_itself}"
+    erased_before = before is not None and before.config.on_upstream_delete == "erase"
+    if config.on_upstream_delete == "erase" and not erased_before:
+        yield f"{name} erases from now on what it delivered of a prompt run that is deleted at the source"
     if before is None:
         history = "history, which a backfill delivers" if config.start == "now" else "delivered too"
         yield (

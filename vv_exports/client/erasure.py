@@ -19,21 +19,22 @@ class Erasure:
     def erase(
         self,
         *,
-        run_id: str | None = None,
-        video_id: str | None = None,
+        run_id: str | Sequence[str] | None = None,
+        video_id: str | Sequence[str] | None = None,
         index_ids: Sequence[str] = (),
         reason: str,
         dry_run: bool = False,
     ) -> ErasureReport:
-        """Take a prompt run or a medium out of everything that can be reached; in these indexes, by default in all.
-        What could not be reached is in ``unreached``, and the same again tries it. Raises RequestError, NotFoundError.
+        """Take a prompt run or a medium, or several, out of everything that can be reached; in these indexes, by
+        default in all. What could not be reached is in ``unreached``, and the same again tries it. Raises RequestError,
+        NotFoundError.
         """
-        kind, id_ = _one_of(run_id, video_id)
+        kind, ids = _ids_of(run_id, video_id)
         history = ErasedHistory(self._deployment.instance_if_made)
         return erase(
             self._deployment.pipeline,
             kind,
-            id_,
+            *ids,
             index_ids=index_ids,
             reason=reason,
             history=history,
@@ -44,15 +45,21 @@ class Erasure:
         """What was erased, the oldest first."""
         return self._deployment.pipeline.snapshots.store.tombstones.all()
 
-    def undo(self, *, run_id: str | None = None, video_id: str | None = None) -> Sequence[str]:
+    def undo(
+        self, *, run_id: str | Sequence[str] | None = None, video_id: str | Sequence[str] | None = None
+    ) -> Sequence[str]:
         """Let something come back that was erased, as the source has it. Returns the prompt runs that are read again.
         Raises NotFoundError."""
-        return undo(self._deployment.pipeline, *_one_of(run_id, video_id))
+        kind, ids = _ids_of(run_id, video_id)
+        return [again for id_ in ids for again in undo(self._deployment.pipeline, kind, id_)]
 
 
-def _one_of(run_id: str | None, video_id: str | None) -> tuple[Kind, str]:
-    if run_id and not video_id:
-        return "run", run_id
-    if video_id and not run_id:
-        return "video", video_id
-    raise RequestError("say what: either --run ID or --video ID")
+def _ids_of(run_id: str | Sequence[str] | None, video_id: str | Sequence[str] | None) -> tuple[Kind, Sequence[str]]:
+    runs, videos = _listed(run_id), _listed(video_id)
+    if bool(runs) == bool(videos) or not all((*runs, *videos)):
+        raise RequestError("say what: either --run ID or --video ID")
+    return ("run", runs) if runs else ("video", videos)
+
+
+def _listed(ids: str | Sequence[str] | None) -> Sequence[str]:
+    return [ids] if isinstance(ids, str) else list(ids or ())

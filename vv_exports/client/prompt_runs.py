@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import known_run_ids, partitions_name, sync_partitions
+from vv_exports.defs.upstream_deletions import show_gone
 from vv_exports.delivery.planned import stated_rows
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
@@ -147,6 +148,7 @@ class PromptRuns:
         listing = pipeline.indexes.listing(index_id)
         runs = listing.runs
         new = sync_partitions(client.instance, index_id, runs)
+        show_gone(pipeline, client.instance, index_id, listing)
         key = asset_key(index_id, "prompt_runs")
         materialized = client.instance.get_materialized_partitions(key)
         wanted = [

@@ -10,6 +10,13 @@ from vv_exports.config.editing import REMOVED, Change, edited
 from vv_exports.config.file import FileEdit, edit_file
 from vv_exports.config.loading import BEGIN, config_place, config_schema, is_packaged_demo, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.notifications import (
+    AppriseConfig,
+    NotificationsConfig,
+    TargetConfig,
+    WebhookConfig,
+    notification_problems,
+)
 from vv_exports.config.places import missing_folders
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
@@ -19,13 +26,17 @@ __all__ = [
     "PROVIDERS",
     "REMOVED",
     "SOURCES",
+    "AppriseConfig",
     "AutomationConfig",
     "Change",
     "Config",
     "ConnectorConfig",
     "FileEdit",
     "IndexConfig",
+    "NotificationsConfig",
     "ScheduleConfig",
+    "TargetConfig",
+    "WebhookConfig",
     "check_apart",
     "config_place",
     "config_schema",
@@ -37,5 +48,6 @@ __all__ = [
     "key_problems",
     "load_config",
     "missing_folders",
+    "notification_problems",
     "parse_config",
 ]

@@ -43,6 +43,34 @@ def of_this_machine(value: str) -> str:
     return value
 
 
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", re.ASCII)
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}", re.ASCII)
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}", re.ASCII)
+
+
+def owner(value: str) -> str:
+    """Somebody whom Dagster takes for the owner of an asset."""
+    if not _ADDRESS.fullmatch(value) and not (value.startswith("team:") and value[len("team:") :].strip()):
+        raise ValueError("must be an e-mail address, or a team as in `team:editorial`")
+    return value
+
+
+def tag_key(value: str) -> str:
+    """A tag of an asset that is none of Dagster's own."""
+    if not _TAG_KEY.fullmatch(value):
+        raise ValueError("must be of letters, digits and `_.-`, 63 at most, with one prefix and `/` before it or none")
+    if value.startswith("dagster/"):
+        raise ValueError("begins with `dagster/`, which is Dagster's own")
+    return value
+
+
+def tag_value(value: str) -> str:
+    """What Dagster takes for the value of an asset's tag."""
+    if not _TAG_VALUE.fullmatch(value):
+        raise ValueError("must be of letters, digits and `_.-`, 63 at most")
+    return value
+
+
 def base_path(value: str, info: ValidationInfo) -> str:
     """A boundary below a root; empty for the root itself."""
     if value in {"", ".", "./"}:

@@ -34,11 +34,15 @@ from vv_exports.config.fields import (
     duration,
     no_boolean,
     null_is_empty,
+    owner,
+    tag_key,
+    tag_value,
     timezone_name,
     told_apart_by,
     variable_name,
 )
 from vv_exports.config.messages import entry_named
+from vv_exports.config.notifications import NotificationsConfig
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.errors import DestinationError
@@ -168,6 +172,19 @@ class AutomationConfig(ContentConfig):
         "24h. null: they are removed at once.",
     )
 
+    owners: tuple[Annotated[str, AfterValidator(owner)], ...] = Field(
+        default=(),
+        description="Who answers for it, as Dagster shows: e-mail addresses, or teams as in `team:editorial`.",
+    )
+    tags: dict[Annotated[str, AfterValidator(tag_key)], Annotated[str, AfterValidator(tag_value)]] = Field(
+        default={}, description="Tags of its asset in Dagster, such as `domain: news`."
+    )
+    on_upstream_delete: Literal["keep", "erase"] = Field(
+        default="keep",
+        description="What becomes of a delivered prompt run that is deleted at the source. erase: it is taken out of "
+        "the collection, and out of what the pipeline keeps of it, and does not come back by itself.",
+    )
+
     expect_every: Duration | None = Field(
         default=None,
         description="How often a delivery is expected, such as 24h: where the last one is longer ago, the collection "
@@ -253,6 +270,10 @@ class Config(Destinations, extra="forbid"):
     redaction_key_env: Annotated[str, AfterValidator(variable_name)] = Field(
         default=REDACTION_KEY_ENV,
         description="The name of the environment variable that holds the key of `redact: {…: hash}`.",
+    )
+
+    notifications: NotificationsConfig = Field(
+        default=NotificationsConfig(), description="Who is told of what becomes of automations."
     )
 
     @property

@@ -33,6 +33,14 @@ class UnfinishedUpload:
     began_at: datetime
 
 
+@dataclass(frozen=True)
+class EarlierVersion:
+    """What a storage that keeps versions still has of a file that was deleted or replaced."""
+
+    key: str
+    version_id: str
+
+
 class Connector(Protocol):
     """A storage account and the boundary inside it (``export_base_path``).
 
@@ -96,8 +104,9 @@ class Connector(Protocol):
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""
 
-    def open(self, key: str) -> BufferedIOBase:
-        """Open a file for reading. Raises DeliveredDataError where there is none."""
+    def open(self, key: str, *, sparsely: bool = False) -> BufferedIOBase:
+        """Open a file for reading: ``sparsely`` where little of it is wanted, and a store is to send no more. Raises
+        DeliveredDataError where there is none."""
 
     def files(self, prefix: str, *, after: str = "") -> list[StoredFile]:
         """Every file below a folder, by key; empty where there is no such folder. With ``after`` those whose keys come
@@ -114,6 +123,13 @@ class Connector(Protocol):
 
     def discard(self, uploads: Iterable[UnfinishedUpload]) -> None:
         """Abort uploads. The writer of one that is still under way begins it anew, or fails with a TransientError."""
+
+    def earlier(self, prefix: str) -> list[EarlierVersion] | None:
+        """What the storage still has, below a folder, of files that were deleted or replaced. None where it may have
+        such, and this cannot ask."""
+
+    def forget(self, versions: Sequence[EarlierVersion]) -> None:
+        """Remove them for good; those that are gone already are no error."""
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """A pyarrow file system and the path of the boundary in it, for reading datasets."""

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import pyarrow.fs as pafs
 
 from vv_exports.connectors.arrow_files import ReadingHandler
-from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
+from vv_exports.connectors.base import Connector, EarlierVersion, StoredFile, UnfinishedUpload
 from vv_exports.connectors.open_folders import (
     NotAFileError,
     SymbolicLinkError,
@@ -199,7 +199,7 @@ class LocalConnector:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def open(self, key: str) -> BufferedIOBase:
+    def open(self, key: str, *, sparsely: bool = False) -> BufferedIOBase:  # noqa: ARG002 - nothing is read ahead
         """Open for reading."""
         with self._translated("read", key):
             try:
@@ -264,6 +264,14 @@ class LocalConnector:
         return []
 
     def discard(self, uploads: Iterable[UnfinishedUpload]) -> None:
+        """Nothing to do."""
+
+    def earlier(self, prefix: str) -> list[EarlierVersion] | None:
+        """None are kept: what snapshots of the disk hold is not known to it."""
+        del prefix
+        return []
+
+    def forget(self, versions: Sequence[EarlierVersion]) -> None:
         """Nothing to do."""
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:

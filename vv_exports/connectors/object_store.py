@@ -24,9 +24,9 @@ import pyarrow.fs as pafs
 import stamina
 from fsspec.asyn import sync
 
-from vv_exports.connectors.base import Connector, StoredFile, UnfinishedUpload
+from vv_exports.connectors.base import Connector, EarlierVersion, StoredFile, UnfinishedUpload
 from vv_exports.connectors.diagnosis import PASSING, Cause, Diagnosis, Failures, UploadLostError
-from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
+from vv_exports.connectors.object_reader import READ_AT_ONCE, READ_SPARSELY, ObjectReader
 from vv_exports.connectors.trials import refuses_taken_names, remember, remembered
 from vv_exports.domain.endpoints import same_endpoint
 from vv_exports.domain.prompt_runs import JsonObject
@@ -201,6 +201,15 @@ class ObjectStoreConnector(ABC):
     async def delete_all(self, names: Sequence[str]) -> None:
         """Delete objects, many in a request where the store can. Those that are gone are no error."""
 
+    async def earlier_versions(self, prefix: str) -> list[EarlierVersion] | None:
+        """What there still is of objects that were deleted or replaced. ``key`` is the whole name here."""
+        del prefix
+        return None
+
+    async def forget_versions(self, versions: Sequence[EarlierVersion]) -> None:
+        """Remove them."""
+        raise NotImplementedError
+
     async def uploads_under_way(self, prefix: str) -> list[UnfinishedUpload]:
         """Uploads in parts that are neither completed nor aborted. ``key`` is the whole name here."""
         del prefix
@@ -322,9 +331,10 @@ class ObjectStoreConnector(ABC):
         except _ForeseenError:
             return None
 
-    def open(self, key: str) -> io.BufferedIOBase:
-        """Open for reading, in ranges of 8 MiB."""
-        return io.BufferedReader(ObjectReader(self, key), READ_AT_ONCE)
+    def open(self, key: str, *, sparsely: bool = False) -> io.BufferedIOBase:
+        """Open for reading, in ranges of 8 MiB, or of 64 KiB."""
+        at_once = READ_SPARSELY if sparsely else READ_AT_ONCE
+        return io.BufferedReader(ObjectReader(self, key, at_once), at_once)
 
     def read_range(self, key: str, start: int, end: int) -> tuple[bytes, int]:
         """Bytes ``[start, end)``, and the size of the whole. Raises DeliveredDataError where there is no object."""
@@ -392,6 +402,23 @@ class ObjectStoreConnector(ABC):
             with suppress(_ForeseenError):
                 work = partial(self.abort_upload, whole)
                 self._run("abort the upload of", upload.key, work, foreseen=Cause.NO_OBJECT)
+
+    def earlier(self, prefix: str) -> list[EarlierVersion] | None:
+        """Versions below a folder that are not the current ones. None for a store that is not asked for them."""
+        top = f"{self._name(prefix)}/" if prefix else self.prefix
+        found = self._run(
+            "list the versions of", prefix, partial(self.earlier_versions, top), seconds=float("inf"), again=False
+        )
+        if found is None:
+            return None
+        return [EarlierVersion(one.key.removeprefix(self.prefix), one.version_id) for one in found]
+
+    def forget(self, versions: Sequence[EarlierVersion]) -> None:
+        """Delete versions for good. Those that are gone are no error."""
+        whole = [EarlierVersion(self._name(one.key), one.version_id) for one in versions]
+        if whole:
+            work = partial(self.forget_versions, whole)
+            self._run("delete versions of", versions[0].key, work, seconds=float("inf"), again=False)
 
     def arrow_filesystem(self) -> tuple[pafs.FileSystem, str]:
         """The provider's fsspec file system as a pyarrow one, and ``bucket/base``."""

@@ -21,7 +21,7 @@ import botocore.exceptions
 import botocore.parsers
 from fsspec.asyn import sync
 
-from vv_exports.connectors.base import UnfinishedUpload
+from vv_exports.connectors.base import EarlierVersion, UnfinishedUpload
 from vv_exports.connectors.diagnosis import (
     Cause,
     CausesOfErrors,
@@ -374,6 +374,44 @@ class S3Connector(ObjectStoreConnector):
             if _found(failed, "Code") != "NoSuchKey":
                 raise botocore.exceptions.ClientError({"Error": failed}, "DeleteObjects")
         return True
+
+    async def earlier_versions(self, prefix: str) -> list[EarlierVersion] | None:
+        """``ListObjectVersions``: where the bucket keeps none, each object has one version, which is the latest."""
+        client = await self._client()
+        request = {"Bucket": self.bucket, "Prefix": prefix}
+
+        async def page(
+            token: tuple[tuple[str, str], ...] | None,
+        ) -> tuple[dict[tuple[str, str], EarlierVersion | None], tuple[tuple[str, str], ...] | None]:
+            answer = await self.retried(partial(client.list_object_versions, **request, **dict(token or ())))
+            truncated = _found(answer, "IsTruncated")
+            found: dict[tuple[str, str], EarlierVersion | None] = {}
+            for one in answer.get("Versions", ()):
+                key, version = _found(one, "Key"), _found(one, "VersionId")
+                found[key, version] = None if _found(one, "IsLatest") else EarlierVersion(key, version)
+            for one in answer.get("DeleteMarkers", ()):
+                found[_found(one, "Key"), _found(one, "VersionId")] = None  # it holds nothing
+            following = None
+            if truncated:
+                last = answer.get("NextVersionIdMarker")
+                following = (
+                    ("KeyMarker", _token(answer, "NextKeyMarker")),
+                    *((("VersionIdMarker", str(last)),) if last else ()),
+                )
+            return found, following
+
+        return [one for one in await self.paged(page) if one is not None and one.key.startswith(prefix)]
+
+    async def forget_versions(self, versions: Sequence[EarlierVersion]) -> None:
+        """``DeleteObject`` with the version: of one alone, no delete marker comes of it."""
+        client = await self._client()
+        by_name = {f"{one.key}\0{one.version_id}": one for one in versions}
+        await self.delete_each(
+            list(by_name),
+            lambda name: client.delete_object(
+                Bucket=self.bucket, Key=by_name[name].key, VersionId=by_name[name].version_id
+            ),
+        )
 
     async def uploads_under_way(self, prefix: str) -> list[UnfinishedUpload]:
         """``ListMultipartUploads``."""

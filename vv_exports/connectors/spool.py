@@ -40,6 +40,11 @@ def spool_folder() -> Iterator[Path]:
         ) from error
 
 
+def sweep_spools() -> None:
+    """Remove the folders of processes that died."""
+    _sweep(spool_top())
+
+
 def spool_top() -> Path:
     """One folder for each user: they share the system's temporary folder, and not their files in it."""
     top = Path(tempfile.gettempdir()) / f"vv_exports_spool_{os.getuid()}"

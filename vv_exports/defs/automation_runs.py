@@ -12,8 +12,9 @@ import dagster as dg
 
 from vv_exports.defs.failures import PARTLY_FAILED
 from vv_exports.defs.launches import error_of
-from vv_exports.defs.lost_runs import SENSORS_TAG, never_started
+from vv_exports.defs.lost_runs import SENSORS, never_started
 from vv_exports.defs.processes import this_machine
+from vv_exports.defs.run_tags import hidden, shown
 from vv_exports.domain.failures import wait_for_a_whole_one
 
 _LOOKED_AT = 12
@@ -23,12 +24,12 @@ _NO_RETRY = {"dagster/retry_on_asset_or_op_failure": "false"}
 
 def snapshot_tags(index_id: str) -> dict[str, str]:
     """Of runs that take snapshots of an index's runs."""
-    return {"vv_exports/snapshots_of": index_id}
+    return shown({"snapshots_of": index_id})
 
 
 def delivery_tags(index_id: str, automation: str, connector_id: str) -> dict[str, str]:
     """Of runs that deliver what an automation owes."""
-    return {"vv_exports/automation": f"{index_id}/{automation}", "vv_exports/connector": connector_id}
+    return shown({"automation": f"{index_id}/{automation}", "connector": connector_id})
 
 
 def requests_of(asset: dg.AssetKey, ranges: list[tuple[str, str]], tags: Mapping[str, str]) -> list[dg.RunRequest]:
@@ -39,7 +40,7 @@ def requests_of(asset: dg.AssetKey, ranges: list[tuple[str, str]], tags: Mapping
             tags={
                 **tags,
                 **_NO_RETRY,
-                SENSORS_TAG: this_machine(),
+                **hidden({SENSORS: this_machine()}),
                 "dagster/asset_partition_range_start": first,
                 "dagster/asset_partition_range_end": last,
             },

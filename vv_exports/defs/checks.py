@@ -57,15 +57,22 @@ def evaluation(outcome: CheckOutcome) -> dg.AssetCheckEvaluation:
 
 
 def log_checks(step: StepExecutionContext, outcomes: Iterable[CheckOutcome]) -> None:
-    """Say in a step, at once, what checks came to."""
+    """Say in a step, at once, what checks came to. A check that has seen nothing yet has not passed: it stays
+    unevaluated, unless Dagster has a failure of it that is no longer so."""
     for outcome in outcomes:
-        log_check(step, evaluation(outcome))
+        if outcome.at is not None or _last(step.instance, outcome) is False:
+            log_check(step, evaluation(outcome))
 
 
 def news_of(instance: dg.DagsterInstance, outcome: CheckOutcome) -> list[dg.AssetCheckEvaluation]:
     """The evaluation of an outcome that is another one than Dagster has, for who looks every few seconds."""
-    key = dg.AssetCheckKey(asset_key(outcome.index_id, *outcome.path), outcome.check)
-    return [] if last_evaluation(instance, key) == outcome.passed else [evaluation(outcome)]
+    last = _last(instance, outcome)
+    is_old = last == outcome.passed or (outcome.at is None and last is None)
+    return [] if is_old else [evaluation(outcome)]
+
+
+def _last(instance: dg.DagsterInstance, outcome: CheckOutcome) -> bool | None:
+    return last_evaluation(instance, dg.AssetCheckKey(asset_key(outcome.index_id, *outcome.path), outcome.check))
 
 
 def _specs(asset: dg.AssetKey, kinds: Iterable[tuple[str, Kind]]) -> list[dg.AssetCheckSpec]:

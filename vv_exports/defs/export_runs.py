@@ -17,13 +17,13 @@ import dagster as dg
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.launches import error_of, launched_here, message_of
 from vv_exports.defs.processes import is_gone, is_of_another, this_process
+from vv_exports.defs.run_tags import hidden, run_with_hidden_tags, shown
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.errors import VVExportsError
 from vv_exports.exports.idempotency import request_hash
 from vv_exports.exports.on_demand import Exports
 from vv_exports.exports.records import Attempt, Record
 
-_PREFIX = "vv_exports/"
 _ASSETS = {"index": "index_export", "prompt_run": "prompt_run_export"}
 _LAUNCHERS = {"dagster/backfill": "backfill", "dagster/schedule_name": "schedule", "dagster/sensor_name": "sensor"}
 _OVER = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
@@ -51,31 +51,43 @@ def root_run_id(run: dg.DagsterRun) -> str:
 
 def export_tags(root: str, request: ExportRequest, targets: Sequence[str]) -> dict[str, str]:
     """Tags of a run that exports ``targets`` (an index, or prompt runs) as a request says."""
-    tags = {
-        "export": "true",
-        "export_id": export_id_of(root),
-        "export_type": request.export_type,
-        "index_id": request.index_id,
-        "connector_id": request.destination_connector_id,
-        "subpath": request.destination_subpath,
-        # Several are told apart by their ids; the one is what people filter runs by in the UI.
-        **({"target_id": targets[0]} if len(targets) == 1 else {"target_ids": json.dumps(list(targets))}),
+    # The one target is what people filter runs by in the UI; several are told apart by their ids.
+    several = None if len(targets) == 1 else json.dumps(list(targets))
+    return {
+        **shown(
+            {
+                "export_id": export_id_of(root),
+                "target_id": targets[0] if several is None else None,
+                "connector": request.destination_connector_id,
+            }
+        ),
+        **hidden(
+            {
+                "export_type": request.export_type,
+                "index_id": request.index_id,
+                "subpath": request.destination_subpath,
+                "target_ids": several,
+            }
+        ),
     }
-    return {_PREFIX + name: value for name, value in tags.items() if value is not None}
 
 
 def key_tags(idempotency_key: str, request: ExportRequest) -> dict[str, str]:
     """Tags of a run that was launched with an idempotency key. The key itself stays with its owner."""
+    return hidden(_key(idempotency_key, request))
+
+
+def _key(idempotency_key: str, request: ExportRequest) -> dict[str, str]:
     return {
-        f"{_PREFIX}idempotency_key": hashlib.sha256(idempotency_key.encode()).hexdigest(),
-        f"{_PREFIX}request": request_hash(request),
+        "idempotency_key": hashlib.sha256(idempotency_key.encode()).hexdigest(),
+        "request": request_hash(request),
     }
 
 
 def launch_with_key(instance: dg.DagsterInstance, idempotency_key: str, request: ExportRequest) -> str | None:
     """The first run that was launched with a key and the same request, as far as Dagster remembers."""
-    records = instance.get_run_records(dg.RunsFilter(tags=key_tags(idempotency_key, request)), limit=1)
-    return root_run_id(records[0].dagster_run) if records else None
+    run = run_with_hidden_tags(instance, _key(idempotency_key, request))
+    return None if run is None else root_run_id(run)
 
 
 def attempt_now(dagster_run_id: str, launched_by: str = "client") -> Attempt:

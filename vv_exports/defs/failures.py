@@ -11,6 +11,7 @@ import dagster as dg
 from vv_exports.defs.dagster_internals import step_of
 from vv_exports.defs.instance import instance_errors
 from vv_exports.defs.launches import launched_here, note_worker
+from vv_exports.defs.run_tags import shown
 from vv_exports.errors import OutcomeUnknownError, TransientError, VVExportsError
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -18,7 +19,7 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL
 tried again themselves; this is for a server's restart, or a limit by the minute. Jitter, since an outage fails many
 runs at the same moment, which should not come back at the same moment; not FULL, which may hardly wait three times."""
 
-PARTLY_FAILED = {"vv_exports/partly_failed": "true"}
+PARTLY_FAILED = shown({"partly_failed": "true"})
 """Tags of a run that failed for some prompt runs alone. These are tried again by themselves, and nothing waits."""
 
 _STAYS_FAILED = {"dagster/retry_on_asset_or_op_failure": "false"}

@@ -10,16 +10,19 @@ import pyarrow as pa
 from vv_exports.automations.deliver import deliver_batch
 from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.defs.checks import log_checks
-from vv_exports.defs.dagster_internals import add_partition_metadata
+from vv_exports.defs.dagster_internals import add_partition_metadata, step_of
 from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
+from vv_exports.defs.keys import Names
 from vv_exports.defs.metadata import (
     Metadata,
+    collection_metadata,
     delivered_run_metadata,
     export_metadata,
     log_materializations,
     snapshot_metadata,
 )
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile
@@ -130,7 +133,8 @@ class ConnectorIOManager(dg.IOManager):
     def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
         pipeline = self._pipeline
         automation = pipeline.automations.get(obj.index_id, obj.automation)
-        outcome = deliver_batch(automation, pipeline.deliveries, obj.batch, context.run_id)
+        with telling(pipeline, Names.of(pipeline.config), step_of(context).instance, automation):
+            outcome = deliver_batch(automation, pipeline.deliveries, obj.batch, context.run_id)
         snapshots = {snapshot.run_id: snapshot for snapshot in obj.batch.snapshots}
         metadata = {
             partition_key(run.run_id): delivered_run_metadata(
@@ -139,8 +143,13 @@ class ConnectorIOManager(dg.IOManager):
             for delivery in outcome.deliveries
             for run in delivery.prompt_runs
         }
+        problems = {**obj.batch.problems, **outcome.problems}
+        if metadata:
+            # Dagster shows an asset by the partition that is materialized last.
+            last = next(reversed(metadata)) if problems else context.asset_partition_keys[-1]
+            metadata[last] |= collection_metadata(automation.collection(), pipeline.clock())
         log_checks(context.step_context, checks_of_collection(automation, pipeline.clock()))
-        _report(context, metadata, "delivered", {**obj.batch.problems, **outcome.problems})
+        _report(context, metadata, "delivered", problems)
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline

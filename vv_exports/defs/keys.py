@@ -14,6 +14,8 @@ from vv_exports.domain.names import dagster_key, dagster_name, hashed_name
 
 SNAPSHOTS = "vv_snapshots"
 EXPORTS = "vv_exports_on_demand"
+NOTIFICATIONS = "notifications"
+"""The sensor that tells what is new of automations. Other sensors have two underscores in their names."""
 SOURCE_POOL = "source"
 """What reads the source in bulk: the limit is in ``dagster.yaml``."""
 
@@ -24,6 +26,12 @@ _OF_AN_AUTOMATION = ("", "__delivery", "__reconciliation")
 def asset_key(index_id: str, *path: str) -> dg.AssetKey:
     """Key of an asset of an index. Its prefix is the index id, or a name for it where Dagster can't hold the id."""
     return dg.AssetKey([dagster_key(index_id), *path])
+
+
+def reconciliation_key(index_id: str, automation: str) -> dg.AssetKey:
+    """Key of the asset that puts an automation's collection right. The UI shows the last part alone in many places,
+    where it must not look like the collection."""
+    return asset_key(index_id, "reconciliations", f"{automation}__reconciliation")
 
 
 def destination_pool(index_id: str, automation: str) -> str:

@@ -1,5 +1,6 @@
 """Running assets in this process, recorded in the Dagster instance like any launch from the UI."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -8,12 +9,17 @@ import dagster as dg
 
 from vv_exports.defs.dagster_internals import DagsterRunAlreadyExists, JobFailureData, make_new_run_id
 from vv_exports.defs.instance import plain_text
-from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, process_of, this_process
+from vv_exports.defs.processes import PROCESS, WORKER, process_of, this_process
+from vv_exports.defs.run_tags import hidden
 from vv_exports.errors import VVExportsError
 
 INTERRUPTED = "it was interrupted"
 NO_RUN_RETRY = {"dagster/max_retries": "0"}
 """Tags of a run that the daemon does not launch again when it fails."""
+IN_TURN = threading.RLock()
+"""Held while a run is made in this process. Dagster begins one with a configuration of Python's logging, which holds
+logging's lock and waits for that of each handler; the handler of a run in another thread holds its own while it writes
+to Dagster's database, which logs: two runs at once wait for each other for ever."""
 _WRAPPERS = {"Failure", "RetryRequested"}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -36,18 +42,18 @@ def launch(
 ) -> dg.DagsterRun:
     """Materialize assets now and return the finished run, whether it succeeded or failed.
 
-    ``partitions`` is the first and last key of a range; ``config`` is by operation name. Where another process has
-    taken ``run_id`` meanwhile, its run is returned as it stands. Raises KeyboardInterrupt once an interrupted run is
-    closed: Dagster by itself reports the run as failed and goes on.
+    ``partitions`` is the first and last key of a range; ``config`` is by operation name. Threads take turns. Where
+    another process has taken ``run_id`` meanwhile, its run is returned as it stands. Raises KeyboardInterrupt once an
+    interrupted run is closed: Dagster by itself reports the run as failed and goes on.
     """
     run_id = run_id or new_run_id()
     # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
     # A person is told of the failure and decides; the daemon could not repeat the run, having no origin for it.
-    run_tags = {PROCESS_TAG: f"{run_id} {this_process()}", **NO_RUN_RETRY, **(tags or {})}
+    run_tags = {**hidden({PROCESS: f"{run_id} {this_process()}"}), **NO_RUN_RETRY, **(tags or {})}
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
-    with suppress(DagsterRunAlreadyExists):
+    with IN_TURN, suppress(DagsterRunAlreadyExists):
         definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             asset_selection=list(assets),
@@ -101,12 +107,12 @@ def message_of(error: BaseException) -> str:
 def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Note at a run that this process carries it out."""
     if not launched_here(run):
-        instance.add_run_tags(run.run_id, {WORKER_TAG: f"{run.run_id} {this_process()}"})
+        instance.add_run_tags(run.run_id, hidden({WORKER: f"{run.run_id} {this_process()}"}))
 
 
 def launched_here(run: dg.DagsterRun) -> bool:
     """Whether ``launch`` made a run: it runs in a process of its caller, who waits for it."""
-    return process_of(run, PROCESS_TAG) is not None
+    return process_of(run, PROCESS) is not None
 
 
 def _is_dagsters(error: str) -> bool:

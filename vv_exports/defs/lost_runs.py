@@ -15,11 +15,12 @@ import dagster as dg
 
 from vv_exports.defs.dagster_internals import GRPC_INFO_TAG, STARTED_PROCESS, DefaultRunLauncher, SqliteRunStorage
 from vv_exports.defs.launches import NO_RUN_RETRY
-from vv_exports.defs.processes import PROCESS_TAG, WORKER_TAG, is_gone, process_of, this_machine, was_alive
+from vv_exports.defs.processes import PROCESS, WORKER, is_gone, process_of, this_machine, was_alive
+from vv_exports.defs.run_tags import hidden, hidden_tag
 
-SENSORS_TAG = "vv_exports/sensor"
+SENSORS = "sensor"
 """On runs that a sensor of ours asked for: the machine of the code server that it ran in, which starts them as well."""
-_NEVER_STARTED_TAG = "vv_exports/never_started"
+_NEVER_STARTED = "never_started"
 _UNFINISHED = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -56,21 +57,21 @@ def close_lost(instance: dg.DagsterInstance, now: datetime) -> list[str]:
 
 def never_started(run: dg.DagsterRun) -> bool:
     """Whether a run was closed before anything of it was done: nothing speaks against asking for it again at once."""
-    return run.tags.get(_NEVER_STARTED_TAG) == run.run_id
+    return hidden_tag(run, _NEVER_STARTED) == run.run_id
 
 
 def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, lost: _Lost) -> None:
     if run.status == dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, lost.why)
         return
-    if lost.never_started and SENSORS_TAG in run.tags:
+    if lost.never_started and hidden_tag(run, SENSORS) is not None:
         # The sensor asks again by itself, at once: beside it, the daemon's retry would be a second one.
-        instance.add_run_tags(run.run_id, {_NEVER_STARTED_TAG: run.run_id, **NO_RUN_RETRY})
+        instance.add_run_tags(run.run_id, {**hidden({_NEVER_STARTED: run.run_id}), **NO_RUN_RETRY})
     instance.report_run_failed(run, lost.why)
 
 
 def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> _Lost | None:
-    process = process_of(run, PROCESS_TAG) or process_of(run, WORKER_TAG)
+    process = process_of(run, PROCESS) or process_of(run, WORKER)
     if process is not None:
         return _Lost(f"The process that ran this ({process}) is gone.") if is_gone(process) else None
     # Of those that are not started the daemon goes on with the tick, or the backfill, that they were created in.
@@ -93,7 +94,7 @@ def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> _Lost
 def _is_of_this_machine(instance: dg.DagsterInstance, run: dg.DagsterRun, server: Mapping[str, Any] | None) -> bool:
     """Whether a run's process is, or was to be, one of this machine. A launcher of another kind notes no server, and
     Dagster asks it itself how its workers are."""
-    sensors = run.tags.get(SENSORS_TAG)
+    sensors = hidden_tag(run, SENSORS)
     if server is None:
         return sensors == this_machine() and isinstance(instance.run_launcher, DefaultRunLauncher)
     # A local code server has a socket; an instance in SQLite is that of one machine.

@@ -1,7 +1,8 @@
 """What a materialization shows in the Dagster UI. Pure, and never a secret: it is made of what was delivered."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -10,12 +11,21 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.automations.reconcile import Reconciliation
+from vv_exports.automations.repair import Repair
+from vv_exports.content.coverage import coverage_of
+from vv_exports.content.described import DescribedColumn, described
 from vv_exports.content.selection import Selection
 from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.delivery.entry import DeliveredFile
+from vv_exports.delivery.overview import collected_runs
+from vv_exports.delivery.state import LogState
 from vv_exports.errors import DeliveredDataError
 from vv_exports.exports.make import ExportJob, ExportOutcome
+from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
+from vv_exports.pictures.deliveries import deliveries_picture
+from vv_exports.pictures.drawing import data_uri
+from vv_exports.pictures.report import OF_RUNS_NUMBERS, run_fields
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import Table
 
@@ -24,7 +34,8 @@ Metadata = dict[str, Any]
 _PREVIEW_ROWS = 5
 _PREVIEW_COLUMNS = ("video_name", "segment_id", "start_time", "end_time", "metadata", "rescued")
 _CELL = 120
-_TYPE = 1000
+_SAID = 200
+_COLUMNS = 60
 _KEPT = 50
 _MARKDOWN = frozenset("|\\`*_[]<>!#~&")
 
@@ -71,7 +82,39 @@ def snapshot_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection
         "rows_with_rescued_values": snapshot.rescued_rows,
         "kept_as_json": dg.MetadataValue.json(_first_kept(snapshot.kept_as_json)),
         **_table_metadata(snapshot, store, shown),
+        **_coverage(snapshot, store, shown),
     }
+
+
+def collection_metadata(state: LogState, now: datetime) -> Metadata:
+    """Of a collection as a whole, shown with what was delivered last."""
+    runs = collected_runs(state)
+    if not runs:
+        return {}
+    return {
+        "collection": dg.MetadataValue.table(
+            records=[dg.TableRecord(run_fields(run)) for run in runs[:_KEPT]],
+            schema=dg.TableSchema(
+                columns=[
+                    dg.TableColumn(name, "int" if name in OF_RUNS_NUMBERS else "string") for name in run_fields(runs[0])
+                ]
+            ),
+        ),
+        "collected_prompt_runs": len(runs),
+        "deliveries": _image("deliveries over time", deliveries_picture(runs, now)),
+    }
+
+
+def _coverage(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> Metadata:
+    try:
+        found = coverage_of(snapshot, store, shown, MOST_MEDIA)
+    except (pa.ArrowException, DeliveredDataError):
+        return {}  # which the preview says
+    return {"coverage": _image("segments of each medium", coverage_picture(found))} if found.media else {}
+
+
+def _image(title: str, document: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![{title}]({data_uri(document)})")
 
 
 def delivered_run_metadata(
@@ -137,9 +180,28 @@ def reconciliation_metadata(found: Reconciliation) -> Metadata:
     }
 
 
+def repair_metadata(found: Repair) -> Metadata:
+    """What was mended of a collection."""
+    return {
+        "delivered": len(found.delivered),
+        "log_entries_mended": len(found.mending.entries),
+        "owner_file_restored": found.owner_restored,
+        "found": dg.MetadataValue.json(
+            {
+                "delivered": list(found.delivered[:_KEPT]),
+                "erased": list(found.erased[:_KEPT]),
+                "log_entries": [one.problem for one in found.mending.entries[:_KEPT]],
+            }
+        ),
+        "failed": len(found.problems),
+        "problems": dg.MetadataValue.json(_first_kept(found.problems)),
+    }
+
+
 def _delivery_metadata(delivery: Delivery) -> Metadata:
     return {
         "destination_uri": dg.MetadataValue.path(delivery.uri),
+        **({} if delivery.page is None else {"destination": dg.MetadataValue.url(delivery.page)}),
         "delivery_id": delivery.delivery_id,
         "log_sequence": delivery.sequence,
     }
@@ -149,7 +211,9 @@ def _table_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection) 
     try:
         columns = Table("segments", shown.column(snapshot.table("segments").column))
         return {
-            "dagster/column_schema": column_schema(columns.schema),
+            "dagster/column_schema": column_schema(
+                described(columns, snapshot.json_schema, values=shown.is_everything)
+            ),
             "preview": dg.MetadataValue.md(_preview(snapshot, store, shown)),
         }
     except (pa.ArrowException, DeliveredDataError) as error:
@@ -157,11 +221,17 @@ def _table_metadata(snapshot: Snapshot, store: SnapshotStore, shown: Selection) 
         return {"preview": dg.MetadataValue.md(f"the snapshot cannot be read: {_cell(str(error))}")}
 
 
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it."""
-    return dg.TableSchema(
-        columns=[dg.TableColumn(name=field.name, type=_cut(str(field.type), _TYPE)) for field in schema]
-    )
+def column_schema(columns: Iterable[DescribedColumn]) -> dg.TableSchema:
+    """Columns as Dagster shows them."""
+    each = iter(columns)
+    shown = [
+        dg.TableColumn(name=_cut(one.path, _CELL), type=_cut(one.type, _CELL), description=_cut(one.description, _SAID))
+        for one in islice(each, _COLUMNS)
+    ]
+    more = sum(1 for _ in each)
+    if more:
+        shown.append(dg.TableColumn(name="…", type="", description=f"and {more:,} more"))
+    return dg.TableSchema(columns=shown)
 
 
 def _preview(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> str:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import dagster as dg
 
-PROCESS_TAG = "vv_exports/process"
-"""On runs that ``launch`` made: the process that waits for them."""
-WORKER_TAG = "vv_exports/worker"
-"""On runs that the daemon launched: their process, noted when their first step begins."""
+from vv_exports.defs.run_tags import hidden_tag
+
+PROCESS = "process"
+"""Hidden tag of runs that ``launch`` made: the process that waits for them."""
+WORKER = "worker"
+"""Hidden tag of runs that the daemon launched: their process, noted when their first step begins."""
 _TOLERANCE_SECONDS = 2.0
 
 
@@ -24,8 +26,9 @@ def this_process() -> str:
 
 
 def process_of(run: dg.DagsterRun, tag: str) -> str | None:
-    """The process that a tag names. With the run's own id, since the UI copies tags to a run that is launched again."""
-    launched, _, process = run.tags.get(tag, "").partition(" ")
+    """The process that a hidden tag names. With the run's own id, since the UI copies tags to a run that is launched
+    again."""
+    launched, _, process = (hidden_tag(run, tag) or "").partition(" ")
     return process if launched == run.run_id else None
 
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.defs.dagster_internals import IMPLICIT_ASSET_JOB_NAME
-from vv_exports.defs.keys import Names, asset_key
+from vv_exports.defs.keys import Names, reconciliation_key
 from vv_exports.defs.pauses import pause_in_force
 
 
@@ -14,7 +14,7 @@ def reconciliation_schedule(names: Names, automation: Automation) -> dg.Schedule
     if config.schedule is None:
         return None
     active = config.enabled and not config.paused
-    asset = asset_key(index_id, "reconciliations", name)
+    asset = reconciliation_key(index_id, name)
 
     @dg.schedule(
         name=names.reconciliation(index_id, name),

@@ -20,11 +20,13 @@ from vv_exports.defs.checks import news_of
 from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_lost
+from vv_exports.defs.notifications import telling_of_the_source
 from vv_exports.defs.partitions import Partitions, stretches
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.run_tags import shown
 from vv_exports.defs.turns import AT_ONCE, Turns
+from vv_exports.defs.upstream_deletions import ErasedUpstream, at_work, erase_deleted_upstream, mark_gone
 from vv_exports.domain.failures import wait_for_a_whole_one
-from vv_exports.domain.names import partition_key
 from vv_exports.errors import UnreadableRunsError, VVExportsError
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import one_line
@@ -58,16 +60,24 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
-            listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
+            with telling_of_the_source(pipeline, index_id):
+                listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
         runs = listing.runs
         partitions = Partitions(context.instance, index_id)
         new = partitions.add(runs)
         now = pipeline.clock()
         pipeline.automations.begin(index_id, listing, now)
         pipeline.snapshots.note_unreadable(index_id, listing)
-        lost = _mark_gone(pipeline, partitions, index_id, listing)
+        lost, events = mark_gone(pipeline, partitions, index_id, listing)
+        erased = _erased_upstream(pipeline, names, context, index_id, listing)
+        events += erased.events
         to_read = pipeline.automations.to_read(index_id, listing, now)
-        said = _discovered(len(new), listing, to_read.failing, lost)
+        said = " ".join(
+            [
+                _discovered(len(new), listing, to_read.failing, lost),
+                *(f"{one}." for one in (*erased.said, *erased.not_erased)),
+            ]
+        )
         requests: list[dg.RunRequest] = []
         if to_read.due:
             tags = snapshot_tags(index_id)
@@ -78,20 +88,13 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
                 requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
         if listing.problems:
             # A tick that fails asks for nothing, so what there is to do is done first.
-            if not requests and not lost:
+            if not requests and not events:
                 raise UnreadableRunsError("listed", len(runs), listing.problems)
             context.log.error("%s", UnreadableRunsError("listed", len(runs), listing.problems))
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else dg.SkipReason(said),
-            asset_events=[
-                dg.AssetObservation(
-                    asset_key=key,
-                    partition=partition_key(run_id),
-                    metadata={"gone_from_source": True, "missed_at": dg.MetadataValue.timestamp(now)},
-                )
-                for run_id in lost
-            ],
+            asset_events=events,
         )
 
     return discovery
@@ -141,7 +144,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         ):
             if run_ids:
                 said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
-        waits = reason_to_wait(context.instance, {"vv_exports/automation": automation.id}, now)
+        waits = reason_to_wait(context.instance, shown({"automation": automation.id}), now)
         if not due or waits is not None:
             return dg.SkipReason(f"{said} {waits or ''}".strip())
         # What is due for its shape alone comes after what is new.
@@ -207,11 +210,20 @@ def _pause(
     return pause
 
 
-def _mark_gone(pipeline: Pipeline, partitions: Partitions, index_id: str, listing: Listed[SeenRun]) -> list[str]:
-    """Mark runs that we know and the source has no more. Nothing is deleted, here or at a destination."""
-    catalogs, there = pipeline.snapshots.catalogs, listing.run_ids
-    gone = {*partitions.run_ids(there), *(run_id for run_id in catalogs.read(index_id).runs if run_id not in there)}
-    return catalogs.mark_gone(index_id, gone, pipeline.clock())
+def _erased_upstream(
+    pipeline: Pipeline, names: Names, context: dg.SensorEvaluationContext, index_id: str, listing: Listed[SeenRun]
+) -> ErasedUpstream:
+    """What is deleted upstream and erased here. That it cannot be done does not keep the index from being read."""
+    try:
+        automations = at_work(pipeline, names, context.instance, index_id)
+        erased = erase_deleted_upstream(pipeline, context.instance, index_id, listing, automations)
+    except VVExportsError as error:
+        why = f"what is deleted upstream is not erased, until a later look: {error}"
+        context.log.warning("%s", why)
+        return ErasedUpstream(not_erased=(why,))
+    for one in (*erased.said, *erased.not_erased):
+        context.log.warning("%s", one)
+    return erased
 
 
 def _discovered(new: int, listing: Listed[SeenRun], failing: Sequence[str], lost: Sequence[str]) -> str:

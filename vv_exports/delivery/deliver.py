@@ -22,6 +22,7 @@ from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.content.files import ForeseenFile, LocalFile
+from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
@@ -111,7 +112,7 @@ class DeliveredPromptRun:
 class Delivery:
     """The outcome. ``committed`` is False where everything was there already and nothing was written. ``removed`` are
     the paths that were superseded, or left by deliveries that died. ``tables`` are the columns of the files that were
-    written."""
+    written. ``page`` is where people look at the destination in their browser, where there is such a page."""
 
     delivery_id: str
     sequence: int
@@ -120,6 +121,7 @@ class Delivery:
     prompt_runs: tuple[DeliveredPromptRun, ...]
     removed: tuple[str, ...] = ()
     tables: tuple[TableColumns, ...] = ()
+    page: str | None = None
 
     @property
     def files(self) -> tuple[DeliveredFile, ...]:
@@ -372,6 +374,7 @@ class Attempt:
             state.apply(written)
         elif written is not None:
             state = read_log(self.destination, state)
+        self._write_checksums(state)
         removed = self._remove_abandoned(state, expired)
         if written is not None:
             self._keep_checkpoint(state, written)
@@ -384,8 +387,18 @@ class Attempt:
         tables = () if written is None or written.tables is UNSET else tuple(written.tables)
         self._warn_of_changes(tables)
         return Delivery(
-            newest.delivery_id, newest.sequence, written is not None, request.uri, runs, removed=removed, tables=tables
+            newest.delivery_id,
+            newest.sequence,
+            written is not None,
+            request.uri,
+            runs,
+            removed=removed,
+            tables=tables,
+            page=None if request.moves_on_to is not None else self.destination.page,
         )
+
+    def _write_checksums(self, state: LogState) -> None:
+        write_checksums(self.destination, state)
 
     def _keep_checkpoint(self, state: LogState, written: LogEntry) -> None:
         keep_checkpoint(self.destination, state, written.sequence)

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from vv_exports.connectors.base import Connector, StoredFile
+from vv_exports.connectors.console_pages import console_page
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,11 @@ class Destination:
     def uri(self) -> str:
         """The folder's address."""
         return self.connector.uri(self.subpath)
+
+    @property
+    def page(self) -> str | None:
+        """Where people look at the folder in their browser: see ``console_page``."""
+        return console_page(self.connector, self.subpath)
 
     @property
     def claimant(self) -> Owner:

@@ -1,5 +1,6 @@
 """What failed, how often, and when it is tried again. Pure: the clock is an argument."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -21,6 +22,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     first_at: datetime
     last_at: datetime
+
+    def rewritten(self, text: Callable[[str], str]) -> "Problem":
+        """The same, with the message that ``text`` makes of it."""
+        return msgspec.structs.replace(self, message=text(self.message))
 
     @property
     def again_at(self) -> datetime:

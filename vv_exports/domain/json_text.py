@@ -5,6 +5,7 @@ prints as the number that was written, as in ``0.12345678901234567890123`` or ``
 types and no others; NaN and the infinities are not JSON.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -91,6 +92,11 @@ def encode_text(value: Any) -> str:
     return _encode(value, _ENCODER).decode()
 
 
+def encode_line(value: Any) -> bytes:
+    """The same in UTF-8. Members are as they were written."""
+    return _encode(value, _ENCODER)
+
+
 def encode_sorted(value: Any) -> bytes:
     """Compact JSON of a decoded value with the names of every object sorted: equal objects, equal bytes.
 
@@ -115,6 +121,46 @@ def encode_each_of_structs(values: Sequence[Any]) -> list[bytes]:
     lines = _STRUCT_ENCODER.encode_lines(values).split(b"\n")
     lines.pop()
     return lines
+
+
+Members = dict[str, msgspec.Raw]
+"""An object of which only the names are decoded: each value is JSON text, as it was written, without line breaks."""
+
+
+def decode_outside(data: bytes | bytearray, decoder: "msgspec.json.Decoder[_Decoded]") -> _Decoded:
+    """What a decoder takes in whose type some values are left as they are written, as ``Members``. Raises ValueError
+    where that cannot be told to be what ``decode`` would give: it is to decide then.
+
+    What is left may still be refused when it is decoded: for its depth, or for a number that nobody can read.
+    """
+    if 0 <= data.find(b"\n") < len(data) - 1:
+        raise ValueError("there may be line breaks in a value")
+    check = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(data), _AT_A_TIME):
+        check.decode(bytes(data[start : start + _AT_A_TIME]))
+    check.decode(b"", final=True)
+    try:
+        return decoder.decode(data)
+    except RecursionError:
+        raise NestedTooDeepError from None
+
+
+def members_in(data: bytes | bytearray) -> Members:
+    """The members of the object that a JSON text is. Raises ValueError as ``decode_outside`` does."""
+    return decode_outside(data, _MEMBERS_DECODER)
+
+
+def members_of(value: dict[str, Any]) -> Members:
+    """A decoded object's members. Raises ValueError if nested too deep."""
+    return {name: msgspec.Raw(encode_line(one)) for name, one in value.items()}
+
+
+def decode_member(text: msgspec.Raw) -> Any:
+    """What a member is. Raises ValueError."""
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return decode(bytes(text))
 
 
 def typed_decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
@@ -233,6 +279,7 @@ _EMPTY = (b"[]", b"{}")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _DIGITS_OF_A_DOUBLE = 15
 _DECODER = msgspec.json.Decoder(float_hook=_exact_number)
+_MEMBERS_DECODER = msgspec.json.Decoder(Members)
 _STANDARD_DECODER = json.JSONDecoder(
     parse_float=_exact_number, parse_int=_exact_integer, parse_constant=_refuse_constant
 )

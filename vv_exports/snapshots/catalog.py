@@ -5,7 +5,7 @@ An index over the snapshot store, which stays the truth: an entry that is missin
 Layout in the pipeline's storage: ``catalogs/<index>/<version>.json.zst``.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,11 +32,14 @@ class CatalogedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class IndexCatalog(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an index's runs, each by run id: snapshots, readings that failed, when a run was first missed
-    at the source."""
+    at the source. ``source`` says at which, and ``never_seen`` are those of the missing ones that it has never had, as
+    far as is known: they were missing when it was looked at for the first time."""
 
     runs: dict[str, CatalogedRun] = {}
     problems: dict[str, Problem] = {}
     gone: dict[str, datetime] = {}
+    source: str = ""
+    never_seen: frozenset[str] = frozenset()
 
 
 class KnownRun(msgspec.Struct, frozen=True, gc=False):
@@ -106,16 +109,19 @@ class Catalogs:
 
         self._document(index_id).update(merged)
 
-    def mark_gone(self, index_id: str, missing: Iterable[str], now: datetime) -> list[str]:
-        """Make ``missing`` all that is marked as gone from the source. Returns those that were not marked before."""
-        wanted = set(missing)
+    def mark_gone(self, index_id: str, missing: Iterable[str], now: datetime, source: str = "") -> list[str]:
+        """Make ``missing`` all that is marked as gone from the source, which is told from others by ``source``. Returns
+        those that were not marked before."""
+        wanted = frozenset(missing)
         new: list[str] = []
 
         def marked(catalog: IndexCatalog) -> IndexCatalog | None:
             new[:] = sorted(wanted - catalog.gone.keys())
-            if catalog.gone.keys() == wanted:
+            never_seen = catalog.never_seen & wanted if catalog.source == source else wanted
+            if catalog.gone.keys() == wanted and (catalog.source, catalog.never_seen) == (source, never_seen):
                 return None
-            return msgspec.structs.replace(catalog, gone={one: catalog.gone.get(one, now) for one in sorted(wanted)})
+            gone = {one: catalog.gone.get(one, now) for one in sorted(wanted)}
+            return msgspec.structs.replace(catalog, gone=gone, source=source, never_seen=never_seen)
 
         self._document(index_id).update(marked)
         return new
@@ -125,13 +131,28 @@ class Catalogs:
         over = set(run_ids)
 
         def without(catalog: IndexCatalog) -> IndexCatalog:
-            return IndexCatalog(
+            return msgspec.structs.replace(
+                catalog,
                 runs={run_id: row for run_id, row in catalog.runs.items() if run_id not in over},
                 problems={run_id: problem for run_id, problem in catalog.problems.items() if run_id not in over},
                 gone={run_id: since for run_id, since in catalog.gone.items() if run_id not in over},
+                never_seen=catalog.never_seen - over,
             )
 
         self._document(index_id).update(without)
+
+    def rewrite(self, index_id: str, text: Callable[[str], str]) -> None:
+        """Let what is said of readings that failed be what ``text`` makes of it."""
+
+        def rewritten(catalog: IndexCatalog) -> IndexCatalog | None:
+            problems = {run_id: one.rewritten(text) for run_id, one in catalog.problems.items()}
+            return None if problems == catalog.problems else msgspec.structs.replace(catalog, problems=problems)
+
+        self._document(index_id).update(rewritten)
+
+    def folders(self) -> set[str]:
+        """The names of the folders of all indexes that have one, whether or not they are configured."""
+        return {file.key.split("/")[1] for file in self._storage.files("catalogs") if file.key.count("/") > 1}
 
     def settle(self, index_id: str) -> None:
         """Let no earlier version of an index's catalog be kept."""

@@ -7,7 +7,7 @@ it again, not to name it. The key lies beside the hashes: whoever has the storag
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -118,10 +118,10 @@ class Tombstones:
             frozenset(one.digest for one in here if one.kind == "video"),
         )
 
-    def excluding_video(self, video_id: str) -> Excluded:
-        """One medium alone, whether or not it has a tombstone."""
+    def excluding_videos(self, video_ids: Iterable[str]) -> Excluded:
+        """These media alone, whether or not they have tombstones."""
         key = self._document.read().key
-        return Excluded(key, videos=frozenset({digest_of(key, "video", video_id)}))
+        return Excluded(key, videos=frozenset(digest_of(key, "video", one) for one in video_ids))
 
     def find(self, kind: Kind, id_: str) -> Tombstone | None:
         """The tombstone of an id; None where there is none."""

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -217,6 +217,17 @@ _STORE = "snapshots/store.json"
 
 class _StoreId(msgspec.Struct, frozen=True):
     store_id: str
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """What is kept of a run: every revision that can be read, the oldest first, and the places of all files.
+    ``run_id`` is None where no newest revision tells it: left by a reading that died, or damaged. Nobody uses that but
+    a reading that begins again."""
+
+    run_id: str | None
+    revisions: tuple[Snapshot, ...]
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -499,6 +510,18 @@ class SnapshotStore:
         """Whether a snapshot has rows of erased media. Of each file, only the ids of media are read."""
         return any(self._has_erased(part.key, excluded) for parts in snapshot.tables.values() for part in parts)
 
+    def media(self, snapshot: Snapshot) -> dict[str, str | None]:
+        """The media that a snapshot has rows of: id -> name. Raises DeliveredDataError where a file of it is gone."""
+        found: dict[str, str | None] = {}
+        for part in (part for parts in snapshot.tables.values() for part in parts):
+            with self._storage.open(part.key) as file, pq.ParquetFile(file) as opened:
+                there = [name for name in ("video_id", "video_name") if name in opened.schema_arrow.names]
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=there):
+                    for row in batch.to_pylist():
+                        if row["video_id"] is not None and found.get(row["video_id"]) is None:
+                            found[row["video_id"]] = row.get("video_name")
+        return dict(sorted(found.items()))
+
     def markers(self, snapshot: Snapshot, excluded: Excluded) -> set[str]:
         """Texts in the rows of erased media by which people know them: ids, names and addresses."""
         found: set[str] = set()
@@ -532,11 +555,33 @@ class SnapshotStore:
         found = [one.run_id for key in newest.values() if (one := self._revision(key)) is not None]
         return sorted(found)
 
-    def revisions(self, index_id: str, run_id: str) -> list[Snapshot]:
-        """Every revision of a run that can be read, the oldest first."""
-        top = f"{_folder(index_id, run_id)}/"
-        keys = sorted(key for key in self._kept(index_id, run_id) if _REVISION.fullmatch(key.removeprefix(top)))
-        return [one for key in keys if (one := self._revision(key)) is not None]
+    def kept_of_index(self, index_id: str) -> Iterator[KeptRun]:
+        """All that is kept of an index, run by run: one listing, and each revision is read."""
+        top = f"snapshots/{storage_segment(index_id)}/"
+        folders: dict[str, list[str]] = {}
+        for file in self._storage.files(top.removesuffix("/")):
+            folder, _, rest = file.key.removeprefix(top).partition("/")
+            if _KEPT.fullmatch(rest) and not file.is_link:
+                folders.setdefault(folder, []).append(file.key)
+        for folder, keys in sorted(folders.items()):
+            named = sorted(key for key in keys if _REVISION.fullmatch(key.removeprefix(f"{top}{folder}/")))
+            read = [self._revision(key) for key in named]
+            newest = read[-1] if read else None
+            held = tuple(one for one in read if one is not None)
+            yield KeptRun(None if newest is None else newest.run_id, held, tuple(keys))
+
+    def remove(self, keys: list[str]) -> None:
+        """Delete files that were found here."""
+        self._storage.delete(keys)
+
+    def index_of(self, folder: str) -> str | None:
+        """The id of the index whose folder has this name, as far as a revision tells it."""
+        for file in self._storage.files(f"snapshots/{folder}"):
+            if _REVISION.fullmatch(file.key.partition(f"snapshots/{folder}/")[2].partition("/")[2]):
+                found = self._revision(file.key)
+                if found is not None:
+                    return found.index_id
+        return None
 
     def earlier(self, index_id: str, run_id: str) -> list[str]:
         """The places of all that is kept of a run beside its current snapshot: earlier revisions and their files,
@@ -551,13 +596,12 @@ class SnapshotStore:
             if key not in stays and not key.endswith("/fingerprint.json") and not current.has_file(key)
         ]
 
-    def left_over(self, index_id: str, run_id: str, excluded: Excluded) -> bool:
+    def left_over(self, kept: KeptRun, excluded: Excluded) -> bool:
         """Whether files that no revision holds have rows of erased media, or are staged and may have."""
-        held = self.revisions(index_id, run_id)
         return any(
             "/staging/" in key or (not key.endswith(".json") and self._has_erased(key, excluded))
-            for key in self._kept(index_id, run_id)
-            if not key.endswith(".answers.parquet") and not any(one.has_file(key) for one in held)
+            for key in kept.keys
+            if not key.endswith(".answers.parquet") and not any(one.has_file(key) for one in kept.revisions)
         )
 
     def kept(self, index_id: str, run_id: str) -> list[str]:
@@ -614,6 +658,13 @@ class SnapshotStore:
                 for batch in pq.ParquetFile(file, buffer_size=1 << 20).iter_batches(batch_size=rows):
                     return batch
         return pa.RecordBatch.from_pylist([], schema=snapshot.table(table).schema)
+
+    def columns(self, snapshot: Snapshot, table: TableName, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of all rows of a table, for showing: the rest is not read, so the files are not checked."""
+        for part in snapshot.tables.get(table, ()):
+            with self._opened(part) as file:
+                opened = pq.ParquetFile(file, buffer_size=1 << 20)
+                yield from opened.iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False)
 
     def copy(self, part: Part | Answers, target: Path) -> None:
         """The bytes of one part, as a local file. Raises SnapshotDamagedError where the part is gone or damaged."""
@@ -692,10 +743,13 @@ def fingerprint_of(source: Source, run: PromptRun) -> str:
     return hashlib.sha256(encode_sorted([_stated(run), source.change_hint(run)])).hexdigest()
 
 
-def _stated(run: PromptRun) -> dict[str, Any]:
+def _stated(run: PromptRun) -> Mapping[str, Any]:
     """The run's record without people's marks and the bill, which change after the run and say nothing of results."""
+    left_out = _left_out(tuple(run.record))
+    if not left_out:
+        return run.record
     stated = dict(run.record)
-    for name in _left_out(tuple(stated)):
+    for name in left_out:
         del stated[name]
     return stated
 

@@ -150,7 +150,7 @@ class Snapshots:
                 version = None if snapshot is None else snapshot.data_version
             rows[run.run_id] = KnownRun(run.executed_at, run.status, version)
         there = listing.run_ids
-        gone = frozenset(run_id for run_id in catalog.runs if run_id not in there)
+        gone = frozenset(catalog.runs.keys() - there)
         return KnownRuns(rows, gone, catalog.problems)
 
     def _is_as_cataloged(self, run: PromptRun | SeenRun, row: CatalogedRun) -> bool:
@@ -242,12 +242,13 @@ class Snapshots:
                 problems[run_id] = error
         return sorted(runs, key=lambda run: (run.executed_at, run.run_id)), problems
 
-    def is_erased(self, index_id: str) -> Callable[[str], bool]:
-        """Whether a prompt run of an index was erased, as it is known now."""
-        return self.store.tombstones.excluded(index_id).has_run
+    def is_erased(self, index_id: str) -> Callable[[str], bool] | None:
+        """Whether a prompt run of an index was erased, as it is known now. None where none was."""
+        excluded = self.store.tombstones.excluded(index_id)
+        return excluded.has_run if excluded.runs else None
 
     def _check_not_erased(self, index_id: str, run_id: str) -> None:
-        if self.is_erased(index_id)(run_id):
+        if self.store.tombstones.excluded(index_id).has_run(run_id):
             raise SelectionError(
                 f"prompt run {run_id!r} of index {index_id!r} was erased; `vv-exports erase --list` says when and why, "
                 "and `vv-exports erase --undo` lets it come back"

@@ -3,7 +3,7 @@
 It knows nothing of who asked, for what, or with which library.
 """
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -47,7 +47,9 @@ async def read_body(
     return _without_encodings(body, headers.get("content-encoding", ""), most_bytes)
 
 
-def decode_within(body: bytes | bytearray, most_bytes: int) -> Any:
+def decode_within(
+    body: bytes | bytearray, most_bytes: int, decoded: Callable[[bytes | bytearray], Any] = decode
+) -> Any:
     """The JSON value of a body. Raises ValueError.
 
     In memory a value takes up to 150 bytes, and in the text as few as two. So there may be one for each 32 bytes of
@@ -56,7 +58,7 @@ def decode_within(body: bytes | bytearray, most_bytes: int) -> Any:
     most = most_bytes // _BYTES_FOR_A_VALUE
     if len(body) > most and sum(map(body.count, _MARKS)) > most:
         raise AnswerTooLargeError(f"holds more than {most:,} values, one for each {_BYTES_FOR_A_VALUE} bytes")
-    return decode(body)
+    return decoded(body)
 
 
 def _without_encodings(body: bytearray, encodings: str, most_bytes: int) -> bytearray:

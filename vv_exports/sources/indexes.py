@@ -23,7 +23,7 @@ class Indexes:
         source: Source,
         configured: Collection[str],
         delivered: Collection[str],
-        is_erased: Callable[[str], Callable[[str], bool]] = lambda _: lambda _: False,
+        is_erased: Callable[[str], Callable[[str], bool] | None] = lambda _: None,
     ) -> None:
         self._is_erased = is_erased
         self._source = source
@@ -35,7 +35,7 @@ class Indexes:
         self._check(index_id)
         self._warn_of_upstream_automation(index_id)
         listing, is_erased = self._source.listing(index_id), self._is_erased(index_id)
-        if not any(map(is_erased, listing.run_ids)):
+        if is_erased is None or not any(map(is_erased, listing.run_ids)):
             return listing
         return Listed(
             [run for run in listing.runs if not is_erased(run.run_id)],
@@ -46,8 +46,8 @@ class Indexes:
         """The same run by run, as ``Source.each_run`` gives them."""
         self._check(index_id)
         self._warn_of_upstream_automation(index_id)
-        is_erased = self._is_erased(index_id)
-        return (run for run in self._source.each_run(index_id) if not is_erased(run.run_id))
+        runs, is_erased = self._source.each_run(index_id), self._is_erased(index_id)
+        return iter(runs) if is_erased is None else (run for run in runs if not is_erased(run.run_id))
 
     def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
@@ -63,7 +63,8 @@ class Indexes:
             try:
                 run = self._source.prompt_run(index_id, run_id)
                 check_deliverable(run)
-                if self._is_erased(index_id)(run_id):
+                is_erased = self._is_erased(index_id)
+                if is_erased is not None and is_erased(run_id):
                     raise SelectionError(f"prompt run {run_id!r} of index {index_id!r} was erased")
                 runs.append(run)
             except RequestError as error:

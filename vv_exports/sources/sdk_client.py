@@ -3,7 +3,6 @@
 Its public methods make models of what they get, which drop fields and refuse nulls.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -21,6 +20,7 @@ async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient
     unused = http._transport  # noqa: SLF001
     if not isinstance(unused, Connections):
         trusted = httpx.create_ssl_context()  # as the SDK has it; to read the certificates takes long
+        http._cookies = _NoCookies()  # noqa: SLF001
         http._transport = Connections(  # noqa: SLF001
             lambda: httpx.AsyncHTTPTransport(verify=trusted, limits=_OF_ONE)
         )
@@ -28,6 +28,16 @@ async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient
     return http
 
 
-async def get_decoded(client: videovector.AsyncVideoVector, path: str, params: Mapping[str, Any]) -> Any:
-    """What the API answers to a GET, as the response's ``json()`` decodes it. Raises the SDK's errors."""
-    return await client._http.get(path, params=dict(params))  # noqa: SLF001
+async def get_decoded(client: videovector.AsyncVideoVector, url: str) -> Any:
+    """What the API answers to a GET, as the response's ``json()`` decodes it. Raises the SDK's errors.
+
+    The address is whole: httpx would parse each of its parts, and what they are joined to, at each request.
+    """
+    return await client._http.get(url)  # noqa: SLF001
+
+
+class _NoCookies(httpx.Cookies):
+    """A key is all that a request needs, and to look for cookies in an answer takes long."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Keep none."""

@@ -60,6 +60,7 @@ class VideoVector:
         self.api = api
         self._guard = threading.Lock()
         self._remembered: dict[str, _MediaList] = {}
+        self._listing: dict[str, threading.Lock] = {}
         self._generation = 0
 
     def close(self) -> None:
@@ -215,11 +216,14 @@ class VideoVector:
         """The run's results. They are fetched in the background, to the stage, from now until the context ends."""
         reading = Reading(self.api, run, self._members(run), stage)
         fetching = self.api.start(reading.fetch())
+        complete = False
         try:
             yield Results(reading.prompt(), reading.segments, reading.videos, reading.failures)
             _LOG.info("%s", reading.progress())
+            complete = True
         finally:
             self.api.stop(fetching)
+            reading.close(complete=complete)
 
     def _members(self, run: PromptRun) -> "dict[str, Touched | None]":
         """The media of a run, by id; None where nothing is known of an item in the run."""
@@ -243,13 +247,16 @@ class VideoVector:
 
     def _media(self, index_id: str) -> _MediaList:
         with self._guard:
-            generation, remembered = self._generation, self._remembered.get(index_id)
-        if remembered is None:
-            remembered = self.api.run(_list_media(self.api, index_id))
+            listing = self._listing.setdefault(index_id, threading.Lock())
+        with listing:  # runs are read at the same time, and one list is enough for all
             with self._guard:
-                if generation == self._generation:
-                    self._remembered[index_id] = remembered
-        return remembered
+                generation, remembered = self._generation, self._remembered.get(index_id)
+            if remembered is None:
+                remembered = self.api.run(_list_media(self.api, index_id))
+                with self._guard:
+                    if generation == self._generation:
+                        self._remembered[index_id] = remembered
+            return remembered
 
     def _forget_media(self) -> None:
         with self._guard:

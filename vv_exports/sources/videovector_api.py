@@ -15,7 +15,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
+import msgspec
 import videovector
 
-from vv_exports.domain.json_text import NestedTooDeepError
+from vv_exports.domain.json_text import Members, NestedTooDeepError, decode, decode_outside, members_in, members_of
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.domain.redaction import quoted
 from vv_exports.errors import (
@@ -73,6 +74,7 @@ _HEADERS_TOO_LARGE = 431
 _NO_CONTENT = 204
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
+_Row = TypeVar("_Row")
 
 
 class VideoVectorApi:
@@ -146,19 +148,37 @@ class VideoVectorApi:
         """The JSON value at a path, of which each segment is given as it is, and the parameters that are not None."""
         return await self._get(path, params, self._timeout)
 
+    async def members(self, *path: str) -> Members:
+        """The members of the object at a path, as they were written."""
+        found = await self._get(path, {}, self._timeout, decoded=_as_members)
+        if type(found) is not dict:
+            raise SourceDataError(f"{_shown(path, {})}: expected an object, found {_kind(found, '')}. {CHECK_BASE_URL}")
+        return found
+
+    async def rows(self, *path: str, cursor: str | None, **params: Any) -> "tuple[list[Members], str | None]":
+        """One page of a list, of each row the members as they were written; and the cursor of the next page."""
+        params |= {"limit": PAGE_ROWS, "cursor": cursor}
+        where = _shown(path, params)
+        return _page(await self._get(path, params, self._timeout, decoded=_as_rows), where)
+
     async def glance(self, *path: str) -> Any:
         """The JSON value at a path, asked for once and for a few seconds: what is good to know and not needed."""
         return await self._get(path, {}, min(self._timeout, _GLANCE_SECONDS), most_attempts=1)
 
     async def _get(
-        self, path: tuple[str, ...], params: Mapping[str, Any], seconds: float, most_attempts: int = _TURNED_AWAY
+        self,
+        path: tuple[str, ...],
+        params: Mapping[str, Any],
+        seconds: float,
+        most_attempts: int = _TURNED_AWAY,
+        decoded: "_Decoder" = decode,
     ) -> Any:
         began = time.monotonic()
         where = _shown(path, params)
         for attempt in count(1):
             try:
                 async with self.budget.request(_RANK.get()):
-                    return await self._ask(path, params, where, seconds)
+                    return await self._ask(path, params, where, seconds, decoded)
             except _AgainError as again:
                 most = min(most_attempts, again.attempts)
                 if attempt >= most:
@@ -184,28 +204,22 @@ class VideoVectorApi:
     async def pages(self, *path: str, **params: Any) -> AsyncIterator[list[JsonObject]]:
         """The documents of a list, page by page. Raises SourceDataError where the pages do not add up to a list."""
         where = _shown(path, params)
-        cursor: str | None = None
-        seen: set[str] = set()
-        empty = 0
-        while True:
-            page = await self.get(*path, limit=PAGE_ROWS, cursor=cursor, **params)
-            documents, cursor = _page(page, where)
-            yield documents
-            if cursor is None:
-                return
-            empty = 0 if documents else empty + 1
-            if cursor in seen or empty > _EMPTY_PAGES:
-                what = "a page's cursor is one that was followed before" if cursor in seen else "there are no rows left"
-                raise SourceDataError(f"{where}: the server says that there are more pages, but {what}")
-            seen.add(cursor)
 
-    async def _ask(self, path: tuple[str, ...], params: Mapping[str, Any], where: str, seconds: float) -> Any:
-        exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds))
+        async def page_at(cursor: str | None) -> tuple[list[JsonObject], str | None]:
+            return _page(await self.get(*path, limit=PAGE_ROWS, cursor=cursor, **params), where)
+
+        async for documents in followed(page_at, where):
+            yield documents
+
+    async def _ask(
+        self, path: tuple[str, ...], params: Mapping[str, Any], where: str, seconds: float, decoded: "_Decoder"
+    ) -> Any:
+        exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds), decoded)
         token = _EXCHANGE.set(exchange)
         client = await self._ready_client()
         try:
             async with exchange.deadline:
-                value = await get_decoded(client, _joined(path), params)
+                value = await get_decoded(client, self.base_url.rstrip("/") + _target(path, params))
             if exchange.answered:
                 return value
         except TimeoutError:
@@ -290,9 +304,67 @@ class VideoVectorApi:
             )
             http = await http_client(client)
             http.headers["Accept-Encoding"] = "gzip"
+            http.timeout = httpx.Timeout(None)  # there is one for all of a request
             http.event_hooks = {"request": [_watch], "response": [_note]}
             self._client = client
         return self._client
+
+
+async def followed(
+    page_at: Callable[[str | None], Awaitable[tuple[list[_Row], str | None]]], where: str
+) -> AsyncIterator[list[_Row]]:
+    """The rows of all pages of a list, each page being asked for at the cursor that the one before it gave. Raises
+    SourceDataError where the pages do not add up to a list."""
+    cursor: str | None = None
+    seen: set[str] = set()
+    empty = 0
+    while True:
+        rows, cursor = await page_at(cursor)
+        yield rows
+        if cursor is None:
+            return
+        empty = 0 if rows else empty + 1
+        if cursor in seen or empty > _EMPTY_PAGES:
+            what = "a page's cursor is one that was followed before" if cursor in seen else "there are no rows left"
+            raise SourceDataError(f"{where}: the server says that there are more pages, but {what}")
+        seen.add(cursor)
+
+
+class _RowsPage(msgspec.Struct):
+    data: list[Members]
+    pagination: dict[str, Any]
+
+
+_Decoder = Callable[[bytes | bytearray], Any]
+_ROWS = msgspec.json.Decoder(_RowsPage)
+
+
+def _as_rows(body: bytes | bytearray) -> Any:
+    """A page of a list, of each row the members as they were written, or as they are written again where something
+    about the page is unusual."""
+    try:
+        page = decode_outside(body, _ROWS)
+    except ValueError:
+        value = decode(body)
+        if isinstance(value, dict) and isinstance(value.get("data"), list):
+            value["data"] = list(map(_its_members, value["data"]))
+        return value
+    return {"data": page.data, "pagination": page.pagination}
+
+
+def _as_members(body: bytes | bytearray) -> Any:
+    try:
+        return members_in(body)
+    except ValueError:
+        return _its_members(decode(body))
+
+
+def _its_members(value: Any) -> Any:
+    """An object's members. Anything else is for others to refuse."""
+    try:
+        return members_of(value) if type(value) is dict else value
+    except ValueError:
+        raise NestedTooDeepError from None
 
 
 @dataclass
@@ -302,6 +374,7 @@ class _Exchange:
     most_bytes: int
     budget: RequestBudget
     deadline: asyncio.Timeout
+    decoded: "_Decoder"
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
@@ -418,7 +491,7 @@ async def _value(stream: httpx.AsyncByteStream, exchange: _Exchange) -> Any:
     try:
         body = await read_body(stream, exchange.headers, exchange.most_bytes, _alone(exchange))
         try:
-            return decode_within(body, exchange.most_bytes)
+            return decode_within(body, exchange.most_bytes, exchange.decoded)
         except NestedTooDeepError as error:
             exchange.unreadable = f"{exchange.status}, and in the answer {error}. Report it to VideoVector."
             raise
@@ -524,9 +597,13 @@ def _joined(path: tuple[str, ...]) -> str:
     )
 
 
-def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
+def _target(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in params.items() if value is not None)
-    return f"GET {_joined(path)}" + (f"?{query}" if query else "")
+    return _joined(path) + (f"?{query}" if query else "")
+
+
+def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
+    return f"GET {_target(path, params)}"
 
 
 _RANK: ContextVar[int] = ContextVar("rank", default=0)

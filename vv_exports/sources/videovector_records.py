@@ -2,9 +2,12 @@
 
 import hashlib
 import logging
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from vv_exports.domain.json_text import decode, encode_sorted
+from msgspec import Raw
+
+from vv_exports.domain.json_text import Members, decode, decode_member, encode_line, encode_sorted
 from vv_exports.domain.prompt_runs import DELIVERABLE, VOLATILE, Index, JsonObject, Prompt, PromptRun, RunStatus
 from vv_exports.domain.redaction import holds_link, without_link_secrets
 from vv_exports.errors import SourceDataError
@@ -50,6 +53,8 @@ _KNOWN = RESULT_FIELDS | {
     "retryable",
     "projection_only",
 }
+_HEAD = ("segment_id", "video_id", "run_id", "prompt_run_id", "prompt_id", "start_time")
+_BULK: tuple[tuple[str, int, Any], ...] = (("metadata", ord("{"), {}), ("metadata_text", ord('"'), ""))
 _LOG = logging.getLogger(__name__)
 
 
@@ -81,6 +86,41 @@ def clean(document: JsonObject) -> None:
     for name in document.keys() & _FREE_TEXTS:
         if isinstance(document[name], str):
             document[name] = without_link_secrets(document[name])
+
+
+def clean_members(members: Members) -> None:
+    """The same of a result of which only the names are decoded."""
+    unwanted, unknown, texts = _looked_at(tuple(members))
+    for name in unwanted:
+        del members[name]
+    for name in unknown:
+        if holds_link(decode_member(members[name])):
+            del members[name]
+    for name in texts:
+        written = bytes(members[name])
+        if b"://" in written or b"\\" in written:
+            text = decode(written)
+            if isinstance(text, str):
+                members[name] = Raw(encode_line(without_link_secrets(text)))
+
+
+@lru_cache(maxsize=64)
+def _looked_at(names: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """Of a result's names: those of what is never kept, those that the SDK does not know, those of free texts."""
+    unknown = [name for name in names if name not in _KNOWN and name not in VOLATILE]
+    unwanted = [name for name in names if name in VOLATILE] + [name for name in unknown if "marker" in name]
+    return unwanted, [name for name in unknown if "marker" not in name], [name for name in names if name in _FREE_TEXTS]
+
+
+def head_of(members: Members) -> JsonObject:
+    """What of a result is looked at before it is typed. Whether ``metadata`` is an object is all that is told of it,
+    and of ``metadata_text`` whether it is a text."""
+    head = {name: decode_member(members[name]) for name in _HEAD if name in members}
+    for name, begin, empty in _BULK:
+        if name in members:
+            written = members[name]
+            head[name] = empty if memoryview(written)[0] == begin else decode_member(written)
+    return head
 
 
 def index_of(record: Any, where: str) -> Index:

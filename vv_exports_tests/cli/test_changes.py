@@ -27,7 +27,16 @@ SET = ("automations", "set", "idx", "legal", "--connector", "conn_export", "--su
 
 
 def test_an_automation_is_created_by_a_command_and_delivers(folder):
-    options = ("--format", '{name: csv, delimiter: ";"}', "--redact", "video_name=mask", "--tables", "segments")
+    labels = ("--owner", "team:editorial", "--tag", "domain=news", "--on-upstream-delete", "keep")
+    options = (
+        *labels,
+        "--format",
+        '{name: csv, delimiter: ";"}',
+        "--redact",
+        "video_name=mask",
+        "--tables",
+        "segments",
+    )
     said = run(folder, *SET, *options, "--schedule", "0 3 * * *", "--timezone", "Europe/Berlin", "--start", "beginning")
     assert said.code == 0, said.text
     assert "vv-exports reload" in said.out
@@ -39,6 +48,9 @@ def test_an_automation_is_created_by_a_command_and_delivers(folder):
         "redact": {"video_name": "mask"},
         "schedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin"},
         "start": "beginning",
+        "owners": ["team:editorial"],
+        "tags": {"domain": "news"},
+        "on_upstream_delete": "keep",
     }
     assert run(folder, "automations", "run", "idx", "legal").code == 0
     assert list(folder.glob("deliveries/exports/legal/segments/**/*.csv"))

@@ -53,7 +53,7 @@ def test_an_automation_materialized_from_the_ui_takes_the_snapshots_it_lacks(cli
     assert metadata["destination_uri"].value.endswith("deliveries/exports/team")
     assert "| video_name |" in metadata["preview"].value
     assert {column.name for column in metadata["dagster/column_schema"].schema.columns} >= {
-        "metadata",
+        "metadata.title",
         "rescued",
     }
     for name in ("delivery_id", "rows", "bytes", "files", "data_version"):

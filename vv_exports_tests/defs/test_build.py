@@ -11,7 +11,7 @@ from dagster._core.remote_representation.external_data import JobDataSnap, Repos
 from dagster._serdes import serialize_value
 
 from vv_exports.defs.build import build_definitions
-from vv_exports.defs.keys import asset_key
+from vv_exports.defs.keys import asset_key, reconciliation_key
 from vv_exports_tests.deployments import CONFIG, client_of
 
 SCHEDULED = {
@@ -75,7 +75,7 @@ def test_a_schedule_materializes_the_reconciliation_of_its_automation_alone(tmp_
     schedule = client.definitions.resolve_schedule_def("idx_01__review_team__reconciliation")
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         request = schedule(dg.build_schedule_context(instance=instance))
-    asset = asset_key("idx_01", "reconciliations", "review-team")
+    asset = reconciliation_key("idx_01", "review-team")
     assert request.asset_selection == [asset]
     assert schedule.job_name == "__ASSET_JOB"
     description = client.definitions.get_repository_def().asset_graph.get(asset).description

@@ -12,11 +12,12 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from vv_exports.defs.lost_runs import SENSORS_TAG, close_lost
+from vv_exports.defs.lost_runs import SENSORS, close_lost
 from vv_exports.defs.processes import was_alive
+from vv_exports.defs.run_tags import hidden
 from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
 
-HERE = {SENSORS_TAG: socket.gethostname()}
+HERE = hidden({SENSORS: socket.gethostname()})
 LATER = timedelta(seconds=16)
 
 
@@ -122,7 +123,7 @@ def test_a_pid_that_another_process_got_since_is_no_sign_of_life(dead_pid):
 
 
 def test_what_is_known_of_this_machine_says_nothing_of_others(instance, tmp_path):
-    elsewhere = {SENSORS_TAG: "another-host"}
+    elsewhere = hidden({SENSORS: "another-host"})
     left_alone = [
         launched(instance, server=at(tmp_path / "gone"), **elsewhere),
         launched(instance, **elsewhere),
@@ -145,7 +146,7 @@ def test_one_that_is_only_created_is_left_to_the_tick_that_created_it(instance):
     assert status(instance, run.run_id, timedelta(hours=1)) == "NOT_STARTED"
 
 
-@pytest.mark.parametrize("tag", ["vv_exports/process", "vv_exports/worker"])
+@pytest.mark.parametrize("tag", [".dagster/vv_exports.process", ".dagster/vv_exports.worker", "vv_exports/process"])
 @pytest.mark.parametrize("state", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
 def test_a_run_whose_noted_process_was_killed_is_closed_in_every_state(instance, dead_pid, tag, state):
     run = dg.DagsterRun(job_name="__ASSET_JOB", status=dg.DagsterRunStatus(state))

@@ -27,11 +27,11 @@ def test_a_prompt_with_thousands_of_fields_shows_a_few_kilobytes(tmp_path):
     untyped = {f"anything {n}": {} for n in range(2000)}
     schema = {"type": "object", "properties": {**fields, **untyped}}
     (taken, size), (delivered, delivered_size) = _shown(tmp_path, schema=schema)
-    assert max(size, delivered_size) < 20_000
+    assert max(size, delivered_size) < 25_000
     for metadata in (taken, delivered):
-        columns = {column.name: column.type for column in metadata["dagster/column_schema"].schema.columns}
-        assert columns["metadata"].startswith("struct<field 0: struct<x: string>")
-        assert columns["metadata"].endswith("…")
+        names = [column.name for column in metadata["dagster/column_schema"].schema.columns]
+        assert "metadata.field 0.x" in names
+        assert names[-1] == "…"
     assert taken["kept_as_json"].value["…"] == "1950 more"
 
 

@@ -18,7 +18,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInst
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 
 from vv_exports.client import VVExports
-from vv_exports.defs.keys import asset_key
+from vv_exports.defs.keys import asset_key, reconciliation_key
 from vv_exports.delivery.log import entries_since
 from vv_exports.errors import NotFoundError, RequestError, SelectionError, SourceDataError, TransientError
 from vv_exports.sources.base import Listing
@@ -254,7 +254,7 @@ def test_a_run_whose_machine_crashed_does_not_hold_its_automation_up(daemon, tmp
     assert not daemon.tick(TEAM)
     assert daemon.delivered() == {"run_2": 1}
     worked = daemon.instance.get_run_by_id(daemon.runs[-1].dagster_run.run_id)
-    assert worked.tags["vv_exports/worker"].split()[2] == f"{os.getpid()}"
+    assert worked.tags[".dagster/vv_exports.worker"].split()[2] == f"{os.getpid()}"
 
 
 def test_a_run_of_another_machine_is_left_alone(daemon):
@@ -618,7 +618,7 @@ def test_a_run_that_comes_back_is_no_longer_marked(daemon, tmp_path):
 
 def materialized_reconciliation(daemon):
     job = daemon.client.definitions.resolve_implicit_global_asset_job_def()
-    key = asset_key("idx", "reconciliations", "team")
+    key = reconciliation_key("idx", "team")
     result = job.execute_in_process(instance=daemon.instance, asset_selection=[key])
     (event,) = [one for one in result.get_asset_materialization_events() if one.asset_key == key]
     return {name: value.value for name, value in event.materialization.metadata.items()}

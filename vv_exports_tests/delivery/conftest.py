@@ -95,3 +95,11 @@ def deployment(tmp_path: Path) -> Deployment:
 @pytest.fixture
 def clock():
     return lambda: NOW
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory):
+    """A collection that nobody changes: see ``given_in``."""
+    from vv_exports_tests.delivery.given import given_in  # noqa: PLC0415 - it has a deployment of this module
+
+    return given_in(tmp_path_factory.mktemp("given"))

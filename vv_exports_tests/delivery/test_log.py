@@ -8,11 +8,23 @@ from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.entry import log_entry_schema
 from vv_exports.delivery.log import read_log
 from vv_exports.errors import DeliveredDataError
+from vv_exports_tests.cli.running import run
 
 
 def test_the_packaged_json_schema_is_that_of_the_entries():
     packaged = json.loads(files("vv_exports.delivery").joinpath("log_entry.schema.json").read_text())
     assert packaged == log_entry_schema()
+
+
+def test_the_schema_that_is_printed_needs_no_configuration_and_takes_every_entry(tmp_path, given):
+    said = run(tmp_path, "log", "schema")
+    assert (said.code, said.err) == (0, "")
+    assert run(tmp_path, "log", "schema", "--json").document == said.document
+    schema = jsonschema.Draft202012Validator(said.document)
+    for path in (given.folder / "_vv/log").iterdir():
+        entry = json.loads(path.read_text())
+        schema.validate(entry)
+        assert not schema.is_valid({**entry, "files": [{**entry["files"][0], "table": "other"}]})
 
 
 def test_an_entry_fits_its_json_schema(deployment, clock):

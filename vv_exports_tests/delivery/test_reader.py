@@ -140,7 +140,9 @@ def test_it_imports_neither_the_pipeline_nor_what_that_is_made_of():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     ours = {one for one in loaded if one.startswith("vv_exports")}
     assert ours == {"vv_exports", "vv_exports.errors", "vv_exports.printable", "vv_exports.reader"}
-    assert not {"dagster", "msgspec", "pydantic", "videovector", "s3fs", "pyarrow.dataset", "pandas"} & set(loaded)
+    assert not {"dagster", "msgspec", "pydantic", "videovector", "s3fs", "fsspec", "pyarrow.dataset", "pandas"} & set(
+        loaded
+    )
 
 
 def test_it_reads_the_log_entries_that_are_written():

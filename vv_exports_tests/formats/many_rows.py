@@ -1,4 +1,4 @@
-"""``many_rows.py FORMAT ROWS``: writes and reads ROWS rows, says by how many bytes the process grew.
+"""``many_rows.py FORMAT BYTES``: writes and reads rows of so many bytes, says by how many bytes the process grew.
 
 A process of its own: the peak of a process never goes down again.
 """
@@ -39,19 +39,20 @@ def write(fmt: Format, path: Path, rows: pa.RecordBatch, times: int) -> None:
             writer.write(rows)
 
 
-def main(name: str, rows: int) -> None:
+def main(name: str, size: int) -> None:
     fmt, page = EVERY_FORMAT[name], batch()
     page = page.set_column(1, "at", page.column("at").cast(pa.timestamp("us", "UTC")))
     (page,) = as_taken(fmt, pa.Table.from_batches([page])).to_batches()
+    times = size // page.nbytes
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x"
         start = peak_bytes()
-        write(fmt, path, page, rows // BATCH_ROWS)
+        write(fmt, path, page, times)
         written = peak_bytes()
         count = sum(part.num_rows for part in fmt.read(path, page.schema))
-        assert count == rows, count
+        assert count == times * BATCH_ROWS, count
         done = {
-            "values": page.nbytes * (rows // BATCH_ROWS),
+            "values": page.nbytes * times,
             "writing": written - start,
             "reading": peak_bytes() - start,
         }

@@ -31,9 +31,10 @@ def test_the_sdk_has_the_client_that_hooks_are_put_on_and_gives_what_an_answer_d
             assert hasattr(client, "_http"), CHANGED
             http = await http_client(client)
             assert isinstance(http, httpx.AsyncClient), CHANGED
-            whole = await get_decoded(client, f"/indexes/{index_id}", {"limit": None})
+            url = f"{server.base_url}/indexes/{index_id}"
+            whole = await get_decoded(client, url)
             http.event_hooks = {"response": [note]}
-            return whole, await get_decoded(client, f"/indexes/{index_id}", {})
+            return whole, await get_decoded(client, url)
         finally:
             await client.close()
 

@@ -145,6 +145,21 @@ def test_an_integer_of_a_million_digits_is_bounded(tmp_path):
         assert one.take(RUN).rows("segments") == 1
 
 
+@pytest.mark.parametrize("field", ["fresh", "start_time", "metadata"])
+def test_a_number_that_nobody_can_read_is_told_with_its_place(tmp_path, field):
+    platform = make_platform(media=1, runs=1, segments=(1, 1))
+    (row,) = next(iter(platform.runs[RUN].segments.values()))
+    with account(platform, tmp_path / "storage") as one:
+        text = json.dumps({**row, field: {"deep": "ODD"}}).replace('"ODD"', "1e99999999999999999999")
+        page = f'{{"data":[{text}],"pagination":{{"has_more":false,"next_cursor":null}}}}'
+        one.server.faults.append(answered(page.encode()))
+        with pytest.raises(
+            SourceDataError, match=r"vid_0000 in prompt run run_000, row 1: it cannot be read.*exponent"
+        ):
+            one.take(RUN)
+        assert one.staged() == [], "it may be right the next time"
+
+
 def test_headers_of_megabytes_are_told_and_not_asked_for_again(here: Account):
     here.server.faults.append(answered(b"[]", "/indexes", x_long="x" * 3_000_000))
     with pytest.raises(SourceDataError, match=r"GET /indexes.*: the headers of the answer are too long"):

@@ -1,12 +1,20 @@
 """What changes at VideoVector: before, while and after a run is read; and a reading that is cut off."""
 
+import re
+import resource
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 
+from vv_exports.connectors.local import LocalConnector
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import NotFoundError, SelectionError, SourceChangedError, SourceDataError, TransientError
+from vv_exports.snapshots.staging import StoredStage
+from vv_exports.sources import videovector_answers, videovector_reading
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import SCHEMA, make_platform
 from vv_exports_tests.sources.accounts import INDEX, NOW, Account, account, fault, held
@@ -235,18 +243,66 @@ def test_unknown_fields_are_kept_unless_they_hold_a_link(here: Account, platform
 # A reading that is cut off
 
 
-def test_a_reading_that_was_cut_off_goes_on_where_it_was(here: Account, platform):
+@pytest.fixture
+def long_ones(tmp_path):
+    """An account whose media have several pages of results each."""
+    with account(make_platform(media=8, runs=1, segments=(150, 250)), tmp_path / "storage", max_concurrency=4) as one:
+        yield one
+
+
+def results_asked_for(here: Account) -> list[str]:
+    """The requests for results, failed segments and prompts, in the order of their text."""
+    return sorted(str(one) for one in here.server.requests if re.search("result|failed-segments|prompts/", one.path))
+
+
+def test_a_reading_that_was_cut_off_asks_for_nothing_again_that_was_answered(long_ones: Account):
+    here = long_ones
+    here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, on="vid_0004.*cursor=", skip=0, times=None))
+    with pytest.raises(TransientError):
+        here.take(RUN)
+    answered = set(results_asked_for(here)) - {str(one) for one in here.server.requests if one.status == 503}
+    assert any("vid_0004" in request for request in answered), "a page of an item that is not complete"
+    here.server.clear()
+    again = Account(here.server, here.folder)  # as another process would
+    assert here.kept(again.take(RUN)) == held(here.server.platform, RUN)
+    again.source.close()
+    asked = results_asked_for(here)
+    assert not answered & set(asked)
+    assert len(asked) == len(set(asked))
+    here.take(RUN)
+    assert set(results_asked_for(here)) == answered | set(asked), "together they are all that there is to ask for"
+    assert here.staged() == []
+
+
+def test_the_media_are_listed_once_for_runs_that_are_read_at_the_same_time(here: Account):
+    runs = here.source.prompt_runs(INDEX)
+    here.server.delay = 0.01
+    here.server.clear()
+    with ThreadPoolExecutor(2) as threads:
+        assert len(set(threads.map(here.source.change_hint, runs))) == 2
+    assert here.server.count("indexes/idx_1/videos") == 1
+
+
+def test_an_item_whose_staged_cursor_is_refused_is_read_from_its_beginning(long_ones: Account):
+    here = long_ones
+    here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, on="cursor=", skip=0, times=None))
+    with pytest.raises(TransientError):
+        here.take(RUN)
+    here.server.clear()
+    here.server.faults.append(fault(K.UNPROCESSABLE, on="cursor=", skip=0, times=1))
+    assert here.kept(here.take(RUN)) == held(here.server.platform, RUN)
+    assert here.server.faults[0].hits == 1
+
+
+def test_what_an_earlier_version_staged_is_not_used_and_is_tidied_up(here: Account, platform):
     here.server.faults.append(fault(K.SERVICE_UNAVAILABLE, skip=16, times=None))
     with pytest.raises(TransientError):
         here.take(RUN)
-    staged = len(here.staged())
-    assert 0 < staged < 20
     here.server.clear()
-    again = Account(here.server, here.folder)  # as another process would
-    assert here.kept(again.take(RUN)) == held(platform, RUN)
-    again.source.close()
-    media = {request.path.partition("video_id=")[2].partition("&")[0] for request in here.server.requests}
-    assert len(media - {""}) == 20 - staged
+    staged = here.staged()
+    for path in staged:
+        path.rename(path.with_name(f"{path.name[:32]}.jsonl.zst"))
+    assert here.kept(here.take(RUN)) == held(platform, RUN)
     assert here.staged() == []
 
 
@@ -296,6 +352,39 @@ def test_two_that_read_the_same_run_at_once_both_have_it(here: Account, platform
     assert [snapshot.revision for snapshot in taken] == [1, 1, 1]
     assert len({snapshot.data_version for snapshot in taken}) == 1
     assert here.kept(taken[0]) == held(platform, RUN)
+    assert here.staged() == []
+
+
+def test_what_another_process_tidied_away_is_read_again_and_does_not_gather_in_memory(long_ones: Account):
+    here = long_ones
+    run = here.source.prompt_run(INDEX, RUN)
+    stage = StoredStage(LocalConnector("storage", here.folder, make_root=True), "snapshots/idx_1/run", "0" * 16)
+    with (
+        patch.object(videovector_reading, "_MOST_HELD_BYTES", 0),
+        patch.object(videovector_answers, "_FILES_AT_HAND", 0),
+        here.source.results(run, stage) as results,
+    ):
+        once = [document for page in results.segments() for document in page.documents]
+        assert len(list(results.videos())) > 0, "all of it was fetched"
+        while not here.staged():
+            time.sleep(0.001)
+        stage.clear()
+        here.server.clear()
+        assert [document for page in results.segments() for document in page.documents] == once
+        assert here.server.count("/results") >= len(here.server.platform.runs[RUN].segments)
+        assert here.staged(), "what was read again is staged again"
+
+
+def test_a_disk_that_is_full_ends_a_reading_that_says_so_and_the_next_one_goes_on(long_ones: Account):
+    here = long_ones
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(TransientError, match="Free space"):
+            here.take(RUN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert here.kept(here.take(RUN)) == held(here.server.platform, RUN)
     assert here.staged() == []
 
 

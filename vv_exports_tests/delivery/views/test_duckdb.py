@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from vv_exports.delivery.deliver import deliver
-from vv_exports.delivery.duckdb_views import duckdb_views
+from vv_exports.delivery.views.registry import views_script
 from vv_exports.errors import NotFoundError, RequestError
 from vv_exports.reader import open_delivery
 from vv_exports_tests.archives import segment
@@ -51,7 +51,7 @@ def in_order(rows):
 def test_each_view_has_the_rows_that_the_reader_gives(filled, deployment):
     delivery = open_delivery(deployment.folder / "deliveries/exports/team")
     with duckdb.connect() as connection:
-        connection.execute(duckdb_views(deployment.destination(), "team"))
+        connection.execute(views_script(deployment.destination(), "team"))
         found = seen(connection)
     assert {name for schema, name in found if schema == "team_current"} >= {"segments_0007"}
     for view in ("current", "latest"):
@@ -68,18 +68,18 @@ def test_each_view_has_the_rows_that_the_reader_gives(filled, deployment):
 def test_run_again_after_a_delivery_it_shows_the_new_state_alone(give, deployment):
     give("run_1", 1, [segment(1)])
     with duckdb.connect() as connection:
-        connection.execute(duckdb_views(deployment.destination(), "team"))
+        connection.execute(views_script(deployment.destination(), "team"))
         give("run_1", 1, [segment(1), segment(2)])
         with pytest.raises(duckdb.IOException):
             seen(connection)
-        connection.execute(duckdb_views(deployment.destination(), "team", ("current",)))
+        connection.execute(views_script(deployment.destination(), "team", views=("current",)))
         rows = connection.sql('select * from "team_current"."segments_prm"').fetchall()
     assert len(rows) == 2
 
 
 def test_what_cannot_be_a_view_is_refused(give, deployment):
     with pytest.raises(NotFoundError, match="nothing was delivered"):
-        duckdb_views(deployment.destination(), "team")
+        views_script(deployment.destination(), "team")
     give("run_1", 1, [segment(1)], format_name="csv")
     with pytest.raises(RequestError, match="not Parquet"):
-        duckdb_views(deployment.destination(), "team")
+        views_script(deployment.destination(), "team")
