@@ -122,12 +122,12 @@ def _shown(page: Page, text: str) -> Locator:
 
 
 def test_before_anything_is_clicked_there_is_a_collection_that_explains_itself(ui):
-    page = ui.open(REVIEW_TEAM, until="The medium's name at the platform")
+    page = ui.open(REVIEW_TEAM, until="collected_prompt_runs")
     for said in (
         "Collection of automation review-team of index idx_archive",
         f"kept at {ui.folder}/deliveries/exports/review-team",
-        "delivers while its delivery sensor is switched on",
-        "collected_prompt_runs",
+        "delivers as soon as a prompt run is finished",
+        "The medium's name at the platform",
     ):
         expect(page.get_by_text(said).first).to_be_visible()
     _sees_picture(page, "deliveries", "deliveries over time")
