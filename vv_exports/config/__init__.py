@@ -8,17 +8,28 @@ from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.notifications import (
+    AppriseConfig,
+    NotificationsConfig,
+    TargetConfig,
+    WebhookConfig,
+    notification_problems,
+)
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
 
 __all__ = [
     "PROVIDERS",
     "SOURCES",
+    "AppriseConfig",
     "AutomationConfig",
     "Config",
     "ConnectorConfig",
     "IndexConfig",
+    "NotificationsConfig",
     "ScheduleConfig",
+    "TargetConfig",
+    "WebhookConfig",
     "check_apart",
     "config_place",
     "config_schema",
@@ -26,5 +37,6 @@ __all__ = [
     "format_of_text",
     "key_problems",
     "load_config",
+    "notification_problems",
     "parse_config",
 ]
