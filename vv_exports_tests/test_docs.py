@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from vv_exports import errors
 from vv_exports.cli import main
 from vv_exports.client import VVExports
 from vv_exports.config import parse_config
@@ -28,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN = [
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("reading-deliveries.md", "sdk-swap.md", "verification.md")),
+    *(ROOT / "docs" / name for name in ("quick-start.md", "reading-deliveries.md", "sdk-swap.md", "verification.md")),
 ]
 SEGMENTS = "deliveries/exports/review-team/segments"
 
@@ -187,6 +190,97 @@ def test_the_path_must_be_left_alone_by_pandas_and_read_table(demo, read):
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_line_that_is_shown_can_be_parsed(line):
     parse(shlex.split(line, comments=True)[1:])
+
+
+NOT_RUN = {
+    "init": "it begins a deployment where there is none",
+    "notifications test": "it needs targets: notifications/test_documented.py",
+    "reload": "it asks a webserver",
+    "ui": "it runs until it is stopped",
+    "verify s3://": "it asks a store: test_verify_anywhere.py",
+}
+"""Commands that the test of all commands leaves out, by how they begin, and why."""
+
+
+def commands_shown(page: Path) -> list[str]:
+    lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    typed = [line.removeprefix("vv-exports ") for line in lines if line.startswith("vv-exports ")]
+    return [line for line in typed if not line.startswith(tuple(NOT_RUN))]
+
+
+@pytest.fixture(scope="module")
+def exported(demo, tmp_path_factory):
+    """The demo with an export and a download, and what stands for the names that pages show."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(demo, folder, dirs_exist_ok=True)
+    client = VVExports(folder / "vv_exports.yaml")
+    of_connector = client.exports.create_prompt_run_export("run_132", "conn_export", "exports/shown")
+    download = client.exports.create_prompt_run_export("run_132", format="csv")
+    (folder / "downloads").mkdir()
+    client.exports.download(download.export_id, folder / "downloads")
+    client.close()
+    (file,) = folder.glob(f"{SEGMENTS}/prompt_id=prm_scene_log/prompt_run_id=run_132/*.parquet")
+    return folder, {
+        "exp_073d": of_connector.export_id,
+        "exp_2c9e": download.export_id,
+        "vid_123": "vid_cooking_ep14",
+        "part-00000-d5af2413e3b1fb7d.parquet": file.name,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_shown(page)], ids=lambda page: page.name)
+def test_every_command_that_is_shown_works(exported, tmp_path, monkeypatch, page):
+    folder, names = exported
+    shutil.copytree(folder, tmp_path / "example")
+    monkeypatch.chdir(tmp_path / "example")
+    for line in commands_shown(page):
+        typed = re.sub("|".join(map(re.escape, names)), lambda name: names[name[0]], line)
+        result = CliRunner().invoke(main, shlex.split(typed, comments=True))
+        assert result.exit_code == 0, (line, result.output)
+
+
+TROUBLE = ROOT / "docs" / "troubleshooting.md"
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """The code with each text in one piece, and … for what is put in."""
+    code = "\n".join(path.read_text() for path in (ROOT / "vv_exports").rglob("*.py"))
+    return re.sub(r"\{[^{}\n]*\}", "…", re.sub(r"[\"']\s+[rf]*[\"']", "", code))
+
+
+def messages() -> list[str]:
+    before_others = TROUBLE.read_text().partition("Other readers say")[0].partition("\n## ")[2]
+    return re.findall(r"^\| `([^`]+)` \|", before_others, re.MULTILINE)
+
+
+def test_every_message_that_is_explained_is_one_of_the_code(texts):
+    assert len(messages()) > 30
+    for message in messages():
+        assert re.search("[^\n]{1,150}?".join(map(re.escape, message.split("…"))), texts), message
+
+
+def test_every_error_has_its_place_among_the_types():
+    types = set(re.findall(r"`(\w+Error)`", TROUBLE.read_text().partition("\n## ")[0]))
+    assert types == {name for name in vars(errors) if name.endswith("Error")} - {"VVExportsError"}
+
+
+def test_other_readers_say_what_is_quoted_of_them(demo):
+    quoted = re.findall(r"^\| [\w, ]+ \| `([^`]+)` \|", TROUBLE.read_text(), re.MULTILINE)
+    by_pandas, by_polars, by_duckdb = map(re.escape, quoted)
+    with pytest.raises(pa.ArrowTypeError, match=by_pandas):
+        pd.read_parquet(f"{SEGMENTS}/prompt_id=prm_highlights")
+    with pytest.raises(pl.exceptions.PolarsError, match=by_polars):
+        pl.read_parquet(f"{SEGMENTS}/**/*.parquet")
+    with pytest.raises(duckdb.BinderException, match=by_duckdb):
+        duckdb.sql(f"select metadata.score from read_parquet('{SEGMENTS}/**')")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_test_that_is_named_exists(page):
+    for path, name in re.findall(r"`(vv_exports_tests/[\w/]+\.py)::(\w+)`", page.read_text()):
+        assert f"def {name}(" in (ROOT / path).read_text(), name
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "runs nonsense", "verify", "runs list idx --nonsense", "demo here"])
