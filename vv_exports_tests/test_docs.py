@@ -1,13 +1,15 @@
 """The documentation: what it shows is run against a delivered demo, what it names exists, no command is left out."""
 
 import contextlib
+import gzip
 import io
+import json
 import re
 import shlex
 import shutil
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -119,6 +121,58 @@ def run(block: Block) -> dict:
     if block.output is not None:
         assert printed.getvalue() == block.output
     return names
+
+
+HARD = [*([None] * 250), *([2**53 + 1] * 50)]
+"""Scores: nulls as far as readers look for types, then integers that a double does not hold."""
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory):
+    """The demo, with such scores in front, and a line of 3 MB."""
+    folder = tmp_path_factory.mktemp("hard")
+    write_demo(folder)
+    run = folder / ".vv_exports/archive/indexes/idx_archive/prompt_runs/run_131"
+    record = json.loads((run / "prompt_run.json").read_text())
+    for counter in ("completed_segments", "total_segments"):
+        record[counter] += len(HARD)
+    (run / "prompt_run.json").write_text(json.dumps(record))
+    with gzip.open(run / "segment_results.jsonl.gz", "rt") as lines:
+        results = [json.loads(line) for line in lines]
+    for number, score in enumerate(HARD):
+        answer = dict.fromkeys(results[-1]["metadata"]) | {"score": score}
+        if number == len(HARD) - 1:
+            answer["reason"] = 'x"é\n' * (3 << 18)
+        named = {"segment_id": f"seg_{number}", "video_id": "vid_a", "start_time": number, "end_time": number + 1}
+        results.insert(number, {**results[-1], **named, "result_id": f"segment:{number}", "metadata": answer})
+    with gzip.open(run / "segment_results.jsonl.gz", "wt", compresslevel=1) as lines:
+        lines.writelines(f"{json.dumps(result)}\n" for result in results)
+    client = VVExports(folder / "vv_exports.yaml")
+    client.automations.run("idx_archive", "review-team")
+    client.close()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "block",
+    [one for language in ("python", "sql") for one in shown(language) if "deliveries/exports" in one.values[0].text],
+)
+def test_every_example_of_a_reader_runs_on_hard_data(hard, monkeypatch, block):
+    monkeypatch.chdir(hard)
+    if block.language == "sql":
+        assert duckdb.sql(block.text).fetchall()
+    else:
+        run(replace(block, output=None))
+
+
+@pytest.mark.slow
+def test_the_first_example_that_somebody_meets_loses_no_digit_and_no_text(hard, monkeypatch):
+    monkeypatch.chdir(hard)
+    (block,) = (block for block in blocks(ROOT / "docs" / "quick-start.md") if block.language == "python")
+    metadata = run(replace(block, output=None))["segments"].query("video_id == 'vid_a'")["metadata"]
+    assert metadata.struct.field("score").astype(object).replace({pd.NA: None}).to_list() == HARD
+    assert metadata.struct.field("reason").iloc[-1] == 'x"é\n' * (3 << 18)
 
 
 def _text(value: object) -> str:
