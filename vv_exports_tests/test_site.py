@@ -37,15 +37,17 @@ def test_every_page_has_its_place_on_the_site():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_lists_are_written_so_that_github_and_the_site_show_the_same(page):
-    """Python-Markdown wants a blank line before a list, and four blanks before what belongs to an item."""
-    before, inside = "", False
+    """Python-Markdown wants a blank line before a list, four blanks before what belongs to an item beside its first
+    paragraph, and a blank line between that and the next item."""
+    before, inside, nested = "", False, False
     for line in _FENCE.sub(r"\1(code)", page.read_text()).splitlines():
         item = re.match(r"([*-]|\d+\.) ", line)
         if item:
-            assert not before or inside, f"a blank line before the list that begins with: {line}"
+            assert not before or (inside and not nested), f"a blank line before: {line}"
         elif inside and not before and re.match(r" {1,3}\S", line):
             pytest.fail(f"four blanks before what belongs to the item of a list: {line}")
         inside = bool(item) or (inside and (not line or line.startswith(" ")))
+        nested = not item and inside and (nested or (not before and line.startswith("    ")))
         before = line
 
 
