@@ -16,6 +16,9 @@ _TITLES = {
     "ScheduleConfig": "Schedule",
     "FieldsConfig": "Fields",
     "FormatConfig": "Format",
+    "NotificationsConfig": "Notifications",
+    "WebhookConfig": "Target webhook",
+    "AppriseConfig": "Target apprise",
 }
 """The headings of definitions, in their order on the page; one that is not named here comes after them."""
 
