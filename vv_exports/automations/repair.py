@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 class Damage:
     """What is wrong with a collection, as far as something can be done. ``altered`` are files that are not what was
     delivered, with their runs; ``lost`` are runs that were delivered, and that no entry holds; ``erased`` are runs that
-    were erased, and that an entry holds all the same. ``automation`` reads the log as it will be."""
+    were erased from it, and that an entry holds all the same. ``automation`` reads the log as it will be."""
 
     automation: Automation
     mending: Mending
@@ -113,7 +113,6 @@ def damage_of(
     differing = set(damaged)
     altered = {file.path: file.prompt_run_id for file in state.files if file.path in differing}
     known = automation.snapshots.known(automation.index_id, listing, state.runs)
-    excluded = automation.snapshots.store.tombstones.excluded(automation.index_id)
     before = {*(() if mending.known is None else mending.known.runs), *(() if state.count else delivered_before)}
     # What no entry holds, and has a name as deliveries give it: as it was uploaded, or altered since.
     unknown = [path for path in found.beside.foreign if named_hash(path) and path not in found.links]
@@ -127,7 +126,7 @@ def damage_of(
         unfinished=found.runs_unfinished(state.runs),
         named=lost,
     )
-    erased = tuple(run_id for run_id in state.runs if excluded.has_run(run_id))
+    erased = automation.snapshots.store.tombstones.taken_out(state.runs, automation.index_id, automation.id)
     return Damage(mended, mending, found, altered, lost, erased, owed)
 
 
