@@ -142,10 +142,10 @@ def _runs_of(paths: Iterable[str], run_ids: Iterable[str]) -> dict[str, str]:
 
 def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run_id: str | None) -> Repair:
     """Mend a collection. Repeatable: killed anywhere, the same again completes it."""
-    automation, mending, clock = damage.automation, damage.mending, deliveries.clock
-    automation.check_enabled()
+    damage.automation.check_enabled()
+    clock, mending = deliveries.clock, move_what_is_behind(damage.mending)
+    automation = damage.automation.reading(mending.as_mended) if damage.mending.moved else damage.automation
     destination = automation.destination
-    move_what_is_behind(mending)
     automation.claim_again(clock())
     if damage.erased:
         erase_runs(destination, damage.erased, "they had been erased, and the log had lost that", clock)
@@ -171,7 +171,7 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
         )
     )
     return Repair(
-        mending=mending,
+        mending=damage.mending,
         owner_restored=damage.lacks_owner and destination.read(OWNER) is not None,
         delivered=tuple(run.run_id for one in paid.deliveries for run in one.prompt_runs),
         erased=damage.erased,

@@ -20,7 +20,7 @@ from vv_exports.reader import open_delivery
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.cli.running import run, tree
 from vv_exports_tests.delivery.test_broken_logs import _deliver
-from vv_exports_tests.deployments import client_of
+from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
 from vv_exports_tests.stores import STORES
 
@@ -129,6 +129,15 @@ def test_what_somebody_did_is_named_and_mended(team, tmp_path, harm):
     write_run(tmp_path / "archive", run_id="run_3")
     assert _deliver(client_of(tmp_path)) == ["run_3"]
     assert rows_by_the_log(team) == {**ROWS, "run_3": 3}
+
+
+def test_what_takes_several_deliveries_is_mended_where_all_entries_are_unusable(team, tmp_path):
+    """The entries of the repair come where unusable ones have been."""
+    HARMS["all entries are unusable"][0](team)
+    config = json.loads(json.dumps(CONFIG))
+    config["indexes"]["idx"]["automations"]["team"]["max_runs_per_delivery"] = 1
+    assert mend(tmp_path, client_of(tmp_path, config)).problems == {}
+    assert (rows_by_the_log(team), verify_at(str(team))[0].problems) == (ROWS, ())
 
 
 def test_a_foreign_file_is_named_and_stays(team, tmp_path):
