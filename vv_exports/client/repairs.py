@@ -66,8 +66,8 @@ class Repaired:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing is wrong any more."""
-        return not self.after.problems
+        """Whether nothing is wrong any more, and nothing was lost."""
+        return not self.after.problems and not self.problems
 
     @property
     def document(self) -> dict[str, Any]:
@@ -274,7 +274,10 @@ class Repairs:
             owner_restored=damage.lacks_owner,
             log_entries=_mended(damage.mending),
             delivered=tuple(dict.fromkeys(one.run_id for entry in mine for one in entry.prompt_runs)),
-            problems={one: remembered[one].message for one in damage.todo if one in remembered},
+            problems={
+                **damage.beyond,
+                **{one: remembered[one].message for one in damage.todo if one in remembered},
+            },
             dagster_run_id=run.run_id,
             after=after,
         )

@@ -17,7 +17,7 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, DestinationError
 from vv_exports.reader import open_delivery
-from vv_exports_tests.archives import write_run
+from vv_exports_tests.archives import SCHEMA, segment, write_run
 from vv_exports_tests.cli.running import run, tree
 from vv_exports_tests.delivery.test_broken_logs import _deliver
 from vv_exports_tests.deployments import CONFIG, client_of
@@ -148,6 +148,29 @@ def test_a_foreign_file_is_named_and_stays(team, tmp_path):
     assert stranger.read_bytes() == b"somebody's"
     (found,) = verify_at(str(team))
     assert found.problems == (f"{stranger} is not the pipeline's, and a glob of the table's folder takes it",)
+
+
+def test_what_an_entry_held_that_is_lost_with_its_files_is_delivered_again_where_it_is_remembered(team, tmp_path):
+    """Nothing in the folder tells of it: the repair said that all was fine."""
+    entry(team, 1).unlink()
+    shutil.rmtree(file_of(team, "run_1").parent)
+    done = mend(tmp_path, delivered_before=("run_0", "run_1", "run_2", "run_gone"))
+    assert rows_by_the_log(team) == ROWS
+    assert list(done.problems) == ["run_gone"]
+    assert "neither the source nor a snapshot has it" in done.problems["run_gone"]
+
+
+def test_what_is_damaged_and_waits_for_its_contract_is_named_each_time(tmp_path):
+    rows = [segment(0, metadata={}), segment(1, metadata={"title": "kept"})]
+    write_run(tmp_path / "archive", run_id="run_0", schema={**SCHEMA, "required": ["title"]}, segments=rows)
+    _deliver(client_of(tmp_path))
+    file_of(tmp_path / "deliveries" / TEAM, "run_0").unlink()
+    config = json.loads(json.dumps(CONFIG))
+    config["indexes"]["idx"]["automations"]["team"]["contract"] = "block"
+    for _ in range(2):
+        assert "contract" in mend(tmp_path, client_of(tmp_path, config)).problems["run_0"]
+    assert mend(tmp_path).problems == {}
+    assert rows_by_the_log(tmp_path / "deliveries" / TEAM) == {"run_0": 2}
 
 
 @pytest.mark.parametrize("harm", ["a file is altered", "a hole in the middle", "the last entry is cut off"])
