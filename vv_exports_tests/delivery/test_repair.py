@@ -297,6 +297,26 @@ def test_what_was_erased_does_not_come_back_with_a_log_that_lost_it(team, tmp_pa
     assert not list(team.rglob("prompt_run_id=run_1/*"))
 
 
+def test_what_was_erased_is_named_where_a_backup_of_the_folder_brings_it_back(team, tmp_path):
+    """All that is there is as it was delivered: by the log alone, nothing is wrong."""
+    backup = shutil.copytree(team, tmp_path / "backup")
+    client_of(tmp_path).erasure.erase(run_id="run_1", reason="ticket 1")
+    shutil.rmtree(team)
+    shutil.copytree(backup, team)
+    repairs = client_of(tmp_path).repairs
+    for found in (
+        repairs.verify("idx", "team"),
+        *repairs.verified_at("conn_export"),
+        *repairs.verified_at("conn_export", TEAM),
+    ):
+        assert found.problems == (f"{team} holds prompt run run_1, which was erased",)
+    assert repairs.plan("idx", "team").is_fine
+    assert mend(tmp_path).erased == ("run_1",)
+    assert set(rows_by_the_log(team)) == {"run_0", "run_2"}
+    assert not list(team.rglob("prompt_run_id=run_1/*"))
+    assert client_of(tmp_path).repairs.verify("idx", "team").problems == ()
+
+
 def test_the_command_says_what_it_found_and_did_and_a_dry_run_writes_nothing(team, tmp_path):
     _shuffled(team)
     assert run(tmp_path, "verify", "idx", "team").code == 1
