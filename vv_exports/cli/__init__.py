@@ -15,13 +15,17 @@ from vv_exports.cli import (
     destinations,
     erasure,
     exports,
+    indexes,
+    init,
     log,
     notifications,
     provenance,
+    reload,
     report,
     runs,
     source,
     sql,
+    ui,
 )
 from vv_exports.cli.commands import COMMON, Settings
 
@@ -30,6 +34,7 @@ from vv_exports.cli.commands import COMMON, Settings
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         demo.demo,
+        init.init,
         config.GROUP,
         source.GROUP,
         runs.GROUP,
@@ -38,6 +43,9 @@ from vv_exports.cli.commands import COMMON, Settings
         automations.GROUP,
         automations.backfill,
         connectors.GROUP,
+        indexes.GROUP,
+        reload.reload,
+        ui.ui,
         destinations.verify,
         provenance.provenance,
         report.report,
