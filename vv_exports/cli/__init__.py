@@ -21,6 +21,7 @@ from vv_exports.cli import (
     runs,
     source,
     sql,
+    status,
 )
 from vv_exports.cli.commands import COMMON, Settings
 
@@ -34,6 +35,7 @@ from vv_exports.cli.commands import COMMON, Settings
         runs.GROUP,
         exports.EXPORT,
         exports.EXPORTS,
+        status.status,
         automations.GROUP,
         automations.backfill,
         connectors.GROUP,
