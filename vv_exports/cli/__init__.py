@@ -23,10 +23,11 @@ from vv_exports.cli import (
     sql,
     status,
 )
-from vv_exports.cli.commands import COMMON, Settings
+from vv_exports.cli.commands import COMMON, Commands, Settings
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         demo.demo,
