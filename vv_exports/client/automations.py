@@ -3,9 +3,12 @@
 import getpass
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 from vv_exports.automations.automation import Automation
@@ -21,7 +24,7 @@ from vv_exports.content.coverage import coverage_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import sync_partitions
-from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.pauses import Switches, pause_in_force, set_switch, switches_of
 from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
 from vv_exports.delivery.history import History, history_of
 from vv_exports.delivery.overview import collected_runs
@@ -47,6 +50,7 @@ from vv_exports.sources.base import Listing
 from vv_exports.upstream_deletions import deletions_of, erasing
 
 _RUNS_WITH_COVERAGE = 20
+LOOKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -124,20 +128,19 @@ class Automations:
 
     def list(self) -> Sequence[AutomationState]:
         """All automations of the configuration."""
-        pipeline = self._deployment.pipeline
-        listed: dict[str, Listing] = {}
-        states = []
-        for automation in pipeline.automations:
-            if automation.index_id not in listed:
-                listed[automation.index_id] = pipeline.indexes.listing(automation.index_id)
-            states.append(self.state(automation, listed[automation.index_id]))
+        pipeline, switches = self._deployment.pipeline, self.switches()
+        states: list[AutomationState] = []
+        for index_id, automations in groupby(pipeline.automations, lambda one: one.index_id):
+            state = partial(self.state, listing=pipeline.indexes.listing(index_id), switches=switches)
+            with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:  # each is some requests to stores
+                states += pool.map(state, automations)
         return states
 
     def retrieve(self, index_id: str, automation: str) -> AutomationState:
         """One automation and what its collection holds. Raises NotFoundError."""
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)  # before anything is read
-        return self.state(found, pipeline.indexes.listing(index_id))
+        return self.state(found, pipeline.indexes.listing(index_id), self.switches())
 
     def sql(
         self,
@@ -444,7 +447,11 @@ class Automations:
         launched = self._deployment.launch_stretches(index_id, groups(), key, automation.config.max_runs_per_delivery)
         return outcome_of(automation, chosen, before, left_before, launched)
 
-    def state(self, automation: Automation, listing: Listing | None) -> AutomationState:
+    def switches(self) -> Switches:
+        """The switches of sensors, for ``state``."""
+        return switches_of(self._deployment.instance_if_made)
+
+    def state(self, automation: Automation, listing: Listing | None, switches: Switches) -> AutomationState:
         """One automation and what its collection holds. Without a ``listing``, since the source is out of reach, by
         the prompt runs that were read of it before."""
         pipeline = self._deployment.pipeline
@@ -469,7 +476,7 @@ class Automations:
             owed, unreachable = Standings({}, {}), unreachable or str(error)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
         sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
-        pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
+        pause = pause_in_force(config, remembered.pause, None, sensor, switches)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")
         oldest = min(owed.of("due", "failing"), key=lambda one: (owed.rows[one].executed_at, one), default=None)

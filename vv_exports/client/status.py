@@ -1,15 +1,18 @@
 """Whether collections are complete and the newest, when they were delivered to, and what their verification found."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from vv_exports.automations.automation import Automation
 from vv_exports.checks.outcome import CheckOutcome, utc
 from vv_exports.checks.verification import verification
-from vv_exports.client.automations import Automations, AutomationState
+from vv_exports.client.automations import LOOKED_AT_ONCE, Automations, AutomationState
 from vv_exports.client.deployment import Deployment, tells_of_the_instance
+from vv_exports.defs.pauses import Switches
 from vv_exports.errors import CredentialsError, TransientError, VVExportsError
 from vv_exports.sources.base import Listing
 
@@ -131,6 +134,7 @@ class Status:
             chosen = [one for one in pipeline.automations if one.index_id == index_id]
         else:
             chosen = [pipeline.automations.get(index_id, automation)]
+        switches = self._automations.switches()
         found: list[CollectionStatus] = []
         out_of_reach: VVExportsError | None = None
         for of_index, automations in groupby(chosen, lambda one: one.index_id):
@@ -142,10 +146,14 @@ class Status:
                     error = problem
             if isinstance(error, TransientError | CredentialsError):
                 out_of_reach = error  # for any index: each would wait as long again
-            found += [self._of(one, listing, error) for one in automations]
+            of = partial(self._of, listing=listing, error=error, switches=switches)
+            with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:  # each is some requests to stores
+                found += pool.map(of, automations)
         return found
 
-    def _of(self, automation: Automation, listing: Listing | None, error: VVExportsError | None) -> CollectionStatus:
+    def _of(
+        self, automation: Automation, listing: Listing | None, error: VVExportsError | None, switches: Switches
+    ) -> CollectionStatus:
         if listing is None:
             source = SourceStatus(error=str(error))
         else:
@@ -153,6 +161,6 @@ class Status:
         index_id, name, last = automation.index_id, automation.name, automation.verifications.last()
         return CollectionStatus(
             source,
-            self._automations.state(automation, listing),
+            self._automations.state(automation, listing, switches),
             verification(index_id, name, automation.destination.uri, last),
         )
