@@ -22,6 +22,7 @@ VVExportsError
 │   └── SourceChangedError       a prompt run kept changing while it was read
 ├── InstanceError                Dagster's disk or database refuses: mend that, then the same again; commits stay
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
+├── NotificationError            a message could not be sent: it waits, and is tried again; no delivery depends on it
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
 │   └── UnreadableRunsError      … since their records are broken: a SourceDataError too
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
@@ -156,6 +157,14 @@ class InstanceError(VVExportsError):
 
 class OutcomeUnknownError(VVExportsError):
     """A write may have landed: read before writing again, delete nothing."""
+
+
+class NotificationError(VVExportsError):
+    """A message could not be sent. ``is_refused``: the receiver is there, and does not take this one."""
+
+    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+        self.is_refused = is_refused
+        super().__init__(message)
 
 
 class PartlyFailedError(VVExportsError):

@@ -278,7 +278,7 @@ class TestYaml:
         ("body", "message"),
         [
             ("a: [", "is not YAML, line "),
-            ("a: 1\n\tb: 2", "is not YAML, line 2, column 1"),
+            ("a: 1\n\tb: 2", "; there is a tab, and YAML is indented with blanks"),
             ("a: 1\n---\nb: 2", "is not YAML, line 2"),
             ("a: *b", "undefined alias"),
             ("a: \x01", "is not YAML"),
@@ -995,7 +995,7 @@ class TestSchema:
         objects = [schema, *schema["$defs"].values()]
         assert all(each["additionalProperties"] is False for each in objects if "properties" in each)
         assert set(schema["properties"]) == {
-            *("source", "storage", "exports_keep", "redaction_key_env", "connectors", "indexes")
+            *("source", "storage", "exports_keep", "redaction_key_env", "notifications", "connectors", "indexes")
         }
         assert set(schema["required"]) == {"source", "storage"}
 

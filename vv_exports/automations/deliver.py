@@ -67,7 +67,9 @@ def _taken(automation: Automation, run_ids: Sequence[str], now: datetime, mendin
         taken = [*batch.taken, *(TakenSnapshot(one, fresh=False) for one in kept.values())]
         return Batch(taken, {run_id: error for run_id, error in batch.problems.items() if run_id not in kept})
     except Exception as error:
-        if isinstance(error, VVExportsError) and len(kept := automation.kept_snapshots(run_ids)) == len(set(run_ids)):
+        if isinstance(error, VVExportsError) and len(kept := automation.kept_snapshots(run_ids, mending)) == len(
+            set(run_ids)
+        ):
             _LOG.warning("delivering what is kept of %d prompt runs, since: %s", len(kept), error)
             return Batch([TakenSnapshot(one, fresh=False) for one in kept.values()], {})
         automation.failed(error, now)

@@ -4,6 +4,7 @@ It delivers what was there and is not any more, and nothing else that is due. It
 decides by them; nothing that it finds is deleted but what the log itself has abandoned.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,9 +25,13 @@ from vv_exports.delivery.mending import Mending, complete, mending_of, move_what
 from vv_exports.delivery.survey import Survey, survey
 from vv_exports.delivery.verify import damaged_files
 from vv_exports.domain.destinations import OWNER, segments_of
+from vv_exports.errors import VVExportsError
 from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Snapshot
-from vv_exports.sources.base import Listing
+from vv_exports.sources.base import Listed, Listing
+from vv_exports.sources.indexes import Indexes
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,15 @@ class Repair:
     problems: dict[str, str]
     snapshots: Sequence[Snapshot]
     deliveries: Sequence[Delivery]
+
+
+def listing_for(indexes: Indexes, index_id: str) -> Listing:
+    """The runs of an index, for a repair: where the source is out of reach, none are, and what is kept has to do."""
+    try:
+        return indexes.listing(index_id)
+    except VVExportsError as error:
+        _LOG.warning("what is mended is mended from what is kept, since the source cannot be asked: %s", error)
+        return Listed([])
 
 
 def damage_of(

@@ -9,20 +9,23 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.outcome import AutomationRun, outcome_of
 from vv_exports.automations.places import LeftPlace
 from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.records import Beginning, Pause
-from vv_exports.automations.selection import Only, Selection, selected
+from vv_exports.automations.selection import Only, Selection, check_range, nothing_executed, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.checks.index import checks_of_collection
+from vv_exports.client.changes import ConfigurationChange, automation_notes, change_configuration, changes_at
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
+from vv_exports.config import REMOVED, Change
 from vv_exports.content.coverage import coverage_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import Switches, pause_in_force, set_switch, switches_of
 from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
@@ -46,6 +49,8 @@ from vv_exports.errors import (
 )
 from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
 from vv_exports.pictures.report import report_page
+from vv_exports.pipeline import Pipeline
+from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing
 from vv_exports.upstream_deletions import deletions_of, erasing
 
@@ -57,7 +62,7 @@ LOOKED_AT_ONCE = 8
 class AutomationState:
     """An automation and what its collection holds. Counts and lists are of prompt runs.
 
-    ``due`` are delivered by themselves, as soon as their turn comes; ``due_why`` counts them by why the collection does
+    ``due`` are delivered next, by themselves as ``trigger`` says; ``due_why`` counts them by why the collection does
     not hold them as it should (missing, changed, reshape, damaged, unfinished). ``failing`` were tried and are
     tried again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only; ``gone`` vanished from
@@ -65,7 +70,8 @@ class AutomationState:
     folders of each prompt that has more than one of a table, since its types changed. ``paused_by`` is who or what
     paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
     ``last_error`` is of the last delivery, where that failed; ``unreadable`` is why what it holds or owes is not known.
-    ``oldest_due_run`` was executed first, at ``oldest_due_at``, of those that are due or failing.
+    ``oldest_due_run`` was executed first, at ``oldest_due_at``, of those that are due or failing. ``trigger`` is when
+    it delivers by itself.
     """
 
     index_id: str
@@ -77,6 +83,7 @@ class AutomationState:
     destination_connector_id: str
     destination_subpath: str
     destination_uri: str
+    trigger: str
     format: str
     content: dict[str, Any]
     retain_superseded: str | None
@@ -103,6 +110,18 @@ class AutomationState:
 
 
 @dataclass(frozen=True)
+class AutomationTurn:
+    """One automation when all are asked to deliver. ``waits`` is why it is left alone; else ``done`` is what it did, or
+    would, and ``error`` what it raised."""
+
+    index_id: str
+    automation: str
+    waits: str | None
+    done: AutomationRun | AutomationPlan | None
+    error: VVExportsError | None
+
+
+@dataclass(frozen=True)
 class Switch:
     """What pausing or resuming an automation would change. ``due`` are the prompt runs that wait for it, or that it
     would deliver."""
@@ -114,6 +133,35 @@ class Switch:
     pause_reason: str | None
     would_be_paused: bool
     due: int
+
+
+class AutomationFields(TypedDict, total=False):
+    """The fields of an automation, with the names and values that the configuration has."""
+
+    enabled: bool | None
+    paused: bool | None
+    destination_connector_id: str
+    destination_subpath: str | None
+    format: str | Mapping[str, Any] | None
+    tables: Sequence[str] | None
+    fields: Mapping[str, Any] | None
+    redact: Mapping[str, str] | None
+    compression: str | None
+    target_file_bytes: int | None
+    on_schema_conflict: str | None
+    contract: str | None
+    on_status: Sequence[str] | None
+    partial: str | None
+    schedule: Mapping[str, str] | None
+    trigger: str | None
+    start: str | None
+    max_runs_per_delivery: int | None
+    pause_after_failures: int | None
+    retain_superseded: str | None
+    owners: Sequence[str] | None
+    tags: Mapping[str, str] | None
+    on_upstream_delete: str | None
+    expect_every: str | None
 
 
 _LOG = logging.getLogger(__name__)
@@ -192,6 +240,51 @@ class Automations:
         checks = list(checks_of_collection(found, now))
         return report_page(f"{automation} of {index_id}", facts, runs, checks, coverages=coverages, now=now)
 
+    def set(
+        self, index_id: str, automation: str, *, dry_run: bool = False, **fields: Unpack[AutomationFields]
+    ) -> ConfigurationChange:
+        """Create an automation in the configuration's file, or change fields of one. None stands for a field's default.
+        The client goes on with the new configuration.
+
+        Raises NotFoundError for an index that the configuration does not have, and ConfigurationError with every
+        problem that this would make, and where the file is another by now; then nothing is written.
+        """
+        deployment = self._deployment
+        deployment.pipeline.config.index(index_id)  # one that is misspelled is not begun
+        known = [name for name in AutomationFields.__annotations__ if name in fields]  # in the order of their docs
+        ordered = {**dict.fromkeys(known), **fields}
+        changes = changes_at(
+            ("indexes", index_id, "automations", automation), ordered, AutomationFields.__annotations__
+        )
+
+        def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
+            is_new = automation not in before.config.index(index_id).automations
+            earlier = None if is_new else before.automations.get(index_id, automation)
+            yield from automation_notes(earlier, after.automations.get(index_id, automation))
+
+        return change_configuration(deployment, changes, notes, dry_run=dry_run)
+
+    def schedule(self, index_id: str, automation: str) -> dict[str, str] | None:
+        """The schedule of an automation, as the configuration has it. None where it has none, or is not there yet."""
+        found = self._deployment.pipeline.config.index(index_id).automations.get(automation)
+        return None if found is None or found.schedule is None else found.schedule.model_dump()
+
+    def remove(self, index_id: str, automation: str, *, dry_run: bool = False) -> ConfigurationChange:
+        """Take an automation out of the configuration's file. What it delivered stays. Raises NotFoundError, and what
+        ``set`` raises."""
+        uri = self._deployment.pipeline.automations.get(index_id, automation).destination.uri
+        name = f"automation {automation} of index {one_line(index_id)}"
+
+        def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
+            del before, after
+            yield (
+                f"what {name} delivered stays at {one_line(uri)}, and nobody keeps it up to date any more; where it is "
+                "set again, it goes on there from where it was"
+            )
+
+        changes = [Change(("indexes", index_id, "automations", automation), REMOVED)]
+        return change_configuration(self._deployment, changes, notes, dry_run=dry_run)
+
     def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
         """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""
         deployment = self._deployment
@@ -212,20 +305,23 @@ class Automations:
 
     def pause(self, index_id: str, automation: str, reason: str = "") -> None:
         """Let an automation wait. It keeps its place, across restarts and reloads. Pausing twice changes nothing."""
-        pipeline = self._deployment.pipeline
-        record = pipeline.automations.get(index_id, automation).record
-        record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
-        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=False)
+        deployment, pipeline = self._deployment, self._deployment.pipeline
+        found = pipeline.automations.get(index_id, automation)
+        with telling(pipeline, deployment.names, deployment.instance, found):
+            found.record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
+            set_switch(deployment.instance, deployment.names.delivery_sensor(index_id, automation), on=False)
 
     def resume(self, index_id: str, automation: str) -> None:
         """Let a paused automation go on: it delivers what has finished meanwhile. Forgets the failures before.
 
         Raises SelectionError where the configuration pauses it, which only the configuration can lift.
         """
-        found = self._deployment.pipeline.automations.get(index_id, automation)
+        deployment = self._deployment
+        found = deployment.pipeline.automations.get(index_id, automation)
         _check_resumable(found)
-        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
-        found.record.resume()
+        with telling(deployment.pipeline, deployment.names, deployment.instance, found):
+            set_switch(deployment.instance, deployment.names.delivery_sensor(index_id, automation), on=True)
+            found.record.resume()
 
     def run(
         self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False
@@ -272,6 +368,44 @@ class Automations:
                 not_erased=erased.not_erased,
             )
 
+    def run_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
+        """``run`` of each automation, or of each of an index, one after the other, each when it is asked for. Those
+        that are paused, disabled or `manual` are left alone. What one raises is its ``error``, and no other's.
+
+        Raises NotFoundError for an index that is not configured."""
+        for found, waits in self._each(index_id):
+            yield self._turn(found, waits, lambda one: self.run(one.index_id, one.name, history=history))
+
+    def plan_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
+        """What ``run_all`` would deliver. Writes nothing, and reads no prompt run."""
+        for found, waits in self._each(index_id):
+            yield self._turn(found, waits, lambda one: self.plan_run(one.index_id, one.name, history=history))
+
+    def _each(self, index_id: str | None) -> Iterator[tuple[Automation, str | None]]:
+        """The automations, and why one of them waits when nobody names it."""
+        deployment = self._deployment
+        if index_id is not None:
+            deployment.pipeline.config.index(index_id)
+        for found in deployment.pipeline.automations:
+            if index_id in {None, found.index_id}:
+                sensor = deployment.names.delivery_sensor(found.index_id, found.name)
+                recorded = found.record.state().pause
+                pause = pause_in_force(found.config, recorded, deployment.instance_to_look_at, sensor)
+                yield found, _reason_to_wait(found, pause)
+
+    def _turn(
+        self,
+        found: Automation,
+        waits: str | None,
+        work: Callable[[Automation], AutomationRun | AutomationPlan],
+    ) -> AutomationTurn:
+        done, error = None, None
+        try:
+            done = work(found) if waits is None else None
+        except VVExportsError as raised:
+            error = raised
+        return AutomationTurn(found.index_id, found.name, waits, done, error)
+
     def plan_backfill(
         self,
         index_id: str,
@@ -283,11 +417,12 @@ class Automations:
         only: Only | None = None,
     ) -> AutomationPlan:
         """What ``backfill`` would deliver. Writes nothing, and reads no prompt run."""
+        check_range(since, until)
         return self._plan(
             index_id,
             automation,
             run_ids,
-            lambda owed: selected(owed, run_ids, since, until, only, history=True),
+            lambda owed: _in_range(owed, run_ids, since, until, only),
             look=False,
         )
 
@@ -331,15 +466,17 @@ class Automations:
         """Deliver historical runs: all finished ones that the automation takes, those executed in
         [``since``, ``until``), or those named, held ones included; with ``only``, just those that the collection lacks
         or holds in another content. What is there is skipped, so a backfill that was stopped is continued by the same
-        call. A paused automation is delivered, since this is asked for; a disabled one raises SelectionError.
+        call. A paused automation is delivered, since this is asked for; a disabled one raises SelectionError,
+        and so does a range that ends before it begins.
         """
+        check_range(since, until)
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
         listing, unreadable = self._listing(index_id, run_ids)
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
+        chosen = _in_range(owed, run_ids, since, until, only)
         sync_partitions(self._deployment.instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             return self._deliver(found, chosen, chosen.todo, found.places.left(), listing)
@@ -358,6 +495,7 @@ class Automations:
 
         Returns when it is over; interrupted, the daemon goes on. Raises RequestError where there is no daemon.
         """
+        check_range(since, until)
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
@@ -373,7 +511,7 @@ class Automations:
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         before, left_before = found.collection(), found.places.left()
         owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
+        chosen = _in_range(owed, run_ids, since, until, only)
         sync_partitions(instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             if chosen.todo:
@@ -491,6 +629,7 @@ class Automations:
             destination_connector_id=config.destination_connector_id,
             destination_subpath=config.subpath,
             destination_uri=automation.destination.uri,
+            trigger=config.trigger,
             format=config.content.format.name,
             content=config.content.chosen,
             retain_superseded=config.retain_superseded,
@@ -524,6 +663,29 @@ class Automations:
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _in_range(
+    owed: Standings,
+    run_ids: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    only: Only | None,
+) -> Selection:
+    if (said := nothing_executed(owed, since, until)) is not None:
+        _LOG.warning("%s", said)
+    return selected(owed, run_ids, since, until, only, history=True)
+
+
+def _reason_to_wait(automation: Automation, pause: Pause | None) -> str | None:
+    """Why an automation waits when all are asked to deliver."""
+    if not automation.config.enabled:
+        return "it is disabled in the configuration"
+    if pause is not None:
+        return f"it is paused by {pause.by} ({pause.reason})"
+    if automation.config.trigger == "manual":
+        return "it delivers when it is named alone (`trigger: manual`)"
+    return None
 
 
 def _check_resumable(automation: Automation) -> None:

@@ -10,18 +10,18 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.plan import AutomationPlan
-from vv_exports.automations.repair import Damage, damage_of, plan_repair
+from vv_exports.automations.repair import Damage, damage_of, listing_for, plan_repair
 from vv_exports.client.checks import Checks
 from vv_exports.client.deployment import Deployment, tells_of_the_instance
-from vv_exports.defs.keys import asset_key
+from vv_exports.defs.keys import reconciliation_key
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.partitions import delivered_before
 from vv_exports.delivery.deliver import Delivery
 from vv_exports.delivery.log import entries_since, repair_command
 from vv_exports.delivery.mending import Mending
-from vv_exports.delivery.survey import survey
-from vv_exports.delivery.verify import Verification, destinations, verify, verify_connector
-from vv_exports.domain.destinations import log_entry_name
+from vv_exports.delivery.survey import is_of_the_log
+from vv_exports.delivery.verify import Verification, verify, verify_connector
+from vv_exports.domain.destinations import is_in_table, log_entry_name, log_sequence
 from vv_exports.errors import NotFoundError, RequestError, RunFailedError, VVExportsError
 from vv_exports.exports.records import Record
 from vv_exports.exports.repair import ExportDamage, damage_of_export, repair_export
@@ -114,26 +114,17 @@ class Repairs:
         """Re-read every committed file of an automation's collection, and compare it with the log. Raises NotFoundError
         where nothing was ever delivered."""
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        try:
-            return verify(found.destination)
-        except NotFoundError:
-            if not found.places.is_at(found.destination):
-                raise
-        return _emptied(found)
+        return _emptied(found) if _is_emptied(found) else verify(found.destination)
 
-    def emptied(self, connector_id: str, subpath: str | None) -> Sequence[Verification]:
+    def _emptied_at(self, connector_id: str, subpath: str | None) -> Sequence[Verification]:
         """The collections of a connector, or the one at a subpath, in which an automation has delivered, and of which
         nothing is left."""
-        pipeline = self._deployment.pipeline
-        connector = pipeline.connectors[connector_id]
-        there = set(destinations(connector))
         return [
             _emptied(one)
-            for one in pipeline.automations
+            for one in self._deployment.pipeline.automations
             if one.destination.connector.connector_id == connector_id
-            and subpath in {None, one.destination.subpath}
-            and one.destination.subpath not in there
-            and one.places.is_at(one.destination)
+            and (subpath is None or subpath.removesuffix("/") == one.destination.subpath)
+            and _is_emptied(one)
         ]
 
     def plan(self, index_id: str, automation: str) -> RepairPlan:
@@ -153,17 +144,21 @@ class Repairs:
 
     def plan_at(self, connector_id: str, subpath: str | None = None) -> Sequence[RepairPlan]:
         """What ``repair_at`` would do. Writes nothing."""
-        return [self._plan_at(connector_id, one) for one in self._verified_at(connector_id, subpath)]
+        return [self._plan_at(connector_id, one) for one in self.verified_at(connector_id, subpath)]
 
     def repair_at(self, connector_id: str, subpath: str | None = None) -> Sequence[Repaired]:
         """Mend all that was delivered to a connector, or at a subpath of it: collections of automations, and exports on
         demand. One that cannot be mended does not stand in the others' way."""
-        return [self._repaired_at(connector_id, one) for one in self._verified_at(connector_id, subpath)]
+        return [self._repaired_at(connector_id, one) for one in self.verified_at(connector_id, subpath)]
 
-    def _verified_at(self, connector_id: str, subpath: str | None) -> Sequence[Verification]:
+    def verified_at(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
+        """Re-read what was delivered to a connector, or at a subpath of it. Raises NotFoundError where nothing was."""
         connector = self._deployment.pipeline.connectors[connector_id]
-        emptied = self.emptied(connector_id, subpath)
-        return emptied if subpath is not None and emptied else [*verify_connector(connector, subpath), *emptied]
+        emptied = self._emptied_at(connector_id, subpath)
+        if subpath is not None and emptied:
+            return emptied
+        found = verify_connector(connector, subpath)
+        return [*(one for one in found if one.subpath not in {it.subpath for it in emptied}), *emptied]
 
     def _plan_at(self, connector_id: str, before: Verification) -> RepairPlan:
         if not before.problems:
@@ -233,7 +228,7 @@ class Repairs:
         if not before.problems:
             return RepairPlan(index_id=found.index_id, automation=found.name, destination_uri=before.uri)
         damage = self._damage(found, before, deployment.instance_to_look_at)
-        listing = deployment.pipeline.indexes.listing(found.index_id)
+        listing = listing_for(deployment.pipeline.indexes, found.index_id)
         return RepairPlan(
             index_id=found.index_id,
             automation=found.name,
@@ -254,7 +249,7 @@ class Repairs:
         run = launch(
             deployment.instance,
             deployment.definitions,
-            [asset_key(index_id, "reconciliations", automation)],
+            [reconciliation_key(index_id, automation)],
             config={
                 deployment.names.reconciliation(index_id, automation): {
                     "repair": True,
@@ -286,7 +281,7 @@ class Repairs:
 
     def _damage(self, automation: Automation, before: Verification, instance: dg.DagsterInstance | None) -> Damage:
         pipeline = self._deployment.pipeline
-        listing = pipeline.indexes.listing(automation.index_id)
+        listing = listing_for(pipeline.indexes, automation.index_id)
         remembered = delivered_before(instance, automation)
         return damage_of(automation, listing, pipeline.clock, remembered, before.damaged)
 
@@ -305,9 +300,21 @@ def _runs_of(outcome: Delivery | None) -> tuple[str, ...]:
     return () if outcome is None else tuple(run.run_id for run in outcome.prompt_runs if run.written)
 
 
+def _is_emptied(automation: Automation) -> bool:
+    """Whether an automation has delivered to its collection, of which there is neither a log nor a file of a table."""
+    destination = automation.destination
+    if not automation.places.is_at(destination):
+        return False
+    try:
+        there = destination.files()
+    except VVExportsError:  # a link, say: what verifies it says so
+        return False
+    return not any(log_sequence(path) is not None or is_in_table(path) for path in there)
+
+
 def _emptied(automation: Automation) -> Verification:
     destination = automation.destination
-    there = survey(destination).there
+    there = destination.files()
     return Verification(
         subpath=destination.subpath,
         uri=destination.uri,
@@ -316,10 +323,10 @@ def _emptied(automation: Automation) -> Verification:
         bytes=0,
         problems=(
             (
-                f"{destination.uri} is empty, and automation {automation.name!r} of index {automation.index_id!r} had "
-                "delivered there: somebody has removed all of it"
+                f"{destination.uri} has neither a log nor data, and automation {automation.name!r} of index "
+                f"{automation.index_id!r} had delivered there: somebody has removed all of it"
             ),
         ),
         advice=(f"{repair_command(destination, destination.owner)} delivers again what was there.",),
-        foreign=tuple(sorted(there)),
+        foreign=tuple(sorted(path for path in there if not is_of_the_log(path))),
     )

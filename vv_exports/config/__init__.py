@@ -6,25 +6,48 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
-from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
+from vv_exports.config.editing import REMOVED, Change, edited
+from vv_exports.config.file import FileEdit, edit_file
+from vv_exports.config.loading import BEGIN, config_place, config_schema, is_packaged_demo, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.notifications import (
+    AppriseConfig,
+    NotificationsConfig,
+    TargetConfig,
+    WebhookConfig,
+    notification_problems,
+)
+from vv_exports.config.places import missing_folders
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
 
 __all__ = [
+    "BEGIN",
     "PROVIDERS",
+    "REMOVED",
     "SOURCES",
+    "AppriseConfig",
     "AutomationConfig",
+    "Change",
     "Config",
     "ConnectorConfig",
+    "FileEdit",
     "IndexConfig",
+    "NotificationsConfig",
     "ScheduleConfig",
+    "TargetConfig",
+    "WebhookConfig",
     "check_apart",
     "config_place",
     "config_schema",
     "content_options",
+    "edit_file",
+    "edited",
     "format_of_text",
+    "is_packaged_demo",
     "key_problems",
     "load_config",
+    "missing_folders",
+    "notification_problems",
     "parse_config",
 ]

@@ -14,7 +14,7 @@ from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.reconcile import Reconciliation, reconcile
-from vv_exports.automations.repair import Repair, damage_of, plan_repair, repair
+from vv_exports.automations.repair import Repair, damage_of, listing_for, plan_repair, repair
 from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.checks import checks_of_automation, checks_of_prompt_runs, evaluation, freshness_policy
@@ -40,6 +40,7 @@ from vv_exports.defs.metadata import (
     repair_metadata,
     snapshot_metadata,
 )
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import delivered_before, partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
@@ -123,7 +124,8 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             if is_dry_run(context):
                 show(context, [_planned(pipeline, automation, run_ids_of(context.partition_keys))])
                 return None
-            batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
+            with telling(pipeline, names, context.instance, automation):  # of what keeps it from being delivered
+                batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, index_id, batch)
             version = data_version(batch.snapshots)
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
@@ -166,9 +168,11 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
 
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None] | None:
         with step_failures(context):
-            listing = pipeline.indexes.listing(index_id)
             damage = None
-            if is_repair(context):
+            if not is_repair(context):
+                listing = pipeline.indexes.listing(index_id)
+            else:
+                listing = listing_for(pipeline.indexes, index_id)
                 before = delivered_before(context.instance, automation)
                 damage = damage_of(automation, listing, pipeline.clock, before, damaged_files_of(context))
             if is_dry_run(context):
@@ -176,11 +180,12 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                 show(context, [plan or _planned(pipeline, automation, None)])
                 return None
             sync_partitions(context.instance, index_id, listing.runs)
-            found: Reconciliation | Repair = (
-                repair(damage, pipeline.deliveries, listing, context.run.run_id)
-                if damage is not None
-                else reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
-            )
+            with telling(pipeline, names, context.instance, automation):
+                found: Reconciliation | Repair = (
+                    repair(damage, pipeline.deliveries, listing, context.run.run_id)
+                    if damage is not None
+                    else reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
+                )
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
             for delivery in found.deliveries:
                 for run in delivery.prompt_runs:
@@ -377,7 +382,7 @@ def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Seq
 
 
 def _automation_description(index_id: str, name: str, config: AutomationConfig, uri: str) -> str:
-    state = "is paused in the configuration" if config.paused else "delivers while its delivery sensor is switched on"
+    state = "is paused in the configuration" if config.paused else f"delivers {config.by_itself}"
     if not config.enabled:
         state = "is disabled in the configuration"
     history = (

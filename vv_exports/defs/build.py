@@ -5,6 +5,7 @@ import dagster as dg
 from vv_exports.defs.assets import all_assets
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
 from vv_exports.defs.keys import EXPORTS, SNAPSHOTS, Names
+from vv_exports.defs.notifications import notification_sensors
 from vv_exports.defs.schedules import reconciliation_schedule
 from vv_exports.defs.sensors import delivery_sensor, discovery_sensor
 from vv_exports.defs.turns import Turns, seconds_between
@@ -20,6 +21,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
         sensors=[
             *(discovery_sensor(pipeline, names, turns, index_id) for index_id in pipeline.config.indexes),
             *(delivery_sensor(pipeline, names, automation) for automation in pipeline.automations),
+            *notification_sensors(pipeline, names),
         ],
         schedules=[
             schedule

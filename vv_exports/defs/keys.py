@@ -14,6 +14,8 @@ from vv_exports.domain.names import dagster_key, dagster_name, hashed_name
 
 SNAPSHOTS = "vv_snapshots"
 EXPORTS = "vv_exports_on_demand"
+NOTIFICATIONS = "notifications"
+"""The sensor that tells what is new of automations. Other sensors have two underscores in their names."""
 SOURCE_POOL = "source"
 """What reads the source in bulk: the limit is in ``dagster.yaml``."""
 

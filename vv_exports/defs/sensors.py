@@ -20,6 +20,7 @@ from vv_exports.defs.checks import news_of
 from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key
 from vv_exports.defs.lost_runs import close_lost
+from vv_exports.defs.notifications import telling_of_the_source
 from vv_exports.defs.partitions import Partitions, stretches
 from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.defs.run_tags import shown
@@ -59,7 +60,8 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
-            listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
+            with telling_of_the_source(pipeline, index_id):
+                listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
         runs = listing.runs
         partitions = Partitions(context.instance, index_id)
         new = partitions.add(runs)
@@ -109,9 +111,9 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     @dg.sensor(
         name=sensor,
         description=(
-            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. The switch is the "
-            "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
-            f"{'' if active else f' {state}'}"
+            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection, {config.by_itself}. "
+            "The switch is the automation's pause: off, it keeps its place; on again, it delivers what has finished "
+            f"meanwhile.{'' if active else f' {state}'}"
         ),
         asset_selection=[key],
         default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
@@ -187,6 +189,8 @@ def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, sensor
         return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
     if record.beginning() is None:
         return "It begins when the index was looked at for the first time."
+    if config.trigger != "finished":
+        return f"It delivers by itself {config.by_itself}."
     failing = record.state().failing
     if failing is not None and now < (again := failing.last_at + wait_for_a_whole_one(failing.attempts)):
         return f"The next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {failing.message}"
@@ -210,8 +214,8 @@ def _erased_upstream(
     pipeline: Pipeline, names: Names, context: dg.SensorEvaluationContext, index_id: str, listing: Listed[SeenRun]
 ) -> ErasedUpstream:
     """What is deleted upstream and erased here. That it cannot be done does not keep the index from being read."""
-    automations = at_work(pipeline, names, context.instance, index_id)
     try:
+        automations = at_work(pipeline, names, context.instance, index_id)
         erased = erase_deleted_upstream(pipeline, context.instance, index_id, listing, automations)
     except VVExportsError as error:
         why = f"what is deleted upstream is not erased, until a later look: {error}"

@@ -54,8 +54,10 @@ def has_checksums(state: LogState) -> bool:
 
 def write_checksums(destination: Destination, state: LogState) -> None:
     """Write the checksums of what an export holds, where they are not there as they should be."""
+    if not has_checksums(state):
+        return
     data = checksums(state.files)
-    if not has_checksums(state) or destination.read(CHECKSUMS) == data:
+    if destination.read(CHECKSUMS) == data:
         return
     with spool_folder() as spool:
         local = spool / CHECKSUMS

@@ -14,7 +14,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
 from vv_exports.domain.destinations import CHECKSUMS, OWNER, check_subpath, is_in_table
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError, RequestError
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 
 _RUN_DEPTH = 3
 
@@ -60,11 +60,12 @@ def verify(destination: Destination) -> Verification:
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
     problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
     damage = [differing[file] for file in state.files if file in differing]
-    if not state.count and log_problem is None and (strays := len(found.beside.strays)):
+    if not state.count and log_problem is None:
+        strays = len(found.beside.strays)
+        what = f"{counted(strays, 'data file')}, and no delivery log says what they are" if strays else "nothing else"
         problems.append(
-            f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
-            "delivery is under way or has died, or somebody deleted the log. Deliver there again: "
-            "what is as it should be is kept, and the rest removed. Or run "
+            f"{uri} belongs to {owner} and holds {what}: a first delivery is under way or has died, or somebody "
+            "deleted the log. Deliver there again: what is as it should be is kept, and the rest removed. Or run "
             f"{repair_command(destination, owner)}: it delivers what was there, history included."
         )
         left = []

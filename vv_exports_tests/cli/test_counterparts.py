@@ -12,6 +12,10 @@ import pytest
 import vv_exports.cli
 from vv_exports.cli import main
 from vv_exports.client.anywhere import log_schema, provenance_at
+from vv_exports.client.automations import AutomationFields
+from vv_exports.client.connectors import ConnectorFields
+from vv_exports.client.notifications import data_schema
+from vv_exports.client.setup import NewDeployment
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -34,12 +38,18 @@ COUNTERPARTS = {
     "automations list": "automations.list",
     "automations show": "automations.retrieve",
     "automations history": "automations.history",
+    "automations set": "automations.set",
+    "automations remove": "automations.remove",
     "automations pause": "automations.pause",
     "automations resume": "automations.resume",
     "automations run": "automations.run",
     "backfill": "automations.backfill",
     "connectors list": "connectors.list",
+    "connectors set": "connectors.set",
     "connectors test": "connectors.test",
+    "indexes add": "indexes.add",
+    "reload": "reload",
+    "ui": "ui",
     "connectors browse": "connectors.browse",
     "verify": "verify",
     "checks": "checks.list",
@@ -47,6 +57,9 @@ COUNTERPARTS = {
     "sql": "automations.sql",
     "report": "automations.report",
     "erase": "erasure.erase",
+    "notifications test": "notifications.test",
+    "notifications list": "notifications.list",
+    "notifications send": "notifications.send",
 }
 OPTIONS = {
     ("export index", "dry_run"): "exports.plan",
@@ -57,6 +70,7 @@ OPTIONS = {
     ("automations resume", "dry_run"): "automations.plan_switch",
     ("runs sync", "dry_run"): "prompt_runs.plan_sync",
     ("automations run", "dry_run"): "automations.plan_run",
+    ("automations run", "every"): "automations.run_all",
     ("backfill", "dry_run"): "automations.plan_backfill",
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
@@ -73,20 +87,22 @@ OPTIONS = {
 """Flags that ask for something else, which has a name of its own."""
 BEFORE_THE_CLIENT = {
     "demo": write_demo,
+    "init": NewDeployment,
     "config check": load_config,
     "config schema": config_schema,
     "log schema": log_schema,
     "provenance": provenance_at,
+    "notifications schema": data_schema,
 }
 """What there is without a deployment: it makes one, is about the configuration's file, which ``VVExports()`` checks
-too, or about a delivery that somebody received."""
+too, or about a delivery or an event that somebody received."""
 SAID = {
     "index": {"index_id"},
     "run": {"run_id"},
     "run_ids": {"run_ids", "prompt_run_ids"},
     "name": {"automation"},
     "view": {"views"},
-    "target": {"connector_id"},
+    "target": {"connector_id", "target"},
     "connector_id": {"connector_id", "destination_connector_id"},
     "subpath": {"subpath", "destination_subpath"},
     "format_name": {"format"},
@@ -122,6 +138,9 @@ def test_every_command_has_a_counterpart_in_python(client):
 def test_what_a_command_takes_its_counterpart_takes(client, command):
     takes = inspect.signature(attrgetter(COUNTERPARTS[command])(client)).parameters.keys()
     asked = {str(param.name) for param in COMMANDS[command].params} - {"as_json", "debug"}
+    if "fields" in takes and "set" in command:  # all fields of the entry, by their names in the configuration
+        takes |= {"destination_connector_id", *AutomationFields.__annotations__, *ConnectorFields.__annotations__}
+        asked -= {"defaults", "cron", "timezone"}  # None, and the two halves of `schedule`
     missing = {name for name in asked if (command, name) not in OPTIONS and not SAID.get(name, {name}) & takes}
     assert missing == set()
 

@@ -8,6 +8,8 @@ import pytest
 
 from vv_exports.automations.repair import damage_of, repair
 from vv_exports.client.anywhere import verify_at
+from vv_exports.defs.keys import asset_key, reconciliation_key
+from vv_exports.defs.launches import launch
 from vv_exports.delivery.checkpoints import write_checkpoint
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import FORMAT_VERSION
@@ -149,6 +151,15 @@ def test_what_the_source_has_no_more_is_mended_from_the_snapshot(team, tmp_path,
     assert rows_by_the_log(team) == ROWS
 
 
+@pytest.mark.parametrize("harm", ["a file is altered", "the last entry is cut off"])
+def test_what_is_kept_mends_a_collection_while_the_source_is_out_of_reach(team, tmp_path, harm):
+    HARMS[harm][0](team)
+    (tmp_path / "archive").rename(tmp_path / "away")
+    done = run(tmp_path, "verify", "idx", "team", "--repair")
+    assert (done.code, "the source cannot be asked" in done.err) == (0, True)
+    assert rows_by_the_log(team) == ROWS
+
+
 def test_an_entry_of_a_later_version_is_nothing_to_mend(team, tmp_path):
     entry(team, 2).write_text(f'{{"format_version": {FORMAT_VERSION + 1}}}')
     before = tree(team)
@@ -223,6 +234,7 @@ def _watched(client, faults):
     return connector
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_the_same_again_completes_it(delivered, tmp_path):
     number, is_over = 0, False
     while not is_over:
@@ -269,6 +281,20 @@ def test_the_command_says_what_it_found_and_did_and_a_dry_run_writes_nothing(tea
     assert ": fine (3 prompt runs" in said.out
 
 
+def test_a_launch_from_the_ui_mends_a_collection_or_says_what_it_would_do(team, tmp_path):
+    _shuffled(team)
+    client, before = client_of(tmp_path), tree(team)
+    op, asset = client.names.reconciliation("idx", "team"), reconciliation_key("idx", "team")
+    asked = {"repair": True, "dry_run": True}
+    planned = launch(client.instance, client.definitions, [asset], config={op: asked})
+    assert (tree(team), planned.is_success) == (before, True)
+    assert "would deliver 3 prompt runs" in client.instance.get_run_by_id(planned.run_id).tags["vv_exports/plan"]
+    done = launch(client.instance, client.definitions, [asset], config={op: {"repair": True}})
+    assert (done.is_success, verify_at(str(team))[0].problems) == (True, ())
+    shown = client.instance.get_materialized_partitions(asset_key("idx", "exports", "team"))
+    assert shown == set(ROWS)
+
+
 def test_what_neither_source_nor_snapshot_have_is_named_and_its_files_stay(team, tmp_path):
     entry(team, 2).unlink()
     lost, missing = file_of(team, "run_2"), file_of(team, "run_1")
@@ -284,7 +310,8 @@ def test_what_neither_source_nor_snapshot_have_is_named_and_its_files_stay(team,
     assert lost.exists()
 
 
-def test_a_folder_that_was_emptied_gets_back_what_was_in_it(tmp_path):
+@pytest.mark.parametrize("keeps_owner", [False, True])
+def test_a_folder_that_was_emptied_gets_back_what_was_in_it(tmp_path, keeps_owner):
     """Also the history that a backfill had brought."""
     write_run(tmp_path / "archive", run_id="run_0", segments=1)
     config = json.loads(json.dumps(client_of.__defaults__[0]))
@@ -292,9 +319,10 @@ def test_a_folder_that_was_emptied_gets_back_what_was_in_it(tmp_path):
     client = client_of(tmp_path, config)
     client.automations.run("idx", "team")
     assert client.automations.backfill("idx", "team").delivered == ("run_0",)
-    shutil.rmtree(tmp_path / "deliveries/exports/team")
+    shutil.rmtree(tmp_path / "deliveries/exports/team" / ("_vv/log" if keeps_owner else ""))
+    shutil.rmtree(tmp_path / "deliveries/exports/team/segments", ignore_errors=True)
     (found,) = client.verify("conn_export")
-    assert "is empty" in found.problems[0]
+    assert "has neither a log nor data" in found.problems[0]
     done = client.repairs.repair("idx", "team")
     assert (done.delivered, done.after.problems, done.after.prompt_runs) == (("run_0",), (), 1)
 
