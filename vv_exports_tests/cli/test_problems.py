@@ -16,8 +16,8 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "problems"),
     [
-        (("automations", "run"), ["Missing 'INDEX'.", "Missing 'NAME'."]),
-        (("automations", "run", "idx"), ["Missing argument 'NAME'."]),
+        (("backfill",), ["Missing 'INDEX'.", "Missing 'NAME'."]),
+        (("automations", "show", "idx"), ["Missing argument 'NAME'."]),
         (("report", "idx"), ["Missing 'NAME'.", "Missing '--to'."]),
         (("automations", "run", "idx", "team", "--whatever"), ["No such option '--whatever'."]),
         (("automation", "run"), ["No such command 'automation'. Did you mean 'automations'?"]),
