@@ -22,12 +22,12 @@ def check(console: Console) -> None:
         missing_folders,
         notification_problems,
     )
-    from vv_exports.pipeline import Pipeline
+    from vv_exports.parts import open_parts
 
     if is_packaged_demo():
         raise ConfigurationError(config_place(), [f"there is no configuration to check; {BEGIN}"])
     loaded = load_config()
-    Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
+    open_parts(loaded)  # a provider whose packages are not installed is a problem too
     told = notification_problems(loaded.notifications, os.environ)
     if problems := [*key_problems(loaded, os.environ), *told]:
         raise ConfigurationError(config_place(), problems)
