@@ -173,6 +173,11 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
     automation.claim_again(clock())
     if damage.erased:
         erase_runs(destination, damage.erased, "they had been erased, and the log had lost that", clock)
+    store = automation.snapshots.store
+    if store.tombstones.excluded(automation.index_id).videos:
+        # An erasure that could not reach this collection has left them as they are, and nobody may deliver that.
+        for run_id in damage.todo:
+            store.erase_media(automation.index_id, run_id, clock())
     paid, altered, again = Paid(), damage.altered, damage.damaged | damage.lost
     paid.pay(automation, deliveries, damage.owed, damage.todo, dagster_run_id, altered=altered, mending=again)
     # What was delivered again may have columns that the files of other runs have not.

@@ -297,6 +297,23 @@ def test_what_was_erased_does_not_come_back_with_a_log_that_lost_it(team, tmp_pa
     assert not list(team.rglob("prompt_run_id=run_1/*"))
 
 
+def test_what_an_erasure_could_not_reach_is_mended_without_the_medium_and_then_the_erasure_comes_to_its_end(tmp_path):
+    """The run was dropped: nobody may deliver a snapshot that holds the medium, and the entry was replaced all the
+    same."""
+    team = tmp_path / "deliveries" / TEAM
+    for number in range(2):
+        rows = [segment(0), segment(1, video="vid_erased")]
+        write_run(tmp_path / "archive", run_id=f"run_{number}", segments=rows)
+        _deliver(client_of(tmp_path))
+    entry(team, 0).unlink()
+    erase = {"video_id": "vid_erased", "reason": "ticket 1"}
+    assert client_of(tmp_path).erasure.erase(**erase).unreached
+    assert mend(tmp_path).problems == {}
+    assert rows_by_the_log(team)["run_0"] == 1
+    assert client_of(tmp_path).erasure.erase(**erase).unreached == ()
+    assert (rows_by_the_log(team), verify_at(str(team))[0].problems) == ({"run_0": 1, "run_1": 1}, ())
+
+
 def test_what_was_erased_is_named_where_a_backup_of_the_folder_brings_it_back(team, tmp_path):
     """All that is there is as it was delivered: by the log alone, nothing is wrong."""
     backup = shutil.copytree(team, tmp_path / "backup")
