@@ -6,6 +6,14 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
+from vv_exports.config.index_attributes import (
+    IndexAttributes,
+    IndexScaffold,
+    index_place,
+    places_below,
+    unknown_index,
+    with_indexes,
+)
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 from vv_exports.config.redaction_key import key_problems
@@ -17,14 +25,20 @@ __all__ = [
     "AutomationConfig",
     "Config",
     "ConnectorConfig",
+    "IndexAttributes",
     "IndexConfig",
+    "IndexScaffold",
     "ScheduleConfig",
     "check_apart",
     "config_place",
     "config_schema",
     "content_options",
     "format_of_text",
+    "index_place",
     "key_problems",
     "load_config",
     "parse_config",
+    "places_below",
+    "unknown_index",
+    "with_indexes",
 ]

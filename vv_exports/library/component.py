@@ -1,0 +1,178 @@
+"""The component that gives a Dagster project one index with its automations: ``type: vv_exports.IndexExports``.
+
+Components of a project that use one configuration file are one deployment: they share its source, storage and
+connectors, and are held together to the rules between automations, so that no two deliver to one place.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from vv_exports.config import (
+    Config,
+    IndexAttributes,
+    index_place,
+    load_config,
+    places_below,
+    unknown_index,
+    with_indexes,
+)
+from vv_exports.config.loading import ENVIRONMENT_VARIABLE, FILE_NAME
+from vv_exports.defs.build import IndexDefinitions
+from vv_exports.defs.keys import Names
+from vv_exports.domain.names import dagster_name
+from vv_exports.errors import ConfigurationError
+from vv_exports.library.definitions import PREFIX
+from vv_exports.library.scaffolding import IndexExportsScaffolder
+from vv_exports.pipeline import Pipeline
+
+_TAIL = r"(?:\.(?:[\w-]+|'[^']*'))*"
+"""What may follow the place of an index in a problem's text: ``.automations.review-team.format``."""
+
+
+@dg.scaffold_with(IndexExportsScaffolder)
+class IndexExports(dg.Component, dg.Resolvable):
+    """Exports of one VideoVector index: its prompt runs, its export automations, and exports on demand.
+
+    Source, storage and connectors are in vv_exports.yaml, for all components of the project. Attributes are index_id,
+    and what stands under the index in that file. An index that is there already needs its index_id here alone.
+    """
+
+    def __init__(self, index_id: str, *, config: str | Path | None = None, **of_the_index: Any) -> None:
+        self.index_id = index_id
+        self.config = config
+        self.of_the_index: Mapping[str, Any] = of_the_index
+        self.document: dg.ResolutionContext | None = None
+        """The YAML that it is of, where it is of some."""
+        self.kept: tuple[list[IndexExports], IndexDefinitions] | None = None
+        """What it shares with the others of its file, where it is the first of them."""
+
+    @classmethod
+    def model(cls) -> Any:
+        """The model of the attributes, for Dagster: of the fields of the configuration file."""
+        return IndexAttributes
+
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: Any) -> "IndexExports":
+        """The component of a ``defs.yaml``."""
+        said = {name: _resolved(context.at_path(name), getattr(model, name)) for name in sorted(model.model_fields_set)}
+        made = cls(said.pop("index_id"), **said)
+        made.document = context
+        return made
+
+    @classmethod
+    def get_spec(cls) -> dg.ComponentTypeSpec:
+        """What Dagster lists of this type."""
+        return dg.ComponentTypeSpec(
+            description="Exports of one VideoVector index: its prompt runs, its export automations, exports on demand.",
+            tags=["videovector"],
+            produces=["asset", "asset_check", "sensor", "schedule", "resource"],
+        )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The definitions of the index. Raises ConfigurationError with the problems of all components of its file."""
+        return self._of_its_deployment(context).of_index(self.index_id)
+
+    def at(self, path: Sequence[int | str] = ()) -> str:
+        """File and line of an attribute, or of the nearest one around it."""
+        tree = None if self.document is None else self.document.source_position_tree
+        if tree is None:
+            return "a component in Python"
+        position, _ = tree.lookup_closest_and_path(["attributes", *path], None)
+        return f"{position.filename}:{position.start.line}"
+
+    def _of_its_deployment(self, context: dg.ComponentLoadContext) -> IndexDefinitions:
+        """What all components of the file share, made once: Dagster refuses to merge resources that are not the same
+        objects. The first of them keeps it."""
+        file, prefix = _file(self.config, context.project_root)
+        together = [
+            one
+            for one in context.component_tree.get_all_components(IndexExports)
+            if _file(one.config, context.project_root)[0] == file
+        ] or [self]
+        if not any(one is self for one in together):
+            how = "Dagster does not know the type of this component; annotate its function: `-> IndexExports`"
+            raise ConfigurationError(self.at(), [how])
+        first = together[0]
+        if first.kept is None or [*map(id, first.kept[0])] != [*map(id, together)]:
+            config = _configuration(file, together)
+            made = IndexDefinitions(
+                Pipeline.from_config(config), Names.of(config, prefix), [one.index_id for one in together]
+            )
+            first.kept = (together, made)
+        return first.kept[1]
+
+
+def _file(named: str | Path | None, project: Path) -> tuple[Path, str]:
+    """The configuration file of a component, and what is before the names of its resources."""
+    if named is not None:
+        path = project / named
+        return path, f"{dagster_name(os.path.relpath(path.with_suffix(''), project).replace(os.sep, '_'))}__"
+    return Path(os.environ.get(ENVIRONMENT_VARIABLE) or project / FILE_NAME), PREFIX
+
+
+def _configuration(file: Path, together: Sequence[IndexExports]) -> Config:
+    """The file's configuration with the indexes of these components."""
+    if not file.exists():
+        why = (
+            f"is not there, and {together[0].at()} needs it: source, storage and connectors of all components are in "
+            f"it. `vv-exports demo` makes one to try; or name another with `config:` or {ENVIRONMENT_VARIABLE}"
+        )
+        raise ConfigurationError(str(file), [why])
+    shared = load_config(file)
+    problems: list[str] = []
+    said: dict[str, IndexExports] = {}
+    for one in together:
+        of_index = f"{one.at(['index_id'])}: attributes.index_id"
+        if one.index_id in said:
+            problems.append(f"{of_index}: {one.index_id!r} is the index of {said[one.index_id].at()} too; keep one")
+        elif one.index_id not in shared.indexes and not one.of_the_index:
+            problems.append(f"{of_index}: {unknown_index(shared, one.index_id, str(file))}")
+        elif one.index_id in shared.indexes and one.of_the_index:
+            problems.append(
+                f"{of_index}: {one.index_id!r} is an index of {file} too, which says what is to be done with it; take "
+                f"it out there, or leave out {', '.join(sorted(one.of_the_index))} here"
+            )
+        said.setdefault(one.index_id, one)
+    here = {index_id: one for index_id, one in said.items() if one.of_the_index and index_id not in shared.indexes}
+    whole, found = with_indexes(shared, {index_id: one.of_the_index for index_id, one in here.items()}, str(file))
+    problems += (_with_lines(problem, here) for problem in found)
+    if problems:
+        raise ConfigurationError(f"the components of {file}", problems)
+    return whole
+
+
+def _with_lines(problem: str, components: Mapping[str, IndexExports]) -> str:
+    """A problem with the file and line of each place of a component that it names."""
+    for index_id, one in components.items():
+        top = index_place(index_id)
+        if top not in problem:
+            continue
+        known = places_below(top, one.of_the_index)
+
+        def placed(found: re.Match[str], one: IndexExports = one, known: Mapping[str, Any] = known) -> str:
+            place = next(place for place in _ever_shorter(found[0]) if place in known)
+            return f"{one.at(known[place])}: attributes{found[0].removeprefix(found[1])}"
+
+        problem = re.sub(f"({re.escape(top)}){_TAIL}", placed, problem)
+    return problem
+
+
+def _ever_shorter(place: str) -> Iterable[str]:
+    while True:
+        yield place
+        place = place.rpartition(".")[0]
+
+
+def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
+    """A value with its templates resolved. Dagster would read any text as Python's first: `'2026'` became a number."""
+    if isinstance(value, dict):
+        return {key: _resolved(context.at_path(key), each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_resolved(context.at_path(number), each) for number, each in enumerate(value)]
+    is_template = isinstance(value, str) and ("{{" in value or "{%" in value)
+    return context.resolve_value(value, as_type=object) if is_template else value
