@@ -95,7 +95,7 @@ class Deployment:
 
     def _looked_after(self, instance: dg.DagsterInstance) -> dg.DagsterInstance:
         with instance_errors(lambda: instance):
-            close_lost(instance, self.pipeline.clock())
+            close_lost(instance, self.pipeline.clock(), self.pipeline.config.indexes)
         return instance
 
     @property
