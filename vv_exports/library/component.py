@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster.components.resolved.errors import ResolutionException
 
 from vv_exports.config import (
     Config,
@@ -79,11 +80,7 @@ class IndexExports(dg.Component, dg.Resolvable):
 
     def at(self, path: Sequence[int | str] = ()) -> str:
         """File and line of an attribute, or of the nearest one around it."""
-        tree = None if self.document is None else self.document.source_position_tree
-        if tree is None:
-            return "a component in Python"
-        position, _ = tree.lookup_closest_and_path(["attributes", *path], None)
-        return f"{position.filename}:{position.start.line}"
+        return "a component in Python" if self.document is None else _line(self.document, ["attributes", *path])
 
     def _of_its_deployment(self, context: dg.ComponentLoadContext) -> IndexDefinitions:
         """What all components of the file share, made once: Dagster refuses to merge resources that are not the same
@@ -174,5 +171,22 @@ def _resolved(context: dg.ResolutionContext, value: Any) -> Any:
         return {key: _resolved(context.at_path(key), each) for key, each in value.items()}
     if isinstance(value, list):
         return [_resolved(context.at_path(number), each) for number, each in enumerate(value)]
-    is_template = isinstance(value, str) and ("{{" in value or "{%" in value)
-    return context.resolve_value(value, as_type=object) if is_template else value
+    if not isinstance(value, str) or not ("{{" in value or "{%" in value):
+        return value
+    try:
+        found: Any = context.resolve_value(value, as_type=object)
+        # Else a variable that is not set would be the default: another folder than the one that is meant.
+        why = f"{value} gives nothing; is the variable set? A default is said as in env('NAME', 'default')"
+    except ResolutionException as error:
+        found, why = None, str(error).strip()
+    if found is None:
+        raise ConfigurationError(_line(context, context.path), [f"{'.'.join(map(str, context.path))}: {why}"])
+    return found
+
+
+def _line(context: dg.ResolutionContext, path: Sequence[int | str]) -> str:
+    """File and line of what is at a path of a YAML document, or of the nearest around it."""
+    if context.source_position_tree is None:
+        return "YAML"
+    position, _ = context.source_position_tree.lookup_closest_and_path(path, None)
+    return f"{position.filename}:{position.start.line}"

@@ -109,6 +109,16 @@ def test_templates_are_resolved_and_other_text_stays_what_it_is(project, monkeyp
     assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
 
 
+@pytest.mark.parametrize("template", ["{{ env.NOT_THERE }}", "{{ env('NOT_THERE') }}"])
+def test_a_template_of_a_variable_that_is_not_set_is_told_with_file_and_line_and_is_no_default(project, template):
+    file = component(project, "one", {"index_id": "idx", "automations": {"team": automation(template)}})
+    with pytest.raises(Exception, match="Error while") as told, loaded(project):
+        pass
+    said = str(told.value.__cause__)
+    assert said.startswith(f"{file}:7: 1 problem\n  - attributes.automations.team.destination_subpath: ")
+    assert "NOT_THERE" in said
+
+
 def test_every_problem_of_all_components_is_told_with_file_and_line(project):
     two = {"editors": automation("exports/x", format="parquett"), "more": {"destination_connector_id": "conn_exprt"}}
     first = component(project, "one", {"index_id": "idx", "automations": {"team": automation("exports")}})
