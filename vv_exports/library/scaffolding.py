@@ -22,6 +22,8 @@ _AUTOMATION = """\
     {automation}:
       destination_connector_id: {connector}
       destination_subpath: {subpath}
+      # All finished prompt runs. `now`: those that finish from now on.
+      start: beginning
 """
 _IN_THE_FILE = f"  # Its automations are in {FILE_NAME} too.\n"
 _PYTHON = """\
@@ -55,6 +57,7 @@ class IndexExportsScaffolder(dg.Scaffolder[IndexScaffold]):
             automation = {
                 "destination_connector_id": asked.connector or _first_connector(config),
                 "destination_subpath": asked.subpath or f"exports/{index_id}/{asked.automation}",
+                "start": "beginning",
             }
         if request.scaffold_format == "python":
             arguments = f"index_id={index_id!r}"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import yaml
 
 import vv_exports
 from vv_exports.defs.keys import asset_key
+from vv_exports.defs.limits import missing_limits
 from vv_exports.errors import ConfigurationError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, write_config
@@ -206,32 +208,52 @@ def test_the_example_project_delivers_and_an_asset_downstream_reads_it(tmp_path)
     assert (domains["idx_sports"], domains["idx_news"]) == ("sports", None)
 
 
+def documented(language, *, holding):
+    """The only block of the page in this language that holds a text."""
+    page = (ROOT / "docs" / "library.md").read_text()
+    (found,) = [block for block in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL) if holding in block]
+    return found
+
+
+def test_the_limits_that_are_documented_are_all_that_there_are(tmp_path):
+    (tmp_path / "dagster.yaml").write_text(documented("yaml", holding="concurrency:"))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert missing_limits(instance, "vv_exports__source", ["destination/idx/team"]) == []
+
+
+def test_the_python_that_is_documented_loads(tmp_path, monkeypatch):
+    write_config(tmp_path, {**CONFIG, "indexes": {"idx_news": {"automations": {"editors": automation("editors")}}}})
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in ("build_definitions(", "def topics"):
+        exec(compile(documented("python", holding=block), "docs/library.md", "exec"), names)
+    whole = dg.Definitions.merge(names["defs"], dg.Definitions(assets=[names["topics"]]))
+    dg.Definitions.validate_loadable(whole)
+    assert whole.resolve_assets_def("topics").keys_by_input_name["segments"].path == ["idx_news", "exports", "editors"]
+
+
 @pytest.mark.slow
-def test_the_commands_of_dagster_know_the_component(tmp_path):
-    """Scaffolded beside those of the example, checked, and listed."""
-    project = shutil.copytree(EXAMPLE, tmp_path / "project", ignore=shutil.ignore_patterns(".*", "deliveries"))
+def test_the_commands_that_are_documented_scaffold_check_and_list(tmp_path):
+    project = shutil.copytree(EXAMPLE, tmp_path / "project", ignore=shutil.ignore_patterns(".*", "deliveries", "idx_*"))
+    shutil.copytree(EXAMPLE / "archive", project / "archive", dirs_exist_ok=True)
     environment = {"PATH": f"{DG.parent}:/usr/bin:/bin", "PYTHONPATH": "src", "HOME": str(tmp_path)}
 
-    def dg_(*arguments):
+    def run(*arguments):
         return subprocess.run(
-            [DG, *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=120
+            arguments, cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=120
         )
 
-    made = dg_("scaffold", "defs", "vv_exports.IndexExports", "idx_more", "--automation", "press")
+    line, *_ = documented("bash", holding="dg scaffold").splitlines()
+    made = run(*shlex.split(line))
     assert made.returncode == 0, made.stderr
-    written = project / "src/my_videos/defs/idx_more/defs.yaml"
-    assert yaml.safe_load(written.read_text())["attributes"] == {
-        "index_id": "idx_more",
-        "automations": {"press": automation("exports/idx_more/press")},
-    }
-    checked = dg_("check", "defs")
+    written = project / "src/my_videos/defs/idx_news/defs.yaml"
+    assert written.read_text() == documented("yaml", holding="vv_exports.IndexExports")
+    assert documented("bash", holding="dg check").startswith("dg check defs\n")
+    checked = run("dg", "check", "defs")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    listed = json.loads(dg_("list", "defs", "--json").stdout)
-    assert {"idx_news/exports/editors", "idx_more/exports/press"} <= {asset["key"] for asset in listed["assets"]}
-    written.write_text(written.read_text().replace("conn_export", "conn_exprt") + "      format: parquett\n")
-    refused = dg_("check", "yaml")
+    listed = json.loads(run("dg", "list", "defs", "--json").stdout)
+    assert "idx_news/exports/editors" in {asset["asset_key"] for asset in listed["assets"]}
+    written.write_text(written.read_text() + "      format: parquett\n")
+    refused = run("dg", "check", "yaml")
     assert refused.returncode == 1
-    assert "defs.yaml:10" in refused.stdout + refused.stderr
-    refused = dg_("check", "defs", "--no-check-yaml")
-    assert refused.returncode == 1
-    assert f"{written}:8: attributes.automations.press.destination_connector_id" in refused.stdout + refused.stderr
+    assert f"{written}:12" in refused.stdout + refused.stderr
