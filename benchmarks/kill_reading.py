@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--segments", default="1,110")
     parser.add_argument("--max-concurrency", type=int, default=16)
-    parser.add_argument("--delay", type=float, default=0.02)
+    parser.add_argument("--delay", type=float, default=0.1)
     args = parser.parse_args()
     chance = random.Random(args.seed)
     fewest, most = map(int, args.segments.split(","))

@@ -22,6 +22,7 @@ VVExportsError
 │   └── SourceChangedError       a prompt run kept changing while it was read
 ├── InstanceError                Dagster's disk or database refuses: mend that, then the same again; commits stay
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
+├── NotificationError            a message could not be sent: it waits, and is tried again; no delivery depends on it
 ├── PartlyFailedError            some prompt runs of a batch failed: the others are done; it lists them
 │   └── UnreadableRunsError      … since their records are broken: a SourceDataError too
 └── RunFailedError               a Dagster run failed: its message is the innermost error's
@@ -92,10 +93,12 @@ class DeliveredDataError(VVExportsError):
 
 
 class UnusableEntryError(DeliveredDataError):
-    """One entry of a delivery log cannot be used. ``is_newer`` where a later version of the package wrote it."""
+    """One entry of a delivery log cannot be used. ``is_newer`` where a later version of the package wrote it,
+    ``is_no_file`` where a link, a folder or a device is in its place."""
 
-    def __init__(self, problem: str, *, is_newer: bool = False) -> None:
+    def __init__(self, problem: str, *, is_newer: bool = False, is_no_file: bool = False) -> None:
         self.is_newer = is_newer
+        self.is_no_file = is_no_file
         super().__init__(problem)
 
 
@@ -154,6 +157,14 @@ class InstanceError(VVExportsError):
 
 class OutcomeUnknownError(VVExportsError):
     """A write may have landed: read before writing again, delete nothing."""
+
+
+class NotificationError(VVExportsError):
+    """A message could not be sent. ``is_refused``: the receiver is there, and does not take this one."""
+
+    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+        self.is_refused = is_refused
+        super().__init__(message)
 
 
 class PartlyFailedError(VVExportsError):

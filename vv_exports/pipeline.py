@@ -17,6 +17,7 @@ from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.domain.progress import Progress
 from vv_exports.domain.redaction_key import redaction_key
 from vv_exports.exports.on_demand import Exports
+from vv_exports.notifications.notifier import Notifications
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
 from vv_exports.sources.identity import identity_of
@@ -28,7 +29,7 @@ class Pipeline:
     """Built once from a configuration, without touching storage or network.
 
     ``indexes`` are the prompt runs that there are, ``snapshots`` the pipeline's copies of them, ``deliveries`` bring
-    those to destinations, for ``automations`` and for ``exports`` on demand.
+    those to destinations, for ``automations`` and for ``exports`` on demand, and ``notifications`` tell of it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Pipeline:
             redaction_key=key,
             clock=self.now,
         )
+        self.notifications = Notifications(config.notifications, storage, self.now)
 
     @classmethod
     def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":

@@ -58,6 +58,7 @@ def test_an_index_export_of_chosen_runs_is_a_folder_of_its_own(client, folder):
         "/segments/prompt_id=prm/prompt_run_id=run_124",
         "/_vv/owner.json",
         "/_vv/log/00000000000000000000.json",
+        "/SHA256SUMS",
     }
 
 

@@ -26,7 +26,10 @@ from vv_exports.demo import write_demo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = [ROOT / "README.md", ROOT / "docs" / "reading-deliveries.md"]
+RUN = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("reading-deliveries.md", "sdk-swap.md", "verification.md")),
+]
 SEGMENTS = "deliveries/exports/review-team/segments"
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

@@ -28,6 +28,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("jsonschema_rs", {"snapshots"}),
     ("jinja2 svg", {"pictures"}),
     ("rich", {"console"}),
+    ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
     ("httpx sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
@@ -47,6 +48,7 @@ ASKED_BY_THE_CLIENT = [
     "delivery",
     "exports",
     "formats",
+    "notifications",
     "snapshots",
     "sources",
 ]

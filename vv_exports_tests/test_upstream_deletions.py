@@ -11,7 +11,7 @@ import pytest
 from vv_exports.defs.keys import asset_key
 from vv_exports.erasure import Cleaned
 from vv_exports.errors import NotFoundError
-from vv_exports.upstream_deletions import CONFIRMED_AFTER, deletions_of, erase_deleted, erasing, mark_missing
+from vv_exports.upstream_deletions import CONFIRMED_AFTER, Deletions, deletions_of, erase_deleted, erasing, mark_missing
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, client_of, reconciled
 
@@ -93,7 +93,7 @@ def test_a_run_that_is_deleted_upstream_is_erased_after_a_second_look_and_the_lo
 def test_by_default_a_run_that_is_deleted_upstream_is_kept(tmp_path):
     looks = Looks(tmp_path, CONFIG)
     looks.delete("run_1")
-    assert [looks.look(), looks.look(timedelta(days=1))] == [deletions_of(looks.pipeline, "idx", None, [])] * 2
+    assert [looks.look(), looks.look(timedelta(days=1))] == [Deletions("idx")] * 2
     assert "run_1" in looks.delivered() & looks.kept
 
 

@@ -1,5 +1,6 @@
 """An export automation: what it delivers to where, what is remembered of it, and what each run's standing is."""
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -64,6 +65,24 @@ class Automation:
         """How the log names it."""
         return f"{self.index_id}/{self.name}"
 
+    @property
+    def reference(self) -> ExportReference:
+        """What entries of its log say of who wrote them."""
+        beginning = self.record.beginning()
+        return ExportReference(
+            id=self.id,
+            type="automation",
+            index_id=self.index_id,
+            automation=self.name,
+            began_at=None if beginning is None else beginning.began_at,
+        )
+
+    def reading(self, destination: Destination) -> "Automation":
+        """The same automation, which reads its collection as ``destination`` has it."""
+        other = copy.copy(self)
+        vars(other).update(destination=destination, _state=None, _held=None)
+        return other
+
     def check_enabled(self) -> None:
         """Raise SelectionError where the configuration disables it."""
         if not self.config.enabled:
@@ -115,15 +134,18 @@ class Automation:
         except UnusableEntryError:
             return "lost"  # reading all of it says what is known from the other entries
 
-    def kept_snapshots(self, run_ids: Sequence[str]) -> dict[str, Snapshot]:
+    def kept_snapshots(self, run_ids: Sequence[str], mending: Collection[str] = ()) -> dict[str, Snapshot]:
         """The snapshots that there are of runs whose content the collection holds, though not in the shape that it
-        should have."""
+        should have. Those in ``mending`` may have that, or be lost to the log."""
         state, found = self.collection(), {}
         for run_id in run_ids:
-            if (held := state.runs.get(run_id)) is None or self.content.up_to_date(state)(held):
+            held, is_mended = state.runs.get(run_id), run_id in mending
+            if not is_mended and (held is None or self.content.up_to_date(state)(held)):
                 continue
             snapshot = self.snapshots.store.current(self.index_id, run_id)
-            if snapshot is not None and held.holds(snapshot.data_version, snapshot.status):
+            if snapshot is None:
+                continue
+            if held is None or held.holds(snapshot.data_version, snapshot.status):
                 found[run_id] = snapshot
         return found
 
@@ -197,16 +219,9 @@ class Automation:
         Raises DestinationError where links lead the destination elsewhere since the start.
         """
         check_apart(self._deployment, self.config.destination_connector_id, self.config.subpath)
-        beginning = self.record.beginning()
         return DeliveryRequest(
             destination=self.destination,
-            export=ExportReference(
-                id=self.id,
-                type="automation",
-                index_id=self.index_id,
-                automation=self.name,
-                began_at=None if beginning is None else beginning.began_at,
-            ),
+            export=self.reference,
             content=self.content,
             snapshots=snapshots,
             dagster_run_id=dagster_run_id,

@@ -1,7 +1,7 @@
 """Paying what an automation owes: snapshots of prompt runs into its collection, and what became of it, remembered."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,13 +38,16 @@ class Outcome:
     problems: Mapping[str, Exception]
 
 
-def take_snapshots(automation: Automation, run_ids: Sequence[str], now: datetime) -> Batch:
+def take_snapshots(
+    automation: Automation, run_ids: Sequence[str], now: datetime, mending: Collection[str] = ()
+) -> Batch:
     """The snapshots for a delivery. Where they cannot be had, that is remembered.
 
-    What is there already and is delivered for its shape alone needs no source: that may have the run no more.
+    What is there already and is delivered for its shape alone, or is one of ``mending``, needs no source: that may have
+    the run no more.
     """
     automation.check_enabled()
-    batch = _taken(automation, run_ids, now)
+    batch = _taken(automation, run_ids, now, mending)
     if automation.content.options.format.has_columns:
         return batch
     try:
@@ -54,17 +57,19 @@ def take_snapshots(automation: Automation, run_ids: Sequence[str], now: datetime
         raise
 
 
-def _taken(automation: Automation, run_ids: Sequence[str], now: datetime) -> Batch:
+def _taken(automation: Automation, run_ids: Sequence[str], now: datetime, mending: Collection[str]) -> Batch:
     try:
         batch = automation.snapshots.of_ids(automation.index_id, run_ids)
         without = [
             run_id for run_id, error in batch.problems.items() if isinstance(error, NotFoundError | SelectionError)
         ]
-        kept = automation.kept_snapshots(without) if without else {}
+        kept = automation.kept_snapshots(without, mending) if without else {}
         taken = [*batch.taken, *(TakenSnapshot(one, fresh=False) for one in kept.values())]
         return Batch(taken, {run_id: error for run_id, error in batch.problems.items() if run_id not in kept})
     except Exception as error:
-        if isinstance(error, VVExportsError) and len(kept := automation.kept_snapshots(run_ids)) == len(set(run_ids)):
+        if isinstance(error, VVExportsError) and len(kept := automation.kept_snapshots(run_ids, mending)) == len(
+            set(run_ids)
+        ):
             _LOG.warning("delivering what is kept of %d prompt runs, since: %s", len(kept), error)
             return Batch([TakenSnapshot(one, fresh=False) for one in kept.values()], {})
         automation.failed(error, now)

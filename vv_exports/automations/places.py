@@ -78,6 +78,11 @@ class AutomationPlaces:
         """Where it delivered last; None where that is not known."""
         return self._places.read().at
 
+    def is_at(self, destination: Destination) -> bool:
+        """Whether it has delivered to this place last."""
+        at = self.at()
+        return at is not None and at.is_at(Place.of(destination))
+
     def settle(self, destination: Destination, now: datetime) -> None:
         """It delivers at this place, as a delivery or the claim has shown. Where that is another one than before, the
         place before is told, by whatever name its connector has. One that is out of reach is told with a later

@@ -104,10 +104,12 @@ def plan(
     *,
     problems: Mapping[str, Exception] | None = None,
     conflicts: Sequence[PlannedConflict] = (),
+    damaged: frozenset[str] = frozenset(),
 ) -> AutomationPlan:
     """What delivering what is chosen comes to, and what follows from it. Writes nothing. ``problems`` are of the runs
-    whose record cannot be read, ``conflicts`` what is known to be in the way already."""
-    rehearsed = _Rehearsed(automation, listing, now)
+    whose record cannot be read, ``conflicts`` what is known to be in the way already. Files in ``damaged`` would be
+    written again."""
+    rehearsed = _Rehearsed(automation, listing, now, damaged)
     rehearsed.conflicts += conflicts
     rehearsed.deliver(chosen.todo, owed)
     first = dict(rehearsed.delivered)
@@ -147,7 +149,10 @@ def plan(
 class _Rehearsed:
     """The deliveries of an automation, in the batches that Dagster runs would make of them."""
 
-    def __init__(self, automation: Automation, listing: Listing, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, automation: Automation, listing: Listing, now: Callable[[], datetime], damaged: frozenset[str]
+    ) -> None:
+        self._damaged = damaged
         self.deliveries: list[Delivery] = []
         self.conflicts: list[PlannedConflict] = []
         self.waiting: list[str] = []
@@ -184,7 +189,7 @@ class _Rehearsed:
         for batch in in_stretches(self._order(owed), set(run_ids), automation.config.max_runs_per_delivery):
             snapshots = [one for run_id in batch if (one := self._snapshots[run_id]) is not None]
             try:
-                outcome = commit_batch(automation, rehearsal.state, snapshots, rehearsal.deliver)
+                outcome = commit_batch(automation, rehearsal.state, snapshots, rehearsal.deliver, damaged=self._damaged)
             except VVExportsError as error:
                 self.conflicts.append(conflict_of(error))
                 return

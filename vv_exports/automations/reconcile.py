@@ -1,8 +1,8 @@
 """Comparing a whole collection with its index by the clock, and putting it right."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import deliver_batch, take_snapshots
@@ -38,6 +38,35 @@ class Reconciliation:
     deliveries: Sequence[Delivery]
 
 
+@dataclass
+class Paid:
+    """What has been delivered so far, of which snapshots, and why other runs were not."""
+
+    snapshots: list[Snapshot] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    problems: dict[str, Exception] = field(default_factory=dict)
+
+    def pay(
+        self,
+        automation: Automation,
+        deliveries: Deliveries,
+        debts: Standings,
+        run_ids: Sequence[str],
+        dagster_run_id: str | None,
+        *,
+        altered: Collection[str],
+        mending: Collection[str] = (),
+    ) -> None:
+        """Deliver runs. Files in ``altered`` are written again; runs in ``mending`` need no source where there is a
+        snapshot."""
+        for some in debts.batches(run_ids, automation.config.max_runs_per_delivery):
+            batch = take_snapshots(automation, some, deliveries.clock(), mending)
+            outcome = deliver_batch(automation, deliveries, batch, dagster_run_id, frozenset(altered))
+            self.snapshots.extend(batch.snapshots)
+            self.deliveries.extend(outcome.deliveries)
+            self.problems.update({**batch.problems, **outcome.problems})
+
+
 def reconcile(
     automation: Automation, deliveries: Deliveries, listing: Listing, dagster_run_id: str | None
 ) -> Reconciliation:
@@ -56,23 +85,13 @@ def reconcile(
     known = automation.snapshots.known(automation.index_id, listing, state.runs)
     owed = automation.standings(known, damaged=damaged, unfinished=unfinished)
     todo = owed.of("due", "failing")
-    snapshots: list[Snapshot] = []
-    delivered: list[Delivery] = []
-    problems: dict[str, Exception] = dict(listing.problems)
-
-    def pay(debts: Standings, run_ids: Sequence[str]) -> None:
-        for some in debts.batches(run_ids, automation.config.max_runs_per_delivery):
-            batch = take_snapshots(automation, some, deliveries.clock())
-            outcome = deliver_batch(automation, deliveries, batch, dagster_run_id, frozenset(altered))
-            snapshots.extend(batch.snapshots)
-            delivered.extend(outcome.deliveries)
-            problems.update({**batch.problems, **outcome.problems})
-
-    pay(owed, todo)
+    paid = Paid(problems=dict(listing.problems))
+    paid.pay(automation, deliveries, owed, todo, dagster_run_id, altered=altered)
     # What was new may have brought columns that the files of other runs have not.
     known = automation.snapshots.known(automation.index_id, listing, automation.collection().runs)
     by_now = automation.standings(known)
-    pay(by_now, outgrown := by_now.to_reshape())
+    paid.pay(automation, deliveries, by_now, outgrown := by_now.to_reshape(), dagster_run_id, altered=altered)
+    problems = paid.problems
     whys = {**dict.fromkeys(outgrown, "reshape"), **{run_id: owed.by_run[run_id].why for run_id in todo}}
     was_damaged = [run_id for run_id in todo if run_id in damaged or run_id in unfinished]
     automation.verifications.note(
@@ -91,9 +110,9 @@ def reconcile(
         missing=tuple(run_id for run_id, why in whys.items() if why == "missing"),
         changed=tuple(run_id for run_id, why in whys.items() if why in {"changed", "reshape"}),
         damaged=tuple(was_damaged),
-        delivered=tuple(run.run_id for delivery in delivered for run in delivery.prompt_runs),
+        delivered=tuple(run.run_id for delivery in paid.deliveries for run in delivery.prompt_runs),
         problems={run_id: str(error) for run_id, error in problems.items()},
         verified=len(sample),
-        snapshots=snapshots,
-        deliveries=delivered,
+        snapshots=paid.snapshots,
+        deliveries=paid.deliveries,
     )

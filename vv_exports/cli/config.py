@@ -12,12 +12,13 @@ from vv_exports.errors import ConfigurationError
 @command("check")
 def check(console: Console) -> None:
     """Read the configuration and report every problem in it, and a key that is missing in the environment."""
-    from vv_exports.config import config_place, key_problems, load_config
+    from vv_exports.config import config_place, key_problems, load_config, notification_problems
     from vv_exports.pipeline import Pipeline
 
     loaded = load_config()
     Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
-    if problems := key_problems(loaded, os.environ):
+    told = notification_problems(loaded.notifications, os.environ)
+    if problems := [*key_problems(loaded, os.environ), *told]:
         raise ConfigurationError(config_place(), problems)
     automations_count = sum(len(index.automations) for index in loaded.indexes.values())
     if console.as_json:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from vv_exports.cli.commands import DONE, FAILED, command, open_client
+from vv_exports.cli.repairs import repaired, verified
 from vv_exports.console import Console
 from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
@@ -14,76 +15,46 @@ from vv_exports.printable import counted, one_line
 
 @command(
     "verify",
-    click.argument("target", metavar="ID|PATH|ZIP|URL"),
+    click.argument("target", metavar="ID|INDEX|PATH|ZIP|URL"),
+    click.argument("name", metavar="[NAME]", required=False),
     click.option("--subpath", metavar="P", help="Of a connector, only this destination; without it, all of them."),
+    click.option(
+        "--repair",
+        is_flag=True,
+        help="Deliver again what is missing or altered in collections of automations, and make their log and owner "
+        "file whole. It deletes nothing that is not the pipeline's.",
+    ),
+    click.option("--dry-run", is_flag=True, help="With --repair: say what would be done; write nothing."),
 )
-def verify(console: Console, target: str, subpath: str | None) -> int:
+def verify(console: Console, target: str, name: str | None, subpath: str | None, *, repair: bool, dry_run: bool) -> int:
     """Re-read every committed file at a destination, compare it with the delivery log, and name what readers take
-    beside it. A destination is one of a configured connector; or, without any configuration, a folder, the zip file of
-    a download, or an address (s3://, gs://, az://, with the environment's credentials). A folder of the same name as a
-    connector is ./NAME."""
-    found = _verified(target, subpath)
+    beside it. A destination is one of a configured connector; the collection of an automation (INDEX NAME); or, without
+    any configuration, a folder, the zip file of a download, or an address (s3://, gs://, az://, with the environment's
+    credentials). A folder of the same name as a connector is ./NAME."""
+    if dry_run and not repair:
+        raise RequestError("--dry-run belongs to --repair: without that, nothing is written")
+    if name is not None and subpath is not None:
+        raise RequestError("--subpath is of a connector; an automation's collection is named by INDEX NAME alone")
+    if repair:
+        if name is None and _is_a_place(target):
+            raise RequestError(
+                f"{target} is repaired by whoever delivers it: name the automation, INDEX NAME, or the connector. A "
+                "copy cannot be repaired: get it again from where it came"
+            )
+        return repaired(console, target, name, subpath, dry_run=dry_run)
+    found = _verified(target, name, subpath)
     if console.as_json:
         console.document(found)
     for one in found:
-        verdict = "fine" if not one.problems else counted(len(one.problems), "problem")
-        console.line(
-            f"{one.uri}: {verdict} ({counted(one.prompt_runs, 'prompt run')}, {counted(one.files, 'file')}, "
-            f"{counted(one.bytes, 'byte')})"
-        )
-        for problem in one.problems:
-            console.line(f"  {one_line(problem)}")
-        if one.left is not None:
-            console.line(f"  note: {one_line(str(one.left))}; nobody keeps it up to date")
-        if one.retained:
-            console.line(
-                f"  note: {counted(len(one.retained), 'superseded file')} kept for readers that began before; a plain "
-                "glob counts the rows of these, too"
-            )
-        if one.foreign:
-            console.line(f"  not the pipeline's, and left alone: {', '.join(map(one_line, one.foreign))}")
-        for advice in one.advice:
-            console.line(f"  {one_line(advice)}")
+        verified(console, one)
     if not found:
         console.line(f"nothing was delivered to connector {one_line(target)} yet")
     return FAILED if any(one.problems for one in found) else DONE
 
 
-@command("provenance", click.argument("file", metavar="FILE|URL"))
-def provenance(console: Console, file: str) -> int:
-    """Say where a delivered file comes from, and whether it is what was delivered: by the delivery log above it, with
-    nothing configured. Exit code 1: it is not what was delivered."""
-    from vv_exports.client.anywhere import provenance_at  # Dagster takes a second to import
-
-    found = provenance_at(file)
-    if console.as_json:
-        console.document(found)
-    run, source = found.prompt_run, found.source
-    verdict = "is what was delivered" if found.is_as_delivered else "is NOT what was delivered"
-    if found.found_sha256 is None:
-        verdict = "is not there any more"
-    record = {
-        "file": f"{found.uri} {verdict}",
-        "sha256": found.file.sha256,
-        "standing": found.standing if found.superseded_by is None else f"superseded by entry {found.superseded_by}",
-        "holds": f"{counted(found.file.rows, 'row')} of {found.file.table}, {counted(found.file.bytes, 'byte')}",
-        "delivered": f"{found.committed_at} by entry {found.entry}, delivery {found.delivery_id}",
-        "by": f"vv_exports {found.vv_exports_version}, Dagster run {found.dagster_run_id or '-'}",
-        "prompt_run": f"{run.run_id} ({run.status}), revision {run.revision}, data version {run.data_version}",
-    }
-    if source is not None:
-        schema = source.video_level_schema_sha256 if found.file.table == "videos" else source.schema_sha256
-        record |= {
-            "executed": f"{source.executed_at}, model {source.processing_model or 'not stated'}",
-            "prompt": f"{source.prompt_id} {source.prompt_name}, sha256 of its text {source.prompt_text_sha256}",
-            "schema": f"sha256 {schema}",
-        }
-    for name, value in {**record, "export": found.export["automation"] or found.export["id"]}.items():
-        console.line(f"{name}: {one_line(str(value))}")
-    return DONE if found.is_as_delivered else FAILED
-
-
-def _verified(target: str, subpath: str | None) -> Any:
+def _verified(target: str, name: str | None, subpath: str | None) -> Any:
+    if name is not None:
+        return [open_client().repairs.verify(target, name)]
     if not _is_a_place(target):
         return open_client().verify(target, subpath)
     if subpath is not None:

@@ -17,13 +17,16 @@ from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
+from vv_exports.client.notifications import Notifications
 from vv_exports.client.prompt_runs import PromptRuns
+from vv_exports.client.provenance import Provenance
+from vv_exports.client.repairs import Repairs
 from vv_exports.client.source import Source
 from vv_exports.config import Config
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.vacuum import Vacuum, vacuum
-from vv_exports.delivery.verify import Verification, verify_connector
+from vv_exports.delivery.verify import Verification
 from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import VVExportsError
@@ -54,6 +57,9 @@ class VVExports(Deployment):
         self.source = Source(self)
         self.erasure = Erasure(self)
         self.checks = Checks(self)
+        self.repairs = Repairs(self)
+        self.provenance = Provenance(self)
+        self.notifications = Notifications(self)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.
@@ -61,7 +67,7 @@ class VVExports(Deployment):
         Raises NotFoundError for a connector or destination that is not there. What is wrong at one is in its
         ``problems``; of an automation's collection, its check ``verification`` says so from then on.
         """
-        found = verify_connector(self.pipeline.connectors[connector_id], subpath)
+        found = self.repairs.verified_at(connector_id, subpath)
         try:
             self.checks.note(connector_id, found)
         except VVExportsError as error:  # who verifies wants to know of the destination, whatever else is wrong

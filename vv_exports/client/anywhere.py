@@ -9,7 +9,8 @@ from vv_exports.connectors.base import Connector
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import log_entry_schema
 from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_file
-from vv_exports.delivery.verify import Verification, destinations, verify
+from vv_exports.delivery.ownership import owned_folders
+from vv_exports.delivery.verify import Verification, verify, verify_by_checksums
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import NotFoundError
@@ -24,6 +25,8 @@ def verify_at(target: str, environ: Mapping[str, str] = os.environ) -> Sequence[
     """
     with opened_at(target, environ) as connector:
         found = [replace(verify(Destination(connector, subpath)), advice=()) for subpath in _delivered_below(connector)]
+        if not found and (by_checksums := verify_by_checksums(Destination(connector, ""))) is not None:
+            found = [by_checksums]
         if not found:
             raise NotFoundError(
                 f"{connector.uri('')} holds no delivery: nothing in it has a log ({LOG_FOLDER}). Name the folder of a "
@@ -42,6 +45,8 @@ def provenance_at(target: str, environ: Mapping[str, str] = os.environ) -> FileP
     least = 1 if slashes else 2
     for end in range(len(parts) - 1, least - 1, -1):
         folder, path = begin + slashes + "/".join(parts[:end]), "/".join(parts[end:])
+        if not slashes and folder.endswith(".zip") and os.path.isfile(folder):  # noqa: PTH113
+            return _provenance_in_zip(folder, path, environ)
         if not slashes and not os.path.isdir(f"{folder}/{PIPELINES_OWN}"):  # noqa: PTH112
             continue
         with opened_at(folder, environ) as connector:
@@ -58,8 +63,18 @@ def log_schema() -> JsonObject:
     return log_entry_schema()
 
 
+def _provenance_in_zip(archive: str, path: str, environ: Mapping[str, str]) -> FileProvenance:
+    with opened_at(archive, environ) as connector:
+        for subpath in sorted(_delivered_below(connector), key=len, reverse=True):
+            if path.startswith(f"{subpath}/" if subpath else ""):
+                return provenance_of_file(Destination(connector, subpath), path[len(subpath) :].lstrip("/"))
+    raise NotFoundError(f"nothing in {archive} above {path} has a delivery log ({LOG_FOLDER})")
+
+
 def _delivered_below(connector: Connector) -> list[str]:
-    """The subpaths of all deliveries; the empty one where the folder itself is one."""
-    if connector.read(OWNER) is not None or connector.files(LOG_FOLDER):
-        return [""]
-    return destinations(connector)
+    """The subpaths of all deliveries, under whatever names somebody has put them, and within one another, too; the
+    empty one where the folder itself is one."""
+    itself = [""] if connector.read(OWNER) is not None or connector.files(LOG_FOLDER) else []
+    folders = owned_folders(file.key for file in connector.files(""))
+    # Stores take names such as ``a//b``, and no delivery can be there.
+    return [*itself, *(one for one in folders if not {"", ".", ".."} & set(one.split("/")))]

@@ -20,6 +20,7 @@ from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of
 from vv_exports.content.coverage import coverage_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
@@ -188,20 +189,23 @@ class Automations:
 
     def pause(self, index_id: str, automation: str, reason: str = "") -> None:
         """Let an automation wait. It keeps its place, across restarts and reloads. Pausing twice changes nothing."""
-        pipeline = self._deployment.pipeline
-        record = pipeline.automations.get(index_id, automation).record
-        record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
-        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=False)
+        deployment, pipeline = self._deployment, self._deployment.pipeline
+        found = pipeline.automations.get(index_id, automation)
+        with telling(pipeline, deployment.names, deployment.instance, found):
+            found.record.pause(by=_user(), reason=reason or "no reason given", now=pipeline.clock())
+            set_switch(deployment.instance, deployment.names.delivery_sensor(index_id, automation), on=False)
 
     def resume(self, index_id: str, automation: str) -> None:
         """Let a paused automation go on: it delivers what has finished meanwhile. Forgets the failures before.
 
         Raises SelectionError where the configuration pauses it, which only the configuration can lift.
         """
-        found = self._deployment.pipeline.automations.get(index_id, automation)
+        deployment = self._deployment
+        found = deployment.pipeline.automations.get(index_id, automation)
         _check_resumable(found)
-        set_switch(self._deployment.instance, self._deployment.names.delivery_sensor(index_id, automation), on=True)
-        found.record.resume()
+        with telling(deployment.pipeline, deployment.names, deployment.instance, found):
+            set_switch(deployment.instance, deployment.names.delivery_sensor(index_id, automation), on=True)
+            found.record.resume()
 
     def run(
         self, index_id: str, automation: str, run_ids: Sequence[str] | None = None, *, history: bool = False

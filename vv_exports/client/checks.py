@@ -8,6 +8,7 @@ from vv_exports.checks.outcome import CheckOutcome
 from vv_exports.checks.verification import verification
 from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.defs.checks import evaluation
+from vv_exports.defs.notifications import telling
 from vv_exports.delivery.verify import Verification
 
 
@@ -41,7 +42,9 @@ class Checks:
             last = LastVerification.of(
                 "verify", one.uri, pipeline.clock(), files=one.files, files_read=one.files, problems=one.problems
             )
-            automation.verifications.note(last)
-            if (instance := self._deployment.instance_if_made) is not None:
+            instance = self._deployment.instance_if_made
+            with telling(pipeline, self._deployment.names, instance, automation):
+                automation.verifications.note(last)
+            if instance is not None:
                 outcome = verification(automation.index_id, automation.name, one.uri, last)
                 instance.report_runless_asset_event(evaluation(outcome))

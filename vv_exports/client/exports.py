@@ -13,7 +13,7 @@ from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.config import content_options
 from vv_exports.defs.assets import launch_config
 from vv_exports.defs.export_runs import attempt_now, export_asset, export_tags, key_tags, launch_with_key, trace
-from vv_exports.defs.launches import launch, message_of, new_run_id
+from vv_exports.defs.launches import IN_TURN, launch, message_of, new_run_id
 from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import sync_partitions
 from vv_exports.domain.content_options import ContentOptions
@@ -135,23 +135,24 @@ class Exports:
             root = launch_with_key(self._deployment.instance, idempotency_key, request) or root
             first = exports.launch_of(idempotency_key, request, root, created_at)
             root, created_at = first.run_id, first.created_at
-        there = self._closed(exports.records.find(export_id_of(root)))
-        is_first = there is None and not self._deployment.instance.has_run(root)
-        attempt = attempt_now(root if is_first else new_run_id())
-        record = exports.attempt(
-            Record(
-                export_id=export_id_of(root),
-                launch=root,
-                request=request,
-                prompt_run_ids=tuple(run.run_id for run in runs),
-                created_at=created_at,
-                status=ExportStatus.PENDING,
-                attempts=(attempt,),
-            ),
-            attempt,
-        )
-        if record.attempts[-1] == attempt:
-            self._make(record, runs, idempotency_key)
+        with IN_TURN:  # another thread with this key is waited for: it is not gone because Dagster has no run yet
+            there = self._closed(exports.records.find(export_id_of(root)))
+            is_first = there is None and not self._deployment.instance.has_run(root)
+            attempt = attempt_now(root if is_first else new_run_id())
+            record = exports.attempt(
+                Record(
+                    export_id=export_id_of(root),
+                    launch=root,
+                    request=request,
+                    prompt_run_ids=tuple(run.run_id for run in runs),
+                    created_at=created_at,
+                    status=ExportStatus.PENDING,
+                    attempts=(attempt,),
+                ),
+                attempt,
+            )
+            if record.attempts[-1] == attempt:
+                self._make(record, runs, idempotency_key)
         self._deployment.pipeline.snapshots.sweep()  # a process with this key may have died while it wrote the record
         return self._over(self.retrieve(record.export_id))
 

@@ -16,19 +16,30 @@ from vv_exports.config.index_attributes import (
 )
 from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.notifications import (
+    AppriseConfig,
+    NotificationsConfig,
+    TargetConfig,
+    WebhookConfig,
+    notification_problems,
+)
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
 
 __all__ = [
     "PROVIDERS",
     "SOURCES",
+    "AppriseConfig",
     "AutomationConfig",
     "Config",
     "ConnectorConfig",
     "IndexAttributes",
     "IndexConfig",
     "IndexScaffold",
+    "NotificationsConfig",
     "ScheduleConfig",
+    "TargetConfig",
+    "WebhookConfig",
     "check_apart",
     "config_place",
     "config_schema",
@@ -37,6 +48,7 @@ __all__ = [
     "index_place",
     "key_problems",
     "load_config",
+    "notification_problems",
     "parse_config",
     "places_below",
     "unknown_index",

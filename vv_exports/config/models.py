@@ -40,6 +40,7 @@ from vv_exports.config.fields import (
     variable_name,
 )
 from vv_exports.config.messages import entry_named
+from vv_exports.config.notifications import NotificationsConfig
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.errors import DestinationError
@@ -239,6 +240,10 @@ class Config(Destinations, extra="forbid"):
     redaction_key_env: Annotated[str, AfterValidator(variable_name)] = Field(
         default=REDACTION_KEY_ENV,
         description="The name of the environment variable that holds the key of `redact: {…: hash}`.",
+    )
+
+    notifications: NotificationsConfig = Field(
+        default=NotificationsConfig(), description="Who is told of what becomes of automations."
     )
 
     @property

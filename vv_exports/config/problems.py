@@ -10,6 +10,7 @@ from vv_exports.config.connectors import PROVIDERS
 from vv_exports.config.content import ContentConfig, FieldsConfig, FormatConfig
 from vv_exports.config.messages import Location, did_you_mean, dotted, shown
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.notifications import TARGETS, NotificationsConfig
 
 _EXPECTED = {
     "bool_type": "must be true or false",
@@ -41,6 +42,12 @@ _OF_CONTENTS: dict[Location, type[BaseModel]] = {
     ("fields",): FieldsConfig,
 }
 _OF_AUTOMATIONS: dict[Location, type[BaseModel]] = {**_OF_CONTENTS, (): AutomationConfig, ("schedule",): ScheduleConfig}
+_KINDS = {"source": ("kind", SOURCES), "notifications": ("kind", TARGETS)}
+_PLAIN: dict[Location, type[BaseModel]] = {
+    (): Config,
+    ("notifications",): NotificationsConfig,
+    ("indexes",): IndexConfig,
+}
 _UNSHOWN = ("_env", "base_url", "endpoint_url")
 
 
@@ -80,7 +87,7 @@ def _number(limit: float) -> str:
 
 
 def _kind_problem(at: str, location: Location, data: Any) -> str:
-    field, known = ("kind", SOURCES) if location[0] == "source" else ("provider", PROVIDERS)
+    field, known = _KINDS.get(str(location[0]), ("provider", PROVIDERS))
     if data is not None and not isinstance(data, dict):
         return f"{at}: {shown(data)}: {_EXPECTED['model_type']}"
     value = (data or {}).get(field)
@@ -91,14 +98,12 @@ def _kind_problem(at: str, location: Location, data: Any) -> str:
 def _model_at(location: Location) -> type[BaseModel]:
     """The model of the mapping at a place of pydantic's, which has a tag after a source, a connector or a format."""
     match location:
-        case ():
-            return Config
-        case ("source", str(kind)):
-            return SOURCES[kind]
+        case () | ("notifications",) | ("indexes", _):
+            return _PLAIN[location[:1]]
+        case ("source", str(kind)) | ("notifications", "targets", _, str(kind)):
+            return _KINDS[str(location[0])][1][kind]
         case ("connectors", _, str(provider)) | ("storage", str(provider)):
             return PROVIDERS[provider]
-        case ("indexes", _):
-            return IndexConfig
         case ("indexes", _, "automations", _, *rest):
             return _OF_AUTOMATIONS[tuple(rest)]
         case _:
@@ -106,16 +111,18 @@ def _model_at(location: Location) -> type[BaseModel]:
 
 
 def _in_file(location: Location) -> Location:
+    """A place of pydantic's without the tag that tells kinds apart."""
     match location:
         case (*entry, "[key]"):
             return tuple(entry)
-        case (("source" | "storage") as section, _, *rest):
-            return (section, *rest)
-        case ("connectors", connector_id, _, *rest):
-            return ("connectors", connector_id, *rest)
-        case ("indexes", index_id, "automations", name, "format", _, *rest):
-            return ("indexes", index_id, "automations", name, "format", *rest)
-        case ("content", "format", _, *rest):
-            return ("content", "format", *rest)
+        case ("source" | "storage", _, *_):
+            tag = 1
+        case ("connectors", _, _, *_) | ("content", "format", _, *_):
+            tag = 2
+        case ("notifications", "targets", _, _, *_):
+            tag = 3
+        case ("indexes", _, "automations", _, "format", _, *_):
+            tag = 5
         case _:
             return location
+    return (*location[:tag], *location[tag + 1 :])

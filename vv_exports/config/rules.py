@@ -43,6 +43,7 @@ def resolved(
     problems += _overlap_problems(folders)
     if isinstance(parts, Config):  # else source or storage may have a problem of its own, which is told already
         problems += _reserved_problems(parts, folders)
+        problems += _notification_problems(parts)
     return indexes
 
 
@@ -104,6 +105,14 @@ def _reserved_problems(config: Config, folders: Mapping[str, str]) -> Iterator[s
             for one in reserved:
                 if one.holds(boundary):
                     yield f"{dotted(('connectors', connector_id))}: delivers below {_meeting(boundary, one)}"
+
+
+def _notification_problems(config: Config) -> Iterator[str]:
+    known = [f"{index_id}/{name}" for index_id, index in config.indexes.items() for name in index.automations]
+    for name, target in config.notifications.targets.items():
+        for unknown in sorted((target.automations or frozenset()).difference(known)):
+            at = dotted(("notifications", "targets", name, "automations"))
+            yield f"{at}: {shown(unknown)} is not an automation of this file.{did_you_mean(unknown, known, 'There is')}"
 
 
 def check_apart(config: Config, connector_id: str, subpath: str) -> None:

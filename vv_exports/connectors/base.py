@@ -104,8 +104,9 @@ class Connector(Protocol):
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""
 
-    def open(self, key: str) -> BufferedIOBase:
-        """Open a file for reading. Raises DeliveredDataError where there is none."""
+    def open(self, key: str, *, sparsely: bool = False) -> BufferedIOBase:
+        """Open a file for reading: ``sparsely`` where little of it is wanted, and a store is to send no more. Raises
+        DeliveredDataError where there is none."""
 
     def files(self, prefix: str, *, after: str = "") -> list[StoredFile]:
         """Every file below a folder, by key; empty where there is no such folder. With ``after`` those whose keys come

@@ -199,7 +199,7 @@ class LocalConnector:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
-    def open(self, key: str) -> BufferedIOBase:
+    def open(self, key: str, *, sparsely: bool = False) -> BufferedIOBase:  # noqa: ARG002 - nothing is read ahead
         """Open for reading."""
         with self._translated("read", key):
             try:

@@ -4,6 +4,7 @@ import io
 from typing import Any, Protocol
 
 READ_AT_ONCE = 8 * 2**20
+READ_SPARSELY = 64 * 2**10
 
 
 class _Ranges(Protocol):
@@ -14,12 +15,12 @@ class _Ranges(Protocol):
 class ObjectReader(io.RawIOBase):
     """An object as a file, read in ranges, each of them tried again where it may pass."""
 
-    def __init__(self, store: _Ranges, key: str) -> None:
+    def __init__(self, store: _Ranges, key: str, at_once: int = READ_AT_ONCE) -> None:
         super().__init__()
         self._store = store
         self._key = key
         self._at = 0
-        self._first, self._size = store.read_range(key, 0, READ_AT_ONCE)
+        self._first, self._size = store.read_range(key, 0, at_once)
 
     def readable(self) -> bool:
         return True

@@ -26,7 +26,7 @@ from fsspec.asyn import sync
 
 from vv_exports.connectors.base import Connector, EarlierVersion, StoredFile, UnfinishedUpload
 from vv_exports.connectors.diagnosis import PASSING, Cause, Diagnosis, Failures, UploadLostError
-from vv_exports.connectors.object_reader import READ_AT_ONCE, ObjectReader
+from vv_exports.connectors.object_reader import READ_AT_ONCE, READ_SPARSELY, ObjectReader
 from vv_exports.connectors.trials import refuses_taken_names, remember, remembered
 from vv_exports.domain.endpoints import same_endpoint
 from vv_exports.domain.prompt_runs import JsonObject
@@ -331,9 +331,10 @@ class ObjectStoreConnector(ABC):
         except _ForeseenError:
             return None
 
-    def open(self, key: str) -> io.BufferedIOBase:
-        """Open for reading, in ranges of 8 MiB."""
-        return io.BufferedReader(ObjectReader(self, key), READ_AT_ONCE)
+    def open(self, key: str, *, sparsely: bool = False) -> io.BufferedIOBase:
+        """Open for reading, in ranges of 8 MiB, or of 64 KiB."""
+        at_once = READ_SPARSELY if sparsely else READ_AT_ONCE
+        return io.BufferedReader(ObjectReader(self, key, at_once), at_once)
 
     def read_range(self, key: str, start: int, end: int) -> tuple[bytes, int]:
         """Bytes ``[start, end)``, and the size of the whole. Raises DeliveredDataError where there is no object."""

@@ -13,12 +13,13 @@ import dagster as dg
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.deliver import take_snapshots
 from vv_exports.automations.plan import AutomationPlan, plan_of
-from vv_exports.automations.reconcile import reconcile
+from vv_exports.automations.reconcile import Reconciliation, reconcile
+from vv_exports.automations.repair import Repair, damage_of, listing_for, plan_repair, repair
 from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.checks import checks_of_automation, checks_of_prompt_runs, evaluation, freshness_policy
 from vv_exports.defs.content_fields import CONTENT_FIELDS, content_of
-from vv_exports.defs.dry_runs import DRY_RUN_FIELD, is_dry_run, show
+from vv_exports.defs.dry_runs import DRY_RUN_FIELD, REPAIR_FIELD, damaged_files_of, is_dry_run, is_repair, show
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
@@ -28,9 +29,11 @@ from vv_exports.defs.metadata import (
     delivered_run_metadata,
     materialization,
     reconciliation_metadata,
+    repair_metadata,
     snapshot_metadata,
 )
-from vv_exports.defs.partitions import partitions_of, run_ids_of, sync_partitions
+from vv_exports.defs.notifications import telling
+from vv_exports.defs.partitions import delivered_before, partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
 from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import partition_key
@@ -118,7 +121,8 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
             if is_dry_run(context):
                 show(context, [_planned(pipeline, automation, run_ids_of(context.partition_keys))])
                 return None
-            batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
+            with telling(pipeline, names, context.instance, automation):  # of what keeps it from being delivered
+                batch = take_snapshots(automation, run_ids_of(context.partition_keys), pipeline.clock())
             _log_fresh(context, pipeline, index_id, batch)
             version = data_version(batch.snapshots)
             return dg.Output(AutomationExport(index_id, name, batch), data_version=version)
@@ -161,12 +165,24 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
 
     def reconciliation(context: dg.AssetExecutionContext) -> dg.Output[None] | None:
         with step_failures(context):
-            listing = pipeline.indexes.listing(index_id)
+            damage = None
+            if not is_repair(context):
+                listing = pipeline.indexes.listing(index_id)
+            else:
+                listing = listing_for(pipeline.indexes, index_id)
+                before = delivered_before(context.instance, automation)
+                damage = damage_of(automation, listing, pipeline.clock, before, damaged_files_of(context))
             if is_dry_run(context):
-                show(context, [_planned(pipeline, automation, None)])
+                plan = None if damage is None else plan_repair(damage, listing, pipeline.clock)
+                show(context, [plan or _planned(pipeline, automation, None)])
                 return None
             sync_partitions(context.instance, index_id, listing.runs)
-            found = reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
+            with telling(pipeline, names, context.instance, automation):
+                found: Reconciliation | Repair = (
+                    repair(damage, pipeline.deliveries, listing, context.run.run_id)
+                    if damage is not None
+                    else reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
+                )
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
             for delivery in found.deliveries:
                 for run in delivery.prompt_runs:
@@ -179,7 +195,8 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                 context.log_event(evaluation(outcome))
             if found.problems:
                 context.log.warning("%d prompt runs could not be put right: %s", len(found.problems), found.problems)
-            return dg.Output(None, metadata=reconciliation_metadata(found))
+            metadata = repair_metadata(found) if isinstance(found, Repair) else reconciliation_metadata(found)
+            return dg.Output(None, metadata=metadata)
 
     return single_asset(
         dg.AssetSpec(
@@ -195,7 +212,7 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
         reconciliation,
         op=names.reconciliation(index_id, name),
         output=_NOTHING,
-        config_schema=_DRY_RUN_ALONE,
+        config_schema=dg.Field({**DRY_RUN_FIELD, **REPAIR_FIELD}),
         pool=destination_pool(index_id, name),
     )
 

@@ -1,12 +1,13 @@
 """A pipeline as Dagster definitions. Touches neither storage nor network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
 from vv_exports.defs.assets import assets_of
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
 from vv_exports.defs.keys import Names
+from vv_exports.defs.notifications import notification_sensors
 from vv_exports.defs.schedules import reconciliation_schedule
 from vv_exports.defs.sensors import delivery_sensor, discovery_sensor
 from vv_exports.defs.turns import Turns, seconds_between
@@ -22,7 +23,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
 
 class IndexDefinitions:
     """The definitions of indexes of one pipeline, index by index. They share their resources, as Dagster asks of
-    definitions that are merged."""
+    definitions that are merged; what there is once for all of them is with those of the first."""
 
     def __init__(self, pipeline: Pipeline, names: Names, index_ids: Iterable[str]) -> None:
         self._automations = {
@@ -33,6 +34,7 @@ class IndexDefinitions:
         self._assets = assets_of(pipeline, names, self._automations)
         intervals = [pipeline.config.index(index_id).discovery_interval_seconds for index_id in self._automations]
         self._turns = Turns(seconds_between(intervals))
+        self._of_all = notification_sensors(pipeline, names)
         self._resources = {
             names.snapshots: SnapshotIOManager(pipeline),
             names.exports: ConnectorIOManager(pipeline),
@@ -41,13 +43,14 @@ class IndexDefinitions:
 
     def all(self) -> dg.Definitions:
         """Those of all indexes."""
-        return self._of(self._automations)
+        return self._of(self._automations, self._of_all)
 
     def of_index(self, index_id: str) -> dg.Definitions:
         """Those of one index."""
-        return self._of([index_id])
+        is_first = index_id == next(iter(self._automations))
+        return self._of([index_id], self._of_all if is_first else [])
 
-    def _of(self, index_ids: Iterable[str]) -> dg.Definitions:
+    def _of(self, index_ids: Iterable[str], further: Sequence[dg.SensorDefinition]) -> dg.Definitions:
         pipeline, names = self._pipeline, self._names
         automations = [automation for index_id in index_ids for automation in self._automations[index_id]]
         schedules = [reconciliation_schedule(names, automation) for automation in automations]
@@ -56,6 +59,7 @@ class IndexDefinitions:
             sensors=[
                 *(discovery_sensor(pipeline, names, self._turns, index_id) for index_id in index_ids),
                 *(delivery_sensor(pipeline, names, automation) for automation in automations),
+                *further,
             ],
             schedules=[schedule for schedule in schedules if schedule is not None],
             resources=self._resources,

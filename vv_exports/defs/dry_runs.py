@@ -25,13 +25,50 @@ DRY_RUN_FIELD = {
 }
 """Of every asset that delivers."""
 
+REPAIR = "repair"
+DAMAGED = "damaged"
+
+REPAIR_FIELD = {
+    REPAIR: dg.Field(
+        bool,
+        default_value=False,
+        is_required=False,
+        description=(
+            "Read every file, and mend the collection: deliver again what is missing or altered, make its log and its "
+            "owner file whole, and nothing else."
+        ),
+    ),
+    DAMAGED: dg.Field(
+        dg.Noneable([str]),
+        default_value=None,
+        is_required=False,
+        description="Of a repair: paths of the files that were found to be damaged, so that none is read again.",
+    ),
+}
+"""Of a reconciliation."""
+
 _RUNS_IN_THE_LOG = 100
 
 
 def is_dry_run(context: dg.AssetExecutionContext) -> bool:
     """Whether a launch asks for a plan alone."""
+    return _is_said(context, DRY_RUN)
+
+
+def is_repair(context: dg.AssetExecutionContext) -> bool:
+    """Whether a launch asks to mend a collection."""
+    return _is_said(context, REPAIR)
+
+
+def damaged_files_of(context: dg.AssetExecutionContext) -> Sequence[str] | None:
+    """The files that a launch knows to be damaged."""
+    found: Sequence[str] | None = context.op_execution_context.op_config[DAMAGED]
+    return found
+
+
+def _is_said(context: dg.AssetExecutionContext, name: str) -> bool:
     config: Mapping[str, Any] = context.op_execution_context.op_config or {}
-    return bool(config.get(DRY_RUN))
+    return bool(config.get(name))
 
 
 def show(context: dg.AssetExecutionContext, plans: Sequence[DeliveryPlan]) -> None:

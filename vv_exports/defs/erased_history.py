@@ -26,6 +26,8 @@ _OF_ROWS = ("preview", "coverage")
 _NO_RUN = ""
 """The run id of what is told of an asset outside a run: by a sensor, or from elsewhere."""
 _BUSY_SECONDS = 30.0
+_OF_A_RUN = "events of run "
+_MOST_PARTITIONS = 500
 
 Connect = Callable[[], AbstractContextManager[sa.Connection]]
 
@@ -49,14 +51,17 @@ class ErasedHistory:
             )
         out_of_reach: list[str] = []
         changed: list[str] = []
-        databases: set[Path] = set()
+        to_compact: set[Path] = set()
+        schemas = _Schemas()
         for name, connect in _databases(self._instance):
             with connect() as connection:
                 if (path := _path(connection)) is not None:
-                    databases.add(path)
                     connection.execute(sa.text("PRAGMA secure_delete = ON"))
-                found = _clean(connection, words, dry_run=dry_run)
+                found = _clean(connection, words, schemas, dry_run=dry_run)
                 changed += [f"{name}: {one}" for one in found]
+                # One of a single run is only ever written to: what it does not hold, its free pages do not hold either.
+                if path is not None and (found or not name.startswith(_OF_A_RUN) or words.are_in(path)):
+                    to_compact.add(path)
                 if found and path is None and (kept := _kept_by(connection, name, found)) is not None:
                     out_of_reach.append(kept)
         if request.forgotten and not dry_run:
@@ -66,7 +71,7 @@ class ErasedHistory:
         if problem:
             unreached.append(problem)
         if not dry_run:
-            unreached += [one for path in sorted(databases) if (one := _compact(path)) is not None]
+            unreached += [one for path in sorted(to_compact) if (one := _compact(path)) is not None]
         places = [ErasedPlace("history", _where(self._instance), rewritten=tuple(changed))] if changed else []
         return Cleaned(places, unreached, out_of_reach)
 
@@ -97,6 +102,12 @@ class _Words:
         keys = frozenset(partition_key(run_id) for run_ids in affected.values() for run_id in run_ids)
         runs = frozenset(run_id for run_ids in affected.values() for run_id in run_ids)
         return cls(Markers(request.ids, request.markers), keys, frozenset(affected), runs)
+
+    def are_in(self, database: Path) -> bool:
+        """Whether the bytes of a database hold a marker: whoever was killed before it was compacted left such."""
+        forms = [form.encode(errors="surrogatepass") for form in self.markers.forms]
+        files = (path for end in ("", "-wal", "-journal") if (path := Path(f"{database}{end}")).exists())
+        return bool(forms) and any(form in data for data in map(Path.read_bytes, files) for form in forms)
 
     def cleaned(self, text: str, partition: str | None) -> str:
         """What stands in a column: an event as JSON, or any text."""
@@ -133,13 +144,17 @@ class _Words:
             case _:
                 return value
 
-    def condition(self, column: sa.Column[Any]) -> Any:
-        """Rows that may have to be changed; more may be found than are."""
+    def condition(self, column: sa.Column[Any], partition: Any) -> Any:
+        """Rows that may have to be changed; more may be found than are. ``partition`` is the column that says of which
+        one a row is, where the table has such."""
         forms = {again for one in self.markers.forms for again in (one, json.dumps(one)[1:-1])}
-        found = [column.like("%" + one.replace("\\", "_") + "%") for one in sorted(forms)]
+        found: list[Any] = [column.like("%" + one.replace("\\", "_") + "%") for one in sorted(forms)]
         if self._indexes:
-            found += [column.like(f'%"label": "{one}"%') for one in _OF_ROWS]
-            found.append(column.like('%"first": "%'))
+            labels = [column.like(f'%"label": "{one}"%') for one in _OF_ROWS]
+            rows = sa.or_(*labels, column.like('%"first": "%'))
+            if partition is not None and len(self.partitions) <= _MOST_PARTITIONS:
+                rows = sa.and_(sa.or_(partition.is_(None), partition.in_(sorted(self.partitions))), rows)
+            found.append(rows)
         return sa.or_(sa.false(), *found)
 
 
@@ -175,7 +190,7 @@ def _databases(instance: dg.DagsterInstance) -> Iterator[tuple[str, Connect]]:
     yield "events", events.index_connection
     if hasattr(events, "get_all_run_ids"):
         for run_id in events.get_all_run_ids():
-            yield f"events of run {run_id}", partial(events.run_connection, run_id)
+            yield f"{_OF_A_RUN}{run_id}", partial(events.run_connection, run_id)
         if Path(events.path_for_shard(_NO_RUN)).exists():  # whose name begins with a dot, so that it is not listed
             yield "events of no run", partial(events.run_connection, _NO_RUN)
     runs: Any = instance.run_storage
@@ -204,22 +219,43 @@ def _kept_by(connection: sa.Connection, name: str, changed: Sequence[str]) -> st
         dialect, "it is rewritten"
     )
     return (
-        f"rows of Dagster's database ({name}, {dialect}) as they were, which no query finds: in its tables' files "
-        f"until {how}, and in its log of changes until that is recycled"
+        f"rows of Dagster's database ({name}, {dialect}) as they were, which no query finds: in the files of its "
+        f"tables until {how}, and in its log of changes until that is recycled"
     )
 
 
-def _clean(connection: sa.Connection, words: _Words, *, dry_run: bool) -> list[str]:
-    """Rewrite the texts of a database. Returns what was, by table and column."""
+class _Schemas:
+    """The tables of databases. Those of runs are all alike, and looking at one costs more than cleaning it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, sa.MetaData] = {}
+
+    def of(self, connection: sa.Connection) -> sa.MetaData:
+        """The tables of one."""
+        if connection.engine.dialect.name != "sqlite":
+            return _reflected(connection)
+        written = connection.execute(sa.text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"))
+        told = "\n".join(written.scalars())
+        if told not in self._known:
+            self._known[told] = _reflected(connection)
+        return self._known[told]
+
+
+def _reflected(connection: sa.Connection) -> sa.MetaData:
     tables = sa.MetaData()
     tables.reflect(connection)
+    return tables
+
+
+def _clean(connection: sa.Connection, words: _Words, schemas: _Schemas, *, dry_run: bool) -> list[str]:
+    """Rewrite the texts of a database. Returns what was, by table and column."""
     changed = []
-    for table in tables.sorted_tables:
+    for table in schemas.of(connection).sorted_tables:
         if "id" not in table.c:
             continue
         texts = [one for one in table.c if isinstance(one.type, sa.String) and not one.primary_key]
         for column in (one for one in texts if one.name not in _NAMES):
-            found = words.condition(column)
+            found = words.condition(column, table.c.get("partition"))
             if table.name == "run_tags":
                 found = found & ~table.c.key.like("%dagster/%")
             partition = table.c.partition if "partition" in table.c else sa.null()

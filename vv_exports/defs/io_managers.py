@@ -9,10 +9,11 @@ import dagster as dg
 from vv_exports.automations.deliver import deliver_batch
 from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.defs.checks import log_checks
-from vv_exports.defs.dagster_internals import add_partition_metadata
+from vv_exports.defs.dagster_internals import add_partition_metadata, step_of
 from vv_exports.defs.datasets import Wanted, dataset_of
 from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
+from vv_exports.defs.keys import Names
 from vv_exports.defs.metadata import (
     Metadata,
     collection_metadata,
@@ -21,6 +22,7 @@ from vv_exports.defs.metadata import (
     log_materializations,
     snapshot_metadata,
 )
+from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.log import read_log
 from vv_exports.domain.names import partition_key
@@ -132,7 +134,8 @@ class ConnectorIOManager(dg.IOManager):
     def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
         pipeline = self._pipeline
         automation = pipeline.automations.get(obj.index_id, obj.automation)
-        outcome = deliver_batch(automation, pipeline.deliveries, obj.batch, context.run_id)
+        with telling(pipeline, Names.of(pipeline.config), step_of(context).instance, automation):
+            outcome = deliver_batch(automation, pipeline.deliveries, obj.batch, context.run_id)
         snapshots = {snapshot.run_id: snapshot for snapshot in obj.batch.snapshots}
         metadata = {
             partition_key(run.run_id): delivered_run_metadata(

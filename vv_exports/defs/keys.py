@@ -72,6 +72,11 @@ class Names:
         return f"{self.prefix or 'vv_'}exports_on_demand"
 
     @property
+    def notifications(self) -> str:
+        """The sensor that tells what is new of automations. Other sensors have the name of an index before theirs."""
+        return f"{self.prefix}notifications"
+
+    @property
     def source_pool(self) -> str:
         """The pool of what reads the source in bulk: the limit is in ``dagster.yaml``."""
         return f"{self.prefix}source"

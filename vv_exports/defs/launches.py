@@ -1,5 +1,6 @@
 """Running assets in this process, recorded in the Dagster instance like any launch from the UI."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,10 @@ from vv_exports.errors import VVExportsError
 INTERRUPTED = "it was interrupted"
 NO_RUN_RETRY = {"dagster/max_retries": "0"}
 """Tags of a run that the daemon does not launch again when it fails."""
+IN_TURN = threading.RLock()
+"""Held while a run is made in this process. Dagster begins one with a configuration of Python's logging, which holds
+logging's lock and waits for that of each handler; the handler of a run in another thread holds its own while it writes
+to Dagster's database, which logs: two runs at once wait for each other for ever."""
 _WRAPPERS = {"Failure", "RetryRequested"}
 _INTERRUPTS = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -37,9 +42,9 @@ def launch(
 ) -> dg.DagsterRun:
     """Materialize assets now and return the finished run, whether it succeeded or failed.
 
-    ``partitions`` is the first and last key of a range; ``config`` is by operation name. Where another process has
-    taken ``run_id`` meanwhile, its run is returned as it stands. Raises KeyboardInterrupt once an interrupted run is
-    closed: Dagster by itself reports the run as failed and goes on.
+    ``partitions`` is the first and last key of a range; ``config`` is by operation name. Threads take turns. Where
+    another process has taken ``run_id`` meanwhile, its run is returned as it stands. Raises KeyboardInterrupt once an
+    interrupted run is closed: Dagster by itself reports the run as failed and goes on.
     """
     run_id = run_id or new_run_id()
     # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
@@ -48,7 +53,7 @@ def launch(
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
-    with suppress(DagsterRunAlreadyExists):
+    with IN_TURN, suppress(DagsterRunAlreadyExists):
         definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             asset_selection=list(assets),

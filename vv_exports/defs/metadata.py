@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from vv_exports.automations.reconcile import Reconciliation
+from vv_exports.automations.repair import Repair
 from vv_exports.content.coverage import coverage_of
 from vv_exports.content.described import DescribedColumn, described
 from vv_exports.content.selection import Selection
@@ -175,6 +176,24 @@ def reconciliation_metadata(found: Reconciliation) -> Metadata:
         "files_verified": found.verified,
         **{name: len(run_ids) for name, run_ids in lists.items()},
         "found": dg.MetadataValue.json({name: list(run_ids[:_KEPT]) for name, run_ids in lists.items() if run_ids}),
+        "problems": dg.MetadataValue.json(_first_kept(found.problems)),
+    }
+
+
+def repair_metadata(found: Repair) -> Metadata:
+    """What was mended of a collection."""
+    return {
+        "delivered": len(found.delivered),
+        "log_entries_mended": len(found.mending.entries),
+        "owner_file_restored": found.owner_restored,
+        "found": dg.MetadataValue.json(
+            {
+                "delivered": list(found.delivered[:_KEPT]),
+                "erased": list(found.erased[:_KEPT]),
+                "log_entries": [one.problem for one in found.mending.entries[:_KEPT]],
+            }
+        ),
+        "failed": len(found.problems),
         "problems": dg.MetadataValue.json(_first_kept(found.problems)),
     }
 

@@ -6,7 +6,9 @@ from contextlib import suppress
 
 import dagster as dg
 
+from vv_exports.automations.automation import Automation
 from vv_exports.automations.selection import in_stretches
+from vv_exports.defs.keys import asset_key
 from vv_exports.domain.names import dagster_key, partition_key, run_id_from_partition_key
 from vv_exports.errors import RequestError
 from vv_exports.sources.base import ListedRun
@@ -54,6 +56,19 @@ class Partitions:
                 run_id = run_id_from_partition_key(key)
                 if run_id not in but:
                     yield run_id
+
+
+def delivered_before(instance: dg.DagsterInstance | None, automation: Automation) -> set[str]:
+    """The prompt runs that Dagster remembers as delivered by an automation, where that still delivers to the same
+    place: a hint of what was there."""
+    if instance is None or not automation.places.is_at(automation.destination):
+        return set()
+    keys = instance.get_materialized_partitions(asset_key(automation.index_id, "exports", automation.name))
+    found = set()
+    for key in keys:
+        with suppress(ValueError):
+            found.add(run_id_from_partition_key(key))
+    return found
 
 
 def known_run_ids(instance: dg.DagsterInstance | None, index_id: str) -> set[str]:

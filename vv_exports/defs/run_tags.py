@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 _SHOWN = "vv_exports/"
-_HIDDEN = f".dagster/{_SHOWN}"
+_HIDDEN = ".dagster/vv_exports."
 
 
 def shown(tags: Mapping[str, str | None]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key, destination_pool
 from vv_exports.defs.limits import warn_of_missing_limits
 from vv_exports.defs.lost_runs import close_lost
+from vv_exports.defs.notifications import telling_of_the_source
 from vv_exports.defs.partitions import Partitions, stretches
 from vv_exports.defs.pauses import pause_in_force, set_switch
 from vv_exports.defs.run_tags import shown
@@ -62,7 +63,8 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
-            listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
+            with telling_of_the_source(pipeline, index_id):
+                listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
         runs = listing.runs
         partitions = Partitions(context.instance, index_id)
         new = partitions.add(runs)
@@ -213,8 +215,8 @@ def _erased_upstream(
     pipeline: Pipeline, names: Names, context: dg.SensorEvaluationContext, index_id: str, listing: Listed[SeenRun]
 ) -> ErasedUpstream:
     """What is deleted upstream and erased here. That it cannot be done does not keep the index from being read."""
-    automations = at_work(pipeline, names, context.instance, index_id)
     try:
+        automations = at_work(pipeline, names, context.instance, index_id)
         erased = erase_deleted_upstream(pipeline, context.instance, index_id, listing, automations)
     except VVExportsError as error:
         why = f"what is deleted upstream is not erased, until a later look: {error}"

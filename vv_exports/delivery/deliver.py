@@ -22,6 +22,7 @@ from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.content.files import ForeseenFile, LocalFile
+from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
@@ -373,6 +374,7 @@ class Attempt:
             state.apply(written)
         elif written is not None:
             state = read_log(self.destination, state)
+        self._write_checksums(state)
         removed = self._remove_abandoned(state, expired)
         if written is not None:
             self._keep_checkpoint(state, written)
@@ -394,6 +396,9 @@ class Attempt:
             tables=tables,
             page=None if request.moves_on_to is not None else self.destination.page,
         )
+
+    def _write_checksums(self, state: LogState) -> None:
+        write_checksums(self.destination, state)
 
     def _keep_checkpoint(self, state: LogState, written: LogEntry) -> None:
         keep_checkpoint(self.destination, state, written.sequence)

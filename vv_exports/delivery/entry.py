@@ -10,11 +10,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from vv_exports import __version__
 from vv_exports.connectors.lease import Lease
 from vv_exports.content.column_json import column_from_json
 from vv_exports.content.shapes import Effect
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.destinations import hash_in_name, log_entry_name
+from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.tables import TableName
 from vv_exports.errors import (
     DeliveredDataError,
@@ -25,6 +27,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.formats.registry import SUFFIXES
+from vv_exports.snapshots.tables import LAYOUT_VERSION
 
 FORMAT_VERSION = 3
 """The newest of an entry. Entries of version 1 do not say which columns files have; those of version 3 have files of
@@ -154,11 +157,19 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     content: dict[str, Any] | UnsetType = UNSET
 
 
+class Replaced(msgspec.Struct, frozen=True, kw_only=True):
+    """That an entry stands in the place of another one, which was missing, could not be used, or was somebody else's.
+    ``kept_at`` is where in the collection the bytes of that one are, where there were some."""
+
+    why: Literal["missing", "unusable", "foreign"]
+    kept_at: str | None = None
+
+
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery, or one vacuum. ``committed_at`` is RFC 3339 in UTC and says nothing about order: ``sequence``
-    does. ``abandoned`` are paths of files that no delivery committed and that a vacuum removes; a delivery that is
-    about to commit one of them fails. ``tables`` say which columns its files have. Files that it supersedes are kept
-    for so many seconds, for readers that began before.
+    """One delivery, one vacuum, or what stands in the place of an entry that was lost. ``committed_at`` is RFC 3339 in
+    UTC and says nothing about order: ``sequence`` does. ``abandoned`` are paths of files that no delivery committed and
+    that a vacuum removes; a delivery that is about to commit one of them fails. ``tables`` say which columns its files
+    have. Files that it supersedes are kept for so many seconds, for readers that began before.
 
     What version 1 had not is left out where it is not set, so that such an entry keeps its hash, on which checkpoints
     stand."""
@@ -175,6 +186,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[TableColumns] | UnsetType = UNSET
     retain_superseded_seconds: int | UnsetType = UNSET
     erasure: Erasure | UnsetType = UNSET
+    replaces: Replaced | UnsetType = UNSET
 
     @property
     def erased_runs(self) -> list[str]:
@@ -202,6 +214,31 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(problem) from error
 
 
+def bare_entry(
+    destination: Destination, sequence: int, export: ExportReference, committed_at: datetime, *named: object
+) -> LogEntry:
+    """An entry that delivers nothing. ``named`` is what tells it from others, beside where it is."""
+    delivery_id = hashlib.sha256(encode_sorted([*named[:1], destination.uri, sequence, *named[1:]])).hexdigest()[:32]
+    return LogEntry(
+        format_version=FORMAT_WITHOUT_QUARANTINE,
+        delivery_id=delivery_id,
+        sequence=sequence,
+        committed_at=committed_at.isoformat().replace("+00:00", "Z"),
+        export=export,
+        files=[],
+        prompt_runs=[],
+        provenance=Provenance(
+            vv_exports_version=__version__,
+            dagster_run_id=None,
+            snapshot_store="",
+            format="",
+            layout_version=LAYOUT_VERSION,
+            prompt_runs=[],
+            json_schemas={},
+        ),
+    )
+
+
 def format_version_of(files: Iterable[DeliveredFile]) -> int:
     """The lowest version that an entry with these files can be of, so that earlier versions of the package read it."""
     return FORMAT_VERSION if any(file.table == "quarantine" for file in files) else FORMAT_WITHOUT_QUARANTINE
@@ -221,7 +258,7 @@ def read_entry(destination: Destination, sequence: int) -> LogEntry | None:
         data = destination.read(path)
     except (DestinationError, DeliveredDataError) as error:
         problem = f"{uri} is not a delivery log entry, but a link, a folder or a device"
-        raise UnusableEntryError(problem) from error
+        raise UnusableEntryError(problem, is_no_file=True) from error
     if data is None:
         return None
     try:

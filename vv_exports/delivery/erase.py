@@ -11,6 +11,7 @@ from datetime import datetime
 
 from vv_exports import __version__
 from vv_exports.connectors.lease import only_writer
+from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import (
     FORMAT_WITHOUT_QUARANTINE,
@@ -47,6 +48,7 @@ def erase_runs(
             entry = _entry(destination, state, held, reason, clock())
             if write_entry(destination, entry, lease):
                 state.apply(entry)
+                write_checksums(destination, state)
                 keep_checkpoint(destination, state, entry.sequence)
                 return held
     raise TransientError(f"{destination.uri}: {_ATTEMPTS} deliveries came first; try again")

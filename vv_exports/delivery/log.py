@@ -5,17 +5,18 @@ where there is one. The entries are the truth: what is only a hint is in ``check
 """
 
 import logging
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from vv_exports.delivery import checkpoints
-from vv_exports.delivery.destination import Destination
+from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import LogEntry, read_entry
 from vv_exports.delivery.holdings import Holdings
 from vv_exports.delivery.state import LogState
-from vv_exports.domain.destinations import CHECKPOINT_FOLDER, LOG_FOLDER, log_entry_name, log_sequence
+from vv_exports.domain.destinations import BROKEN_FOLDER, CHECKPOINT_FOLDER, LOG_FOLDER, log_entry_name, log_sequence
 from vv_exports.errors import DeliveredDataError, UnusableEntryError, VVExportsError
 from vv_exports.printable import one_line
 
@@ -25,11 +26,13 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LogFault:
-    """An entry that is missing, or that cannot be used. ``newer`` where a later version of the package wrote it."""
+    """An entry that is missing, or that cannot be used. ``newer`` where a later version of the package wrote it,
+    ``is_no_file`` where a link, a folder or a device is in its place."""
 
     sequence: int
     problem: str
     newer: bool = False
+    is_no_file: bool = False
 
 
 def read_log(
@@ -82,6 +85,12 @@ def scan_log(
     return state, faults
 
 
+def entries_and_faults(destination: Destination) -> Iterator[LogEntry | LogFault]:
+    """Each entry that is there, in their order, or what is wrong with it. Says nothing of those that are missing."""
+    for _, found in _read(destination, _sequences(destination, 0, None)):
+        yield found
+
+
 def entries_since(destination: Destination, sequence: int) -> list[LogEntry]:
     """The entries from this one on, each of them read; those that cannot be used are left out."""
     found = _read(destination, _sequences(destination, sequence, None))
@@ -125,20 +134,44 @@ def broken_log(
         if all(fault.sequence < read_from for fault in faults)
         else "Nothing is delivered there until this is mended."
     )
+    repair = _repair(destination, state, faults)
     return DeliveredDataError(
-        f"{first.problem}.{more} {known} {goes_on} Restore the entry from a "
-        f"backup. Or, while nothing delivers there, move every entry from {log_entry_name(first.sequence)} on out of "
-        f"{destination.uri}, and {_again(state)}: what they held is delivered again, files that are as they "
-        "should be are kept, and prompt runs that the source has no more are lost to the log."
+        f"{first.problem}.{more} {known} {goes_on} Restore the entry from a backup.{repair} Or, while "
+        f"nothing delivers there, move every entry from {log_entry_name(first.sequence)} on out of {destination.uri}, "
+        f"and {_again(state)}: what they held is delivered again, files that are as they should be are kept, and "
+        "prompt runs that the source has no more are lost to the log."
     )
+
+
+def _repair(destination: Destination, state: LogState, faults: Sequence[LogFault]) -> str:
+    """The command that mends a log, where it can."""
+    if any(fault.is_no_file or fault.newer for fault in faults):
+        return ""
+    owner = None if state.last is None else state.last.export.owner
+    if not destination.subpath and (owner is None or owner.automation is None):
+        return ""  # a copy that somebody looks at
+    command = repair_command(destination, owner)
+    return (
+        f" Or run {command}: it delivers again what is lost, and keeps what is there of the entry in {BROKEN_FOLDER}."
+    )
+
+
+def repair_command(destination: Destination, owner: Owner | None) -> str:
+    """The command that mends what is at a destination, for a message."""
+    if owner is not None and owner.automation is not None:
+        return f"`vv-exports verify {shlex.quote(one_line(owner.index_id))} {one_line(owner.automation)} --repair`"
+    subpath = shlex.quote(one_line(destination.subpath))
+    return f"`vv-exports verify {destination.connector.connector_id} --subpath {subpath} --repair`"
 
 
 def _again(state: LogState) -> str:
     export = state.last.export if state.last is not None else None
     if export is None:
-        return "deliver there again (`vv-exports automations run`; of an export on demand, make a new one)"
+        return "deliver there again (`vv-exports automations run INDEX NAME`; of an export on demand, make a new one)"
     if export.automation is not None:
-        return f"run `vv-exports automations run {one_line(export.index_id)} {one_line(export.automation)}`"
+        return (
+            f"run `vv-exports automations run {shlex.quote(one_line(export.index_id))} {one_line(export.automation)}`"
+        )
     return "make a new export in place of this one"
 
 
@@ -161,5 +194,5 @@ def _entry_or_fault(destination: Destination, sequence: int) -> LogEntry | LogFa
     try:
         entry = read_entry(destination, sequence)
     except UnusableEntryError as error:
-        return LogFault(sequence, str(error), error.is_newer)
+        return LogFault(sequence, str(error), error.is_newer, error.is_no_file)
     return entry or LogFault(sequence, f"{_missing(destination, sequence)}, and was there a moment ago")

@@ -8,7 +8,6 @@ import logging
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 import msgspec
 
@@ -93,11 +92,11 @@ def check_log(destination: Destination, state: LogState) -> None:
 
     One of another automation of the same index may be from before the automation was renamed.
     """
-    if all(_may_be_of(writer, destination.claimant) for writer in state.writers):
+    if all(may_be_of(writer, destination.claimant) for writer in state.writers):
         return
     ours, faults = LogState(), []
     for entry in entries_since(destination, 0):
-        if _may_be_of(entry.export.owner, destination.claimant):
+        if may_be_of(entry.export.owner, destination.claimant):
             ours.apply(entry)
         else:
             problem = (
@@ -108,7 +107,8 @@ def check_log(destination: Destination, state: LogState) -> None:
     raise broken_log(destination, ours, faults)
 
 
-def _may_be_of(writer: Owner, owner: Owner) -> bool:
+def may_be_of(writer: Owner, owner: Owner) -> bool:
+    """Whether an entry of this writer may be in the log of this owner: an automation may have had another name."""
     return (writer.type, writer.index_id, writer.export_id) == (owner.type, owner.index_id, owner.export_id)
 
 
@@ -191,7 +191,9 @@ def _looked_around(destination: Destination, there: Mapping[str, StoredFile]) ->
             )
     ours = None
     keys = {found.key for found in there.values()}
-    for folder in map(partial(Destination, destination.connector), owned_folders(keys)):
+    for found_at in owned_folders(keys):
+        # Of itself, as it is read: its log may be one that is being mended.
+        folder = destination if found_at == subpath else Destination(destination.connector, found_at)
         file = _owner_file_or_none(folder) if folder.key(OWNER) in keys else None
         other = file.owner if file is not None else owner_by_either(folder)
         if other is not None and (other != owner or folder.subpath != subpath):

@@ -49,6 +49,11 @@ def provenance_of(
     )
 
 
+def provenance_of_snapshot(snapshot: Snapshot) -> RunProvenance:
+    """Where the rows of a snapshot come from."""
+    return _run_provenance(snapshot, _shown)
+
+
 def _run_provenance(snapshot: Snapshot, shown: Callable[[Any], Any]) -> RunProvenance:
     record = snapshot.run
     segmentation = {

@@ -14,6 +14,7 @@ from typing import Self
 
 from vv_exports.connectors.base import StoredFile
 from vv_exports.delivery.checkpoints import newest_checkpoint
+from vv_exports.delivery.checksums import has_checksums
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, named_hash
 from vv_exports.delivery.log import broken_log, scan_log
@@ -21,11 +22,13 @@ from vv_exports.delivery.ownership import OwnerFile, owner_file
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.destinations import (
     CHECKPOINT_FOLDER,
+    CHECKSUMS,
     LOG_FOLDER,
     OWNER,
     PIPELINES_OWN,
     checkpoint_name,
     checkpoint_sequence,
+    is_kept_broken,
     log_sequence,
 )
 from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, VVExportsError
@@ -222,7 +225,7 @@ def _sort_out(
     delivery makes."""
     beside = Beside({}, {}, {}, {})
     for path, size in there.items():
-        if path in named.committed or is_of_the_log(path):
+        if path in named.committed or is_of_the_log(path) or (path == CHECKSUMS and has_checksums(state)):
             continue
         if path in links:
             beside.foreign[path] = size
@@ -239,7 +242,8 @@ def _sort_out(
 
 def is_of_the_log(path: str) -> bool:
     """Whether a path is of what says what a collection holds, and whose it is."""
-    return path == OWNER or log_sequence(path) is not None or checkpoint_sequence(path) is not None
+    is_entry = log_sequence(path) is not None or is_kept_broken(path)
+    return path == OWNER or is_entry or checkpoint_sequence(path) is not None
 
 
 def no_log_folder(destination: Destination) -> DeliveredDataError:

@@ -5,33 +5,24 @@ A file that no delivery committed may be one that a delivery is about to commit.
 abandons the file, and whoever commits after that sees it, and fails. Only then it is deleted.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from vv_exports import __version__
+import msgspec
+
 from vv_exports.connectors.base import Connector, UnfinishedUpload
 from vv_exports.connectors.lease import Lease, only_writer
 from vv_exports.delivery.checkpoints import superseded_checkpoints
 from vv_exports.delivery.destination import Destination, Owner
-from vv_exports.delivery.entry import (
-    FORMAT_WITHOUT_QUARANTINE,
-    ExportReference,
-    LogEntry,
-    Provenance,
-    named_hash,
-    write_entry,
-)
+from vv_exports.delivery.entry import ExportReference, bare_entry, named_hash, write_entry
 from vv_exports.delivery.log import keep_checkpoint
 from vv_exports.delivery.ownership import check_log, claim, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, survey
 from vv_exports.domain.destinations import checkpoint_sequence, log_sequence
-from vv_exports.domain.json_text import encode_sorted
 from vv_exports.errors import DestinationError, TransientError, VVExportsError
-from vv_exports.snapshots.tables import LAYOUT_VERSION
 
 _ATTEMPTS = 5
 _LOG = logging.getLogger(__name__)
@@ -168,27 +159,15 @@ def _abandon(
         return True
     owner, last = destination.claimant, state.last
     abandoned = sorted(beside.strays)
-    named = hashlib.sha256(encode_sorted(["vacuum", destination.uri, state.next_sequence, abandoned]))
-    entry = LogEntry(
-        format_version=FORMAT_WITHOUT_QUARANTINE,
-        delivery_id=named.hexdigest()[:32],
-        sequence=state.next_sequence,
-        committed_at=clock().isoformat().replace("+00:00", "Z"),
-        export=_reference(owner) if last is None or owner.type == "automation" else last.export,
-        files=[],
-        prompt_runs=[],
-        provenance=Provenance(
-            vv_exports_version=__version__,
-            dagster_run_id=None,
-            snapshot_store="" if last is None else last.provenance.snapshot_store,
-            format="" if last is None else last.provenance.format,
-            layout_version=LAYOUT_VERSION,
-            prompt_runs=[],
-            json_schemas={},
-            commit="put_if_absent" if destination.connector.decides_among_writers() else "single_writer",
-        ),
-        abandoned=abandoned,
+    export = _reference(owner) if last is None or owner.type == "automation" else last.export
+    bare = bare_entry(destination, state.next_sequence, export, clock(), "vacuum", abandoned)
+    provenance = msgspec.structs.replace(
+        bare.provenance,
+        snapshot_store="" if last is None else last.provenance.snapshot_store,
+        format="" if last is None else last.provenance.format,
+        commit="put_if_absent" if destination.connector.decides_among_writers() else "single_writer",
     )
+    entry = msgspec.structs.replace(bare, provenance=provenance, abandoned=abandoned)
     if not write_entry(destination, entry, lease):
         return False
     state.apply(entry)

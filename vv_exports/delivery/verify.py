@@ -1,18 +1,22 @@
 """Re-reading what a destination's log says is there, and naming what readers take beside it."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.checksums import checksums, has_checksums, read_checksums
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.entry import DeliveredFile
-from vv_exports.delivery.log import scan_log
+from vv_exports.delivery.log import repair_command, scan_log
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
-from vv_exports.domain.destinations import OWNER, check_subpath, is_in_table
-from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError
-from vv_exports.printable import one_line
+from vv_exports.domain.destinations import CHECKSUMS, OWNER, check_subpath, is_in_table
+from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError, RequestError
+from vv_exports.printable import counted, one_line
+
+_RUN_DEPTH = 3
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Verification:
     plain glob takes no other; ``advice`` says what to do about them. ``left`` says that the automation which
     delivered there does so elsewhere by now, so that nobody keeps it up to date. ``foreign`` are the paths of all files
     that are not the pipeline's, those that a plain glob takes included. ``retained`` are superseded files that are kept
-    for readers that began before: a plain glob counts their rows as well."""
+    for readers that began before: a plain glob counts their rows as well. ``damaged`` are the paths of committed files
+    that are missing, or are not what was delivered."""
 
     subpath: str
     uri: str
@@ -33,6 +38,7 @@ class Verification:
     left: Left | None = None
     foreign: tuple[str, ...] = ()
     retained: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 def verify(destination: Destination) -> Verification:
@@ -54,11 +60,13 @@ def verify(destination: Destination) -> Verification:
         raise NotFoundError(f"{uri} has no delivery log; nothing was ever delivered there")
     problems = [problem for problem in (log_problem, owner_problem) if problem is not None]
     damage = [differing[file] for file in state.files if file in differing]
-    if not state.count and log_problem is None and (strays := len(found.beside.strays)):
+    if not state.count and log_problem is None:
+        strays = len(found.beside.strays)
+        what = f"{counted(strays, 'data file')}, and no delivery log says what they are" if strays else "nothing else"
         problems.append(
-            f"{uri} belongs to {owner} and holds {strays} data files, and no delivery log says what they are: a first "
-            "delivery is under way or has died, or somebody deleted the log. Deliver there again: what is as it "
-            "should be is kept, and the rest removed."
+            f"{uri} belongs to {owner} and holds {what}: a first delivery is under way or has died, or somebody "
+            "deleted the log. Deliver there again: what is as it should be is kept, and the rest removed. Or run "
+            f"{repair_command(destination, owner)}: it delivers what was there, history included."
         )
         left = []
     else:
@@ -67,6 +75,7 @@ def verify(destination: Destination) -> Verification:
         f"{destination.uri_of(path)} is not the pipeline's, and a glob of the table's folder takes it"
         for path in sorted(filter(is_in_table, found.beside.foreign))
     ]
+    told = checksum_problems(destination, state) if has_checksums(state) and log_problem is None else []
     advice = []
     if log_problem is None:
         advice = _advice(destination, owner or owner_by_log(state), damaged=bool(damage), left=bool(left))
@@ -81,11 +90,56 @@ def verify(destination: Destination) -> Verification:
         prompt_runs=len(state.runs),
         files=len(state.files),
         bytes=sum(file.bytes for file in state.files),
-        problems=(*problems, *damage, *left, *foreign),
+        problems=(*problems, *damage, *left, *foreign, *told),
         advice=tuple(advice),
         left=None if found.owner is None else found.owner.left,
         foreign=tuple(sorted(found.beside.foreign)),
         retained=tuple(sorted(found.beside.retained)),
+        damaged=tuple(file.path for file in state.files if file in differing),
+    )
+
+
+def checksum_problems(destination: Destination, state: LogState) -> list[str]:
+    """What is wrong with the checksums of an export. One that an earlier version made has none."""
+    data = destination.read(CHECKSUMS)
+    if data in {None, checksums(state.files)}:
+        return []
+    return [
+        f"{destination.uri_of(CHECKSUMS)} says otherwise than the delivery log: somebody has changed it. Go by the log."
+    ]
+
+
+def verify_by_checksums(destination: Destination) -> Verification | None:
+    """Verify what has no delivery log by its checksums; None where it has none, either."""
+    try:
+        told = read_checksums(destination)
+    except DeliveredDataError as error:
+        return Verification(destination.subpath, destination.uri, 0, 0, 0, (str(error),))
+    if told is None:
+        return None
+    problems, size = [], 0
+    for path, sha256 in told.items():
+        try:
+            found = sha256_of(destination, path)
+        except DeliveredDataError:
+            problems.append(f"{destination.uri_of(path)} is missing")
+        except RequestError as error:  # a link, or a path that leads elsewhere
+            problems.append(str(error))
+        else:
+            size += found[0]
+            if found[1] != sha256:
+                problems.append(
+                    f"{destination.uri_of(path)} has the sha256 {found[1][:16]}…, delivered was {sha256[:16]}…"
+                )
+    there = destination.files()
+    foreign = tuple(sorted(path for path in there if path not in told and path != CHECKSUMS))
+    problems += [
+        f"{destination.uri_of(path)} is not among the checksums, and a glob of the table's folder takes it"
+        for path in filter(is_in_table, foreign)
+    ]
+    runs = {path.split("/")[2] for path in told if path.count("/") == _RUN_DEPTH}
+    return Verification(
+        destination.subpath, destination.uri, len(runs), len(told), size, tuple(problems), foreign=foreign
     )
 
 
@@ -126,7 +180,8 @@ def _in_tables(beside: Beside) -> list[str]:
 def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str | None]:
     """The owner, and what is wrong with the owner file."""
     by_log = owner_by_log(found.state)
-    back = f"Its log says {by_log}: {_putting_back(destination, by_log)}." if by_log is not None else ""
+    is_whole = found.log_problem is None and _copied_in(destination, found.state, by_log) is None
+    back = f"Its log says {by_log}: {_putting_back(destination, by_log, is_whole)}." if by_log is not None else ""
     if found.owner_problem is not None:
         return by_log, f"{found.owner_problem} {back}".strip()
     if found.owner is None and by_log is not None:
@@ -136,11 +191,16 @@ def _owner(destination: Destination, found: Survey) -> tuple[Owner | None, str |
     return None if found.owner is None else found.owner.owner, None
 
 
-def _putting_back(destination: Destination, owner: Owner) -> str:
+def _putting_back(destination: Destination, owner: Owner, is_whole: bool) -> str:
+    if not is_whole:  # deliveries and a vacuum stop at a broken log
+        return f"{repair_command(destination, owner)} writes the file anew"
     vacuum = _vacuum_command(destination)
-    if owner.type == "automation":
-        automation = one_line(f"{owner.index_id} {owner.automation}")
-        return f"`vv-exports automations run {automation}`, or {vacuum}, writes the file anew"
+    if owner.automation is not None:
+        automation = one_line(f"{shlex.quote(owner.index_id)} {owner.automation}")
+        return (
+            f"`vv-exports automations run {automation}`, {repair_command(destination, owner)}, or "
+            f"{vacuum}, writes the file anew"
+        )
     return f"{vacuum} writes the file anew"
 
 
@@ -167,23 +227,28 @@ def _left(destination: Destination, beside: Beside, log_problem: str | None) -> 
 
 def _advice(destination: Destination, owner: Owner | None, *, damaged: bool, left: bool) -> list[str]:
     advice = []
-    if damaged and owner is not None and owner.type == "automation":
+    if damaged and owner is not None and owner.automation is not None:
         advice.append(
-            "Files that are missing or cut short are delivered again by the next `automations run` or reconciliation; "
-            "delete one that was altered, and it is too."
+            f"{repair_command(destination, owner)} delivers again what is missing or altered; what is "
+            "missing or cut short, the next `automations run` or reconciliation does, too."
         )
     elif damaged:
-        advice.append("Nobody delivers an export on demand again by itself: make a new one in place of this one.")
+        advice.append(
+            f"{repair_command(destination, owner)} delivers it again as it was, as long as the results of its prompt "
+            "runs are what they were; nobody does so by himself. Else make a new one in place of this one."
+        )
     if left:
         advice.append(
             f"{_vacuum_command(destination)} removes what was superseded or not committed; so does the next delivery "
-            "of the same prompt run."
+            "of the same prompt run. Where the last entries of the log were cut off, "
+            f"{repair_command(destination, owner)} delivers again what they held."
         )
     return advice
 
 
 def _vacuum_command(destination: Destination) -> str:
-    return f"`vv-exports vacuum {destination.connector.connector_id} --subpath {destination.subpath}`"
+    subpath = shlex.quote(destination.subpath)
+    return f"`vv-exports vacuum {destination.connector.connector_id} --subpath {subpath}`"
 
 
 def _problem(destination: Destination, file: DeliveredFile) -> str | None:

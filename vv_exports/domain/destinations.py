@@ -24,6 +24,10 @@ LOG_FOLDER = "_vv/log"
 """The delivery log of a collection, relative to its folder."""
 CHECKPOINT_FOLDER = "_vv/checkpoints"
 """The checkpoints of that log."""
+CHECKSUMS = "SHA256SUMS"
+"""The checksums of an export on demand, beside its tables."""
+BROKEN_FOLDER = "_vv/broken"
+"""What was in the place of entries of that log, and could not be used: kept for whoever wants to look."""
 
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
@@ -204,6 +208,16 @@ def checkpoint_sequence(name: str) -> int | None:
     """The inverse of ``checkpoint_name``; None for any other file."""
     found = re.fullmatch(rf"{CHECKPOINT_FOLDER}/([0-9]{{20}})\.json\.zst", name)
     return int(found[1]) if found else None
+
+
+def broken_name(sequence: int, sha256_hex: str) -> str:
+    """Where what was in the place of an entry is kept."""
+    return f"{BROKEN_FOLDER}/{sequence:020d}-{sha256_hex[:16]}.json"
+
+
+def is_kept_broken(name: str) -> bool:
+    """Whether a path is one of ``broken_name``."""
+    return re.fullmatch(rf"{BROKEN_FOLDER}/[0-9]{{20}}-[0-9a-f]{{16}}\.json", name) is not None
 
 
 def _refused(value: object, reason: str, boundary: str) -> DestinationError:

@@ -55,7 +55,7 @@ class Export:
 
     ``content`` is what was chosen of it, as the configuration would hold it. ``prompt_run_ids`` are the runs that it is
     about, also where all were asked for; None where that was not decided before it failed. ``artifact`` is that of a
-    completed download. ``dagster_run_ids`` are of all attempts, the last one's last.
+    completed download. ``dagster_run_ids`` are of all attempts, the last one's last; ``started_at`` is when that began.
     """
 
     export_id: str
@@ -82,6 +82,7 @@ class Export:
     dagster_run_ids: tuple[str, ...]
     error_message: str | None
     created_at: str | None
+    started_at: str | None
     completed_at: str | None
 
     def was_over(self, moment: datetime) -> bool:

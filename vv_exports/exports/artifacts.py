@@ -16,6 +16,7 @@ import re
 import secrets
 import socket
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def copy_artifact(storage: Connector, export_id: str, target: Path) -> bool:
 
     Raises DeliveredDataError where it is gone, or no whole zip file.
     """
-    with _opened(storage, export_id) as content:
+    with opened_artifact(storage, export_id) as content:
         if _is_same(content, target):
             return False
         folder = LocalConnector("download", target.parent)
@@ -85,15 +86,17 @@ def copy_artifact(storage: Connector, export_id: str, target: Path) -> bool:
 
 def compare_artifact(storage: Connector, export_id: str, target: Path | None) -> tuple[int, bool]:
     """The size of an artifact, and whether a local file is the same already. Raises what ``copy_artifact`` raises."""
-    with _opened(storage, export_id) as content:
+    with opened_artifact(storage, export_id) as content:
         return content.seek(0, os.SEEK_END), target is not None and _is_same(content, target)
 
 
 @contextmanager
-def _opened(storage: Connector, export_id: str) -> Iterator[BufferedIOBase]:
+def opened_artifact(storage: Connector, export_id: str, *, sparsely: bool = False) -> Iterator[BufferedIOBase]:
+    """An artifact, opened for reading; ``sparsely`` for a look at what is in it. Raises DeliveredDataError where it is
+    gone or no whole zip file, also when that shows while what is in it is read."""
     key = artifact_key(export_id)
     try:
-        opened = storage.open(key)
+        opened = storage.open(key, sparsely=sparsely)
     except DeliveredDataError as error:
         raise DeliveredDataError(
             f"{storage.uri(key)} is not there: it was deleted, or a backup of `storage` from before it was restored. "
@@ -101,10 +104,11 @@ def _opened(storage: Connector, export_id: str) -> Iterator[BufferedIOBase]:
         ) from error
     with opened as content:
         try:
-            zipfile.ZipFile(content).close()  # reads its end, which one that was cut short has not
-        except zipfile.BadZipFile as error:
+            if not sparsely:
+                zipfile.ZipFile(content).close()  # reads its end, which one that was cut short has not
+            yield content
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise _no_zip_file(storage, export_id, error) from error
-        yield content
 
 
 def _is_same(content: BufferedIOBase, target: Path) -> bool:
@@ -170,7 +174,7 @@ def unpack(storage: Connector, export_id: str, folder: Path, wanted: Callable[[s
         raise _no_zip_file(storage, export_id, error) from error
 
 
-def _no_zip_file(storage: Connector, export_id: str, error: zipfile.BadZipFile) -> DeliveredDataError:
+def _no_zip_file(storage: Connector, export_id: str, error: Exception) -> DeliveredDataError:
     return DeliveredDataError(
         f"{storage.uri(artifact_key(export_id))} is no zip file any more ({error}). Restore it; or remove it, and make "
         "the export again, with the same idempotency key where it had one."

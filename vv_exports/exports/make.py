@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery, DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
@@ -55,6 +56,7 @@ def make_folder(
     check_log(request.destination, state)
     if state.last is not None and not all(request.content.is_delivered(state, one) for one in job.snapshots):
         delivery = _committed(state, request.uri)
+        write_checksums(request.destination, state)  # whoever died after the commit has not
     else:
         delivery = deliver(request, state)
     return ExportOutcome(delivery, delivery.uri, delivery.bytes)

@@ -1,9 +1,11 @@
 """The exports on demand of a deployment."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
 
 import msgspec
@@ -26,6 +28,7 @@ from vv_exports.exports.artifacts import (
     check_target,
     compare_artifact,
     copy_artifact,
+    opened_artifact,
     remove_artifact,
 )
 from vv_exports.exports.idempotency import Launch, earlier_launch, remembered_launch
@@ -320,6 +323,21 @@ class Exports:
         with being_read(self._storage, export_id, self.clock()):
             self._check_kept(export_id)  # looked at once the mark is there
             return copy_artifact(self._storage, export_id, target)
+
+    @contextmanager
+    def reading(self, export_id: str) -> Iterator[BufferedIOBase]:
+        """The artifact of a completed download, opened; nobody takes it away meanwhile. Raises what ``download``
+        raises."""
+        self._check_downloadable(self.find(export_id), None)
+        with being_read(self._storage, export_id, self.clock()):
+            self._check_kept(export_id)  # looked at once the mark is there
+            with opened_artifact(self._storage, export_id) as content:
+                yield content
+
+    def glimpse(self, export_id: str) -> AbstractContextManager[BufferedIOBase]:
+        """The artifact of a download that has one by its record, opened for a short look, which leaves no mark. Raises
+        DeliveredDataError where it is gone."""
+        return opened_artifact(self._storage, export_id, sparsely=True)
 
     def delete(self, beginning: str, *, dry_run: bool = False) -> Deletion:
         """Delete the artifact of a completed download. The record stays, and says so. Raises RequestError for any other

@@ -124,6 +124,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             dagster_run_ids=tuple(one.dagster_run_id for one in self.attempts),
             error_message=self.error,
             created_at=_text(self.created_at),
+            started_at=_text(attempt.began_at),
             completed_at=_text(self.completed_at),
         )
 

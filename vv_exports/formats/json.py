@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import IO, BinaryIO, ClassVar
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from vv_exports.formats.reading import end_of_lines, readable, row_blocks
 
 _BEGIN = b"[\n"
 _END = b"]\n"
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,24 @@ class JsonDocument:
                     yield rows_of(rows, schema)
             if not complete:
                 raise DeliveredDataError(f"{path} has no end: it was cut off. Deliver again.")
+
+
+def length_of_rows(length: int) -> int:
+    """How many bytes the rows of an uncompressed file of ours take, with the commas between them: of a file of
+    ``length`` bytes. 0 where it has none."""
+    return max(0, length - len(_BEGIN) - len(b"\n" + _END))
+
+
+def rows_between_brackets(stream: IO[bytes], length: int) -> Iterator[bytes]:
+    """Those rows as they stand there, in blocks that end anywhere. Raises DeliveredDataError for another file."""
+    left = length_of_rows(length)
+    whole = stream.read(len(_BEGIN)) == _BEGIN
+    while whole and left:
+        block = stream.read(min(left, _BLOCK))
+        whole, left = bool(block), left - len(block)
+        yield block
+    if not whole or stream.read() != (b"\n" + _END if length_of_rows(length) else _END):
+        raise DeliveredDataError("a json file does not begin and end like one of ours. Deliver again.")
 
 
 class _JsonDocumentEncoder:

@@ -510,6 +510,18 @@ class SnapshotStore:
         """Whether a snapshot has rows of erased media. Of each file, only the ids of media are read."""
         return any(self._has_erased(part.key, excluded) for parts in snapshot.tables.values() for part in parts)
 
+    def media(self, snapshot: Snapshot) -> dict[str, str | None]:
+        """The media that a snapshot has rows of: id -> name. Raises DeliveredDataError where a file of it is gone."""
+        found: dict[str, str | None] = {}
+        for part in (part for parts in snapshot.tables.values() for part in parts):
+            with self._storage.open(part.key) as file, pq.ParquetFile(file) as opened:
+                there = [name for name in ("video_id", "video_name") if name in opened.schema_arrow.names]
+                for batch in opened.iter_batches(_BATCH_ROWS, columns=there):
+                    for row in batch.to_pylist():
+                        if row["video_id"] is not None and found.get(row["video_id"]) is None:
+                            found[row["video_id"]] = row.get("video_name")
+        return dict(sorted(found.items()))
+
     def markers(self, snapshot: Snapshot, excluded: Excluded) -> set[str]:
         """Texts in the rows of erased media by which people know them: ids, names and addresses."""
         found: set[str] = set()

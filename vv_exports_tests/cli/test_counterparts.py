@@ -12,6 +12,7 @@ import pytest
 import vv_exports.cli
 from vv_exports.cli import main
 from vv_exports.client.anywhere import log_schema, provenance_at
+from vv_exports.client.notifications import data_schema
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -45,6 +46,9 @@ COUNTERPARTS = {
     "sql": "automations.sql",
     "report": "automations.report",
     "erase": "erasure.erase",
+    "notifications test": "notifications.test",
+    "notifications list": "notifications.list",
+    "notifications send": "notifications.send",
 }
 OPTIONS = {
     ("export index", "dry_run"): "exports.plan",
@@ -61,6 +65,10 @@ OPTIONS = {
     ("vacuum", "abandoned"): "vacuum_abandoned",
     ("sql", "engine"): "automations.sql",
     ("report", "to"): "automations.report",
+    ("provenance", "index"): "provenance.of_run",
+    ("verify", "name"): "repairs.verify",
+    ("verify", "repair"): "repairs.repair",
+    ("verify", "dry_run"): "repairs.plan",
     ("erase", "lists"): "erasure.list",
     ("erase", "undoes"): "erasure.undo",
 }
@@ -71,16 +79,17 @@ BEFORE_THE_CLIENT = {
     "config schema": config_schema,
     "log schema": log_schema,
     "provenance": provenance_at,
+    "notifications schema": data_schema,
 }
 """What there is without a deployment: it makes one, is about the configuration's file, which ``VVExports()`` checks
-too, or about a delivery that somebody received."""
+too, or about a delivery or an event that somebody received."""
 SAID = {
     "index": {"index_id"},
     "run": {"run_id"},
     "run_ids": {"run_ids", "prompt_run_ids"},
     "name": {"automation"},
     "view": {"views"},
-    "target": {"connector_id"},
+    "target": {"connector_id", "target"},
     "connector_id": {"connector_id", "destination_connector_id"},
     "subpath": {"subpath", "destination_subpath"},
     "format_name": {"format"},

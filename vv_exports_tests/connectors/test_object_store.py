@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -328,6 +329,22 @@ def test_a_sweep_aborts_uploads_of_the_same_kind_of_file_alone(connector, memory
     connector.put(path, f"{folder}/part-00000-fedcba9876543210.parquet")
     connector.sweep()
     assert memory.uploads == theirs
+
+
+@pytest.mark.parametrize("sparsely", [False, True])
+def test_of_an_object_that_is_opened_sparsely_little_is_sent(connector, memory, monkeypatch, sparsely):
+    """To tell the size of what a zip file holds, its first 8 MiB were sent."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a", bytes(9 * MEBIBYTE))
+    memory.objects["base/x.zip"] = packed.getvalue()
+    sent = []
+    read_range = connector.read_range
+    monkeypatch.setattr(connector, "read_range", lambda *what: sent.append(len((r := read_range(*what))[0])) or r)
+    with connector.open("x.zip", sparsely=sparsely) as content, zipfile.ZipFile(content) as archive:
+        assert [one.file_size for one in archive.infolist()] == [9 * MEBIBYTE]
+        assert (sum(sent) < MEBIBYTE // 4) == sparsely
+        assert archive.read("a") == bytes(9 * MEBIBYTE)
 
 
 def test_an_object_that_goes_while_it_is_read_is_told(connector, memory):

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,6 +14,7 @@ import dagster as dg
 import msgspec
 import pytest
 
+from vv_exports.defs import launches
 from vv_exports.defs.export_runs import attempt_now
 from vv_exports.defs.instance import open_instance
 from vv_exports.defs.keys import asset_key
@@ -215,3 +217,29 @@ def test_many_processes_may_open_a_new_instance_at_once(tmp_path):
         for process in processes:
             process.join(60)
         assert [process.exitcode for process in processes] == [0] * 6
+
+
+def test_runs_of_several_threads_take_turns():
+    """Exports that threads of a program made at once waited for each other for ever: Dagster began one while another
+    wrote to its database."""
+    at_work, most = [], []
+
+    @dg.asset
+    def slow():
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.05)
+        at_work.pop()
+
+    definitions, instance = dg.Definitions([slow]), dg.DagsterInstance.ephemeral()
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: launches.launch(instance, definitions, [slow.key]), range(3)))
+    assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS] * 3
+    assert most == [1, 1, 1]
+
+
+def test_threads_that_use_a_key_at_once_get_one_export_that_was_made_once(client):
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: client.exports.create_prompt_run_export("run_0", idempotency_key="k"), range(3)))
+    assert len({export.export_id for export in made}) == 1
+    assert [(export.status, len(export.dagster_run_ids)) for export in made] == [("completed", 1)] * 3

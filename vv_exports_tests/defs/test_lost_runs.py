@@ -163,7 +163,7 @@ def test_one_that_is_only_created_is_left_to_the_tick_that_created_it(instance):
     assert status(instance, run.run_id, timedelta(hours=1)) == "NOT_STARTED"
 
 
-@pytest.mark.parametrize("tag", [".dagster/vv_exports/process", ".dagster/vv_exports/worker", "vv_exports/process"])
+@pytest.mark.parametrize("tag", [".dagster/vv_exports.process", ".dagster/vv_exports.worker", "vv_exports/process"])
 @pytest.mark.parametrize("state", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
 def test_a_run_whose_noted_process_was_killed_is_closed_in_every_state(instance, dead_pid, tag, state):
     run = dg.DagsterRun(job_name="__ASSET_JOB", status=dg.DagsterRunStatus(state))

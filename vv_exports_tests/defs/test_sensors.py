@@ -254,7 +254,7 @@ def test_a_run_whose_machine_crashed_does_not_hold_its_automation_up(daemon, tmp
     assert not daemon.tick(TEAM)
     assert daemon.delivered() == {"run_2": 1}
     worked = daemon.instance.get_run_by_id(daemon.runs[-1].dagster_run.run_id)
-    assert worked.tags[".dagster/vv_exports/worker"].split()[2] == f"{os.getpid()}"
+    assert worked.tags[".dagster/vv_exports.worker"].split()[2] == f"{os.getpid()}"
 
 
 def test_a_run_of_another_machine_is_left_alone(daemon):

@@ -46,7 +46,7 @@ def test_a_destination_whose_log_is_damaged_or_gone_is_a_problem_and_not_overloo
     deployment.connector.delete([f"three/{log}"])
     assert destinations(deployment.connector) == ["one", "three", "two"]
     said = {subpath: verify(deployment.destination(subpath)).problems for subpath in ("one", "two", "three")}
-    assert "holds 1 data files, and no delivery log says what they are" in said["one"][0]
+    assert "holds 1 data file, and no delivery log says what they are" in said["one"][0]
     assert "is not a delivery log entry" in said["two"][0]
     assert "is missing, while entry 1 is there" in said["three"][0]
 

@@ -74,6 +74,7 @@ def test_a_record_says_what_was_asked_for_and_what_came_of_it(pipeline, tmp_path
             "dagster_run_ids": ("1",),
             "error_message": None,
             "created_at": "2024-11-01T12:01:00.000Z",
+            "started_at": "2024-11-01T12:00:00.000Z",
             "completed_at": "2024-12-11T12:00:00.000Z",
         }.items()
     )
@@ -108,7 +109,8 @@ def test_what_is_committed_stays_as_it_is_though_the_process_died_before_it_said
     export = made(pipeline, request_).export()
     assert (export.status, export.rows, export.files) == ("completed", 6, 2)
     assert everything(tmp_path) == before
-    assert export.bytes == sum(len(content) for name, content in before.items() if "/_vv/" not in name)
+    files = [name for name in before if "/_vv/" not in name and not name.endswith("/SHA256SUMS")]
+    assert export.bytes == sum(len(before[name]) for name in files)
 
 
 def test_files_that_somebody_took_from_an_exports_folder_come_back_when_it_is_made_again(pipeline, tmp_path):
@@ -343,3 +345,47 @@ def test_an_artifact_that_was_cut_short_is_not_downloaded(pipeline, tmp_path, ha
     with pytest.raises(DeliveredDataError, match="is no zip file any more"):
         pipeline.exports.download(record.export_id, tmp_path / "x.zip")
     assert not (tmp_path / "x.zip").exists()
+
+
+def _altered(folder):
+    path = next(folder.rglob("*.csv"))
+    path.write_bytes(b"?" * path.stat().st_size)
+
+
+def _unreadable(folder):
+    (folder / "_vv/log/00000000000000000000.json").write_bytes(b"{")
+    next(folder.rglob("*.csv")).unlink()
+
+
+EXPORT_HARMS = {
+    "altered": _altered,
+    "unreadable": _unreadable,
+    "no owner": lambda folder: (folder / "_vv/owner.json").unlink(),
+    "no checksums of these": lambda folder: (folder / "SHA256SUMS").write_text("x"),
+}
+
+
+@pytest.mark.parametrize("harm", EXPORT_HARMS)
+@pytest.mark.parametrize("has_changed", [False, True])
+def test_an_export_is_mended_as_it_was_or_not_at_all(tmp_path, harm, has_changed):
+    for number in range(2):
+        write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number + 1}T00:00:00Z")
+    client = client_of(tmp_path)
+    subpath = f"there/{made(client.pipeline, FOLDER).export_id}"
+    folder = tmp_path / "deliveries" / subpath
+    before = {path: content for path, content in written_files(tmp_path).items() if "/log/" not in path}
+    EXPORT_HARMS[harm](folder)
+    if has_changed:
+        for number in range(2):
+            write_run(tmp_path / "archive", run_id=f"run_{number}", segments=9)
+        client.pipeline.snapshots.of_ids("idx", ["run_0", "run_1"])
+    (planned,) = client.repairs.plan_at("conn_export", subpath)
+    (done,) = client.repairs.repair_at("conn_export", subpath)
+    needs_rows = harm in {"altered", "unreadable"}
+    assert planned.is_fine == done.is_fine == (not has_changed or not needs_rows)
+    if done.is_fine:
+        after = written_files(tmp_path)
+        assert {path: after[path] for path in before} == before
+        assert client.repairs.repair_at("conn_export", subpath)[0].before == ()
+    else:
+        assert "Make a new export in place of it" in done.not_mended

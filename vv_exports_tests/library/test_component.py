@@ -87,6 +87,16 @@ def test_components_share_source_storage_and_connectors_of_one_file(project):
     assert sensors == {f"{index}__{what}" for index in ("idx", "other") for what in ("discovery", "team__delivery")}
 
 
+def test_what_a_deployment_has_once_is_there_once_however_many_components_there_are(project):
+    targets = {"ops": {"kind": "webhook", "url_env": "HOOK_URL", "secret_env": "HOOK_SECRET", "events": ["delivered"]}}
+    write_config(project, {**CONFIG, "indexes": {}, "notifications": {"targets": targets}})
+    for name in ("one", "two"):
+        component(project, name, {"index_id": name, "automations": {"team": automation(name)}})
+    with loaded(project) as defs:
+        sensors = [sensor.name for sensor in defs.get_repository_def().sensor_defs]
+    assert sensors.count("vv_exports__notifications") == 1
+
+
 def test_an_index_of_the_file_needs_its_id_alone_and_one_that_no_component_names_is_left_out(project):
     write_config(project)
     component(project, "one", {"index_id": "idx"})
