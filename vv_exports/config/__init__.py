@@ -11,10 +11,9 @@ from vv_exports.config.index_attributes import (
     IndexScaffold,
     index_place,
     places_below,
-    unknown_index,
-    with_indexes,
 )
-from vv_exports.config.loading import config_place, config_schema, load_config, parse_config
+from vv_exports.config.loading import config_place, config_schema, indexes_in, load_config, parse_config
+from vv_exports.config.messages import did_you_mean
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 from vv_exports.config.notifications import (
     AppriseConfig,
@@ -44,13 +43,13 @@ __all__ = [
     "config_place",
     "config_schema",
     "content_options",
+    "did_you_mean",
     "format_of_text",
     "index_place",
+    "indexes_in",
     "key_problems",
     "load_config",
     "notification_problems",
     "parse_config",
     "places_below",
-    "unknown_index",
-    "with_indexes",
 ]

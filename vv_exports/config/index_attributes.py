@@ -1,19 +1,17 @@
 """What a component of a Dagster project says of an index: which one, and the words of ``indexes.<id>`` in the file.
 
-Values may be templates of Dagster's, so the component resolves them first; then ``with_indexes`` holds them to the same
-rules as the file's, and to those between all indexes there are.
+Values may be templates of Dagster's, so the component resolves them first; then they are loaded with the file, and held
+to the same rules.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, SkipValidation, ValidationError, create_model
+from pydantic import ConfigDict, Field, SkipValidation, create_model
 
 from vv_exports.config.fields import Id, Model
-from vv_exports.config.messages import Location, did_you_mean, dotted, shown
-from vv_exports.config.models import Config, Destinations, IndexConfig
-from vv_exports.config.problems import problem
-from vv_exports.config.rules import resolved, without_faulty
+from vv_exports.config.messages import Location, dotted
+from vv_exports.config.models import IndexConfig
 
 _TEMPLATE = {"type": "string", "pattern": r"\{[{%]"}
 
@@ -72,25 +70,6 @@ class IndexScaffold(Model):
     )
 
 
-def with_indexes(config: Config, said: Mapping[str, Mapping[str, Any]], file: str) -> tuple[Config, list[str]]:
-    """A configuration with further indexes, which its file does not have, by their ids; and what is wrong with them.
-
-    A problem begins with its place, as it would be in the file: ``indexes.idx.automations.…``.
-    """
-    context = {"folder": config.folder}
-    data: dict[str, Any] = {"indexes": {index_id: dict(fields) for index_id, fields in said.items()}}
-    problems: list[str] = []
-    try:
-        further = Destinations.model_validate(data, context=context)
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        problems += map(problem, errors)
-        further = Destinations.model_validate(without_faulty(data, errors), context=context)
-    parts = config.model_copy(update={"indexes": {**config.indexes, **further.indexes}})
-    indexes = resolved(parts, config.connectors, problems, file)
-    return parts.model_copy(update={"indexes": indexes}), problems
-
-
 def index_place(index_id: str) -> str:
     """Where an index is in the file, as problems begin."""
     return dotted(("indexes", index_id))
@@ -106,11 +85,3 @@ def places_below(place: str, said: Any, at: Location = ()) -> dict[str, Location
     for part, value in parts:
         found |= places_below(place, value, (*at, part))
     return found
-
-
-def unknown_index(config: Config, index_id: str, where: str) -> str:
-    """What to say of an index of which neither the file nor the component says anything."""
-    return (
-        f"{shown(index_id)} is no index of {where}, and the component gives it no automations; `automations: {{}}` "
-        f"follows an index without one.{did_you_mean(index_id, config.indexes, 'There is')}"
-    )

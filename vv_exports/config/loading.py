@@ -22,16 +22,32 @@ FILE_NAME = "vv_exports.yaml"
 _MOST_PROBLEMS = 200
 
 
-def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, further: Mapping[str, Any] | None = None
+) -> Config:
     """Read the configuration: ``path``, else the file that ``VV_EXPORTS_CONFIG`` names, else
     ``./vv_exports.yaml``, else the packaged demo configuration, whose paths start at the working directory.
+    ``further`` are indexes that are described elsewhere, as they would stand in the file.
 
     Raises:
         ConfigurationError: with every problem of the file, each with its place, the value, what is allowed.
     """
-    file, folder, where = _file(path, os.environ if environ is None else environ)
+    text, folder, where = _found(path, os.environ if environ is None else environ)
+    return parse_config(text, folder=folder, where=where, further=further)
+
+
+def indexes_in(path: Path) -> frozenset[str]:
+    """The ids under ``indexes`` in a file, whether what stands there is right or wrong."""
+    text, _, where = _found(path, {})
+    declared = Document().read(text, where).get("indexes")
+    return frozenset(declared) if isinstance(declared, dict) else frozenset()
+
+
+def _found(path: Path | None, environ: Mapping[str, str]) -> tuple[str, Path, str]:
+    """The text of the file, the folder that its relative paths are relative to, and how to speak of it."""
+    file, folder, where = _file(path, environ)
     try:
-        text = _read(file, where).decode("utf-8-sig")
+        return _read(file, where).decode("utf-8-sig"), folder, where
     except OSError as error:
         raise ConfigurationError(where, [f"cannot be read: {error}"]) from error
     except UnicodeDecodeError as error:
@@ -39,22 +55,25 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
             where,
             [f"cannot be read: it is no text in UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8"],
         ) from error
-    return parse_config(text, folder=folder, where=where)
 
 
-def parse_config(text: str, *, folder: Path, where: str) -> Config:
+def parse_config(text: str, *, folder: Path, where: str, further: Mapping[str, Any] | None = None) -> Config:
     """The configuration in a YAML text.
 
     Args:
         text: the YAML document.
         folder: what relative paths are relative to.
         where: the text's name in messages.
+        further: indexes that are described elsewhere, by their ids.
 
     Raises:
         ConfigurationError: with every problem of the text.
     """
     document = Document()
     data = document.read(text, where)
+    if further:
+        here = data.get("indexes") or {}
+        data["indexes"] = {**here, **further} if isinstance(here, dict) else here
     context = {"folder": folder.absolute()}
     problems, unsaid = document.problems, 0
     try:
@@ -65,7 +84,9 @@ def parse_config(text: str, *, folder: Path, where: str) -> Config:
         problems += map(problem, errors[:_MOST_PROBLEMS])
         parts = Destinations.model_validate(without_faulty(data, errors), context=context)
     declared = data.get("connectors") or {}
-    indexes = resolved(parts, declared if isinstance(declared, dict) else {}, problems)
+    indexes = resolved(
+        parts, declared if isinstance(declared, dict) else {}, problems, where if further else "this file"
+    )
     if problems or not isinstance(parts, Config):
         unsaid += len(problems[_MOST_PROBLEMS:])
         more = [f"and {unsaid:,} more; mend these first"] if unsaid else []

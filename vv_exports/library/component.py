@@ -16,11 +16,11 @@ from dagster.components.resolved.errors import ResolutionException
 from vv_exports.config import (
     Config,
     IndexAttributes,
+    did_you_mean,
     index_place,
+    indexes_in,
     load_config,
     places_below,
-    unknown_index,
-    with_indexes,
 )
 from vv_exports.config.loading import ENVIRONMENT_VARIABLE, FILE_NAME
 from vv_exports.defs.build import IndexDefinitions
@@ -120,27 +120,32 @@ def _configuration(file: Path, together: Sequence[IndexExports]) -> Config:
             f"it. `vv-exports demo` makes one to try; or name another with `config:` or {ENVIRONMENT_VARIABLE}"
         )
         raise ConfigurationError(str(file), [why])
-    shared = load_config(file)
+    in_the_file = indexes_in(file)
     problems: list[str] = []
     said: dict[str, IndexExports] = {}
     for one in together:
-        of_index = f"{one.at(['index_id'])}: attributes.index_id"
+        of_index = f"{one.at(['index_id'])}: attributes.index_id: {one.index_id!r}"
         if one.index_id in said:
-            problems.append(f"{of_index}: {one.index_id!r} is the index of {said[one.index_id].at()} too; keep one")
-        elif one.index_id not in shared.indexes and not one.of_the_index:
-            problems.append(f"{of_index}: {unknown_index(shared, one.index_id, str(file))}")
-        elif one.index_id in shared.indexes and one.of_the_index:
+            problems.append(f"{of_index} is the index of {said[one.index_id].at()} too; keep one")
+        elif one.index_id in in_the_file and one.of_the_index:
             problems.append(
-                f"{of_index}: {one.index_id!r} is an index of {file} too, which says what is to be done with it; take "
-                f"it out there, or leave out {', '.join(sorted(one.of_the_index))} here"
+                f"{of_index} is an index of {file} too, which says what is to be done with it; take it out there, or "
+                f"leave out {', '.join(sorted(one.of_the_index))} here"
+            )
+        elif one.index_id not in in_the_file and not one.of_the_index:
+            problems.append(
+                f"{of_index} is no index of {file}, and the component gives it no automations; `automations: {{}}` "
+                f"follows an index without one.{did_you_mean(one.index_id, in_the_file, 'There is')}"
             )
         said.setdefault(one.index_id, one)
-    here = {index_id: one for index_id, one in said.items() if one.of_the_index and index_id not in shared.indexes}
-    whole, found = with_indexes(shared, {index_id: one.of_the_index for index_id, one in here.items()}, str(file))
-    problems += (_with_lines(problem, here) for problem in found)
+    here = {index_id: one for index_id, one in said.items() if one.of_the_index and index_id not in in_the_file}
+    try:
+        config = load_config(file, further={index_id: dict(one.of_the_index) for index_id, one in here.items()})
+    except ConfigurationError as error:
+        problems += (_with_lines(problem, here) for problem in error.problems)
     if problems:
-        raise ConfigurationError(f"the components of {file}", problems)
-    return whole
+        raise ConfigurationError(f"{file} and the components that use it", problems)
+    return config
 
 
 def _with_lines(problem: str, components: Mapping[str, IndexExports]) -> str:

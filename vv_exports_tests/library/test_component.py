@@ -88,7 +88,15 @@ def test_components_share_source_storage_and_connectors_of_one_file(project):
 
 
 def test_what_a_deployment_has_once_is_there_once_however_many_components_there_are(project):
-    targets = {"ops": {"kind": "webhook", "url_env": "HOOK_URL", "secret_env": "HOOK_SECRET", "events": ["delivered"]}}
+    targets = {
+        "ops": {
+            "kind": "webhook",
+            "url_env": "HOOK_URL",
+            "secret_env": "HOOK_SECRET",
+            "events": ["delivered"],
+            "automations": ["two/team"],
+        }
+    }
     write_config(project, {**CONFIG, "indexes": {}, "notifications": {"targets": targets}})
     for name in ("one", "two"):
         component(project, name, {"index_id": name, "automations": {"team": automation(name)}})
