@@ -4,7 +4,7 @@ import os
 
 import click
 
-from vv_exports.cli.commands import command
+from vv_exports.cli.commands import command, read_config
 from vv_exports.console import Console
 from vv_exports.errors import ConfigurationError
 
@@ -12,10 +12,10 @@ from vv_exports.errors import ConfigurationError
 @command("check")
 def check(console: Console) -> None:
     """Read the configuration and report every problem in it, and a key that is missing in the environment."""
-    from vv_exports.config import config_place, key_problems, load_config, notification_problems
+    from vv_exports.config import config_place, key_problems, notification_problems
     from vv_exports.pipeline import Pipeline
 
-    loaded = load_config()
+    loaded = read_config()
     Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
     told = notification_problems(loaded.notifications, os.environ)
     if problems := [*key_problems(loaded, os.environ), *told]:

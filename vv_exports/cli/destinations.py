@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vv_exports.cli.commands import DONE, FAILED, command, open_client
+from vv_exports.cli.commands import DONE, FAILED, command, open_client, read_config
 from vv_exports.cli.repairs import repaired, verified
 from vv_exports.console import Console
 from vv_exports.errors import RequestError
@@ -72,9 +72,7 @@ def _is_a_place(target: str) -> bool:
     if not Path(target).exists():
         return False
 
-    from vv_exports.config import load_config
-
-    return target not in load_config().connectors
+    return target not in read_config().connectors
 
 
 @command(

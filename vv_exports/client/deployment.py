@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from vv_exports.config import Config, load_config
+from vv_exports.config import Config
 from vv_exports.defs.assets import PARTITIONS_PER_RUN
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
@@ -22,6 +22,7 @@ from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import stretches
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import RunFailedError, UnreadableRunsError
+from vv_exports.library.project import load_with_components
 from vv_exports.pipeline import Pipeline
 
 _Part = TypeVar("_Part", bound=type)
@@ -72,7 +73,7 @@ class Deployment:
         instance: dg.DagsterInstance | None = None,
         progress: Progress | None = None,
     ) -> None:
-        loaded = config if isinstance(config, Config) else load_config(config)
+        loaded = config if isinstance(config, Config) else load_with_components(config)
         self.pipeline = Pipeline.from_config(loaded, progress)
         self.folder = loaded.folder or Path.cwd()
         self._given_instance = instance

@@ -12,7 +12,14 @@ from vv_exports.config.index_attributes import (
     index_place,
     places_below,
 )
-from vv_exports.config.loading import config_place, config_schema, indexes_in, load_config, parse_config
+from vv_exports.config.loading import (
+    config_place,
+    config_schema,
+    dagster_project,
+    indexes_in,
+    load_config,
+    parse_config,
+)
 from vv_exports.config.messages import did_you_mean
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 from vv_exports.config.notifications import (
@@ -43,6 +50,7 @@ __all__ = [
     "config_place",
     "config_schema",
     "content_options",
+    "dagster_project",
     "did_you_mean",
     "format_of_text",
     "index_place",

@@ -36,6 +36,18 @@ def load_config(
     return parse_config(text, folder=folder, where=where, further=further)
 
 
+def dagster_project(path: Path | None = None) -> tuple[Path, Path] | None:
+    """The file that ``load_config`` reads, and the Dagster project that it names, where it names one."""
+    file, folder, where = _file(path, os.environ)
+    if not isinstance(file, Path) or not file.is_file():
+        return None
+    text, _, _ = _found(path, os.environ)
+    if "dagster_project" not in text:  # nearly always, and a large file takes long to parse
+        return None
+    named = Document().read(text, where).get("dagster_project")
+    return (file, folder / Path(named).expanduser()) if isinstance(named, str) else None
+
+
 def indexes_in(path: Path) -> frozenset[str]:
     """The ids under ``indexes`` in a file, whether what stands there is right or wrong."""
     text, _, where = _found(path, {})

@@ -86,22 +86,24 @@ class IndexExports(dg.Component, dg.Resolvable):
         """What all components of the file share, made once: Dagster refuses to merge resources that are not the same
         objects. The first of them keeps it."""
         file, prefix = _file(self.config, context.project_root)
-        together = [
-            one
-            for one in context.component_tree.get_all_components(IndexExports)
-            if _file(one.config, context.project_root)[0] == file
-        ] or [self]
+        together = using(file, context.component_tree) or [self]
         if not any(one is self for one in together):
             how = "Dagster does not know the type of this component; annotate its function: `-> IndexExports`"
             raise ConfigurationError(self.at(), [how])
         first = together[0]
         if first.kept is None or [*map(id, first.kept[0])] != [*map(id, together)]:
-            config = _configuration(file, together)
+            config = configuration(file, together)
             made = IndexDefinitions(
                 Pipeline.from_config(config), Names.of(config, prefix), [one.index_id for one in together]
             )
             first.kept = (together, made)
         return first.kept[1]
+
+
+def using(file: Path, tree: dg.ComponentTree) -> list[IndexExports]:
+    """The components of a project that use a configuration file."""
+    each = tree.get_all_components(IndexExports)
+    return [one for one in each if _file(one.config, tree.project_root)[0].resolve() == file.resolve()]
 
 
 def _file(named: str | Path | None, project: Path) -> tuple[Path, str]:
@@ -112,7 +114,7 @@ def _file(named: str | Path | None, project: Path) -> tuple[Path, str]:
     return Path(os.environ.get(ENVIRONMENT_VARIABLE) or project / FILE_NAME), PREFIX
 
 
-def _configuration(file: Path, together: Sequence[IndexExports]) -> Config:
+def configuration(file: Path, together: Sequence[IndexExports]) -> Config:
     """The file's configuration with the indexes of these components."""
     if not file.exists():
         why = (

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 import vv_exports
+from vv_exports.cli import main
+from vv_exports.client import VVExports
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.limits import missing_limits
 from vv_exports.errors import ConfigurationError
@@ -43,15 +45,22 @@ def project(tmp_path, monkeypatch):
 
 
 @contextmanager
-def loaded(project, module="theirs"):
-    """The definitions of a project, as Dagster loads them; its modules are forgotten at the end."""
+def importable(project, module="theirs"):
+    """The project as it is where it is installed."""
     sys.path.insert(0, str(project / "src"))
     try:
-        yield dg.load_from_defs_folder(path_within_project=project)
+        yield
     finally:
         sys.path.remove(str(project / "src"))
         for name in [name for name in sys.modules if name.partition(".")[0] == module]:
             del sys.modules[name]
+
+
+@contextmanager
+def loaded(project, module="theirs"):
+    """The definitions of a project, as Dagster loads them; its modules are forgotten at the end."""
+    with importable(project, module):
+        yield dg.load_from_defs_folder(path_within_project=project)
 
 
 def component(project, name, attributes, **more):
@@ -228,6 +237,39 @@ def test_the_example_project_delivers_and_an_asset_downstream_reads_it(tmp_path)
     delivered = ds.dataset(project / "deliveries/exports/news/editors/segments")
     assert delivered.count_rows() == 4
     assert (domains["idx_sports"], domains["idx_news"]) == ("sports", None)
+
+
+def test_commands_see_the_indexes_of_components_where_the_file_names_the_project(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    write_config(project, {**CONFIG, "dagster_project": "."})
+    component(project, "one", {"index_id": "other", "automations": {"press": automation("press", start="beginning")}})
+    write_run(project / "archive", run_id="run_1", index_id="other")
+
+    def run(*arguments):
+        with importable(project), pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        return ended.value.code, capsys.readouterr()
+
+    assert "Indexes: 2, automations: 4" in run("config", "check")[1].out
+    code, _ = run("automations", "run", "other", "press")
+    assert code == 0
+    assert (project / "deliveries/press/segments").is_dir()
+    with importable(project):
+        assert VVExports().automations.retrieve("other", "press").destination_subpath == "press"
+    component(project, "one", {"index_id": "other", "automations": {"press": automation("exports/team")}})
+    code, told = run("config", "check")
+    assert code == 2
+    assert f"{project}/src/theirs/defs/one/defs.yaml:7: attributes.automations.press.destination_subpath" in told.err
+
+
+def test_commands_tell_that_a_project_does_not_load(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    write_config(project, {**CONFIG, "dagster_project": "."})
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "check"])
+    assert ended.value.code == 2
+    assert "dagster_project" in (told := capsys.readouterr().err)
+    assert "`pip install -e .`" in told
 
 
 def documented(language, *, holding):
