@@ -102,8 +102,10 @@ class IndexExports(dg.Component, dg.Resolvable):
 
 def using(file: Path, tree: dg.ComponentTree) -> list[IndexExports]:
     """The components of a project that use a configuration file."""
-    each = tree.get_all_components(IndexExports)
-    return [one for one in each if _file(one.config, tree.project_root)[0].resolve() == file.resolve()]
+    each, file = tree.get_all_components(IndexExports), file.resolve()
+    named = {one.config for one in each}
+    same = {name for name in named if _file(name, tree.project_root)[0].resolve() == file}
+    return [one for one in each if one.config in same]
 
 
 def _file(named: str | Path | None, project: Path) -> tuple[Path, str]:
@@ -162,7 +164,7 @@ def _with_lines(problem: str, components: Mapping[str, IndexExports]) -> str:
             place = next(place for place in _ever_shorter(found[0]) if place in known)
             return f"{one.at(known[place])}: attributes{found[0].removeprefix(found[1])}"
 
-        problem = re.sub(f"({re.escape(top)}){_TAIL}", placed, problem)
+        problem = re.sub(rf"({re.escape(top)})(?![\w-]){_TAIL}", placed, problem)
     return problem
 
 

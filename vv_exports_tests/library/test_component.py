@@ -152,7 +152,7 @@ def test_a_template_of_a_variable_that_is_not_set_is_told_with_file_and_line_and
 def test_every_problem_of_all_components_is_told_with_file_and_line(project):
     two = {"editors": automation("exports/x", format="parquett"), "more": {"destination_connector_id": "conn_exprt"}}
     first = component(project, "one", {"index_id": "idx", "automations": {"team": automation("exports")}})
-    second = component(project, "two", {"index_id": "other", "automations": two})
+    second = component(project, "two", {"index_id": "idx2", "automations": two})
     told = problems(project)
     assert [problem.partition(": attributes")[0] for problem in told] == [f"{second}:8", f"{second}:10", f"{second}:7"]
     assert "format: 'parquett' is not allowed. Did you mean 'parquet'?" in told[0]
