@@ -53,7 +53,7 @@ format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .
 
 ui: $(INSTALLED) vv_exports.yaml  ## start the Dagster UI with its daemon on port 3000
-	DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)}" $(BIN)/dagster dev --port 3000
+	$(BIN)/vv-exports ui
 
 bench: $(INSTALLED)  ## run the benchmarks, in a quarter of an hour
 	$(BIN)/pip install --quiet --group bench

@@ -16,7 +16,7 @@ import videovector
 from videovector.resources import AsyncExportsResource, ExportsResource
 
 from vv_exports import errors
-from vv_exports.client import compat
+from vv_exports.client import VVExports, compat
 from vv_exports.client.compat.errors import KeyReusedError, as_the_sdk_raises
 from vv_exports.exports.artifacts import artifact_key
 from vv_exports_tests.archives import segment, write_run
@@ -417,14 +417,27 @@ def test_the_export_automation_of_an_index_is_read_paused_and_resumed(client, de
     body = {name: value for name, value in there.items() if name != "index_id"}
     assert client._http.put(path, json=body | {"paused": True}) == there | {"paused": True}
     assert client._http.put(path, json=body, idempotency_key="k") == there
-    with pytest.raises(videovector.ValidationError, match=r"is 'exports/team' and not 'other'. Change it in the file"):
-        client._http.put(path, json=body | {"destination_subpath": "other"})
     with pytest.raises(videovector.ValidationError, match="cron: not known"):
         client._http.put(path, json=body | {"cron": "daily"})
     with pytest.raises(videovector.NotFoundError, match="has no export automation"):
         client._http.get("/indexes/idx_broken/automations/export")
     with pytest.raises(videovector.ConflictError, match=r"3 export automations \(team, held, off\)"):
         client._http.get("/indexes/idx_several/automations/export")
+
+
+def test_an_export_automation_that_is_put_stands_in_the_configuration(tmp_path):
+    write_run(tmp_path / "archive")
+    deployment = client_of(tmp_path, {**CONFIG, "indexes": {"idx": {"automations": {}}}})
+    path, wanted = "/indexes/idx/automations/export", {"destination_connector_id": "conn_export", "paused": True}
+    with compat.VideoVector.of(deployment) as client:
+        made = client._http.put(path, json=wanted | {"destination_subpath": "a"})
+        assert made == {"index_id": "idx", "enabled": True, "destination_subpath": "a"} | wanted
+        assert client._http.put(path, json={"destination_subpath": "b"}) == made | {"destination_subpath": "b"}
+        assert client._http.get(path) == made | {"destination_subpath": "b"}
+        with pytest.raises(videovector.ValidationError, match="conn_import"):
+            client._http.put(path, json={"destination_connector_id": "conn_import"})
+    written = VVExports(tmp_path / "vv_exports.yaml").pipeline.config.index("idx").automations["export"]
+    assert (written.destination_subpath, written.paused) == ("b", True)
 
 
 def test_a_choice_that_is_not_supported_is_refused_and_not_ignored(client):

@@ -278,7 +278,7 @@ class TestYaml:
         ("body", "message"),
         [
             ("a: [", "is not YAML, line "),
-            ("a: 1\n\tb: 2", "is not YAML, line 2, column 1"),
+            ("a: 1\n\tb: 2", "; there is a tab, and YAML is indented with blanks"),
             ("a: 1\n---\nb: 2", "is not YAML, line 2"),
             ("a: *b", "undefined alias"),
             ("a: \x01", "is not YAML"),

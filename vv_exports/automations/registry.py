@@ -99,10 +99,13 @@ class Automations:
                 automation.replay_log()
 
     def to_read(self, index_id: str, listing: Listing | Listed[SeenRun], now: datetime) -> ToRead:
-        """The runs that must be read, since an automation owes them and they are new or look changed."""
+        """The runs that must be read, since an automation owes them and they are new or look changed. For one that
+        delivers when it is asked alone they are read then; for one that does by the clock now, so that it is quick."""
         unread: set[str] = set()
         known = self._snapshots.known(index_id, listing)
         for automation in self._enabled(index_id):
+            if automation.config.trigger == "manual":
+                continue
             try:
                 found = automation.standings(known)
             except VVExportsError as error:

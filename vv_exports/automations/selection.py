@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 from vv_exports.automations.standing import Standings
+from vv_exports.errors import SelectionError
 
 
 def in_stretches(order: Sequence[str], wanted: Collection[str], limit: int) -> list[list[str]]:
@@ -33,6 +34,32 @@ class Selection:
     todo: tuple[str, ...]
     there: tuple[str, ...]
     history: tuple[str, ...]
+
+
+def check_range(since: datetime | None, until: datetime | None) -> None:
+    """Raise SelectionError for a range in which no time is."""
+    if since is not None and until is not None and since >= until:
+        raise SelectionError(
+            f"nothing is executed since {_said(since)} and before {_said(until)}: the first must be the earlier one"
+        )
+
+
+def nothing_executed(owed: Standings, since: datetime | None, until: datetime | None) -> str | None:
+    """What to say of a range in which no run of an index was executed; None where one was."""
+    times = sorted(owed.rows[run_id].executed_at for run_id in owed.by_run if run_id in owed.rows)
+    if (since is None and until is None) or any(
+        (since is None or time >= since) and (until is None or time < until) for time in times
+    ):
+        return None
+    range_ = " and ".join(
+        [*([f"since {_said(since)}"] if since else []), *([f"before {_said(until)}"] if until else [])]
+    )
+    there = f"they were from {_said(times[0])} to {_said(times[-1])}" if times else "there are none at all"
+    return f"no finished prompt run that the automation takes was executed {range_}; {there}"
+
+
+def _said(time: datetime) -> str:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def selected(

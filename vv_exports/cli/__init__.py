@@ -15,29 +15,40 @@ from vv_exports.cli import (
     destinations,
     erasure,
     exports,
+    indexes,
+    init,
     log,
     notifications,
     provenance,
+    reload,
     report,
     runs,
     source,
     sql,
+    status,
+    ui,
 )
-from vv_exports.cli.commands import COMMON, Settings
+from vv_exports.cli.commands import COMMON, Commands, Settings
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         demo.demo,
+        init.init,
         config.GROUP,
         source.GROUP,
         runs.GROUP,
         exports.EXPORT,
         exports.EXPORTS,
+        status.status,
         automations.GROUP,
         automations.backfill,
         connectors.GROUP,
+        indexes.GROUP,
+        reload.reload,
+        ui.ui,
         destinations.verify,
         provenance.provenance,
         report.report,

@@ -7,11 +7,16 @@ from typing import Any
 
 import click
 
+from vv_exports.cli import changes
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
+from vv_exports.cli.content import AUTOMATION_CONTENT, chosen_fields
 from vv_exports.cli.plans import planned
+from vv_exports.cli.rows import rows_in_words
 from vv_exports.console import Console
+from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
 
+_NEWEST = 50
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing.")
 DRY_RUN_OF_SWITCH = click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 
@@ -26,6 +31,7 @@ def list_(console: Console) -> None:
         "index_id",
         "automation",
         "enabled",
+        "trigger",
         "paused",
         "paused_by",
         "destination_uri",
@@ -44,6 +50,40 @@ def list_(console: Console) -> None:
 def show(console: Console, index: str, name: str) -> None:
     """Show one automation."""
     record(console, vars(open_client().automations.retrieve(index, name)))
+
+
+@command(
+    "history",
+    INDEX,
+    click.argument("name"),
+    click.option("--run", "run_id", metavar="RUN", help="Only of this prompt run."),
+    click.option("--limit", type=click.IntRange(min=1), default=_NEWEST, show_default=True, help="At most so many."),
+)
+def history(console: Console, index: str, name: str, *, run_id: str | None, limit: int) -> int:
+    """Tell when which prompt run was delivered, replaced or erased, with how many rows before and after, and why: by
+    the log at the destination, the newest first. Exits with 1 where entries of it cannot be read."""
+    found = open_client().automations.history(index, name, run_id, limit=limit)
+    if console.as_json:
+        console.document(found)
+    rows = [
+        {
+            "when": one.committed_at,
+            "prompt_run": one.run_id,
+            "what": one.what,
+            "why": one.why,
+            "rows_before": "-" if one.rows_before is None else rows_in_words(one.rows_before),
+            "rows_after": rows_in_words(one.rows_after),
+            "entry": one.entry,
+        }
+        for one in found.events
+    ]
+    nothing = "nothing was delivered" if run_id is None else f"nothing was delivered of {one_line(run_id)}"
+    console.table(rows, empty=nothing if not rows else "")
+    if found.left_out:
+        console.line(f"These are the newest {limit} of {found.left_out + len(rows):,}: --limit lists more.")
+    for problem in found.problems:
+        console.note(f"Warning: more may have been delivered: {one_line(problem)}")
+    return FAILED if found.problems else DONE
 
 
 @command(
@@ -76,14 +116,32 @@ def resume(console: Console, index: str, name: str, *, dry_run: bool) -> None:
 
 @command(
     "run",
-    INDEX,
-    click.argument("name"),
+    click.argument("index", required=False),
+    click.argument("name", required=False),
+    click.option("--all", "every", is_flag=True, help="All automations, one after the other; or name an INDEX alone."),
     RUNS,
     click.option("--history", is_flag=True, help="Also what was finished before the automation began."),
     DRY_RUN,
 )
-def run(console: Console, index: str, name: str, run_ids: tuple[str, ...], *, history: bool, dry_run: bool) -> int:
-    """Deliver now what is due: what the automation owes to its collection. History it leaves alone."""
+def run(
+    console: Console,
+    index: str | None,
+    name: str | None,
+    *,
+    every: bool,
+    run_ids: tuple[str, ...],
+    history: bool,
+    dry_run: bool,
+) -> int:
+    """Deliver now what is due: what the automation owes to its collection. History it leaves alone.
+
+    Of an INDEX alone, or with --all, those wait that are paused, disabled or `manual`. That is for a crontab."""
+    if every == (index is not None):
+        raise RequestError("name an INDEX and an automation, an INDEX for all of its automations, or --all")
+    if name is None or index is None:
+        if run_ids:
+            raise RequestError("--run is of one automation; name it")
+        return _run_all(console, index, history=history, dry_run=dry_run)
     with console.progress() as progress:
         client = open_client(progress)
         if dry_run:
@@ -130,6 +188,40 @@ def backfill(
     return DONE
 
 
+def _run_all(console: Console, index: str | None, *, history: bool, dry_run: bool) -> int:
+    code, documents = DONE, []
+    with console.progress() as progress:
+        client = open_client(progress)
+        turns = client.automations.plan_all if dry_run else client.automations.run_all
+        for turn in turns(index, history=history):
+            documents.append(_turn_document(turn))
+            if turn.error is not None or (dry_run and turn.done is not None and turn.done.is_stopped):
+                code = FAILED
+            if not console.as_json:
+                _turn(console, turn)
+    if console.as_json:
+        console.document(documents)
+    return code
+
+
+def _turn(console: Console, turn: Any) -> None:
+    name = f"{one_line(turn.index_id)}/{turn.automation}"
+    if turn.waits is not None:
+        console.line(f"{name} is left alone: {turn.waits}")
+    elif turn.error is not None:
+        console.note(f"Error: {name}: {turn.error}")
+    elif hasattr(turn.done, "is_stopped"):
+        _planned(console, turn.done)
+    else:
+        _delivered(console, turn.done)
+
+
+def _turn_document(turn: Any) -> dict[str, Any]:
+    done = turn.done.document if hasattr(turn.done, "document") else vars(turn.done) if turn.done else {}
+    named = {"index_id": turn.index_id, "automation": turn.automation}
+    return {**named, "waits": turn.waits, "error": None if turn.error is None else str(turn.error), **done}
+
+
 def _delivered(console: Console, outcome: Any) -> None:
     if console.as_json:
         console.document(outcome)
@@ -141,7 +233,7 @@ def _delivered(console: Console, outcome: Any) -> None:
         )
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: delivered "
-            f"{counted(len(outcome.delivered), 'prompt run')} ({counted(outcome.rows, 'row')}, "
+            f"{counted(len(outcome.delivered), 'prompt run')} ({rows_in_words(outcome.rows_by_table)}; "
             f"{counted(outcome.files, 'file')}, {counted(outcome.bytes, 'byte')}) to {outcome.destination_uri}; "
             f"{_there(outcome.already_delivered, 'was', 'were')}{mended}"
         )
@@ -232,4 +324,85 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     )
 
 
-GROUP = click.Group("automations", help="Export automations.", commands=[list_, show, pause, resume, run])
+@command(
+    "set",
+    INDEX,
+    click.argument("name"),
+    click.option("--connector", "destination_connector_id", metavar="ID", help="The connector to deliver to."),
+    click.option(
+        "--subpath", "destination_subpath", metavar="P", help="Its folder there. Of a new one by default the index id."
+    ),
+    click.option("--enabled/--disabled", default=None, help="Whether it may deliver at all."),
+    click.option("--paused/--no-paused", default=None, help="Whether it waits until the configuration says otherwise."),
+    *AUTOMATION_CONTENT,
+    click.option(
+        "--on-status", multiple=True, metavar="S", help="Only runs of this status: completed, completed_with_failures."
+    ),
+    click.option(
+        "--partial", metavar="P", help="deliver or hold: what to do with a run that is completed_with_failures."
+    ),
+    click.option("--schedule", "cron", metavar="CRON", help="When the collection is put right: '0 3 * * *'."),
+    click.option("--timezone", metavar="TZ", help="The time zone that the schedule is in, such as Europe/Berlin."),
+    click.option(
+        "--trigger",
+        metavar="T",
+        help="When it delivers by itself: as soon as a run is finished, by its schedule alone, or never (manual).",
+    ),
+    click.option(
+        "--start", metavar="S", help="now or beginning: whether what is finished before it begins is history."
+    ),
+    click.option("--max-runs-per-delivery", type=int, metavar="N", help="Prompt runs of one commit."),
+    click.option("--pause-after-failures", type=int, metavar="N", help="Permanent failures until it pauses itself."),
+    click.option("--retain-superseded", metavar="T", help="How long superseded files are kept, such as 24h."),
+    click.option("--expect-every", metavar="T", help="How often a delivery is expected, such as 24h."),
+    click.option("--owner", "owners", multiple=True, metavar="O", help="Who answers for it, as Dagster shows; repeat."),
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of its asset in Dagster; repeat."),
+    click.option(
+        "--on-upstream-delete", metavar="C", help="keep or erase: what becomes of a run that is deleted at the source."
+    ),
+    changes.default_option("destination_subpath, format, tables, schedule, …"),
+    changes.DRY_RUN,
+)
+def set_(
+    console: Console,
+    index: str,
+    name: str,
+    *,
+    cron: str | None,
+    timezone: str | None,
+    tags: tuple[str, ...],
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Create an automation in the configuration's file, or change what is named of one. Comments and order stay."""
+    defaults = options.pop("defaults")
+    fields = changes.fields_of({**chosen_fields(**options), "tags": _tags(tags)}, defaults)
+    client = open_client()
+    if cron is not None or timezone is not None:
+        fields["schedule"] = _schedule(client, index, name, cron, timezone)
+    changes.told(console, client.automations.set(index, name, dry_run=dry_run, **fields))
+
+
+@command("remove", INDEX, click.argument("name"), changes.DRY_RUN)
+def remove(console: Console, index: str, name: str, *, dry_run: bool) -> None:
+    """Take an automation out of the configuration's file. What it delivered stays where it is."""
+    changes.told(console, open_client().automations.remove(index, name, dry_run=dry_run))
+
+
+def _tags(options: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = [option.partition("=") for option in options]
+    if wrong := [key for key, separator, _ in pairs if not separator]:
+        raise RequestError(f"--tag {wrong[0]!r} says no value; write {wrong[0]}=VALUE")
+    return {key: value for key, _, value in pairs} or None
+
+
+def _schedule(client: Any, index: str, name: str, cron: str | None, timezone: str | None) -> dict[str, str]:
+    """A schedule of which one half may be as it was."""
+    schedule = client.automations.schedule(index, name) or {}
+    given = {"cron": cron, "timezone": timezone}
+    return {**schedule, **{field: value for field, value in given.items() if value is not None}}
+
+
+GROUP = click.Group(
+    "automations", help="Export automations.", commands=[list_, show, history, set_, remove, pause, resume, run]
+)

@@ -61,6 +61,16 @@ CONTENT = (
         help="warn, quarantine or block: what to do with rows that break their prompt's JSON Schema (`contract`).",
     ),
 )
+AUTOMATION_CONTENT = (
+    click.option(
+        "--format",
+        "format_name",
+        metavar="F",
+        help="parquet, jsonl, csv or json; or with options: '{name: csv, delimiter: \";\"}'.",
+    ),
+    *CONTENT[1:],
+)
+"""The same for an automation, where what is not named stays as it is."""
 
 
 def content_of(
@@ -73,16 +83,35 @@ def content_of(
     **as_they_are: Any,
 ) -> Any:
     """The content that the options ask for. Raises RequestError."""
-    from vv_exports.config import content_options, format_of_text
+    from vv_exports.config import content_options
+
+    return content_options(
+        chosen_fields(
+            format_name=format_name, tables=tables, include=include, exclude=exclude, redact=redact, **as_they_are
+        )
+    )
+
+
+def chosen_fields(
+    *,
+    format_name: str | None,
+    tables: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    redact: tuple[str, ...],
+    **as_they_are: Any,
+) -> dict[str, Any]:
+    """The fields of the configuration that options give a value. Raises RequestError."""
+    from vv_exports.config import format_of_text
 
     chosen = {
-        "format": format_of_text(format_name),
+        "format": None if format_name is None else format_of_text(format_name),
         "tables": [name.strip() for some in tables for name in some.split(",") if name.strip()] if tables else None,
-        "fields": {name: paths for name, paths in (("include", include), ("exclude", exclude)) if paths},
-        "redact": _redact(redact),
+        "fields": {name: list(paths) for name, paths in (("include", include), ("exclude", exclude)) if paths} or None,
+        "redact": _redact(redact) or None,
         **as_they_are,
     }
-    return content_options({name: value for name, value in chosen.items() if value is not None})
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def _redact(options: tuple[str, ...]) -> dict[str, str]:

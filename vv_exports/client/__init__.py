@@ -5,6 +5,7 @@ Every export and every delivery is a Dagster run in the instance that the UI sho
 """
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +18,16 @@ from vv_exports.client.connectors import Connectors
 from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
+from vv_exports.client.indexes import Indexes
 from vv_exports.client.notifications import Notifications
 from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.provenance import Provenance
 from vv_exports.client.repairs import Repairs
 from vv_exports.client.source import Source
+from vv_exports.client.status import CollectionStatus, Status
+from vv_exports.client.ui import become, ui_process
 from vv_exports.config import Config
+from vv_exports.defs.webserver import LOCATION, reload_location
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.left_places import Removal
 from vv_exports.delivery.vacuum import Vacuum, vacuum
@@ -55,12 +60,29 @@ class VVExports(Deployment):
         self.automations = Automations(self)
         self.prompt_runs = PromptRuns(self)
         self.connectors = Connectors(self)
+        self.indexes = Indexes(self)
         self.source = Source(self)
         self.erasure = Erasure(self)
         self.checks = Checks(self)
         self.repairs = Repairs(self)
         self.provenance = Provenance(self)
         self.notifications = Notifications(self)
+
+    def reload(self, url: str = "http://127.0.0.1:3000", location: str = LOCATION) -> None:
+        """Have the Dagster whose webserver is at an address take over the configuration as it is now. Returns when it
+        has. Raises TransientError where nobody answers, RequestError where it is no webserver that has this code
+        location, and RunFailedError with what keeps the configuration from being loaded."""
+        reload_location(url, location)
+
+    def ui(self, *, host: str = "127.0.0.1", port: int = 3000) -> None:
+        """Become Dagster's UI with its daemon, on this configuration and its instance. Does not return: the process is
+        replaced. Raises RequestError and InstanceError where the instance cannot be opened."""
+        become(ui_process(self, host=host, port=port, environ=os.environ))
+
+    def status(self, index_id: str | None = None, automation: str | None = None) -> Sequence[CollectionStatus]:
+        """Of each collection, those of an index, or one: whether it is complete and the newest, as far as the source
+        and its destination can be asked. Raises NotFoundError for what is not configured."""
+        return Status(self, self.automations).list(index_id, automation)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

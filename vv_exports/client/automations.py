@@ -3,27 +3,33 @@
 import getpass
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from functools import partial
+from itertools import groupby
+from typing import Any, TypedDict, Unpack
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.outcome import AutomationRun, outcome_of
 from vv_exports.automations.places import LeftPlace
 from vv_exports.automations.plan import AutomationPlan, plan_of
 from vv_exports.automations.records import Beginning, Pause
-from vv_exports.automations.selection import Only, Selection, selected
+from vv_exports.automations.selection import Only, Selection, check_range, nothing_executed, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.checks.index import checks_of_collection
+from vv_exports.client.changes import ConfigurationChange, automation_notes, change_configuration, changes_at
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
+from vv_exports.config import REMOVED, Change
 from vv_exports.content.coverage import coverage_of
 from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import sync_partitions
-from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.pauses import Switches, pause_in_force, set_switch, switches_of
 from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
+from vv_exports.delivery.history import History, history_of
 from vv_exports.delivery.overview import collected_runs
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
@@ -33,27 +39,39 @@ from vv_exports.delivery.views.registry import Engine, views_script
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES
-from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
+from vv_exports.errors import (
+    CredentialsError,
+    DeliveredDataError,
+    RequestError,
+    RunFailedError,
+    SelectionError,
+    VVExportsError,
+)
 from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
 from vv_exports.pictures.report import report_page
+from vv_exports.pipeline import Pipeline
+from vv_exports.printable import one_line
 from vv_exports.sources.base import Listing
 from vv_exports.upstream_deletions import deletions_of, erasing
 
 _RUNS_WITH_COVERAGE = 20
+LOOKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class AutomationState:
     """An automation and what its collection holds. Counts and lists are of prompt runs.
 
-    ``due`` are delivered by themselves, as soon as their turn comes; ``due_why`` counts them by why the collection does
+    ``due`` are delivered next, by themselves as ``trigger`` says; ``due_why`` counts them by why the collection does
     not hold them as it should (missing, changed, reshape, damaged, unfinished). ``failing`` were tried and are
     tried again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only; ``gone`` vanished from
     the source before they were delivered. ``content`` is what the configuration chooses of it. ``tables`` are the
     folders of each prompt that has more than one of a table, since its types changed. ``paused_by`` is who or what
     paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
-    ``last_error`` is of the last delivery, where that failed.
+    ``last_error`` is of the last delivery, where that failed; ``unreadable`` is why what it holds or owes is not known.
+    ``oldest_due_run`` was executed first, at ``oldest_due_at``, of those that are due or failing. ``trigger`` is when
+    it delivers by itself.
     """
 
     index_id: str
@@ -65,6 +83,7 @@ class AutomationState:
     destination_connector_id: str
     destination_subpath: str
     destination_uri: str
+    trigger: str
     format: str
     content: dict[str, Any]
     retain_superseded: str | None
@@ -79,12 +98,27 @@ class AutomationState:
     last_delivery_at: str | None
     left: dict[str, str]
     last_error: str | None
+    unreadable: str | None
+    oldest_due_run: str | None
+    oldest_due_at: str | None
     held_why: dict[str, int]
     tables: dict[str, list[str]]
     due_runs: Sequence[str] = field(repr=False)
     held_runs: Sequence[str] = field(repr=False)
     gone_runs: Sequence[str] = field(repr=False)
     problems: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class AutomationTurn:
+    """One automation when all are asked to deliver. ``waits`` is why it is left alone; else ``done`` is what it did, or
+    would, and ``error`` what it raised."""
+
+    index_id: str
+    automation: str
+    waits: str | None
+    done: AutomationRun | AutomationPlan | None
+    error: VVExportsError | None
 
 
 @dataclass(frozen=True)
@@ -101,6 +135,35 @@ class Switch:
     due: int
 
 
+class AutomationFields(TypedDict, total=False):
+    """The fields of an automation, with the names and values that the configuration has."""
+
+    enabled: bool | None
+    paused: bool | None
+    destination_connector_id: str
+    destination_subpath: str | None
+    format: str | Mapping[str, Any] | None
+    tables: Sequence[str] | None
+    fields: Mapping[str, Any] | None
+    redact: Mapping[str, str] | None
+    compression: str | None
+    target_file_bytes: int | None
+    on_schema_conflict: str | None
+    contract: str | None
+    on_status: Sequence[str] | None
+    partial: str | None
+    schedule: Mapping[str, str] | None
+    trigger: str | None
+    start: str | None
+    max_runs_per_delivery: int | None
+    pause_after_failures: int | None
+    retain_superseded: str | None
+    owners: Sequence[str] | None
+    tags: Mapping[str, str] | None
+    on_upstream_delete: str | None
+    expect_every: str | None
+
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -113,20 +176,19 @@ class Automations:
 
     def list(self) -> Sequence[AutomationState]:
         """All automations of the configuration."""
-        pipeline = self._deployment.pipeline
-        listed: dict[str, Listing] = {}
-        states = []
-        for automation in pipeline.automations:
-            if automation.index_id not in listed:
-                listed[automation.index_id] = pipeline.indexes.listing(automation.index_id)
-            states.append(self._state(automation, listed[automation.index_id]))
+        pipeline, switches = self._deployment.pipeline, self.switches()
+        states: list[AutomationState] = []
+        for index_id, automations in groupby(pipeline.automations, lambda one: one.index_id):
+            state = partial(self.state, listing=pipeline.indexes.listing(index_id), switches=switches)
+            with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:  # each is some requests to stores
+                states += pool.map(state, automations)
         return states
 
     def retrieve(self, index_id: str, automation: str) -> AutomationState:
         """One automation and what its collection holds. Raises NotFoundError."""
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)  # before anything is read
-        return self._state(found, pipeline.indexes.listing(index_id))
+        return self.state(found, pipeline.indexes.listing(index_id), self.switches())
 
     def sql(
         self,
@@ -140,6 +202,15 @@ class Automations:
         """A script that makes views of what a collection holds now, for a database: see ``views_script``."""
         destination = self._deployment.pipeline.automations.get(index_id, automation).destination
         return views_script(destination, automation, engine, views, location=location)
+
+    def history(
+        self, index_id: str, automation: str, run_id: str | None = None, *, limit: int | None = None
+    ) -> History:
+        """When which prompt run was delivered, replaced or erased, and why, by the log at the destination; the newest
+        first, ``limit`` at most. Raises RequestError for a limit below 1."""
+        if limit is not None and limit < 1:
+            raise RequestError(f"limit is {limit}; it must be at least 1, or left out for all")
+        return history_of(self._deployment.pipeline.automations.get(index_id, automation).destination, run_id, limit)
 
     def report(self, index_id: str, automation: str) -> str:
         """A page in HTML about what a collection holds: its prompt runs, deliveries, checks and, for those that were
@@ -168,6 +239,51 @@ class Automations:
         }
         checks = list(checks_of_collection(found, now))
         return report_page(f"{automation} of {index_id}", facts, runs, checks, coverages=coverages, now=now)
+
+    def set(
+        self, index_id: str, automation: str, *, dry_run: bool = False, **fields: Unpack[AutomationFields]
+    ) -> ConfigurationChange:
+        """Create an automation in the configuration's file, or change fields of one. None stands for a field's default.
+        The client goes on with the new configuration.
+
+        Raises NotFoundError for an index that the configuration does not have, and ConfigurationError with every
+        problem that this would make, and where the file is another by now; then nothing is written.
+        """
+        deployment = self._deployment
+        deployment.pipeline.config.index(index_id)  # one that is misspelled is not begun
+        known = [name for name in AutomationFields.__annotations__ if name in fields]  # in the order of their docs
+        ordered = {**dict.fromkeys(known), **fields}
+        changes = changes_at(
+            ("indexes", index_id, "automations", automation), ordered, AutomationFields.__annotations__
+        )
+
+        def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
+            is_new = automation not in before.config.index(index_id).automations
+            earlier = None if is_new else before.automations.get(index_id, automation)
+            yield from automation_notes(earlier, after.automations.get(index_id, automation))
+
+        return change_configuration(deployment, changes, notes, dry_run=dry_run)
+
+    def schedule(self, index_id: str, automation: str) -> dict[str, str] | None:
+        """The schedule of an automation, as the configuration has it. None where it has none, or is not there yet."""
+        found = self._deployment.pipeline.config.index(index_id).automations.get(automation)
+        return None if found is None or found.schedule is None else found.schedule.model_dump()
+
+    def remove(self, index_id: str, automation: str, *, dry_run: bool = False) -> ConfigurationChange:
+        """Take an automation out of the configuration's file. What it delivered stays. Raises NotFoundError, and what
+        ``set`` raises."""
+        uri = self._deployment.pipeline.automations.get(index_id, automation).destination.uri
+        name = f"automation {automation} of index {one_line(index_id)}"
+
+        def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
+            del before, after
+            yield (
+                f"what {name} delivered stays at {one_line(uri)}, and nobody keeps it up to date any more; where it is "
+                "set again, it goes on there from where it was"
+            )
+
+        changes = [Change(("indexes", index_id, "automations", automation), REMOVED)]
+        return change_configuration(self._deployment, changes, notes, dry_run=dry_run)
 
     def plan_switch(self, index_id: str, automation: str, *, pause: bool) -> Switch:
         """What ``pause`` or ``resume`` would change. Writes nothing. Raises what they raise."""
@@ -252,6 +368,44 @@ class Automations:
                 not_erased=erased.not_erased,
             )
 
+    def run_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
+        """``run`` of each automation, or of each of an index, one after the other, each when it is asked for. Those
+        that are paused, disabled or `manual` are left alone. What one raises is its ``error``, and no other's.
+
+        Raises NotFoundError for an index that is not configured."""
+        for found, waits in self._each(index_id):
+            yield self._turn(found, waits, lambda one: self.run(one.index_id, one.name, history=history))
+
+    def plan_all(self, index_id: str | None = None, *, history: bool = False) -> Iterator[AutomationTurn]:
+        """What ``run_all`` would deliver. Writes nothing, and reads no prompt run."""
+        for found, waits in self._each(index_id):
+            yield self._turn(found, waits, lambda one: self.plan_run(one.index_id, one.name, history=history))
+
+    def _each(self, index_id: str | None) -> Iterator[tuple[Automation, str | None]]:
+        """The automations, and why one of them waits when nobody names it."""
+        deployment = self._deployment
+        if index_id is not None:
+            deployment.pipeline.config.index(index_id)
+        for found in deployment.pipeline.automations:
+            if index_id in {None, found.index_id}:
+                sensor = deployment.names.delivery_sensor(found.index_id, found.name)
+                recorded = found.record.state().pause
+                pause = pause_in_force(found.config, recorded, deployment.instance_to_look_at, sensor)
+                yield found, _reason_to_wait(found, pause)
+
+    def _turn(
+        self,
+        found: Automation,
+        waits: str | None,
+        work: Callable[[Automation], AutomationRun | AutomationPlan],
+    ) -> AutomationTurn:
+        done, error = None, None
+        try:
+            done = work(found) if waits is None else None
+        except VVExportsError as raised:
+            error = raised
+        return AutomationTurn(found.index_id, found.name, waits, done, error)
+
     def plan_backfill(
         self,
         index_id: str,
@@ -263,11 +417,12 @@ class Automations:
         only: Only | None = None,
     ) -> AutomationPlan:
         """What ``backfill`` would deliver. Writes nothing, and reads no prompt run."""
+        check_range(since, until)
         return self._plan(
             index_id,
             automation,
             run_ids,
-            lambda owed: selected(owed, run_ids, since, until, only, history=True),
+            lambda owed: _in_range(owed, run_ids, since, until, only),
             look=False,
         )
 
@@ -311,15 +466,17 @@ class Automations:
         """Deliver historical runs: all finished ones that the automation takes, those executed in
         [``since``, ``until``), or those named, held ones included; with ``only``, just those that the collection lacks
         or holds in another content. What is there is skipped, so a backfill that was stopped is continued by the same
-        call. A paused automation is delivered, since this is asked for; a disabled one raises SelectionError.
+        call. A paused automation is delivered, since this is asked for; a disabled one raises SelectionError,
+        and so does a range that ends before it begins.
         """
+        check_range(since, until)
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
         listing, unreadable = self._listing(index_id, run_ids)
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
+        chosen = _in_range(owed, run_ids, since, until, only)
         sync_partitions(self._deployment.instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             return self._deliver(found, chosen, chosen.todo, found.places.left(), listing)
@@ -338,6 +495,7 @@ class Automations:
 
         Returns when it is over; interrupted, the daemon goes on. Raises RequestError where there is no daemon.
         """
+        check_range(since, until)
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)
         found.check_enabled()
@@ -353,7 +511,7 @@ class Automations:
         pipeline.automations.begin(index_id, listing, pipeline.clock())
         before, left_before = found.collection(), found.places.left()
         owed = self._standings(found, listing, run_ids)
-        chosen = selected(owed, run_ids, since, until, only, history=True)
+        chosen = _in_range(owed, run_ids, since, until, only)
         sync_partitions(instance, index_id, listing.runs)
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             if chosen.todo:
@@ -427,7 +585,13 @@ class Automations:
         launched = self._deployment.launch_stretches(index_id, groups(), key, automation.config.max_runs_per_delivery)
         return outcome_of(automation, chosen, before, left_before, launched)
 
-    def _state(self, automation: Automation, listing: Listing) -> AutomationState:
+    def switches(self) -> Switches:
+        """The switches of sensors, for ``state``."""
+        return switches_of(self._deployment.instance_if_made)
+
+    def state(self, automation: Automation, listing: Listing | None, switches: Switches) -> AutomationState:
+        """One automation and what its collection holds. Without a ``listing``, since the source is out of reach, by
+        the prompt runs that were read of it before."""
         pipeline = self._deployment.pipeline
         config = automation.config
         unreachable = None
@@ -436,7 +600,11 @@ class Automations:
         except VVExportsError as error:
             state, unreachable = LogState(), str(error)  # to be seen in the list, among the others
         remembered = automation.record.state()
-        known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
+        if listing is None:
+            known, unread = pipeline.snapshots.kept(automation.index_id), {}
+        else:
+            known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
+            unread = {run_id: str(error) for run_id, error in listing.problems.items()}
         beginning = None
         try:
             beginning = automation.record.beginning()
@@ -446,9 +614,10 @@ class Automations:
             owed, unreachable = Standings({}, {}), unreachable or str(error)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
         sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
-        pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
+        pause = pause_in_force(config, remembered.pause, None, sensor, switches)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")
+        oldest = min(owed.of("due", "failing"), key=lambda one: (owed.rows[one].executed_at, one), default=None)
         waiting = [run_id for run_id in owed.of("held") if owed.by_run[run_id].why in {"conflict", "contract"}]
         return AutomationState(
             index_id=automation.index_id,
@@ -460,6 +629,7 @@ class Automations:
             destination_connector_id=config.destination_connector_id,
             destination_subpath=config.subpath,
             destination_uri=automation.destination.uri,
+            trigger=config.trigger,
             format=config.content.format.name,
             content=config.content.chosen,
             retain_superseded=config.retain_superseded,
@@ -467,13 +637,16 @@ class Automations:
             delivered=len(state.runs),
             due=len(owed.of("due")),
             due_why=owed.whys("due"),
-            failing=len(failing) + len(listing.problems),
+            failing=len(failing) + len(unread),
             held=len(owed.of("held")),
             history=len(owed.of("history")),
             gone=len(owed.of("gone")),
             last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
             left={one.place.uri: _time_text(one.left.at) for one in automation.places.left()},
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
+            unreadable=unreachable,
+            oldest_due_run=oldest,
+            oldest_due_at=None if oldest is None else _time_text(owed.rows[oldest].executed_at),
             held_why=owed.whys("held"),
             tables={
                 prompt_id: sorted(folders)
@@ -484,12 +657,35 @@ class Automations:
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),
             problems={run_id: problems[run_id].message for run_id in (*failing, *waiting) if run_id in problems}
-            | {run_id: str(error) for run_id, error in listing.problems.items()},
+            | unread,
         )
 
 
 def _delivered_since(after: LogState, before: LogState) -> set[str]:
     return {one.run.run_id for one in after.since(before.next_sequence)}
+
+
+def _in_range(
+    owed: Standings,
+    run_ids: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+    only: Only | None,
+) -> Selection:
+    if (said := nothing_executed(owed, since, until)) is not None:
+        _LOG.warning("%s", said)
+    return selected(owed, run_ids, since, until, only, history=True)
+
+
+def _reason_to_wait(automation: Automation, pause: Pause | None) -> str | None:
+    """Why an automation waits when all are asked to deliver."""
+    if not automation.config.enabled:
+        return "it is disabled in the configuration"
+    if pause is not None:
+        return f"it is paused by {pause.by} ({pause.reason})"
+    if automation.config.trigger == "manual":
+        return "it delivers when it is named alone (`trigger: manual`)"
+    return None
 
 
 def _check_resumable(automation: Automation) -> None:

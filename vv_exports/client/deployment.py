@@ -75,6 +75,7 @@ class Deployment:
     ) -> None:
         loaded = config if isinstance(config, Config) else load_with_components(config)
         self.pipeline = Pipeline.from_config(loaded, progress)
+        self._progress = progress
         self.folder = loaded.folder or Path.cwd()
         self._given_instance = instance
         self._seen_instance: dg.DagsterInstance | None = None
@@ -115,6 +116,21 @@ class Deployment:
     def close(self) -> None:
         """Give up readings of the source that are under way, and close its connections; they open again when needed."""
         self.pipeline.source.close()
+
+    def refresh(self) -> None:
+        """Go on with what the configuration's file says by now. Raises ConfigurationError."""
+        file = self.pipeline.config.file
+        if file is not None and (loaded := load_with_components(file)) != self.pipeline.config:
+            self.take_over(loaded)
+
+    def take_over(self, config: Config) -> None:
+        """Go on with another configuration of the same file."""
+        if config.dagster_project is not None:  # components have further indexes
+            config = load_with_components(config.file)
+        self.close()
+        self.pipeline = Pipeline.from_config(config, self._progress)
+        for derived in ("names", "definitions"):
+            vars(self).pop(derived, None)
 
     @cached_property
     def names(self) -> Names:

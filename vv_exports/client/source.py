@@ -10,8 +10,9 @@ class Source:
     """Where prompt runs are read."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self._pipeline = deployment.pipeline
+        self._deployment = deployment
 
     def check(self) -> Iterator[Finding]:
         """Try credentials, scopes and the configured indexes, reading only, step by step."""
-        return self._pipeline.source.check(list(self._pipeline.config.indexes))
+        pipeline = self._deployment.pipeline
+        return pipeline.source.check(list(pipeline.config.indexes))

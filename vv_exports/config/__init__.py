@@ -6,6 +6,8 @@ that are sound, so one reading tells every problem. Nothing here opens a source 
 
 from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
+from vv_exports.config.editing import REMOVED, Change, edited
+from vv_exports.config.file import FileEdit, edit_file
 from vv_exports.config.index_attributes import (
     IndexAttributes,
     IndexScaffold,
@@ -13,10 +15,12 @@ from vv_exports.config.index_attributes import (
     places_below,
 )
 from vv_exports.config.loading import (
+    BEGIN,
     config_place,
     config_schema,
     dagster_project,
     indexes_in,
+    is_packaged_demo,
     load_config,
     parse_config,
 )
@@ -29,16 +33,21 @@ from vv_exports.config.notifications import (
     WebhookConfig,
     notification_problems,
 )
+from vv_exports.config.places import missing_folders
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
 
 __all__ = [
+    "BEGIN",
     "PROVIDERS",
+    "REMOVED",
     "SOURCES",
     "AppriseConfig",
     "AutomationConfig",
+    "Change",
     "Config",
     "ConnectorConfig",
+    "FileEdit",
     "IndexAttributes",
     "IndexConfig",
     "IndexScaffold",
@@ -52,11 +61,15 @@ __all__ = [
     "content_options",
     "dagster_project",
     "did_you_mean",
+    "edit_file",
+    "edited",
     "format_of_text",
     "index_place",
     "indexes_in",
+    "is_packaged_demo",
     "key_problems",
     "load_config",
+    "missing_folders",
     "notification_problems",
     "parse_config",
     "places_below",

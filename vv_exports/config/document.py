@@ -9,6 +9,7 @@ from vv_exports.config.messages import Location, dotted, shown
 from vv_exports.config.models import Config
 from vv_exports.errors import ConfigurationError
 
+_TAB_HINT = "; there is a tab, and YAML is indented with blanks: use those"
 _PATH_HINT = (
     "; between braces or brackets, [] is YAML's own: a path with [] is put in quotes there, as in "
     "'metadata.people[].name'"
@@ -39,7 +40,7 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            hint = _PATH_HINT if mark and _at(text, mark).startswith("[]") else ""
+            hint = _hint(_line(text, mark), mark.column) if mark else ""
             raise ConfigurationError(where, [f"is not YAML{place}: {error.problem}{hint}"]) from error
         except yaml.YAMLError as error:
             raise ConfigurationError(where, [f"is not YAML: {error}"]) from error
@@ -105,6 +106,13 @@ class Document:
         return node.value
 
 
-def _at(text: str, mark: yaml.Mark) -> str:
-    """The rest of the line that a mark is in."""
-    return "".join(text.split("\n")[mark.line : mark.line + 1])[mark.column :]
+def _hint(line: str, column: int) -> str:
+    """What to do about what YAML stumbled over in a line."""
+    if "\t" in line[: len(line) - len(line.lstrip())] or line[column:].startswith("\t"):
+        return _TAB_HINT
+    return _PATH_HINT if line[column:].startswith("[]") else ""
+
+
+def _line(text: str, mark: yaml.Mark) -> str:
+    """The line that a mark is in."""
+    return "".join(text.split("\n")[mark.line : mark.line + 1])

@@ -15,6 +15,8 @@ from pydantic import (
     PrivateAttr,
     StrictBool,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -145,7 +147,13 @@ class AutomationConfig(ContentConfig):
     )
     schedule: ScheduleConfig | None = Field(
         default=None,
-        description="When the collection is compared with the index and put right. Deliveries need no schedule.",
+        description="When the collection is compared with the index and put right. With `trigger: schedule` this is "
+        "when it delivers; otherwise deliveries need no schedule.",
+    )
+    trigger: Literal["finished", "schedule", "manual"] = Field(
+        default="finished",
+        description="When it delivers by itself: as soon as a prompt run is `finished`; at the times of its `schedule` "
+        "alone; or never (`manual`), but when somebody asks for it.",
     )
     start: Literal["now", "beginning"] = Field(
         default="now",
@@ -183,6 +191,27 @@ class AutomationConfig(ContentConfig):
         description="How often a delivery is expected, such as 24h: where the last one is longer ago, the collection "
         "is not fresh, and Dagster and `vv-exports checks` say so. null: whenever there is something to deliver.",
     )
+
+    @field_validator("trigger")
+    @classmethod
+    def _has_the_schedule_that_it_needs(cls, value: str, info: ValidationInfo) -> str:
+        # Missing where it has a problem of its own.
+        if value == "schedule" and info.data.get("schedule", ...) is None:
+            raise ValueError("needs a schedule, which says when: {cron: '0 3 * * *', timezone: Europe/Berlin}")
+        if value == "manual" and info.data.get("schedule") is not None:
+            raise ValueError("contradicts the schedule, which delivers what it puts right; remove one of them")
+        return value
+
+    @property
+    def by_itself(self) -> str:
+        """When it delivers by itself, for people."""
+        match self.trigger:
+            case "finished":
+                return "as soon as a prompt run is finished"
+            case "schedule" if self.schedule is not None:
+                return f"at the times of its schedule alone: `{self.schedule.cron}` {self.schedule.timezone}"
+            case _:
+                return "never, but when somebody asks for it"
 
     @property
     def expected_within(self) -> timedelta | None:
@@ -226,6 +255,7 @@ class Config(Destinations, extra="forbid"):
     """A loaded configuration: every rule holds, paths are absolute, subpaths are set."""
 
     _folder: Path | None = PrivateAttr(default=None)
+    _file: Path | None = PrivateAttr(default=None)
 
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: StorageConfig = Field(
@@ -260,11 +290,17 @@ class Config(Destinations, extra="forbid"):
     def model_post_init(self, context: Any) -> None:
         """What the file cannot say of itself."""
         self._folder = (context or {}).get("folder")
+        self._file = (context or {}).get("file")
 
     @property
     def folder(self) -> Path | None:
         """Where relative paths of the file start, and the Dagster instance is; None where there is no file."""
         return self._folder
+
+    @property
+    def file(self) -> Path | None:
+        """The file that this is; None for the packaged demo configuration, and for what was loaded from no file."""
+        return self._file
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 from vv_exports.config.connectors import (
@@ -17,6 +18,7 @@ from vv_exports.config.connectors import (
     S3ConnectorConfig,
     real_folder,
 )
+from vv_exports.config.messages import dotted
 from vv_exports.config.models import Config, LocalArchiveConfig
 from vv_exports.domain.destinations import comparable
 
@@ -77,6 +79,22 @@ def reserved_places(config: Config) -> list[Reserved]:
         places = tuple(_archive(config.source.path))
         found.append(Reserved("the source archive", places, "the archive apart from what is made of it"))
     return found
+
+
+def missing_folders(config: Config) -> list[str]:
+    """What to say of folders that the configuration names and that are not there. They may be mounted elsewhere."""
+    named = {dotted(("connectors", connector_id, "root")): one for connector_id, one in config.connectors.items()}
+    if not isinstance(config.storage, str):
+        named["storage.root"] = config.storage
+    folders = {at: one.root for at, one in named.items() if isinstance(one, LocalConnectorConfig)}
+    if isinstance(config.source, LocalArchiveConfig):
+        folders["source.path"] = config.source.path
+    places = {at: (folder, _LOCAL.sub("", folder, count=1)) for at, folder in folders.items()}
+    return [
+        f"{at}: {folder!r} is not there, or is no folder; create or mount it where this runs"
+        for at, (folder, path) in places.items()
+        if "://" not in path and not Path(path).is_dir()
+    ]
 
 
 def _archive(path: str) -> Iterator[str]:

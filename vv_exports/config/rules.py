@@ -149,6 +149,8 @@ def without_faulty(data: Mapping[str, Any], errors: Iterable[ErrorDetails]) -> d
                 automations = rest["indexes"].get(index_id, {}).get("automations", {})
                 if field and field[0] not in {"destination_connector_id", "destination_subpath", "[key]"}:
                     automations.get(name, {}).pop(field[0], None)
+                    if field[0] == "schedule":
+                        automations.get(name, {}).pop("trigger", None)  # which would miss it
                 else:
                     automations.pop(name, None)
             case ("indexes", index_id, *_):

@@ -379,7 +379,7 @@ def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Seq
 
 
 def _automation_description(index_id: str, name: str, config: AutomationConfig, uri: str) -> str:
-    state = "is paused in the configuration" if config.paused else "delivers while its delivery sensor is switched on"
+    state = "is paused in the configuration" if config.paused else f"delivers {config.by_itself}"
     if not config.enabled:
         state = "is disabled in the configuration"
     history = (

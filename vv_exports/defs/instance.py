@@ -27,6 +27,9 @@ from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 _LOG = logging.getLogger(__name__)
 _SETTINGS = files("vv_exports.defs") / "dagster.yaml"
 """The settings of every instance that this package makes: the queue, its limits, and what becomes of lost runs."""
+_BESIDE = files("vv_exports.defs") / "beside.yaml"
+WORKSPACE = files("vv_exports.defs") / "workspace.yaml"
+"""What Dagster loads, where no `workspace.yaml` is beside the configuration."""
 _MADE = ".dagster"
 """The folder of an instance that this package makes."""
 _WRONG_SETTINGS = (
@@ -106,6 +109,17 @@ def instance_home(environ: Mapping[str, str], folder: Path) -> Path:
             )
         return Path(given)
     return folder if (folder / _SETTINGS.name).exists() else folder / _MADE
+
+
+def settings_beside() -> str:
+    """A ``dagster.yaml`` to be beside a configuration: the same settings, with the history in ``.dagster``."""
+    return f"{_BESIDE.read_text()}\n{_SETTINGS.read_text().partition(chr(10) * 2)[2]}"
+
+
+def has_history(folder: Path) -> bool:
+    """Whether a folder has an instance that was made without a ``dagster.yaml`` beside the configuration: with one, it
+    would not be found any more."""
+    return (folder / _MADE / _SETTINGS.name).exists()
 
 
 def warn_of_other_instances(instance: dg.DagsterInstance, environ: Mapping[str, str], folder: Path) -> None:

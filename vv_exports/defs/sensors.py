@@ -114,9 +114,9 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     @dg.sensor(
         name=sensor,
         description=(
-            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection. The switch is the "
-            "automation's pause: off, it keeps its place; on again, it delivers what has finished meanwhile."
-            f"{'' if active else f' {state}'}"
+            f"Delivers finished prompt runs of index {index_id} to automation {name}'s collection, {config.by_itself}. "
+            "The switch is the automation's pause: off, it keeps its place; on again, it delivers what has finished "
+            f"meanwhile.{'' if active else f' {state}'}"
         ),
         asset_selection=[key],
         default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
@@ -192,6 +192,8 @@ def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, sensor
         return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
     if record.beginning() is None:
         return "It begins when the index was looked at for the first time."
+    if config.trigger != "finished":
+        return f"It delivers by itself {config.by_itself}."
     failing = record.state().failing
     if failing is not None and now < (again := failing.last_at + wait_for_a_whole_one(failing.attempts)):
         return f"The next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {failing.message}"

@@ -12,7 +12,10 @@ import pytest
 import vv_exports.cli
 from vv_exports.cli import main
 from vv_exports.client.anywhere import log_schema, provenance_at
+from vv_exports.client.automations import AutomationFields
+from vv_exports.client.connectors import ConnectorFields
 from vv_exports.client.notifications import data_schema
+from vv_exports.client.setup import NewDeployment
 from vv_exports.config import config_schema, load_config
 from vv_exports.demo import write_demo
 from vv_exports_tests.deployments import client_of
@@ -31,14 +34,22 @@ COUNTERPARTS = {
     "exports download": "exports.download",
     "exports delete": "exports.delete",
     "exports vacuum": "exports.vacuum",
+    "status": "status",
     "automations list": "automations.list",
     "automations show": "automations.retrieve",
+    "automations history": "automations.history",
+    "automations set": "automations.set",
+    "automations remove": "automations.remove",
     "automations pause": "automations.pause",
     "automations resume": "automations.resume",
     "automations run": "automations.run",
     "backfill": "automations.backfill",
     "connectors list": "connectors.list",
+    "connectors set": "connectors.set",
     "connectors test": "connectors.test",
+    "indexes add": "indexes.add",
+    "reload": "reload",
+    "ui": "ui",
     "connectors browse": "connectors.browse",
     "verify": "verify",
     "checks": "checks.list",
@@ -59,6 +70,7 @@ OPTIONS = {
     ("automations resume", "dry_run"): "automations.plan_switch",
     ("runs sync", "dry_run"): "prompt_runs.plan_sync",
     ("automations run", "dry_run"): "automations.plan_run",
+    ("automations run", "every"): "automations.run_all",
     ("backfill", "dry_run"): "automations.plan_backfill",
     ("backfill", "in_daemon"): "automations.backfill_in_daemon",
     ("connectors list", "upstream"): "connectors.upstream",
@@ -75,6 +87,7 @@ OPTIONS = {
 """Flags that ask for something else, which has a name of its own."""
 BEFORE_THE_CLIENT = {
     "demo": write_demo,
+    "init": NewDeployment,
     "config check": load_config,
     "config schema": config_schema,
     "log schema": log_schema,
@@ -125,6 +138,9 @@ def test_every_command_has_a_counterpart_in_python(client):
 def test_what_a_command_takes_its_counterpart_takes(client, command):
     takes = inspect.signature(attrgetter(COUNTERPARTS[command])(client)).parameters.keys()
     asked = {str(param.name) for param in COMMANDS[command].params} - {"as_json", "debug"}
+    if "fields" in takes and "set" in command:  # all fields of the entry, by their names in the configuration
+        takes |= {"destination_connector_id", *AutomationFields.__annotations__, *ConnectorFields.__annotations__}
+        asked -= {"defaults", "cron", "timezone"}  # None, and the two halves of `schedule`
     missing = {name for name in asked if (command, name) not in OPTIONS and not SAID.get(name, {name}) & takes}
     assert missing == set()
 

@@ -17,7 +17,7 @@ import yaml
 from sqlalchemy.exc import OperationalError
 
 import vv_exports
-from vv_exports.defs.instance import instance_errors, open_instance, plain_text
+from vv_exports.defs.instance import instance_errors, open_instance, plain_text, settings_beside
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, write_config
@@ -59,8 +59,7 @@ def test_a_folder_without_settings_gets_those_of_the_repository(tmp_path):
     open_instance({}, tmp_path).dispose()
     made = yaml.safe_load((tmp_path / ".dagster/dagster.yaml").read_text())
     assert made["run_monitoring"]["poll_interval_seconds"] == 15
-    packaged = (ROOT / "vv_exports/defs/dagster.yaml").read_text().split("\n\n", 1)[1]
-    assert (ROOT / "dagster.yaml").read_text().endswith(packaged), "both have the same, but for where the history is"
+    assert (ROOT / "dagster.yaml").read_text() == settings_beside(), "the same, but for where the history is"
 
 
 @pytest.mark.parametrize("home", ["relative", "/not/there", "{file}"])

@@ -677,6 +677,30 @@ def test_a_schedule_runs_in_its_time_zone_and_waits_with_the_automation(tmp_path
     assert "the share moves" in team.evaluate_tick(context).skip_message
 
 
+def test_one_with_the_trigger_schedule_delivers_by_the_clock_alone_and_is_read_before(tmp_path):
+    by_the_clock = {"trigger": "schedule", "schedule": {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}}
+    daemon = Daemon(tmp_path, config_with(team={**by_the_clock, "start": "beginning"}))
+    finish(tmp_path, 0)
+    daemon.tick(DISCOVERY)
+    assert "at the times of its schedule alone: `0 3 * * *` Europe/Berlin" in daemon.tick(TEAM)
+    daemon.tick(DISCOVERY)
+    assert daemon.client.pipeline.snapshots.store.current("idx", "run_0") is not None
+    assert not daemon.delivered()
+    materialized_reconciliation(daemon)
+    assert daemon.delivered() == {"run_0": 1}
+    daemon.client.automations.pause("idx", "team", "the share moves")
+    assert "the share moves" in daemon.tick(TEAM)
+
+
+def test_a_manual_one_delivers_and_reads_nothing_before_somebody_asks(tmp_path):
+    daemon = Daemon(tmp_path, config_with(team={"trigger": "manual", "start": "beginning"}))
+    finish(tmp_path, 0)
+    assert "0 new" not in daemon.tick(DISCOVERY)
+    assert "never, but when somebody asks for it" in daemon.tick(TEAM)
+    assert daemon.client.pipeline.snapshots.store.current("idx", "run_0") is None
+    assert daemon.client.automations.run("idx", "team").delivered == ("run_0",)
+
+
 # Backfills
 
 

@@ -20,6 +20,8 @@ from vv_exports.errors import DeliveredDataError, NotFoundError, SelectionError
 
 _DESTINATION = ("destination_connector_id", "destination_subpath")
 _AUTOMATION = ("enabled", "paused", *_DESTINATION)
+_NEW_AUTOMATION = "export"
+"""The name of one that a request creates: the API has none."""
 _FORMAT = "json"
 """The platform exports JSON alone."""
 _LIMIT = 50
@@ -257,16 +259,17 @@ class Answers:
         return _automation_as_there(self._client.automations.retrieve(index_id, name))
 
     def _put_automation(self, request: Request, index_id: str) -> dict[str, Any]:
-        """Pauses or resumes it. All else of it stands in the configuration, which a request does not write."""
+        """Creates it in the configuration's file, or changes it there; a pause is switched, as in the UI."""
         wanted = _body(request, *_AUTOMATION)
-        there = _automation_as_there(self._client.automations.retrieve(index_id, self._name(index_id)))
-        others = [name for name, value in wanted.items() if name != "paused" and value != there[name]]
+        is_new = not self._client.pipeline.config.index(index_id).automations
+        name = _NEW_AUTOMATION if is_new else self._name(index_id)
+        there = {} if is_new else _automation_as_there(self._client.automations.retrieve(index_id, name))
+        others: Any = {one: value for one, value in wanted.items() if one != "paused" and value != there.get(one)}
+        if is_new and "paused" in wanted:
+            others["paused"] = wanted["paused"]
         if others:
-            listed = ", ".join(f"{name} is {there[name]!r} and not {wanted[name]!r}" for name in others)
-            raise invalid(
-                f"the export automation of index {index_id!r} is in the configuration of this deployment, which a "
-                f"request does not change: {listed}. Change it in the file; pausing and resuming works from here."
-            )
+            self._client.automations.set(index_id, name, **others)
+            there = _automation_as_there(self._client.automations.retrieve(index_id, name))
         if wanted.get("paused", there["paused"]) != there["paused"]:
             return self._switch({}, index_id, "pause" if wanted["paused"] else "resume")
         return there
