@@ -113,15 +113,25 @@ def command(name: str, *params: Callable[[Any], Any]) -> Callable[[Callable[...,
 def open_client(progress: Any = None) -> Any:
     """Imported when a command needs it, and after the configuration was found to be sound: Dagster takes a second to
     import, `--help` and mistakes should not."""
-    from vv_exports.config import load_config
-
-    loaded = load_config()
+    loaded = read_config()
 
     from vv_exports.client import VVExports
 
     client = VVExports(loaded, progress=progress)
     click.get_current_context().find_root().call_on_close(client.close)
     return client
+
+
+def read_config() -> Any:
+    """The configuration; with what components of a Dagster project say, where it names one."""
+    from vv_exports.config import dagster_project, load_config
+
+    if dagster_project() is None:
+        return load_config()
+
+    from vv_exports.client import load_with_components
+
+    return load_with_components()
 
 
 def listing(console: Console, rows: list[dict[str, Any]], names: tuple[str, ...] | None = None, *, empty: str) -> None:

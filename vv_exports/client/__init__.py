@@ -35,6 +35,7 @@ from vv_exports.delivery.verify import Verification
 from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import VVExportsError
+from vv_exports.library.project import load_with_components as load_with_components
 
 _LOG = logging.getLogger(__name__)
 
