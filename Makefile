@@ -21,6 +21,9 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/pip install --quiet --editable . --group dev
 	@command -v npm >/dev/null && npm install --silent --no-audit --no-fund --prefix .venv/azurite $(AZURITE) \
 		|| echo "npm is not here, or failed: the tests for Azure will be skipped"
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+		|| $(BIN)/playwright install --only-shell chromium >/dev/null 2>&1 \
+		|| echo "Chromium is not here, and cannot be had: the tests in the browser will be skipped"
 	@$(BIN)/pip download --quiet --no-deps --no-binary jsonschema --dest .venv/json-schema-suite $(JSON_SCHEMA_SUITE) \
 		|| echo "the source of $(JSON_SCHEMA_SUITE) cannot be had: its JSON Schema tests will be skipped"
 	@touch $@

@@ -4,6 +4,7 @@ Operations have explicit names, since asset keys may hold what Dagster's names c
 """
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from vv_exports.defs.dry_runs import DRY_RUN_FIELD, REPAIR_FIELD, damaged_files_
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
-from vv_exports.defs.keys import Names, asset_key, destination_pool, reconciliation_key
+from vv_exports.defs.keys import CONNECTOR, DOWNLOAD, Names, asset_key, destination_pool, reconciliation_key
 from vv_exports.defs.metadata import (
     data_version,
     delivered_run_metadata,
@@ -48,9 +49,6 @@ from vv_exports.snapshots.taking import Batch
 PARTITIONS_PER_RUN = 100
 """A Dagster run costs seconds to start, a partition in it milliseconds; beyond this a failure repeats too much."""
 
-DOWNLOAD = "(download)"
-"""Stands in a launch for no connector."""
-
 _BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RUN)
 _ALL = dg.AllPartitionMapping()
 _AUTOMATION_EXPORT = dg.PythonObjectDagsterType(AutomationExport)
@@ -64,7 +62,8 @@ _CHOSEN_RUNS = {
         dg.Noneable([str]),
         default_value=None,
         is_required=False,
-        description="The prompt runs to export. null: all finished ones. An empty list is an error.",
+        description="The prompt runs to export, such as [run_123, run_124]. null: all finished ones. An empty list is "
+        "an error.",
     )
 }
 
@@ -90,9 +89,10 @@ def assets_of(
 def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDefinition:
     def prompt_runs(context: dg.AssetExecutionContext) -> dg.Output[SnapshotBatch]:
         with step_failures(context):
+            began = time.monotonic()
             batch = pipeline.snapshots.of_ids(index_id, run_ids_of(context.partition_keys))
-            version = data_version(batch.snapshots)
-            return dg.Output(SnapshotBatch(index_id, batch), data_version=version)
+            seconds = time.monotonic() - began
+            return dg.Output(SnapshotBatch(index_id, batch, seconds), data_version=data_version(batch.snapshots))
 
     return single_asset(
         dg.AssetSpec(
@@ -131,7 +131,12 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
         dg.AssetSpec(
             asset_key(index_id, "exports", name),
             description=_automation_description(index_id, name, config, uri),
-            metadata={"vv_exports/index_id": index_id, "vv_exports/automation": name, "destination_uri": uri},
+            metadata={
+                "vv_exports/index_id": index_id,
+                "vv_exports/automation": name,
+                CONNECTOR: config.destination_connector_id,
+                "destination_uri": uri,
+            },
             kinds={connector.provider, config.content.format.name},
             owners=list(config.owners),
             tags=dict(config.tags),
@@ -205,6 +210,7 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                 f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
                 f"what is missing or changed, writes again what is damaged. Says what it found.{by_the_clock}"
             ),
+            metadata={CONNECTOR: config.destination_connector_id},
             kinds={"verify"},
             deps=[dg.AssetDep(collection, partition_mapping=_ALL)],
             group_name=names.group(index_id),
@@ -314,7 +320,8 @@ def _export_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
             str,
             default_value="",
             is_required=False,
-            description="Folder below the connector's export_base_path; the export makes a folder of its own in it.",
+            description="Folder below the connector's export_base_path, such as exports/editorial. The export makes a "
+            "folder of its own in it.",
         ),
         **CONTENT_FIELDS,
         **DRY_RUN_FIELD,

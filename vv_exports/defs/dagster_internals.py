@@ -23,6 +23,7 @@ from dagster._core.execution.backfill import (
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import DefaultRunLauncher
+from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.runs import SqliteRunStorage
@@ -49,6 +50,7 @@ __all__ = [
     "SensorInstigatorData",
     "SqliteRunStorage",
     "StepExecutionContext",
+    "SubmitRunContext",
     "add_partition_metadata",
     "enum_or_shape",
     "last_evaluation",

@@ -1,5 +1,6 @@
 """Connectors as IO managers: an asset says what to export, storing its output is the delivery."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,16 +17,19 @@ from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.keys import Names
 from vv_exports.defs.metadata import (
     Metadata,
+    batch_pace,
     collection_metadata,
     delivered_run_metadata,
     export_metadata,
     log_materializations,
+    pace,
     snapshot_metadata,
 )
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import run_ids_of
 from vv_exports.delivery.log import read_log
 from vv_exports.domain.names import partition_key
+from vv_exports.domain.tables import TABLES
 from vv_exports.errors import NotFoundError, PartlyFailedError
 from vv_exports.exports.make import ExportJob
 from vv_exports.pipeline import Pipeline
@@ -38,10 +42,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SnapshotBatch:
-    """Output of ``prompt_runs``: the snapshots that could be taken."""
+    """Output of ``prompt_runs``: the snapshots that could be taken, and how long that took."""
 
     index_id: str
     batch: Batch
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class SnapshotIOManager(dg.IOManager):
                 partition_key(snapshot.run_id): snapshot_metadata(snapshot, store, shown)
                 for snapshot in obj.batch.snapshots
             }
+            if rows := sum(_rows(one.snapshot) for one in obj.batch.taken if one.fresh):
+                metadata[_last(context, metadata, obj.batch.problems)] |= batch_pace(rows, obj.seconds)
             now = self._pipeline.clock()
             log_checks(context.step_context, checks_of_batch(self._pipeline.snapshots, obj.index_id, obj.batch, now))
             _report(context, metadata, "read", obj.batch.problems)
@@ -135,7 +142,9 @@ class ConnectorIOManager(dg.IOManager):
         pipeline = self._pipeline
         automation = pipeline.automations.get(obj.index_id, obj.automation)
         with telling(pipeline, Names.of(pipeline.config), step_of(context).instance, automation):
+            began = time.monotonic()
             outcome = deliver_batch(automation, pipeline.deliveries, obj.batch, context.run_id)
+            seconds = time.monotonic() - began
         snapshots = {snapshot.run_id: snapshot for snapshot in obj.batch.snapshots}
         metadata = {
             partition_key(run.run_id): delivered_run_metadata(
@@ -146,18 +155,24 @@ class ConnectorIOManager(dg.IOManager):
         }
         problems = {**obj.batch.problems, **outcome.problems}
         if metadata:
-            # Dagster shows an asset by the partition that is materialized last.
-            last = next(reversed(metadata)) if problems else context.asset_partition_keys[-1]
+            last = _last(context, metadata, problems)
             metadata[last] |= collection_metadata(automation.collection(), pipeline.clock())
+            runs = [run for delivery in outcome.deliveries for run in delivery.prompt_runs if run.written]
+            if runs:
+                metadata[last] |= batch_pace(sum(run.rows() for run in runs), seconds)
         log_checks(context.step_context, checks_of_collection(automation, pipeline.clock()))
         _report(context, metadata, "delivered", problems)
 
     def _deliver_exports(self, context: dg.OutputContext, obj: OnDemandExport) -> None:
         pipeline = self._pipeline
         for job in obj.jobs:
+            began = time.monotonic()
             outcome = pipeline.exports.make(job, context.run_id)
+            seconds = time.monotonic() - began
             shown = pipeline.exports.content_of(job.request).selection
             metadata = export_metadata(outcome, job, pipeline.snapshots.store, shown)
+            if outcome.delivery.committed:
+                metadata |= pace(outcome.delivery.rows, seconds)
             segments = sum(run.rows("segments") for run in outcome.delivery.prompt_runs)
             if job.request.export_type == "index":
                 context.add_output_metadata({**metadata, "dagster/row_count": segments})
@@ -166,6 +181,15 @@ class ConnectorIOManager(dg.IOManager):
             metadata |= {"data_version": snapshot.data_version, "dagster/partition_row_count": segments}
             partition = partition_key(snapshot.run_id)
             add_partition_metadata(context.step_context, context.asset_key, {partition: metadata})
+
+
+def _last(context: dg.OutputContext, metadata: Mapping[str, Metadata], problems: Mapping[str, Exception]) -> str:
+    """The partition that is materialized last: Dagster shows an asset by it."""
+    return next(reversed(list(metadata))) if problems else context.asset_partition_keys[-1]
+
+
+def _rows(snapshot: Snapshot) -> int:
+    return sum(snapshot.rows(table) for table in TABLES)
 
 
 def _report(

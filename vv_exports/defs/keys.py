@@ -12,6 +12,11 @@ import dagster as dg
 from vv_exports.config import Config
 from vv_exports.domain.names import dagster_key, dagster_name, hashed_name
 
+DOWNLOAD = "(download)"
+"""Stands in a launch for no connector."""
+CONNECTOR = "vv_exports/connector"
+"""The tag of a run that delivers, and what an asset that delivers to one connector says of itself: which one."""
+
 _OF_AN_INDEX = ("", "__prompt_runs", "__prompt_run_export", "__index_export", "__discovery")
 _OF_AN_AUTOMATION = ("", "__delivery", "__reconciliation")
 

@@ -105,6 +105,16 @@ def collection_metadata(state: LogState, now: datetime) -> Metadata:
     }
 
 
+def pace(rows: int, seconds: float, prefix: str = "") -> Metadata:
+    """How quickly rows were read or delivered: numbers, which the UI plots."""
+    return {f"{prefix}seconds": round(seconds, 3), f"{prefix}rows_per_second": round(rows / max(seconds, 0.001), 1)}
+
+
+def batch_pace(rows: int, seconds: float) -> Metadata:
+    """The same of a batch, shown with one of its partitions: how long each one took is not known."""
+    return {"batch_rows": rows, **pace(rows, seconds, "batch_")}
+
+
 def _coverage(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> Metadata:
     try:
         found = coverage_of(snapshot, store, shown, MOST_MEDIA)

@@ -63,6 +63,24 @@ def test_an_automation_materialized_from_the_ui_takes_the_snapshots_it_lacks(cli
     assert snapshots == {"run_1", "run_2", "run_3"}
 
 
+def test_the_partition_by_which_the_ui_shows_an_asset_says_how_quick_its_batch_was(client):
+    for path in (("prompt_runs",), ("exports", "team")):
+        key = asset_key("idx", *path)
+        events = _materialize(client, key, ("run_1", "run_3")).get_asset_materialization_events()
+        *others, last = [event.materialization.metadata for event in events if event.asset_key == key]
+        rows = sum(one["rows"].value if "rows" in one else _snapshot_rows(one) for one in (*others, last))
+        assert (len(others), last["batch_rows"].value) == (2, rows)
+        assert last["batch_rows_per_second"].value > 0
+        assert last["batch_seconds"].value > 0
+        assert not any("batch_rows" in one for one in others)
+    again = _materialize(client, key, ("run_1", "run_3")).get_asset_materialization_events()
+    assert not any("batch_rows" in event.materialization.metadata for event in again)  # nothing was written
+
+
+def _snapshot_rows(metadata):
+    return sum(metadata[name].value for name in ("dagster/partition_row_count", "video_results", "failed_segments"))
+
+
 def test_a_disabled_automation_refuses_to_be_materialized(client, folder):
     key = asset_key("idx", "exports", "off")
     assert not _materialize(client, key, ("run_0", "run_4"), raise_on_error=False).success
@@ -276,3 +294,29 @@ def test_the_discovery_sensor_adds_finished_runs(folder):
 
 def test_definitions_are_valid(client):
     dg.Definitions.validate_loadable(client.definitions)
+
+
+SECRET = {"env": "VV_TEST_SECRET"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, SECRET) for name in ("destination_connector_id", "destination_subpath", "format", "compression")),
+        *((name, SECRET) for name in ("contract", "on_schema_conflict", "target_file_bytes", "dry_run")),
+        ("prompt_run_ids", [SECRET]),
+        ("tables", [SECRET]),
+        ("fields", {"include": [SECRET]}),
+        ("fields", {"exclude": [SECRET]}),
+        ("redact", {"metadata.title": SECRET}),
+        ("format", {"name": "csv", "delimiter": SECRET}),
+    ],
+)
+def test_no_field_of_a_launch_reads_the_environment(client, monkeypatch, name, value):
+    """Where a field did, whoever may launch could put a secret into a path, or into what is shown of a run."""
+    monkeypatch.setenv("VV_TEST_SECRET", "hunter2")
+    job = build_definitions(client.pipeline).resolve_implicit_global_asset_job_def()
+    config = {"ops": {"idx__index_export": {"config": {name: value}}}}
+    with pytest.raises(dg.DagsterInvalidConfigError) as refused:
+        dg.validate_run_config(job, config)
+    assert "hunter2" not in str(refused.value)

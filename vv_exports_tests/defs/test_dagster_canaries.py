@@ -35,6 +35,7 @@ USED = {
     "SensorInstigatorData": SWITCH,
     "SqliteRunStorage": LOST,
     "StepExecutionContext": "type of the step around an asset: see OpExecutionContext.get_step_execution_context",
+    "SubmitRunContext": "defs/run_queue.py tags runs before they wait: see QueuedRunCoordinator.submit_run",
     "make_new_backfill_id": BACKFILL,
     "make_new_run_id": "defs/launches.py names a run before it begins: see what execute_in_process takes for run_id",
 }

@@ -307,17 +307,21 @@ class Daemon:
     def launch(self, run_id: str, **execution: object) -> None:
         """Materialize one partition, as the UI's button does; ``execution`` as in the launchpad."""
         ends = [{"key": f"dagster/asset_partition_range_{end}", "value": run_id} for end in ("start", "end")]
+        self.launch_asset(TEAM, ends, {"execution": {"config": execution}})
+
+    def launch_asset(self, asset: dg.AssetKey, tags: list[dict[str, str]], config: dict[str, object]) -> None:
+        """Materialize an asset as the launchpad does."""
         selector = {
             "repositoryLocationName": "vv_exports",
             "repositoryName": "__repository__",
             "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": list(TEAM.path)}],
+            "assetSelection": [{"path": list(asset.path)}],
         }
         parameters = {
             "selector": selector,
             "mode": "default",
-            "runConfigData": {"execution": {"config": execution}},
-            "executionMetadata": {"tags": ends},
+            "runConfigData": config,
+            "executionMetadata": {"tags": tags},
         }
         result = execute_dagster_graphql(
             self._workspace.create_request_context(),
@@ -405,6 +409,24 @@ def test_only_a_run_whose_worker_crashed_runs_again(start, folder):
         assert crashed.tags["dagster/auto_retry_run_id"] == again.run_id
     assert _delivered(folder) == ["run_0", "run_3"]
     assert len(_entries(folder)) == 2
+
+
+def test_a_launch_from_the_ui_counts_for_its_connector_while_it_waits(start):
+    """The queue's limits know runs by their tags, and the UI gives none."""
+    launches = (
+        {"destination_connector_id": "conn_export", "destination_subpath": "one"},
+        {"destination_connector_id": "(download)"},
+        {},
+    )
+    with start() as daemon:
+        daemon.launch("run_0")
+        for config in launches:
+            ops = {"idx__index_export": {"config": config}}
+            daemon.launch_asset(dg.AssetKey(["idx", "index_export"]), [], {"ops": ops})
+        waiting = daemon.instance.get_runs(ascending=True)
+        assert {run.status for run in waiting} == {dg.DagsterRunStatus.QUEUED}
+        found = [run.tags.get("vv_exports/connector") for run in waiting]
+    assert found == ["conn_export", "conn_export", None, None]
 
 
 def test_a_permanent_failure_stays_one_where_failed_steps_run_again(start, folder):

@@ -1,13 +1,14 @@
 """Servers on loopback, each in a process of its own, with data in a folder that goes with it."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,15 @@ def is_free(port: int) -> bool:
 
 @contextmanager
 def running(command: Sequence[str], url: str, folder: Path, environ: dict[str, str] | None = None) -> Iterator[None]:
-    """A server, from when it answers at ``url``. Its output is in ``folder / "log"``."""
+    """A server, from when it answers at ``url``, started in ``folder``. Its output is in ``folder / "log"``. With it go
+    the processes that it has started."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **(environ or {})}
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process,
+        subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
+        ) as process,
     ):
         try:
             _wait(url, process, folder / "log")
@@ -55,6 +59,8 @@ def running(command: Sequence[str], url: str, folder: Path, environ: dict[str, s
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+            with suppress(ProcessLookupError):  # there are none, mostly
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def not_here(what: str, how: str) -> None:
