@@ -11,18 +11,17 @@ from functools import partial
 from vv_exports.automations.registry import Automations
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
-from vv_exports.connectors.configured import Connectors, open_connectors
-from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.configured import Connectors
 from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.domain.progress import Progress
 from vv_exports.domain.redaction_key import redaction_key
 from vv_exports.exports.on_demand import Exports
 from vv_exports.notifications.notifier import Notifications
+from vv_exports.parts import open_parts
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
 from vv_exports.sources.identity import identity_of
 from vv_exports.sources.indexes import Indexes
-from vv_exports.sources.registry import SOURCES
 
 
 class Pipeline:
@@ -72,18 +71,8 @@ class Pipeline:
     @classmethod
     def from_config(cls, config: Config, progress: Progress | None = None) -> "Pipeline":
         """The pipeline that a configuration describes."""
-        kept = config.storage
-        configured = {f"connectors.{connector_id}": one for connector_id, one in config.connectors.items()}
-        if not isinstance(kept, str):
-            configured["storage"] = kept
-        opened = open_connectors({place: one.model_dump() for place, one in configured.items()})
-        return cls(
-            config,
-            source=SOURCES[config.source.kind](**config.source.model_dump(exclude={"kind"})),
-            storage=LocalConnector("storage", kept, make_root=True) if isinstance(kept, str) else opened["storage"],
-            connectors={key: opened[f"connectors.{key}"] for key in config.connectors},
-            progress=progress,
-        )
+        parts = open_parts(config)
+        return cls(config, source=parts.source, storage=parts.storage, connectors=parts.connectors, progress=progress)
 
     def source_identity(self) -> str:
         """What tells the source from others, as it is configured now."""

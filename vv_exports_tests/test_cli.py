@@ -108,7 +108,7 @@ def test_a_prompt_run_export_is_about_its_run(used):
     export = used.said["run --json"].document
     assert (export["export_type"], export["target_id"], export["rows"]) == ("prompt_run", "run_123", 3)
     assert list(Path(export["destination_uri"]).rglob("*.jsonl.zst"))
-    assert "3 rows, 1 file, " in used.said["run"].out
+    assert "3 segments; 1 file, " in used.said["run"].out
 
 
 def test_a_download_lands_where_it_was_asked_for_and_the_same_key_makes_no_second_one(used):
@@ -119,7 +119,7 @@ def test_a_download_lands_where_it_was_asked_for_and_the_same_key_makes_no_secon
 
 
 def test_an_automation_delivers_and_then_has_nothing_new(used):
-    assert "delivered 2 prompt runs (5 rows, 2 files, " in used.said["automation"].out
+    assert "delivered 2 prompt runs (5 segments; 2 files, " in used.said["automation"].out
     assert str(used.folder / "deliveries/exports/team") in used.said["automation"].out
     again = used.said["automation --json"].document
     assert (again["delivered"], again["already_delivered"]) == ([], ["run_123", "run_124"])
@@ -133,6 +133,8 @@ READING = {
     "exports list": ("exports", "list"),
     "automations list": ("automations", "list"),
     "automations show": ("automations", "show", "idx", "team"),
+    "automations history": ("automations", "history", "idx", "team"),
+    "status": ("status",),
     "connectors list": ("connectors", "list"),
     "connectors browse": ("connectors", "browse", "conn_export"),
     "connectors browse --prefix": ("connectors", "browse", "conn_export", "--prefix", "exports/team/segments/"),
@@ -259,7 +261,8 @@ def test_every_command_has_help_and_is_tried_here():
         "demo",
         *("config check", "config schema", "source check", "runs sync", "runs list", "export index", "export run"),
         *("exports list", "exports show", "exports download", "exports delete", "exports vacuum"),
-        *("automations list", "automations show", "automations pause", "automations resume", "automations run"),
+        *("status", "automations list", "automations show", "automations history"),
+        *("automations pause", "automations resume", "automations run"),
         *("backfill", "runs prune", "connectors list", "connectors browse", "connectors test"),
         *("verify", "provenance", "checks", "vacuum", "erase", "sql", "report", "log schema"),
         *("notifications test", "notifications list", "notifications send", "notifications schema"),
@@ -455,9 +458,14 @@ def test_a_dry_run_refuses_what_the_export_would_refuse(untouched):
 )
 def test_a_command_that_is_not_understood_prints_its_usage_on_stderr(untouched, arguments, phrase, flag):
     said = run(untouched, *arguments, *flag)
-    assert (said.code, said.out) == (2, "")
+    assert said.code == 2
     assert said.err.startswith("Usage: ")
     assert phrase in said.err
+    if flag:
+        (problem,) = said.document["error"]["problems"]
+        assert phrase in problem
+    else:
+        assert said.out == ""
 
 
 def test_an_export_that_does_not_exist_is_a_wrong_request(used):

@@ -995,7 +995,8 @@ class TestSchema:
         objects = [schema, *schema["$defs"].values()]
         assert all(each["additionalProperties"] is False for each in objects if "properties" in each)
         assert set(schema["properties"]) == {
-            *("source", "storage", "exports_keep", "redaction_key_env", "notifications", "connectors", "indexes")
+            *("source", "storage", "exports_keep", "redaction_key_env", "dagster_project", "notifications"),
+            *("connectors", "indexes"),
         }
         assert set(schema["required"]) == {"source", "storage"}
 

@@ -16,7 +16,7 @@ LINTER = Path(sys.executable).with_name("lint-imports")
 FOLDERS = [folder for floor in FLOORS for folder in floor]
 
 _AT_HOME: tuple[tuple[str, set[str]], ...] = (
-    ("dagster dagster_shared", {"client", "defs", "definitions"}),
+    ("dagster dagster_shared", {"client", "defs", "definitions", "library"}),
     (
         "adlfs aiobotocore aiohttp azure botocore gcsfs google google_crc32c requests s3fs stamina yarl",
         {"connectors"},

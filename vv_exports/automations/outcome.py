@@ -1,7 +1,7 @@
 """What the log says that an automation was given, by a call or by a backfill that somebody waited for."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.places import LeftPlace
@@ -9,18 +9,19 @@ from vv_exports.automations.selection import Selection
 from vv_exports.delivery.entry import Reason
 from vv_exports.delivery.log import entries_since
 from vv_exports.delivery.state import LogState
+from vv_exports.domain.tables import TableName, rows_by_table
 
 
 @dataclass(frozen=True)
 class AutomationRun:
-    """What one run of an automation did. ``delivered``, ``already_delivered`` and ``history`` are prompt run ids;
-    rows, files and bytes are of what was newly delivered. ``mended`` are those of the delivered ones of which no row
-    changed: files of theirs were missing, damaged, or left over by a delivery that died. ``reshaped`` are those whose
-    rows stand in other columns, another format or layout by now. ``history`` was finished before the automation began,
-    and was left alone since nobody asked for it. ``left`` are the addresses that it delivered to before this run,
-    which nobody keeps up to date any more. ``quarantined`` of the rows are set apart, since they break their prompt's
-    JSON Schema. ``erased`` are prompt runs that were taken out since they are deleted upstream; ``not_erased`` says why
-    others that the source has no more were not, or not everywhere."""
+    """What one run of an automation did. ``delivered``, ``already_delivered`` and ``history`` are prompt run ids; rows,
+    files and bytes are of what was newly delivered, ``rows_by_table`` in the order of the tables. ``mended`` are those
+    of the delivered ones of which no row changed: files of theirs were missing, damaged, or left over by a delivery
+    that died. ``reshaped`` are those whose rows stand in other columns, another format or layout by now. ``history``
+    was finished before the automation began, and was left alone since nobody asked for it. ``left`` are the addresses
+    that it delivered to before this run, which nobody keeps up to date any more. ``quarantined`` of the rows are set
+    apart, since they break their prompt's JSON Schema. ``erased`` are prompt runs that were taken out since they are
+    deleted upstream; ``not_erased`` says why others that the source has no more were not, or not everywhere."""
 
     index_id: str
     automation: str
@@ -38,6 +39,7 @@ class AutomationRun:
     quarantined: int = 0
     erased: tuple[str, ...] = ()
     not_erased: tuple[str, ...] = ()
+    rows_by_table: Mapping[TableName, int] = field(default_factory=dict)
 
 
 def outcome_of(
@@ -71,6 +73,7 @@ def outcome_of(
         already_delivered=tuple(one for one in (*selection.there, *selection.todo) if one not in reasons),
         history=selection.history,
         rows=sum(file.rows for file in files),
+        rows_by_table=rows_by_table(files),
         files=len(files),
         bytes=sum(file.bytes for file in files),
         dagster_run_ids=tuple(launched if launched is not None else dict.fromkeys(by_runs)),

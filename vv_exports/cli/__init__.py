@@ -25,12 +25,14 @@ from vv_exports.cli import (
     runs,
     source,
     sql,
+    status,
     ui,
 )
-from vv_exports.cli.commands import COMMON, Settings
+from vv_exports.cli.commands import COMMON, Commands, Settings
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         demo.demo,
@@ -40,6 +42,7 @@ from vv_exports.cli.commands import COMMON, Settings
         runs.GROUP,
         exports.EXPORT,
         exports.EXPORTS,
+        status.status,
         automations.GROUP,
         automations.backfill,
         connectors.GROUP,

@@ -11,10 +11,12 @@ from vv_exports.cli import changes
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, listing, open_client, record
 from vv_exports.cli.content import AUTOMATION_CONTENT, chosen_fields
 from vv_exports.cli.plans import planned
+from vv_exports.cli.rows import rows_in_words
 from vv_exports.console import Console
 from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
 
+_NEWEST = 50
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be delivered; write nothing.")
 DRY_RUN_OF_SWITCH = click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 
@@ -48,6 +50,40 @@ def list_(console: Console) -> None:
 def show(console: Console, index: str, name: str) -> None:
     """Show one automation."""
     record(console, vars(open_client().automations.retrieve(index, name)))
+
+
+@command(
+    "history",
+    INDEX,
+    click.argument("name"),
+    click.option("--run", "run_id", metavar="RUN", help="Only of this prompt run."),
+    click.option("--limit", type=click.IntRange(min=1), default=_NEWEST, show_default=True, help="At most so many."),
+)
+def history(console: Console, index: str, name: str, *, run_id: str | None, limit: int) -> int:
+    """Tell when which prompt run was delivered, replaced or erased, with how many rows before and after, and why: by
+    the log at the destination, the newest first. Exits with 1 where entries of it cannot be read."""
+    found = open_client().automations.history(index, name, run_id, limit=limit)
+    if console.as_json:
+        console.document(found)
+    rows = [
+        {
+            "when": one.committed_at,
+            "prompt_run": one.run_id,
+            "what": one.what,
+            "why": one.why,
+            "rows_before": "-" if one.rows_before is None else rows_in_words(one.rows_before),
+            "rows_after": rows_in_words(one.rows_after),
+            "entry": one.entry,
+        }
+        for one in found.events
+    ]
+    nothing = "nothing was delivered" if run_id is None else f"nothing was delivered of {one_line(run_id)}"
+    console.table(rows, empty=nothing if not rows else "")
+    if found.left_out:
+        console.line(f"These are the newest {limit} of {found.left_out + len(rows):,}: --limit lists more.")
+    for problem in found.problems:
+        console.note(f"Warning: more may have been delivered: {one_line(problem)}")
+    return FAILED if found.problems else DONE
 
 
 @command(
@@ -197,7 +233,7 @@ def _delivered(console: Console, outcome: Any) -> None:
         )
         console.line(
             f"{one_line(outcome.index_id)}/{outcome.automation}: delivered "
-            f"{counted(len(outcome.delivered), 'prompt run')} ({counted(outcome.rows, 'row')}, "
+            f"{counted(len(outcome.delivered), 'prompt run')} ({rows_in_words(outcome.rows_by_table)}; "
             f"{counted(outcome.files, 'file')}, {counted(outcome.bytes, 'byte')}) to {outcome.destination_uri}; "
             f"{_there(outcome.already_delivered, 'was', 'were')}{mended}"
         )
@@ -367,4 +403,6 @@ def _schedule(client: Any, index: str, name: str, cron: str | None, timezone: st
     return {**schedule, **{field: value for field, value in given.items() if value is not None}}
 
 
-GROUP = click.Group("automations", help="Export automations.", commands=[list_, show, set_, remove, pause, resume, run])
+GROUP = click.Group(
+    "automations", help="Export automations.", commands=[list_, show, history, set_, remove, pause, resume, run]
+)

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from vv_exports.console import Console
-from vv_exports.errors import RequestError, VVExportsError
+from vv_exports.errors import ConfigurationError, RequestError, VVExportsError
 
+_ITEM = "  - "
+_AS_JSON = "vv_exports.as_json"
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2
 
 
@@ -46,6 +48,49 @@ INDEX = click.argument("index")
 RUNS = click.option("--run", "run_ids", multiple=True, metavar="RUN", help="Only this prompt run; repeat for more.")
 
 
+class _Command(click.Command):
+    """One that names all arguments that were forgotten, not the first alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            typed, _, _ = self.make_parser(ctx).parse_args(given)
+            missing = [
+                one.get_error_hint(ctx)
+                for one in self.params
+                if one.required and (one.name not in typed or one.value_is_missing(typed[one.name]))
+            ]
+            if len(missing) < 2:  # noqa: PLR2004
+                raise
+            raise _MissingError(missing, ctx) from error
+
+
+class _MissingError(click.UsageError):
+    """Several things that a command needs were left out."""
+
+    def __init__(self, missing: Sequence[str], ctx: click.Context) -> None:
+        self.problems = tuple(f"Missing {one}." for one in missing)
+        super().__init__(f"Missing: {', '.join(missing)}.", ctx)
+
+
+class Commands(click.Group):
+    """All of them. With --json, a mistyped command is told on stdout, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if ctx.meta[_AS_JSON]:
+                Console(as_json=True).document(_as_document("UsageError", error.format_message(), error))
+            raise
+
+
 def command(name: str, *params: Callable[[Any], Any]) -> Callable[[Callable[..., int | None]], click.Command]:
     """A command of a function that takes a Console first, with --json, --debug and our errors as exit codes."""
 
@@ -60,7 +105,7 @@ def command(name: str, *params: Callable[[Any], Any]) -> Callable[[Callable[...,
         decorated: Any = run
         for option in reversed((*params, *COMMON)):
             decorated = option(decorated)
-        return click.command(name, help=function.__doc__)(decorated)
+        return click.command(name, cls=_Command, help=function.__doc__)(decorated)
 
     return made
 
@@ -68,15 +113,25 @@ def command(name: str, *params: Callable[[Any], Any]) -> Callable[[Callable[...,
 def open_client(progress: Any = None) -> Any:
     """Imported when a command needs it, and after the configuration was found to be sound: Dagster takes a second to
     import, `--help` and mistakes should not."""
-    from vv_exports.config import load_config
-
-    loaded = load_config()
+    loaded = read_config()
 
     from vv_exports.client import VVExports
 
     client = VVExports(loaded, progress=progress)
     click.get_current_context().find_root().call_on_close(client.close)
     return client
+
+
+def read_config() -> Any:
+    """The configuration; with what components of a Dagster project say, where it names one."""
+    from vv_exports.config import dagster_project, load_config
+
+    if dagster_project() is None:
+        return load_config()
+
+    from vv_exports.client import load_with_components
+
+    return load_with_components()
 
 
 def listing(console: Console, rows: list[dict[str, Any]], names: tuple[str, ...] | None = None, *, empty: str) -> None:
@@ -116,5 +171,12 @@ def _guarded(console: Console, work: Callable[[], int | None], *, debug: bool) -
         traceback.print_exception(caught)
     console.note(f"Error: {message}")
     if console.as_json:
-        console.document({"error": {"type": kind, "message": message}})
+        console.document(_as_document(kind, message, caught))
     return code
+
+
+def _as_document(kind: str, message: str, error: BaseException) -> dict[str, Any]:
+    """An error; its problems one by one, where it has several."""
+    problems = error.problems if isinstance(error, ConfigurationError | _MissingError) else ()
+    listed = [line.removeprefix(_ITEM) for line in message.splitlines() if line.startswith(_ITEM)]
+    return {"error": {"type": kind, "message": message, "problems": [*problems] or listed or [message]}}

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from vv_exports.cli.commands import command
+from vv_exports.cli.commands import command, read_config
 from vv_exports.console import Console
 from vv_exports.errors import ConfigurationError
 
@@ -18,16 +18,15 @@ def check(console: Console) -> None:
         config_place,
         is_packaged_demo,
         key_problems,
-        load_config,
         missing_folders,
         notification_problems,
     )
-    from vv_exports.pipeline import Pipeline
+    from vv_exports.parts import open_parts
 
     if is_packaged_demo():
         raise ConfigurationError(config_place(), [f"there is no configuration to check; {BEGIN}"])
-    loaded = load_config()
-    Pipeline.from_config(loaded)  # a provider whose packages are not installed is a problem too
+    loaded = read_config()
+    open_parts(loaded)  # a provider whose packages are not installed is a problem too
     told = notification_problems(loaded.notifications, os.environ)
     if problems := [*key_problems(loaded, os.environ), *told]:
         raise ConfigurationError(config_place(), problems)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vv_exports.cli.commands import DONE, FAILED, command, open_client
+from vv_exports.cli.commands import DONE, FAILED, command, open_client, read_config
 from vv_exports.cli.repairs import repaired, verified
 from vv_exports.console import Console
 from vv_exports.errors import RequestError
@@ -72,10 +72,10 @@ def _is_a_place(target: str) -> bool:
     if not Path(target).exists():
         return False
 
-    from vv_exports.config import is_packaged_demo, load_config
+    from vv_exports.config import is_packaged_demo
 
     # Whoever received a delivery has no configuration, and no connectors of the demo.
-    return is_packaged_demo() or target not in load_config().connectors
+    return is_packaged_demo() or target not in read_config().connectors
 
 
 @command(

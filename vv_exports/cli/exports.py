@@ -8,6 +8,7 @@ import click
 from vv_exports.cli.commands import DONE, FAILED, INDEX, RUNS, Time, command, open_client, record
 from vv_exports.cli.content import CONTENT, content_of
 from vv_exports.cli.plans import planned
+from vv_exports.cli.rows import rows_in_words
 from vv_exports.console import Console
 from vv_exports.domain.exports import ExportStatus
 from vv_exports.errors import RequestError
@@ -186,7 +187,7 @@ def _export(
         return FAILED
     earlier = " (made earlier; nothing written)" if made.was_over(started) else ""
     console.line(
-        f"{made.export_id}: {counted(made.rows, 'row')}, {counted(made.files, 'file')}, {counted(made.bytes, 'byte')} "
+        f"{made.export_id}: {_rows(made)}; {counted(made.files, 'file')}, {counted(made.bytes, 'byte')} "
         f"in {made.destination_uri}{earlier}"
     )
     if download is not None:
@@ -194,6 +195,10 @@ def _export(
     elif made.destination_type == "download":
         console.line(f"get it with: vv-exports exports download {made.export_id}")
     return DONE
+
+
+def _rows(made: Any) -> str:
+    return counted(made.rows, "row") if made.rows_by_table is None else rows_in_words(made.rows_by_table)
 
 
 def _dry_run(console: Console, request: Any, idempotency_key: str | None, to: str | None) -> int:

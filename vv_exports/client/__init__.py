@@ -24,6 +24,7 @@ from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.provenance import Provenance
 from vv_exports.client.repairs import Repairs
 from vv_exports.client.source import Source
+from vv_exports.client.status import CollectionStatus, Status
 from vv_exports.client.ui import become, ui_process
 from vv_exports.config import Config
 from vv_exports.defs.webserver import LOCATION, reload_location
@@ -34,6 +35,7 @@ from vv_exports.delivery.verify import Verification
 from vv_exports.domain.destinations import check_subpath
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import VVExportsError
+from vv_exports.library.project import load_with_components as load_with_components
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,6 +78,11 @@ class VVExports(Deployment):
         """Become Dagster's UI with its daemon, on this configuration and its instance. Does not return: the process is
         replaced. Raises RequestError and InstanceError where the instance cannot be opened."""
         become(ui_process(self, host=host, port=port, environ=os.environ))
+
+    def status(self, index_id: str | None = None, automation: str | None = None) -> Sequence[CollectionStatus]:
+        """Of each collection, those of an index, or one: whether it is complete and the newest, as far as the source
+        and its destination can be asked. Raises NotFoundError for what is not configured."""
+        return Status(self, self.automations).list(index_id, automation)
 
     def verify(self, connector_id: str, subpath: str | None = None) -> Sequence[Verification]:
         """Re-read every committed file at a destination, or at all of a connector's, and compare it with the log.

@@ -3,9 +3,12 @@
 import getpass
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from itertools import groupby
 from typing import Any, TypedDict, Unpack
 
 from vv_exports.automations.automation import Automation
@@ -24,8 +27,9 @@ from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import sync_partitions
-from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.pauses import Switches, pause_in_force, set_switch, switches_of
 from vv_exports.defs.upstream_deletions import ErasedUpstream, erase_deleted_upstream, report, show_gone
+from vv_exports.delivery.history import History, history_of
 from vv_exports.delivery.overview import collected_runs
 from vv_exports.delivery.planned import PlannedConflict
 from vv_exports.delivery.state import LogState
@@ -35,7 +39,14 @@ from vv_exports.delivery.views.registry import Engine, views_script
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.selection import chosen_runs
 from vv_exports.domain.tables import DELIVERED_TABLES
-from vv_exports.errors import CredentialsError, DeliveredDataError, RunFailedError, SelectionError, VVExportsError
+from vv_exports.errors import (
+    CredentialsError,
+    DeliveredDataError,
+    RequestError,
+    RunFailedError,
+    SelectionError,
+    VVExportsError,
+)
 from vv_exports.pictures.coverage import MOST_MEDIA, coverage_picture
 from vv_exports.pictures.report import report_page
 from vv_exports.pipeline import Pipeline
@@ -44,6 +55,7 @@ from vv_exports.sources.base import Listing
 from vv_exports.upstream_deletions import deletions_of, erasing
 
 _RUNS_WITH_COVERAGE = 20
+LOOKED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,9 @@ class AutomationState:
     the source before they were delivered. ``content`` is what the configuration chooses of it. ``tables`` are the
     folders of each prompt that has more than one of a table, since its types changed. ``paused_by`` is who or what
     paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
-    ``last_error`` is of the last delivery, where that failed. ``trigger`` is when it delivers by itself.
+    ``last_error`` is of the last delivery, where that failed; ``unreadable`` is why what it holds or owes is not known.
+    ``oldest_due_run`` was executed first, at ``oldest_due_at``, of those that are due or failing. ``trigger`` is when
+    it delivers by itself.
     """
 
     index_id: str
@@ -84,6 +98,9 @@ class AutomationState:
     last_delivery_at: str | None
     left: dict[str, str]
     last_error: str | None
+    unreadable: str | None
+    oldest_due_run: str | None
+    oldest_due_at: str | None
     held_why: dict[str, int]
     tables: dict[str, list[str]]
     due_runs: Sequence[str] = field(repr=False)
@@ -159,20 +176,19 @@ class Automations:
 
     def list(self) -> Sequence[AutomationState]:
         """All automations of the configuration."""
-        pipeline = self._deployment.pipeline
-        listed: dict[str, Listing] = {}
-        states = []
-        for automation in pipeline.automations:
-            if automation.index_id not in listed:
-                listed[automation.index_id] = pipeline.indexes.listing(automation.index_id)
-            states.append(self._state(automation, listed[automation.index_id]))
+        pipeline, switches = self._deployment.pipeline, self.switches()
+        states: list[AutomationState] = []
+        for index_id, automations in groupby(pipeline.automations, lambda one: one.index_id):
+            state = partial(self.state, listing=pipeline.indexes.listing(index_id), switches=switches)
+            with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:  # each is some requests to stores
+                states += pool.map(state, automations)
         return states
 
     def retrieve(self, index_id: str, automation: str) -> AutomationState:
         """One automation and what its collection holds. Raises NotFoundError."""
         pipeline = self._deployment.pipeline
         found = pipeline.automations.get(index_id, automation)  # before anything is read
-        return self._state(found, pipeline.indexes.listing(index_id))
+        return self.state(found, pipeline.indexes.listing(index_id), self.switches())
 
     def sql(
         self,
@@ -186,6 +202,15 @@ class Automations:
         """A script that makes views of what a collection holds now, for a database: see ``views_script``."""
         destination = self._deployment.pipeline.automations.get(index_id, automation).destination
         return views_script(destination, automation, engine, views, location=location)
+
+    def history(
+        self, index_id: str, automation: str, run_id: str | None = None, *, limit: int | None = None
+    ) -> History:
+        """When which prompt run was delivered, replaced or erased, and why, by the log at the destination; the newest
+        first, ``limit`` at most. Raises RequestError for a limit below 1."""
+        if limit is not None and limit < 1:
+            raise RequestError(f"limit is {limit}; it must be at least 1, or left out for all")
+        return history_of(self._deployment.pipeline.automations.get(index_id, automation).destination, run_id, limit)
 
     def report(self, index_id: str, automation: str) -> str:
         """A page in HTML about what a collection holds: its prompt runs, deliveries, checks and, for those that were
@@ -560,7 +585,13 @@ class Automations:
         launched = self._deployment.launch_stretches(index_id, groups(), key, automation.config.max_runs_per_delivery)
         return outcome_of(automation, chosen, before, left_before, launched)
 
-    def _state(self, automation: Automation, listing: Listing) -> AutomationState:
+    def switches(self) -> Switches:
+        """The switches of sensors, for ``state``."""
+        return switches_of(self._deployment.instance_if_made)
+
+    def state(self, automation: Automation, listing: Listing | None, switches: Switches) -> AutomationState:
+        """One automation and what its collection holds. Without a ``listing``, since the source is out of reach, by
+        the prompt runs that were read of it before."""
         pipeline = self._deployment.pipeline
         config = automation.config
         unreachable = None
@@ -569,7 +600,11 @@ class Automations:
         except VVExportsError as error:
             state, unreachable = LogState(), str(error)  # to be seen in the list, among the others
         remembered = automation.record.state()
-        known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
+        if listing is None:
+            known, unread = pipeline.snapshots.kept(automation.index_id), {}
+        else:
+            known = pipeline.snapshots.known(automation.index_id, listing, state.runs)
+            unread = {run_id: str(error) for run_id, error in listing.problems.items()}
         beginning = None
         try:
             beginning = automation.record.beginning()
@@ -579,9 +614,10 @@ class Automations:
             owed, unreachable = Standings({}, {}), unreachable or str(error)
         began_at = None if beginning is None else (state.began_at(automation.id) or beginning.began_at)
         sensor = self._deployment.names.delivery_sensor(automation.index_id, automation.name)
-        pause = pause_in_force(config, remembered.pause, self._deployment.instance_if_made, sensor)
+        pause = pause_in_force(config, remembered.pause, None, sensor, switches)
         problems = {**known.problems, **remembered.problems}
         failing = owed.of("failing")
+        oldest = min(owed.of("due", "failing"), key=lambda one: (owed.rows[one].executed_at, one), default=None)
         waiting = [run_id for run_id in owed.of("held") if owed.by_run[run_id].why in {"conflict", "contract"}]
         return AutomationState(
             index_id=automation.index_id,
@@ -601,13 +637,16 @@ class Automations:
             delivered=len(state.runs),
             due=len(owed.of("due")),
             due_why=owed.whys("due"),
-            failing=len(failing) + len(listing.problems),
+            failing=len(failing) + len(unread),
             held=len(owed.of("held")),
             history=len(owed.of("history")),
             gone=len(owed.of("gone")),
             last_delivery_at=None if state.last_delivery is None else state.last_delivery.committed_at,
             left={one.place.uri: _time_text(one.left.at) for one in automation.places.left()},
             last_error=unreachable or (None if remembered.failing is None else remembered.failing.message),
+            unreadable=unreachable,
+            oldest_due_run=oldest,
+            oldest_due_at=None if oldest is None else _time_text(owed.rows[oldest].executed_at),
             held_why=owed.whys("held"),
             tables={
                 prompt_id: sorted(folders)
@@ -618,7 +657,7 @@ class Automations:
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),
             problems={run_id: problems[run_id].message for run_id in (*failing, *waiting) if run_id in problems}
-            | {run_id: str(error) for run_id, error in listing.problems.items()},
+            | unread,
         )
 
 

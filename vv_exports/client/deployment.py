@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-from vv_exports.config import Config, load_config
+from vv_exports.config import Config
 from vv_exports.defs.assets import PARTITIONS_PER_RUN
 from vv_exports.defs.build import build_definitions
 from vv_exports.defs.failures import PARTLY_FAILED
@@ -22,6 +22,7 @@ from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import stretches
 from vv_exports.domain.progress import Progress
 from vv_exports.errors import RunFailedError, UnreadableRunsError
+from vv_exports.library.project import load_with_components
 from vv_exports.pipeline import Pipeline
 
 _Part = TypeVar("_Part", bound=type)
@@ -72,7 +73,7 @@ class Deployment:
         instance: dg.DagsterInstance | None = None,
         progress: Progress | None = None,
     ) -> None:
-        loaded = config if isinstance(config, Config) else load_config(config)
+        loaded = config if isinstance(config, Config) else load_with_components(config)
         self.pipeline = Pipeline.from_config(loaded, progress)
         self._progress = progress
         self.folder = loaded.folder or Path.cwd()
@@ -96,7 +97,7 @@ class Deployment:
 
     def _looked_after(self, instance: dg.DagsterInstance) -> dg.DagsterInstance:
         with instance_errors(lambda: instance):
-            close_lost(instance, self.pipeline.clock())
+            close_lost(instance, self.pipeline.clock(), self.pipeline.config.indexes)
         return instance
 
     @property
@@ -119,11 +120,13 @@ class Deployment:
     def refresh(self) -> None:
         """Go on with what the configuration's file says by now. Raises ConfigurationError."""
         file = self.pipeline.config.file
-        if file is not None and (loaded := load_config(file)) != self.pipeline.config:
+        if file is not None and (loaded := load_with_components(file)) != self.pipeline.config:
             self.take_over(loaded)
 
     def take_over(self, config: Config) -> None:
         """Go on with another configuration of the same file."""
+        if config.dagster_project is not None:  # components have further indexes
+            config = load_with_components(config.file)
         self.close()
         self.pipeline = Pipeline.from_config(config, self._progress)
         for derived in ("names", "definitions"):

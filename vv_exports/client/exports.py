@@ -282,7 +282,7 @@ class Exports:
             left = poll_interval if deadline is None else deadline - time.monotonic()
             time.sleep(max(0, min(poll_interval, left)))
             if (instance := self._deployment.instance_if_made) is not None:
-                close_lost(instance, self._deployment.pipeline.clock())
+                close_lost(instance, self._deployment.pipeline.clock(), self._deployment.pipeline.config.indexes)
             export = self.retrieve(export.export_id)
         return export
 

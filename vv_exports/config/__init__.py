@@ -8,7 +8,23 @@ from vv_exports.config.connectors import PROVIDERS, ConnectorConfig
 from vv_exports.config.content_choice import content_options, format_of_text
 from vv_exports.config.editing import REMOVED, Change, edited
 from vv_exports.config.file import FileEdit, edit_file
-from vv_exports.config.loading import BEGIN, config_place, config_schema, is_packaged_demo, load_config, parse_config
+from vv_exports.config.index_attributes import (
+    IndexAttributes,
+    IndexScaffold,
+    index_place,
+    places_below,
+)
+from vv_exports.config.loading import (
+    BEGIN,
+    config_place,
+    config_schema,
+    dagster_project,
+    indexes_in,
+    is_packaged_demo,
+    load_config,
+    parse_config,
+)
+from vv_exports.config.messages import did_you_mean
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 from vv_exports.config.notifications import (
     AppriseConfig,
@@ -32,7 +48,9 @@ __all__ = [
     "Config",
     "ConnectorConfig",
     "FileEdit",
+    "IndexAttributes",
     "IndexConfig",
+    "IndexScaffold",
     "NotificationsConfig",
     "ScheduleConfig",
     "TargetConfig",
@@ -41,13 +59,18 @@ __all__ = [
     "config_place",
     "config_schema",
     "content_options",
+    "dagster_project",
+    "did_you_mean",
     "edit_file",
     "edited",
     "format_of_text",
+    "index_place",
+    "indexes_in",
     "is_packaged_demo",
     "key_problems",
     "load_config",
     "missing_folders",
     "notification_problems",
     "parse_config",
+    "places_below",
 ]

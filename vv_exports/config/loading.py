@@ -26,9 +26,12 @@ _MOST_PROBLEMS = 200
 _LOG = logging.getLogger(__name__)
 
 
-def load_config(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, further: Mapping[str, Any] | None = None
+) -> Config:
     """Read the configuration: ``path``, else the file that ``VV_EXPORTS_CONFIG`` names, else
     ``./vv_exports.yaml``, else the packaged demo configuration, whose paths start at the working directory.
+    ``further`` are indexes that are described elsewhere, as they would stand in the file.
 
     Raises:
         ConfigurationError: with every problem of the file, each with its place, the value, what is allowed.
@@ -38,7 +41,25 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] | None = No
         _LOG.warning("this is %s; %s", found.where, BEGIN)
     text = text_of(read_file(found.file, found.where), found.where)
     file = found.file if isinstance(found.file, Path) and not found.is_demo else None
-    return parse_config(text, folder=found.folder, where=found.where, file=file)
+    return parse_config(text, folder=found.folder, where=found.where, file=file, further=further)
+
+
+def dagster_project(path: Path | None = None) -> tuple[Path, Path] | None:
+    """The file that ``load_config`` reads, and the Dagster project that it names, where it names one."""
+    found = _found(path, os.environ)
+    if not isinstance(found.file, Path) or found.is_demo or not found.file.is_file():
+        return None
+    text = text_of(read_file(found.file, found.where), found.where)
+    if "dagster_project" not in text:  # nearly always, and a large file takes long to parse
+        return None
+    named = Document().read(text, found.where).get("dagster_project")
+    return (found.file, found.folder / Path(named).expanduser()) if isinstance(named, str) else None
+
+
+def indexes_in(file: Path) -> frozenset[str]:
+    """The ids under ``indexes`` in a file, whether what stands there is right or wrong."""
+    declared = Document().read(text_of(read_file(file, str(file)), str(file)), str(file)).get("indexes")
+    return frozenset(declared) if isinstance(declared, dict) else frozenset()
 
 
 def read_file(file: Path | Traversable, where: str) -> bytes:
@@ -58,7 +79,9 @@ def text_of(data: bytes, where: str) -> str:
         raise ConfigurationError(where, [f"cannot be read: {problem}"]) from error
 
 
-def parse_config(text: str, *, folder: Path, where: str, file: Path | None = None) -> Config:
+def parse_config(
+    text: str, *, folder: Path, where: str, file: Path | None = None, further: Mapping[str, Any] | None = None
+) -> Config:
     """The configuration in a YAML text.
 
     Args:
@@ -66,12 +89,16 @@ def parse_config(text: str, *, folder: Path, where: str, file: Path | None = Non
         folder: what relative paths are relative to.
         where: the text's name in messages.
         file: the file that the text is of, where it is of one.
+        further: indexes that are described elsewhere, by their ids.
 
     Raises:
         ConfigurationError: with every problem of the text.
     """
     document = Document()
     data = document.read(text, where)
+    if further:
+        here = data.get("indexes") or {}
+        data["indexes"] = {**here, **further} if isinstance(here, dict) else here
     context = {"folder": folder.absolute(), "file": None if file is None else file.absolute()}
     problems, unsaid = document.problems, 0
     try:
@@ -82,7 +109,8 @@ def parse_config(text: str, *, folder: Path, where: str, file: Path | None = Non
         problems += map(problem, errors[:_MOST_PROBLEMS])
         parts = Destinations.model_validate(without_faulty(data, errors), context=context)
     declared = data.get("connectors") or {}
-    indexes = resolved(parts, declared if isinstance(declared, dict) else {}, problems)
+    declared = declared if isinstance(declared, dict) else {}
+    indexes = resolved(parts, declared, problems, where if further else "this file")
     if problems or not isinstance(parts, Config):
         unsaid += len(problems[_MOST_PROBLEMS:])
         more = [f"and {unsaid:,} more; mend these first"] if unsaid else []

@@ -34,6 +34,7 @@ from vv_exports.config.fields import (
     duration,
     no_boolean,
     null_is_empty,
+    of_this_machine,
     owner,
     tag_key,
     tag_value,
@@ -274,6 +275,11 @@ class Config(Destinations, extra="forbid"):
 
     notifications: NotificationsConfig = Field(
         default=NotificationsConfig(), description="Who is told of what becomes of automations."
+    )
+    dagster_project: Annotated[Place, AfterValidator(of_this_machine)] | None = Field(
+        default=None,
+        description="The folder of a Dagster project whose components (vv_exports.IndexExports) use this file: "
+        "commands and Python see their indexes too.",
     )
 
     @property

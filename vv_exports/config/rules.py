@@ -15,11 +15,13 @@ from vv_exports.domain.field_rules import field_problems
 from vv_exports.errors import DestinationError
 
 
-def resolved(parts: Destinations, declared: Collection[str], problems: list[str]) -> dict[str, IndexConfig]:
+def resolved(
+    parts: Destinations, declared: Collection[str], problems: list[str], file: str = "this file"
+) -> dict[str, IndexConfig]:
     """The indexes with every automation's subpath set; adds what is wrong to ``problems``.
 
-    ``declared`` are the ids of all connectors in the file. One that is missing in ``parts`` has problems of
-    its own, which are told already.
+    ``declared`` are the ids of all connectors in the file, which messages call ``file``. One that is missing in
+    ``parts`` has problems of its own, which are told already.
     """
     folders: dict[str, str] = {}
     indexes = {}
@@ -27,7 +29,7 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
         automations = {}
         for name, automation in index.automations.items():
             at = dotted(automation_at(index_id, name))
-            problems += _connector_problems(at, automation, parts, declared)
+            problems += _connector_problems(at, automation, parts, declared, file)
             problems += (f"{at}.{contradiction}" for contradiction in field_problems(automation.content))
             try:
                 subpath = _subpath(index_id, automation, parts)
@@ -46,12 +48,12 @@ def resolved(parts: Destinations, declared: Collection[str], problems: list[str]
 
 
 def _connector_problems(
-    at: str, automation: AutomationConfig, parts: Destinations, declared: Collection[str]
+    at: str, automation: AutomationConfig, parts: Destinations, declared: Collection[str], file: str
 ) -> Iterator[str]:
     connector_id = automation.destination_connector_id
     place = f"{at}.destination_connector_id: {shown(connector_id)}"
     if connector_id not in declared:
-        yield f"{place} is not a connector of this file.{did_you_mean(connector_id, declared, 'There is')}"
+        yield f"{place} is not a connector of {file}.{did_you_mean(connector_id, declared, 'There is')}"
     elif connector_id in parts.connectors and "export" not in parts.connectors[connector_id].scopes:
         scopes = ", ".join(sorted(parts.connectors[connector_id].scopes))
         at_connector = dotted(("connectors", connector_id, "scopes"))

@@ -7,4 +7,10 @@ import warnings
 
 import dagster as dg
 
-warnings.filterwarnings("ignore", message="Parameter `(backfill_policy|data_version)`", category=dg.BetaWarning)
+
+def ignore_beta_warnings() -> None:
+    """Let them be quiet. Dagster forgets it where it loads components, so each step says it again."""
+    warnings.filterwarnings("ignore", message="Parameter `(backfill_policy|data_version)`", category=dg.BetaWarning)
+
+
+ignore_beta_warnings()

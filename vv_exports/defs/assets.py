@@ -24,17 +24,7 @@ from vv_exports.defs.dry_runs import DRY_RUN_FIELD, REPAIR_FIELD, damaged_files_
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
 from vv_exports.defs.io_managers import AutomationExport, OnDemandExport, SnapshotBatch
-from vv_exports.defs.keys import (
-    CONNECTOR,
-    DOWNLOAD,
-    EXPORTS,
-    SNAPSHOTS,
-    SOURCE_POOL,
-    Names,
-    asset_key,
-    destination_pool,
-    reconciliation_key,
-)
+from vv_exports.defs.keys import CONNECTOR, DOWNLOAD, Names, asset_key, destination_pool, reconciliation_key
 from vv_exports.defs.metadata import (
     data_version,
     delivered_run_metadata,
@@ -62,9 +52,9 @@ PARTITIONS_PER_RUN = 100
 _BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=PARTITIONS_PER_RUN)
 _ALL = dg.AllPartitionMapping()
 _AUTOMATION_EXPORT = dg.PythonObjectDagsterType(AutomationExport)
-_SNAPSHOT_BATCH = dg.Out(dg.PythonObjectDagsterType(SnapshotBatch), io_manager_key=SNAPSHOTS)
+_SNAPSHOT_BATCH = dg.PythonObjectDagsterType(SnapshotBatch)
 _KINDS = {"local_archive": "folder"}
-_ON_DEMAND_EXPORT = dg.Out(dg.PythonObjectDagsterType(OnDemandExport), io_manager_key=EXPORTS, is_required=False)
+_ON_DEMAND_EXPORT = dg.PythonObjectDagsterType(OnDemandExport)
 _NOTHING = dg.Out(dg.Nothing, is_required=False)
 _DRY_RUN_ALONE = dg.Field(DRY_RUN_FIELD)
 _CHOSEN_RUNS = {
@@ -78,17 +68,22 @@ _CHOSEN_RUNS = {
 }
 
 
-def all_assets(pipeline: Pipeline, names: Names) -> list[dg.AssetsDefinition]:
-    """The assets of every configured index and automation."""
+def assets_of(
+    pipeline: Pipeline, names: Names, automations: Mapping[str, Sequence[Automation]]
+) -> dict[str, list[dg.AssetsDefinition]]:
+    """The assets of indexes and of their automations, by the index."""
     export = _export_fields(pipeline)
     of_runs, of_index = dg.Field(export), dg.Field({**_CHOSEN_RUNS, **export})
-    return [
-        *(_prompt_runs(pipeline, names, index_id) for index_id in pipeline.config.indexes),
-        *(_automation(pipeline, names, automation) for automation in pipeline.automations),
-        *(_reconciliation(pipeline, names, automation) for automation in pipeline.automations),
-        *(_prompt_run_export(pipeline, names, index_id, of_runs) for index_id in pipeline.config.indexes),
-        *(_index_export(pipeline, names, index_id, of_index) for index_id in pipeline.config.indexes),
-    ]
+    return {
+        index_id: [
+            _prompt_runs(pipeline, names, index_id),
+            *(_automation(pipeline, names, automation) for automation in of_it),
+            *(_reconciliation(pipeline, names, automation) for automation in of_it),
+            _prompt_run_export(pipeline, names, index_id, of_runs),
+            _index_export(pipeline, names, index_id, of_index),
+        ]
+        for index_id, of_it in automations.items()
+    }
 
 
 def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDefinition:
@@ -110,9 +105,9 @@ def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDe
         ),
         prompt_runs,
         op=names.op(index_id, "prompt_runs"),
-        output=_SNAPSHOT_BATCH,
+        output=dg.Out(_SNAPSHOT_BATCH, io_manager_key=names.snapshots),
         backfill_policy=_BACKFILL,
-        pool=SOURCE_POOL,
+        pool=names.source_pool,
         checks=checks_of_prompt_runs(index_id),
     )
 
@@ -262,7 +257,7 @@ def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: 
         ),
         prompt_run_export,
         op=names.op(index_id, "prompt_run_export"),
-        output=_ON_DEMAND_EXPORT,
+        output=dg.Out(_ON_DEMAND_EXPORT, io_manager_key=names.exports, is_required=False),
         config_schema=fields,
         backfill_policy=_BACKFILL,
     )
@@ -299,7 +294,7 @@ def _index_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Fi
         ),
         index_export,
         op=names.op(index_id, "index_export"),
-        output=_ON_DEMAND_EXPORT,
+        output=dg.Out(_ON_DEMAND_EXPORT, io_manager_key=names.exports, is_required=False),
         config_schema=fields,
     )
 

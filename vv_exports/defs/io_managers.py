@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import pyarrow as pa
 
 from vv_exports.automations.deliver import deliver_batch
 from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.defs.checks import log_checks
 from vv_exports.defs.dagster_internals import add_partition_metadata, step_of
+from vv_exports.defs.datasets import Wanted, dataset_of
 from vv_exports.defs.export_runs import failures_recorded
 from vv_exports.defs.failures import PARTLY_FAILED, step_failures
 from vv_exports.defs.keys import Names
@@ -27,12 +27,10 @@ from vv_exports.defs.metadata import (
 )
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import run_ids_of
-from vv_exports.delivery.destination import Destination
-from vv_exports.delivery.entry import DeliveredFile
 from vv_exports.delivery.log import read_log
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.tables import TABLES
-from vv_exports.errors import DeliveredDataError, NotFoundError, PartlyFailedError
+from vv_exports.errors import NotFoundError, PartlyFailedError
 from vv_exports.exports.make import ExportJob
 from vv_exports.pipeline import Pipeline
 from vv_exports.snapshots.store import Snapshot
@@ -121,7 +119,9 @@ class ConnectorIOManager(dg.IOManager):
         """The delivered segments as a pyarrow dataset, of the partitions asked for or of all that are delivered.
 
         Columns are those of the files; where prompts differ in schema, the dataset has the columns of all of them.
-        Raises NotFoundError where nothing was delivered, DeliveredDataError where the files are no Parquet.
+        ``AssetIn(metadata={"prompt_id": …})`` loads one prompt alone, and ``"folder"`` beside it one version of its
+        table, such as segments.v2. Raises NotFoundError where nothing was delivered, DeliveredDataError where the
+        files are no Parquet, or have types that no column holds together.
         """
         destination = self._pipeline.automations.get(
             _stated(context, "vv_exports/index_id"), _stated(context, "vv_exports/automation")
@@ -135,7 +135,8 @@ class ConnectorIOManager(dg.IOManager):
             what = f"prompt runs {missing}" if missing else "anything"
             raise NotFoundError(f"{destination.uri} holds no delivery of {what}")
         files = [file for run_id in wanted for file in state.runs[run_id].files if file.table == "segments"]
-        return _dataset(destination, files)
+        wanted_files = Wanted(_asked(context, "prompt_id"), _asked(context, "folder")).of(files, destination)
+        return dataset_of(destination, wanted_files)
 
     def _deliver_automation(self, context: dg.OutputContext, obj: AutomationExport) -> None:
         pipeline = self._pipeline
@@ -205,6 +206,12 @@ def _report(
     add_partition_metadata(context.step_context, context.asset_key, metadata)
 
 
+def _asked(context: dg.InputContext, name: str) -> str | None:
+    """What the metadata of the input asks for."""
+    value = (context.definition_metadata or {}).get(name)
+    return None if value is None else str(value.value if isinstance(value, dg.MetadataValue) else value)
+
+
 def _stated(context: dg.InputContext, name: str) -> str:
     """What the definition of the asset that is loaded says of itself."""
     upstream = context.upstream_output
@@ -213,27 +220,3 @@ def _stated(context: dg.InputContext, name: str) -> str:
         raise NotFoundError("only the prompt runs and the automations of vv_exports can be loaded by this IO manager")
     value = definition[name]
     return str(value.value if isinstance(value, dg.MetadataValue) else value)
-
-
-def _dataset(destination: Destination, files: Sequence[DeliveredFile]) -> "ds.Dataset":
-    # Here, since it imports pandas where that is installed: 33 MiB in every process that loads the definitions.
-    import pyarrow.dataset as ds  # noqa: PLC0415
-
-    filesystem, base = destination.connector.arrow_filesystem()
-    if any(not file.path.endswith(".parquet") for file in files):
-        raise DeliveredDataError(
-            f"{destination.uri} is not delivered as parquet; read its files with the tool of their format, or set "
-            "`format: parquet` for the automation"
-        )
-    paths = [f"{base}/{destination.key(file.path)}" for file in files]
-    format_ = ds.ParquetFileFormat()
-    schemas = [format_.inspect(path, filesystem) for path in paths]
-    try:
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise DeliveredDataError(
-            f"{destination.uri} holds prompt runs with types that no column holds together ({error}): prompts differ, "
-            "or one has changed, and then its runs are in folders such as segments.v2. Load partitions of one prompt "
-            "and version, or let the place become JSON text with `on_schema_conflict: text`."
-        ) from error
-    return ds.dataset(paths, schema=schema, format=format_, filesystem=filesystem)

@@ -12,13 +12,6 @@ import dagster as dg
 from vv_exports.config import Config
 from vv_exports.domain.names import dagster_key, dagster_name, hashed_name
 
-SNAPSHOTS = "vv_snapshots"
-EXPORTS = "vv_exports_on_demand"
-NOTIFICATIONS = "notifications"
-"""The sensor that tells what is new of automations. Other sensors have two underscores in their names."""
-SOURCE_POOL = "source"
-"""What reads the source in bulk: the limit is in ``dagster.yaml``."""
-
 DOWNLOAD = "(download)"
 """Stands in a launch for no connector."""
 CONNECTOR = "vv_exports/connector"
@@ -49,15 +42,17 @@ class Names:
     """Names of ops, sensors, schedules, groups and resources.
 
     Renaming a sensor loses its switch, so an entry that the configuration gets behind the others renames none of them:
-    of two whose names would meet, the later one gets the hash.
+    of two whose names would meet, the later one gets the hash. ``prefix`` is before those that are not of one index:
+    in a project of somebody's own, which has resources and pools too.
     """
 
     indexes: Mapping[str, str]
     automations: Mapping[tuple[str, str], str]
     connectors: Mapping[str, str]
+    prefix: str = ""
 
     @classmethod
-    def of(cls, config: Config) -> "Names":
+    def of(cls, config: Config, prefix: str = "") -> "Names":
         """All names in a configuration."""
         taken: set[str] = set()
         indexes = {index_id: _claimed(taken, "", index_id, _OF_AN_INDEX) for index_id in config.indexes}
@@ -66,8 +61,30 @@ class Names:
             for index_id, index in config.indexes.items()
             for automation in index.automations
         }
-        resources = {SNAPSHOTS, EXPORTS, "io_manager"}
-        return cls(indexes, automations, {name: _claimed(resources, "", name, ("",)) for name in config.connectors})
+        ours = cls(indexes, automations, {}, prefix)
+        resources = {ours.snapshots, ours.exports, "io_manager"}
+        connectors = {name: _claimed(resources, prefix, name, ("",)) for name in config.connectors}
+        return cls(indexes, automations, connectors, prefix)
+
+    @property
+    def snapshots(self) -> str:
+        """The resource that keeps snapshots."""
+        return f"{self.prefix or 'vv_'}snapshots"
+
+    @property
+    def exports(self) -> str:
+        """The resource that makes exports on demand."""
+        return f"{self.prefix or 'vv_'}exports_on_demand"
+
+    @property
+    def notifications(self) -> str:
+        """The sensor that tells what is new of automations. Other sensors have the name of an index before theirs."""
+        return f"{self.prefix}notifications"
+
+    @property
+    def source_pool(self) -> str:
+        """The pool of what reads the source in bulk: the limit is in ``dagster.yaml``."""
+        return f"{self.prefix}source"
 
     def group(self, index_id: str) -> str:
         """The asset group of an index."""

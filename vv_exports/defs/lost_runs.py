@@ -6,17 +6,24 @@ a run would hold its place in the queue, and its destination, until ``run_monito
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
-from vv_exports.defs.dagster_internals import GRPC_INFO_TAG, STARTED_PROCESS, DefaultRunLauncher, SqliteRunStorage
+from vv_exports.defs.dagster_internals import (
+    GRPC_INFO_TAG,
+    IMPLICIT_ASSET_JOB_NAME,
+    STARTED_PROCESS,
+    DefaultRunLauncher,
+    SqliteRunStorage,
+)
 from vv_exports.defs.launches import NO_RUN_RETRY
 from vv_exports.defs.processes import PROCESS, WORKER, is_gone, process_of, this_machine, was_alive
 from vv_exports.defs.run_tags import hidden, hidden_tag
+from vv_exports.domain.names import dagster_key
 
 SENSORS = "sensor"
 """On runs that a sensor of ours asked for: the machine of the code server that it ran in, which starts them as well."""
@@ -39,13 +46,17 @@ class _Lost:
     never_started: bool = False
 
 
-def close_lost(instance: dg.DagsterInstance, now: datetime) -> list[str]:
+def close_lost(instance: dg.DagsterInstance, now: datetime, indexes: Iterable[str] | None = None) -> list[str]:
     """Report runs as failed, or canceled, that have no process on this machine any more, so that they are tried again.
 
-    Returns their ids. A run whose process, or whose code server, is there is never touched, however long it takes.
+    Returns their ids. A run whose process, or whose code server, is there is never touched, however long it takes. Nor
+    is one that materializes nothing of ``indexes``, where they are given: an instance may be other projects' as well.
     """
     abandoned = []
+    keys = None if indexes is None else {dagster_key(index_id) for index_id in indexes}
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
+        if keys is not None and not _is_ours(record.dagster_run, keys):
+            continue
         lost = _lost(instance, record.dagster_run, now.timestamp())
         # Read again: a process that is gone may have ended well since the first look.
         run = instance.get_run_by_id(record.dagster_run.run_id) if lost is not None else None
@@ -58,6 +69,14 @@ def close_lost(instance: dg.DagsterInstance, now: datetime) -> list[str]:
 def never_started(run: dg.DagsterRun) -> bool:
     """Whether a run was closed before anything of it was done: nothing speaks against asking for it again at once."""
     return hidden_tag(run, _NEVER_STARTED) == run.run_id
+
+
+def _is_ours(run: dg.DagsterRun, keys: Collection[str]) -> bool:
+    if any(hidden_tag(run, tag) is not None for tag in (PROCESS, WORKER, SENSORS)):
+        return True
+    if run.asset_selection is None:
+        return run.job_name == IMPLICIT_ASSET_JOB_NAME  # all assets
+    return any(key.path[0] in keys for key in run.asset_selection)
 
 
 def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, lost: _Lost) -> None:

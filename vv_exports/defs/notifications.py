@@ -10,7 +10,7 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import Pause
-from vv_exports.defs.keys import NOTIFICATIONS, Names
+from vv_exports.defs.keys import Names
 from vv_exports.defs.pauses import pause_in_force
 from vv_exports.errors import VVExportsError
 from vv_exports.pipeline import Pipeline
@@ -67,7 +67,7 @@ def notification_sensors(pipeline: Pipeline, names: Names) -> list[dg.SensorDefi
         return []
 
     @dg.sensor(
-        name=NOTIFICATIONS,
+        name=names.notifications,
         description=(
             "Tells the targets of `notifications` in the configuration what is new of all automations, and sends again "
             "what did not arrive. Off, nothing is lost: what is new is told when it is on again, unless it is older "

@@ -3,6 +3,7 @@
 A pause is kept in the pipeline's storage too, with who and why; this says which of the two is in force.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -16,19 +17,33 @@ from vv_exports.defs.dagster_internals import (
     SensorInstigatorData,
 )
 
+Switches = Mapping[str, InstigatorState]
 SWITCHED_OFF = "the sensor's switch"
 
 
+def switches_of(instance: dg.DagsterInstance | None) -> Switches:
+    """The switches of all sensors, each by its sensor's name. Without an instance there are none."""
+    if instance is None or instance.schedule_storage is None:  # one in memory, which no daemon looks at
+        return {}
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    return {state.instigator_name: state for state in reversed(states)}
+
+
 def pause_in_force(
-    config: AutomationConfig, recorded: Pause | None, instance: dg.DagsterInstance | None, sensor: str
+    config: AutomationConfig,
+    recorded: Pause | None,
+    instance: dg.DagsterInstance | None,
+    sensor: str,
+    switches: Switches | None = None,
 ) -> Pause | None:
-    """Why an automation waits, None where it does not. Without an instance there is no switch.
+    """Why an automation waits, None where it does not. ``switches`` are those of the instance, where they were read
+    already: Dagster reads all of them for one.
 
     The configuration wins. A recorded pause holds until it is lifted, or until somebody switches the sensor on after
     it: that is how it is resumed in the UI. A daemon that sees a sensor for the first time, since Dagster's database
     was lost, notes a start too, and nobody has switched anything on.
     """
-    state = _state(instance, sensor)
+    state = (switches_of(instance) if switches is None else switches).get(sensor)
     started = _started_at(state)
     if config.paused:
         return Pause(at=datetime.fromtimestamp(0, UTC), by="the configuration", reason="`paused: true`")
@@ -42,7 +57,7 @@ def pause_in_force(
 
 def set_switch(instance: dg.DagsterInstance, sensor: str, *, on: bool) -> None:
     """Turn a sensor on or off as the UI does. One that no daemon has seen yet has no switch: it takes the default."""
-    state = _state(instance, sensor)
+    state = switches_of(instance).get(sensor)
     if state is None:
         return
     if on and state.status == InstigatorStatus.STOPPED:
@@ -53,13 +68,6 @@ def set_switch(instance: dg.DagsterInstance, sensor: str, *, on: bool) -> None:
         )
     elif not on and state.status != InstigatorStatus.STOPPED:
         instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
-
-
-def _state(instance: dg.DagsterInstance | None, sensor: str) -> InstigatorState | None:
-    if instance is None or instance.schedule_storage is None:  # one in memory, which no daemon looks at
-        return None
-    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-    return next((state for state in states if state.instigator_name == sensor), None)
 
 
 def _started_at(state: InstigatorState | None) -> datetime | None:

@@ -18,7 +18,8 @@ from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
 from vv_exports.defs.checks import news_of
 from vv_exports.defs.instance import warn_of_other_instances
-from vv_exports.defs.keys import Names, asset_key
+from vv_exports.defs.keys import Names, asset_key, destination_pool
+from vv_exports.defs.limits import warn_of_missing_limits
 from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.notifications import telling_of_the_source
 from vv_exports.defs.partitions import Partitions, stretches
@@ -42,6 +43,7 @@ _NAMED = 5
 def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: str) -> dg.SensorDefinition:
     """Looks for new and changed runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
     key = asset_key(index_id, "prompt_runs")
+    pools = [destination_pool(index_id, name) for name in pipeline.config.index(index_id).automations]
 
     @dg.sensor(
         name=names.discovery_sensor(index_id),
@@ -55,7 +57,8 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
-        close_lost(context.instance, pipeline.clock())
+        warn_of_missing_limits(context.instance, names.source_pool, pools)
+        close_lost(context.instance, pipeline.clock(), pipeline.config.indexes)
         pipeline.automations.replay_logs(index_id)
         with turns.turn() as is_its_turn:
             if not is_its_turn:
@@ -121,7 +124,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
     )
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         now = pipeline.clock()
-        close_lost(context.instance, now)
+        close_lost(context.instance, now, pipeline.config.indexes)
         asked = to_deliver(context, now)
         # Nothing else comes by where nothing is delivered.
         return asked if config.expect_every is None else _with_freshness(automation, context, asked, now)

@@ -9,6 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from vv_exports.defs import ignore_beta_warnings
+
 _OUTPUT = "result"
 """What Dagster calls an output that is given no name."""
 
@@ -31,6 +33,7 @@ def single_asset(
     it fails, which a yielded result would not."""
 
     def steps(context: dg.AssetExecutionContext, _inputs: Mapping[str, Any]) -> Iterator[dg.Output[Any]]:
+        ignore_beta_warnings()
         if (made := compute(context)) is not None:
             yield made
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vv_exports.delivery.state import LogState
-from vv_exports.domain.tables import DELIVERED_TABLES, TableName
+from vv_exports.domain.tables import TableName, rows_by_table
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,7 @@ def collected_runs(state: LogState) -> Sequence[CollectedRun]:
             prompt_id=held.prompt_id,
             status=held.run.status,
             revision=held.run.revision,
-            rows={
-                table: rows
-                for table in DELIVERED_TABLES
-                if (rows := sum(file.rows for file in held.files if file.table == table))
-            },
+            rows={table: rows for table, rows in rows_by_table(held.files).items() if rows},
             files=len(held.files),
             bytes=sum(file.bytes for file in held.files),
             delivered_at=datetime.fromisoformat(held.entry.committed_at),

@@ -141,7 +141,8 @@ def _check_contract(snapshot: Snapshot, content: Content) -> None:
         if report.problem is not None:
             found = f"its {table} cannot be checked against its prompt's schema: {report.problem}"
         elif report.broken:
-            found = f"{report.broken:,} of its {report.rows:,} {table} break its prompt's schema"
+            breaks = "breaks" if report.broken == 1 else "break"
+            found = f"{report.broken:,} of its {report.rows:,} {table} {breaks} its prompt's schema"
             if content.selection.is_everything:  # a name may be a model's, and of what is left out
                 found += f"; most of them at {report.places[0].place or 'the whole'}: {report.places[0].message}"
         else:

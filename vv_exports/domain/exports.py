@@ -1,13 +1,14 @@
 """What a consumer asked for, and what became of it. Names as in VideoVector's public API."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
 from vv_exports.domain.content_options import ContentOptions, FormatName
+from vv_exports.domain.tables import TableName
 
 ExportType = Literal["index", "prompt_run"]
 
@@ -51,7 +52,7 @@ class ExportRequest:
 @dataclass(frozen=True)
 class Export:
     """An export as it stands. Counts are of what the destination holds for it: rows of all tables, bytes of all files
-    (for a download, of the artifact).
+    (for a download, of the artifact). ``rows_by_table`` is None of exports that an earlier version made.
 
     ``content`` is what was chosen of it, as the configuration would hold it. ``prompt_run_ids`` are the runs that it is
     about, also where all were asked for; None where that was not decided before it failed. ``artifact`` is that of a
@@ -72,6 +73,7 @@ class Export:
     destination_subpath: str | None
     destination_uri: str | None
     rows: int | None
+    rows_by_table: Mapping[TableName, int] | None
     files: int | None
     bytes: int | None
     delivery_id: str | None

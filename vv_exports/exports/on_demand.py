@@ -19,6 +19,7 @@ from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
+from vv_exports.domain.tables import rows_by_table
 from vv_exports.errors import DeliveryConflictError, RequestError, SelectionError
 from vv_exports.exports.artifacts import (
     artifact_key,
@@ -203,6 +204,7 @@ class Exports:
         done = Outcome(
             destination_uri=outcome.destination_uri,
             rows=delivery.rows,
+            rows_by_table=rows_by_table(delivery.files),
             files=len(delivery.files),
             bytes=outcome.bytes,
             delivery_id=delivery.delivery_id,

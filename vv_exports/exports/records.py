@@ -23,9 +23,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.exports import Export, ExportRequest, ExportStatus
+from vv_exports.domain.tables import TableName
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError, TransientError, VVExportsError, first_few
 from vv_exports.exports.stored_requests import restored, stored
 
@@ -56,13 +58,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export came to. ``bytes`` are those of the files, or of a download's artifact."""
+    """What an export came to. ``bytes`` are those of the files, or of a download's artifact. Records of earlier
+    versions do not tell the rows of each table."""
 
     destination_uri: str
     rows: int
     files: int
     bytes: int
     delivery_id: str
+    rows_by_table: dict[TableName, int] | UnsetType = UNSET
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +118,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             destination_subpath=request.destination_subpath,
             destination_uri=None if outcome is None else outcome.destination_uri,
             rows=None if outcome is None else outcome.rows,
+            rows_by_table=None if outcome is None or outcome.rows_by_table is UNSET else outcome.rows_by_table,
             files=None if outcome is None else outcome.files,
             bytes=None if outcome is None else outcome.bytes,
             delivery_id=None if outcome is None else outcome.delivery_id,

@@ -33,8 +33,8 @@ class Indexes:
     def listing(self, index_id: str) -> Listing:
         """All runs of an index, and those whose record cannot be read. Raises NotFoundError."""
         self._check(index_id)
-        self._warn_of_upstream_automation(index_id)
         listing, is_erased = self._source.listing(index_id), self._is_erased(index_id)
+        self._warn_of_upstream_automation(index_id)
         if is_erased is None or not any(map(is_erased, listing.run_ids)):
             return listing
         return Listed(
@@ -45,9 +45,14 @@ class Indexes:
     def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
         """The same run by run, as ``Source.each_run`` gives them."""
         self._check(index_id)
+        return self._each_run(index_id)
+
+    def _each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
+        is_erased = self._is_erased(index_id)
+        for run in self._source.each_run(index_id):
+            if is_erased is None or not is_erased(run.run_id):
+                yield run
         self._warn_of_upstream_automation(index_id)
-        runs, is_erased = self._source.each_run(index_id), self._is_erased(index_id)
-        return iter(runs) if is_erased is None else (run for run in runs if not is_erased(run.run_id))
 
     def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
@@ -85,7 +90,8 @@ class Indexes:
             raise NotFoundError(f"{message} Add it under `indexes` to export it.")
 
     def _warn_of_upstream_automation(self, index_id: str) -> None:
-        """Once for each index that this pipeline delivers: it would be delivered twice."""
+        """Once for each index that this pipeline delivers: it would be delivered twice. After its runs were listed:
+        what keeps those from being read is said of them, and once."""
         if index_id not in self._not_asked_yet:
             return
         self._not_asked_yet.discard(index_id)

@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, PromptRun
-from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError
+from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
 from vv_exports.printable import one_line
 from vv_exports.sources.base import Effort, Listing, Results, Stage, UnreadableRun, UpstreamAutomation
 from vv_exports.sources.check import both_deliver, check_indexes
@@ -34,6 +35,7 @@ from vv_exports.sources.videovector_records import (
     touched_of,
 )
 
+_NAMED = 20
 _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
 _LOG = logging.getLogger(__name__)
@@ -81,11 +83,25 @@ class VideoVector:
             where = f"GET /indexes/{one_line(index_id)}"
             found = index_of(_with("index_id", self.api.run(self.api.get("indexes", index_id)), where), where)
         except NotFoundError as error:
-            known = ", ".join(one_line(index.index_id) for index in self.indexes()) or "(none)"
-            raise NotFoundError(f"There is no index {index_id!r}. The account has: {known}. ({error})") from None
+            raise self._no_index(index_id, error) from None
         if found.index_id != index_id:
             raise SourceDataError(f"index {index_id!r} was asked for, and {found.index_id!r} was the answer")
         return found
+
+    def _no_index(self, index_id: str, error: NotFoundError) -> NotFoundError:
+        """What to say of an index that the platform does not know: which ones it does."""
+        try:
+            known = [index.index_id for index in self.indexes()]
+        except VVExportsError as problem:  # a key may read and not list
+            has = f"Which ones the account has cannot be told: {problem}"
+        else:
+            near = get_close_matches(index_id, known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            has = f"{hint}The account has: {', '.join(map(one_line, first_few(known, _NAMED))) or '(none)'}."
+        return NotFoundError(
+            f"There is no index {index_id!r}. {has} Correct it under `indexes`, or use the key of the account that has "
+            f"it. ({error})"
+        )
 
     def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
         """All runs of an index, as pages of the list arrive. A record that does not even say its run's id makes it
@@ -93,7 +109,7 @@ class VideoVector:
         self._forget_media()
         where = f"prompt runs of index {one_line(index_id)}"
         pages = self.api.pages("indexes", index_id, "prompt-runs")
-        while (page := self.api.run(_next(pages))) is not None:
+        while (page := self._next_page(pages, index_id)) is not None:
             for record in page:
                 try:
                     run = listed_run(record, index_id, where)
@@ -105,6 +121,12 @@ class VideoVector:
                     continue
                 if run is not None:
                     yield run
+
+    def _next_page(self, pages: AsyncIterator[list[JsonObject]], index_id: str) -> list[JsonObject] | None:
+        try:
+            return self.api.run(_next(pages))
+        except NotFoundError as error:
+            raise self._no_index(index_id, error) from None
 
     def listing(self, index_id: str) -> Listing:
         """All runs of an index at once."""

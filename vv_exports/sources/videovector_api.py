@@ -268,7 +268,7 @@ class VideoVectorApi:
                     f"{where}: the API key in {env} may not do this ({said}). Exports need a key with the scope 'read'."
                 )
             case 404 if exchange.is_json:
-                return NotFoundError(f"{where}: there is no such thing at {base_url} ({said})")
+                return NotFoundError(f"{where}: {base_url} answers {said}")
             case 404:
                 return RequestError(
                     f"{where}: {base_url} does not seem to be VideoVector's API ({said}). Check source.base_url."

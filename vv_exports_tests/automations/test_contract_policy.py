@@ -37,7 +37,7 @@ def test_a_run_that_breaks_its_contract_waits_where_it_is_blocked_and_is_tried_n
     assert "1 of its 2 segments break" in found.problems["run_001"]
     state = client.automations.retrieve("idx", "team")
     assert (state.held, state.held_why, state.held_runs) == (1, {"contract": 1}, ("run_001",))
-    assert "1 of its 2 segments break its prompt's schema" in state.problems["run_001"], "the figures are shown"
+    assert "1 of its 2 segments breaks its prompt's schema" in state.problems["run_001"], "the figures are shown"
     assert "/title" in state.problems["run_001"]
     assert (state.failing, state.last_error, state.paused) == (0, None, False)
     assert reconciled(client).problems == {}, "it waits, and nobody tries"

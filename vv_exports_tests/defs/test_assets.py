@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import dagster as dg
@@ -8,7 +9,7 @@ from vv_exports.defs.build import build_definitions
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.partitions import partitions_name, stretches, sync_partitions
 from vv_exports.domain.names import dagster_key, partition_key
-from vv_exports.errors import DeliveredDataError
+from vv_exports.errors import DeliveredDataError, NotFoundError
 from vv_exports_tests.archives import segment, write_run
 from vv_exports_tests.deployments import CONFIG, client_of, written_files
 
@@ -149,22 +150,51 @@ def test_prompts_with_different_schemas_load_as_one_dataset(folder):
     assert len(seen) == 16
 
 
+def loaded(client, **metadata):
+    """The segments that an asset downstream of the collection gets, with this metadata on its input."""
+    seen = []
+
+    @dg.asset(ins={"delivered": dg.AssetIn(key=asset_key("idx", "exports", "team"), metadata=metadata)})
+    def overall(delivered) -> None:
+        seen.extend(delivered.to_table(columns=["prompt_run_id", "metadata"]).to_pylist())
+
+    job = dg.Definitions.merge(
+        build_definitions(client.pipeline), dg.Definitions(assets=[overall])
+    ).resolve_implicit_global_asset_job_def()
+    job.execute_in_process(instance=client.instance, asset_selection=[overall.key])
+    return seen
+
+
 def test_types_that_no_column_holds_do_not_load_as_one_dataset_and_say_what_to_do(folder):
     rows = [segment(0, metadata={"title": 7})]
     schema = {"type": "object", "properties": {"title": {"type": "integer"}}}
     write_run(folder / "archive", run_id="run_9", schema=schema, segments=rows)
     client = client_of(folder)
     client.automations.run("idx", "team")
-
-    @dg.asset(ins={"delivered": dg.AssetIn(key=asset_key("idx", "exports", "team"))})
-    def overall(delivered) -> None:
-        raise AssertionError(delivered)
-
-    job = dg.Definitions.merge(
-        build_definitions(client.pipeline), dg.Definitions(assets=[overall])
-    ).resolve_implicit_global_asset_job_def()
     with pytest.raises(DeliveredDataError, match=r"segments\.v2.*on_schema_conflict: text"):
-        job.execute_in_process(instance=client.instance, asset_selection=[overall.key])
+        loaded(client)
+    assert [row["prompt_run_id"] for row in loaded(client, folder="segments.v2")] == ["run_9"]
+
+
+def test_prompts_that_share_a_field_name_with_two_types_are_named_with_the_way_out(folder):
+    person = {"type": "object", "properties": {"name": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"cast": {"type": "array", "items": person}}}
+    text = copy.deepcopy(schema)
+    text["properties"]["cast"]["items"]["properties"]["name"]["type"] = "string"
+    for run_id, prompt_id, of_it, name in (("run_8", "faces", schema, 7), ("run_9", "names", text, "Ada")):
+        rows = [segment(0, metadata={"cast": [{"name": name}]})]
+        write_run(folder / "archive", run_id=run_id, prompt_id=prompt_id, schema=of_it, segments=rows)
+    client = client_of(folder)
+    client.automations.run("idx", "team")
+    with pytest.raises(DeliveredDataError) as told:
+        loaded(client)
+    assert "metadata.cast[].name is int64 of prompt 'faces' in segments, string of prompt 'names'" in str(told.value)
+    assert """metadata={"prompt_id": "faces"}""" in str(told.value)
+    assert "on_schema_conflict" not in str(told.value), "it is for one prompt that has changed"
+    (row,) = loaded(client, prompt_id="faces")
+    assert row["metadata"]["cast"] == [{"name": 7}]
+    with pytest.raises(NotFoundError, match="'names' in segments"):
+        loaded(client, prompt_id="face")
 
 
 def test_the_launchpad_refuses_what_is_not_a_destination(client):

@@ -84,6 +84,23 @@ def test_a_run_that_was_being_started_when_everything_was_killed_is_closed(insta
     assert {instance.get_run_by_id(one).status.value for one in (nowhere, left, refused)} == {"FAILURE"}
 
 
+def test_a_lost_run_of_another_project_in_the_same_instance_is_none_of_ours(instance, tmp_path):
+    theirs, ours = (
+        instance.add_run(
+            dg.DagsterRun(
+                job_name="__ASSET_JOB",
+                status=dg.DagsterRunStatus.STARTING,
+                asset_selection={dg.AssetKey([index_id, "prompt_runs"])},
+                tags={GRPC_INFO_TAG: json.dumps(at(tmp_path / "gone"))},
+            )
+        ).run_id
+        for index_id in ("sales", "idx")
+    )
+    closed = close_lost(instance, datetime.now(UTC) + LATER, ["idx"])
+    assert ours in closed
+    assert theirs not in closed
+
+
 def test_a_run_that_is_slow_to_start_is_left_alone_however_long_it_takes(instance, tmp_path, code_server):
     """A code location that takes 40 s to load, on a machine that is busy with four of them."""
     asked = launched(instance, server=at(tmp_path / "s"), **HERE)

@@ -220,6 +220,24 @@ def test_a_run_of_another_index_is_not_one_of_this(here: Account, platform):
         here.source.index("nope")
 
 
+def test_an_index_that_the_platform_does_not_know_is_answered_with_those_that_it_does(here: Account):
+    with pytest.raises(NotFoundError) as raised:
+        here.source.listing("idx_l")
+    said = str(raised.value)
+    assert said.startswith("There is no index 'idx_l'. Did you mean 'idx_1'? The account has: idx_1. Correct it under ")
+    assert said.lower().count("not found") == 1, "the platform's words stand once"
+    here.server.scopes.discard("search")
+    with pytest.raises(NotFoundError, match=r"^There is no index 'idx_l'. Which ones the account has cannot be told: "):
+        here.source.listing("idx_l")
+
+
+def test_a_server_that_leaves_the_key_in_doubt_is_not_told_as_ok(here: Account):
+    here.server.faults.append(Fault(K.NOT_FOUND, "auth/validate", times=None))
+    first = next(iter(here.source.check([INDEX])))
+    assert (first.step, first.outcome) == ("credentials", "warning")
+    assert "does not say whether it knows the key" in first.detail
+
+
 def test_awkward_ids_ask_for_what_they_name(tmp_path):
     platform = make_platform(media=4, runs=2, awkward_ids=True, failed_share=0.1)
     with account(platform, tmp_path) as here:
