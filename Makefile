@@ -9,7 +9,7 @@ JSON_SCHEMA_SUITE := jsonschema==4.26.0
 
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install run test test-fast check ui bench format clean
+.PHONY: help install run test test-fast check docs ui bench format clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -48,6 +48,10 @@ check: $(INSTALLED)  ## lint, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED)  ## build the documentation as a site, in site/
+	$(BIN)/pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -60,4 +64,4 @@ bench: $(INSTALLED)  ## run the benchmarks, in a quarter of an hour
 	$(BIN)/python benchmarks/suite.py
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .dagster .vv_exports deliveries downloads vv_exports.yaml
+	rm -rf .venv .dagster .vv_exports deliveries downloads site vv_exports.yaml

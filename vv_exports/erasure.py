@@ -180,7 +180,7 @@ class _Erasure:
         self.pipeline.snapshots.check_storage()
         for id_ in self.ids:
             self.pipeline.snapshots.store.tombstones.add(
-                self.kind, id_, self.index_ids, self.reason, self.pipeline.now()
+                self.kind, id_, self.index_ids, self.reason, self.pipeline.now(), self.only
             )
 
     @contextmanager

@@ -1,12 +1,15 @@
 """The documentation: what it shows is run against a delivered demo, what it names exists, no command is left out."""
 
 import contextlib
+import gzip
 import io
+import json
 import re
 import shlex
+import shutil
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -18,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from vv_exports import errors
 from vv_exports.cli import main
 from vv_exports.client import VVExports
 from vv_exports.config import parse_config
@@ -28,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN = [
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("reading-deliveries.md", "sdk-swap.md", "verification.md")),
+    *(ROOT / "docs" / name for name in ("quick-start.md", "reading-deliveries.md", "sdk-swap.md", "verification.md")),
 ]
 SEGMENTS = "deliveries/exports/review-team/segments"
 
@@ -118,6 +123,58 @@ def run(block: Block) -> dict:
     return names
 
 
+HARD = [*([None] * 250), *([2**53 + 1] * 50)]
+"""Scores: nulls as far as readers look for types, then integers that a double does not hold."""
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory):
+    """The demo, with such scores in front, and a line of 3 MB."""
+    folder = tmp_path_factory.mktemp("hard")
+    write_demo(folder)
+    run = folder / ".vv_exports/archive/indexes/idx_archive/prompt_runs/run_131"
+    record = json.loads((run / "prompt_run.json").read_text())
+    for counter in ("completed_segments", "total_segments"):
+        record[counter] += len(HARD)
+    (run / "prompt_run.json").write_text(json.dumps(record))
+    with gzip.open(run / "segment_results.jsonl.gz", "rt") as lines:
+        results = [json.loads(line) for line in lines]
+    for number, score in enumerate(HARD):
+        answer = dict.fromkeys(results[-1]["metadata"]) | {"score": score}
+        if number == len(HARD) - 1:
+            answer["reason"] = 'x"é\n' * (3 << 18)
+        named = {"segment_id": f"seg_{number}", "video_id": "vid_a", "start_time": number, "end_time": number + 1}
+        results.insert(number, {**results[-1], **named, "result_id": f"segment:{number}", "metadata": answer})
+    with gzip.open(run / "segment_results.jsonl.gz", "wt", compresslevel=1) as lines:
+        lines.writelines(f"{json.dumps(result)}\n" for result in results)
+    client = VVExports(folder / "vv_exports.yaml")
+    client.automations.run("idx_archive", "review-team")
+    client.close()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "block",
+    [one for language in ("python", "sql") for one in shown(language) if "deliveries/exports" in one.values[0].text],
+)
+def test_every_example_of_a_reader_runs_on_hard_data(hard, monkeypatch, block):
+    monkeypatch.chdir(hard)
+    if block.language == "sql":
+        assert duckdb.sql(block.text).fetchall()
+    else:
+        run(replace(block, output=None))
+
+
+@pytest.mark.slow
+def test_the_first_example_that_somebody_meets_loses_no_digit_and_no_text(hard, monkeypatch):
+    monkeypatch.chdir(hard)
+    (block,) = (block for block in blocks(ROOT / "docs" / "quick-start.md") if block.language == "python")
+    metadata = run(replace(block, output=None))["segments"].query("video_id == 'vid_a'")["metadata"]
+    assert metadata.struct.field("score").astype(object).replace({pd.NA: None}).to_list() == HARD
+    assert metadata.struct.field("reason").iloc[-1] == 'x"é\n' * (3 << 18)
+
+
 def _text(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_text, value))}]"
@@ -187,6 +244,97 @@ def test_the_path_must_be_left_alone_by_pandas_and_read_table(demo, read):
 @pytest.mark.parametrize("line", command_lines())
 def test_every_command_line_that_is_shown_can_be_parsed(line):
     parse(shlex.split(line, comments=True)[1:])
+
+
+NOT_RUN = {
+    "init": "it begins a deployment where there is none",
+    "notifications test": "it needs targets: notifications/test_documented.py",
+    "reload": "it asks a webserver",
+    "ui": "it runs until it is stopped",
+    "verify s3://": "it asks a store: test_verify_anywhere.py",
+}
+"""Commands that the test of all commands leaves out, by how they begin, and why."""
+
+
+def commands_shown(page: Path) -> list[str]:
+    lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    typed = [line.removeprefix("vv-exports ") for line in lines if line.startswith("vv-exports ")]
+    return [line for line in typed if not line.startswith(tuple(NOT_RUN))]
+
+
+@pytest.fixture(scope="module")
+def exported(demo, tmp_path_factory):
+    """The demo with an export and a download, and what stands for the names that pages show."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(demo, folder, dirs_exist_ok=True)
+    client = VVExports(folder / "vv_exports.yaml")
+    of_connector = client.exports.create_prompt_run_export("run_132", "conn_export", "exports/shown")
+    download = client.exports.create_prompt_run_export("run_132", format="csv")
+    (folder / "downloads").mkdir()
+    client.exports.download(download.export_id, folder / "downloads")
+    client.close()
+    (file,) = folder.glob(f"{SEGMENTS}/prompt_id=prm_scene_log/prompt_run_id=run_132/*.parquet")
+    return folder, {
+        "exp_073d": of_connector.export_id,
+        "exp_2c9e": download.export_id,
+        "vid_123": "vid_cooking_ep14",
+        "part-00000-d5af2413e3b1fb7d.parquet": file.name,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_shown(page)], ids=lambda page: page.name)
+def test_every_command_that_is_shown_works(exported, tmp_path, monkeypatch, page):
+    folder, names = exported
+    shutil.copytree(folder, tmp_path / "example")
+    monkeypatch.chdir(tmp_path / "example")
+    for line in commands_shown(page):
+        typed = re.sub("|".join(map(re.escape, names)), lambda name: names[name[0]], line)
+        result = CliRunner().invoke(main, shlex.split(typed, comments=True))
+        assert result.exit_code == 0, (line, result.output)
+
+
+TROUBLE = ROOT / "docs" / "troubleshooting.md"
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """The code with each text in one piece, and … for what is put in."""
+    code = "\n".join(path.read_text() for path in (ROOT / "vv_exports").rglob("*.py"))
+    return re.sub(r"\{[^{}\n]*\}", "…", re.sub(r"[\"']\s+[rf]*[\"']", "", code))
+
+
+def messages() -> list[str]:
+    before_others = TROUBLE.read_text().partition("Other readers say")[0].partition("\n## ")[2]
+    return re.findall(r"^\| `([^`]+)` \|", before_others, re.MULTILINE)
+
+
+def test_every_message_that_is_explained_is_one_of_the_code(texts):
+    assert len(messages()) > 30
+    for message in messages():
+        assert re.search("[^\n]{1,150}?".join(map(re.escape, message.split("…"))), texts), message
+
+
+def test_every_error_has_its_place_among_the_types():
+    types = set(re.findall(r"`(\w+Error)`", TROUBLE.read_text().partition("\n## ")[0]))
+    assert types - {"TimeoutError"} == {name for name in vars(errors) if name.endswith("Error")} - {"VVExportsError"}
+
+
+def test_other_readers_say_what_is_quoted_of_them(demo):
+    quoted = re.findall(r"^\| [\w, ]+ \| `([^`]+)` \|", TROUBLE.read_text(), re.MULTILINE)
+    by_pandas, by_polars, by_duckdb = map(re.escape, quoted)
+    with pytest.raises(pa.ArrowTypeError, match=by_pandas):
+        pd.read_parquet(f"{SEGMENTS}/prompt_id=prm_highlights")
+    with pytest.raises(pl.exceptions.PolarsError, match=by_polars):
+        pl.read_parquet(f"{SEGMENTS}/**/*.parquet")
+    with pytest.raises(duckdb.BinderException, match=by_duckdb):
+        duckdb.sql(f"select metadata.score from read_parquet('{SEGMENTS}/**')")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_test_that_is_named_exists(page):
+    for path, name in re.findall(r"`(vv_exports_tests/[\w/]+\.py)::(\w+)`", page.read_text()):
+        assert f"def {name}(" in (ROOT / path).read_text(), name
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "runs nonsense", "verify", "runs list idx --nonsense", "demo here"])

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from vv_exports.automations.repair import damage_of, repair
 from vv_exports.defs.keys import asset_key
 from vv_exports.erasure import Cleaned
 from vv_exports.errors import NotFoundError
@@ -122,6 +123,33 @@ def test_what_another_automation_keeps_stays_there_and_leaves_the_pipelines_own_
     reconciled(looks.client, "held")
     looks.look()
     assert looks.delivered("held") == before
+
+
+def test_a_repair_leaves_what_its_collection_keeps_until_a_person_erases_it(tmp_path):
+    """It is the only copy, and the same tombstone took it out of the other collection."""
+    looks = Looks(tmp_path, BOTH)
+    reconciled(looks.client, "held")
+    looks.delete("run_1")
+    looks.look()
+    looks.look()
+
+    def mend():
+        (tmp_path / "deliveries/exports/held/_vv/owner.json").unlink()
+        listing = looks.pipeline.indexes.listing("idx")
+        damage = damage_of(looks.pipeline.automations.get("idx", "held"), listing, looks.pipeline.clock)
+        return repair(damage, looks.pipeline.deliveries, listing, None).erased
+
+    assert (mend(), looks.delivered("held")) == ((), looks.kept | {"run_1"})
+    backup = shutil.copytree(tmp_path / "deliveries/exports/held", tmp_path / "backup")
+    looks.client.erasure.erase(run_id="run_1", reason="ticket 1")
+    assert looks.delivered("held") == looks.kept
+    shutil.copytree(backup, tmp_path / "deliveries/exports/held", dirs_exist_ok=True)
+    (last,) = [
+        path for path in (tmp_path / "deliveries/exports/held/_vv/log").iterdir() if '"erasure"' in path.read_text()
+    ]
+    last.unlink()
+    looks.open(BOTH)
+    assert (mend(), looks.delivered("held")) == (("run_1",), looks.kept)
 
 
 def test_many_at_once_are_not_erased_before_a_person_says_so(looks):

@@ -32,19 +32,28 @@ from vv_exports.sources.base import Listed, Listing
 from vv_exports.sources.indexes import Indexes
 
 _LOG = logging.getLogger(__name__)
+_GONE = "it was delivered here, no entry of the log holds it any more, and neither the source nor a snapshot has it"
+_WAITS = {
+    "contract": "rows of it break its prompt's schema, which `contract: block` lets nobody deliver; set it to warn or "
+    "quarantine, and run the same again",
+    "conflict": "its prompt has types that the files of the prompt cannot hold, and `on_schema_conflict` lets it wait; "
+    "set that to new_version or text, and run the same again",
+}
 
 
 @dataclass(frozen=True)
 class Damage:
     """What is wrong with a collection, as far as something can be done. ``altered`` are files that are not what was
-    delivered, with their runs; ``lost`` are runs that were delivered, and that no entry holds; ``erased`` are runs that
-    were erased, and that an entry holds all the same. ``automation`` reads the log as it will be."""
+    delivered, with their runs; ``lost`` are runs that were delivered, and that no entry holds; ``gone`` are those of
+    them that neither the source nor a snapshot has; ``erased`` are runs that
+    were erased from it, and that an entry holds all the same. ``automation`` reads the log as it will be."""
 
     automation: Automation
     mending: Mending
     found: Survey
     altered: dict[str, str]
     lost: frozenset[str]
+    gone: tuple[str, ...]
     erased: tuple[str, ...]
     owed: Standings
 
@@ -58,6 +67,16 @@ class Damage:
         """The runs of which files are missing, altered or left over."""
         held = self.found.state.runs
         return frozenset({*self.found.runs_damaged, *self.altered.values(), *self.found.runs_unfinished(held)})
+
+    @property
+    def beyond(self) -> dict[str, str]:
+        """Why runs that were delivered are not delivered again, where that is known before it is tried."""
+        waiting = {
+            run_id: _WAITS.get(one.why or "", "it waits")
+            for run_id in sorted(self.damaged)
+            if (one := self.owed.by_run.get(run_id)) is not None and one.state == "held"
+        }
+        return {**dict.fromkeys(self.gone, _GONE), **waiting}
 
     @property
     def todo(self) -> tuple[str, ...]:
@@ -97,7 +116,7 @@ def damage_of(
     damaged: Collection[str] | None = None,
 ) -> Damage:
     """Look at all of a collection. Writes nothing. ``delivered_before`` is what something else remembers to have been
-    delivered there: it counts where nothing is left of the log. ``damaged`` are the paths of files that are missing or
+    delivered there: it counts where entries of the log are lost. ``damaged`` are the paths of files that are missing or
     altered, where that is known: none is read then.
 
     Raises DestinationError where the folder is not the automation's, DeliveredDataError for what is to be mended by
@@ -113,8 +132,9 @@ def damage_of(
     differing = set(damaged)
     altered = {file.path: file.prompt_run_id for file in state.files if file.path in differing}
     known = automation.snapshots.known(automation.index_id, listing, state.runs)
-    excluded = automation.snapshots.store.tombstones.excluded(automation.index_id)
-    before = {*(() if mending.known is None else mending.known.runs), *(() if state.count else delivered_before)}
+    told = () if mending.known is None else mending.known.runs
+    # What an entry held of which nothing is left, files neither, nothing there tells.
+    before = {*told, *(delivered_before if mending.replaced or not state.count else ())}
     # What no entry holds, and has a name as deliveries give it: as it was uploaded, or altered since.
     unknown = [path for path in found.beside.foreign if named_hash(path) and path not in found.links]
     of_files = _runs_of((*found.beside.strays, *unknown), known.rows)
@@ -127,8 +147,11 @@ def damage_of(
         unfinished=found.runs_unfinished(state.runs),
         named=lost,
     )
-    erased = tuple(run_id for run_id in state.runs if excluded.has_run(run_id))
-    return Damage(mended, mending, found, altered, lost, erased, owed)
+    tombstones = automation.snapshots.store.tombstones
+    erased = tombstones.taken_out(state.runs, automation.index_id, automation.id)
+    is_erased = tombstones.excluded(automation.index_id).has_run
+    gone = tuple(sorted(run_id for run_id in lost - known.rows.keys() if not is_erased(run_id)))
+    return Damage(mended, mending, found, altered, lost, gone, erased, owed)
 
 
 def _runs_of(paths: Iterable[str], run_ids: Iterable[str]) -> dict[str, str]:
@@ -143,13 +166,18 @@ def _runs_of(paths: Iterable[str], run_ids: Iterable[str]) -> dict[str, str]:
 
 def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run_id: str | None) -> Repair:
     """Mend a collection. Repeatable: killed anywhere, the same again completes it."""
-    automation, mending, clock = damage.automation, damage.mending, deliveries.clock
-    automation.check_enabled()
+    damage.automation.check_enabled()
+    clock, mending = deliveries.clock, move_what_is_behind(damage.mending)
+    automation = damage.automation.reading(mending.as_mended) if damage.mending.moved else damage.automation
     destination = automation.destination
-    move_what_is_behind(mending)
     automation.claim_again(clock())
     if damage.erased:
         erase_runs(destination, damage.erased, "they had been erased, and the log had lost that", clock)
+    store = automation.snapshots.store
+    if store.tombstones.excluded(automation.index_id).videos:
+        # An erasure that could not reach this collection has left them as they are, and nobody may deliver that.
+        for run_id in damage.todo:
+            store.erase_media(automation.index_id, run_id, clock())
     paid, altered, again = Paid(), damage.altered, damage.damaged | damage.lost
     paid.pay(automation, deliveries, damage.owed, damage.todo, dagster_run_id, altered=altered, mending=again)
     # What was delivered again may have columns that the files of other runs have not.
@@ -159,7 +187,7 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
     paid.pay(automation, deliveries, outgrown, todo, dagster_run_id, altered=altered)
     _remove_superseded(automation, clock())
     complete(mending, damage.erased)
-    problems = {run_id: str(error) for run_id, error in paid.problems.items()}
+    problems = {**damage.beyond, **{run_id: str(error) for run_id, error in paid.problems.items()}}
     automation.verifications.note(
         LastVerification.of(
             "reconciliation",
@@ -172,7 +200,7 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
         )
     )
     return Repair(
-        mending=mending,
+        mending=damage.mending,
         owner_restored=damage.lacks_owner and destination.read(OWNER) is not None,
         delivered=tuple(run.run_id for one in paid.deliveries for run in one.prompt_runs),
         erased=damage.erased,

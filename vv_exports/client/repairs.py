@@ -25,6 +25,7 @@ from vv_exports.domain.destinations import is_in_table, log_entry_name, log_sequ
 from vv_exports.errors import NotFoundError, RequestError, RunFailedError, VVExportsError
 from vv_exports.exports.records import Record
 from vv_exports.exports.repair import ExportDamage, damage_of_export, repair_export
+from vv_exports.printable import one_line
 
 _LOG = logging.getLogger(__name__)
 _NO_MORE = (
@@ -66,8 +67,8 @@ class Repaired:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing is wrong any more."""
-        return not self.after.problems
+        """Whether nothing is wrong any more, and nothing was lost."""
+        return not self.after.problems and not self.problems
 
     @property
     def document(self) -> dict[str, Any]:
@@ -114,7 +115,11 @@ class Repairs:
         """Re-read every committed file of an automation's collection, and compare it with the log. Raises NotFoundError
         where nothing was ever delivered."""
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        return _emptied(found) if _is_emptied(found) else verify(found.destination, self._deployment.work)
+        return (
+            _emptied(found)
+            if _is_emptied(found)
+            else _with_erased(found, verify(found.destination, self._deployment.work))
+        )
 
     def _emptied_at(self, connector_id: str, subpath: str | None) -> Sequence[Verification]:
         """The collections of a connector, or the one at a subpath, in which an automation has delivered, and of which
@@ -157,7 +162,15 @@ class Repairs:
         emptied = self._emptied_at(connector_id, subpath)
         if subpath is not None and emptied:
             return emptied
-        found = verify_connector(connector, subpath, self._deployment.work)
+        by_subpath = {
+            one.destination.subpath: one
+            for one in self._deployment.pipeline.automations
+            if one.destination.connector.connector_id == connector_id
+        }
+        found = [
+            one if (automation := by_subpath.get(one.subpath)) is None else _with_erased(automation, one)
+            for one in verify_connector(connector, subpath, self._deployment.work)
+        ]
         return [*(one for one in found if one.subpath not in {it.subpath for it in emptied}), *emptied]
 
     def _plan_at(self, connector_id: str, before: Verification) -> RepairPlan:
@@ -274,7 +287,10 @@ class Repairs:
             owner_restored=damage.lacks_owner,
             log_entries=_mended(damage.mending),
             delivered=tuple(dict.fromkeys(one.run_id for entry in mine for one in entry.prompt_runs)),
-            problems={one: remembered[one].message for one in damage.todo if one in remembered},
+            problems={
+                **damage.beyond,
+                **{one: remembered[one].message for one in damage.todo if one in remembered},
+            },
             dagster_run_id=run.run_id,
             after=after,
         )
@@ -310,6 +326,23 @@ def _is_emptied(automation: Automation) -> bool:
     except VVExportsError:  # a link, say: what verifies it says so
         return False
     return not any(log_sequence(path) is not None or is_in_table(path) for path in there)
+
+
+def _with_erased(automation: Automation, found: Verification) -> Verification:
+    """What a verification found, and the prompt runs that were erased and are there again: with a backup, say."""
+    if found.problems:
+        return found  # a repair looks for them whatever else is wrong
+    held = automation.holdings().runs
+    back = automation.snapshots.store.tombstones.taken_out(held, automation.index_id, automation.id)
+    if not back:
+        return found
+    command = repair_command(automation.destination, automation.destination.owner)
+    advice = f"Somebody put back what was there before the erasure. {command} takes it out again."
+    return replace(
+        found,
+        problems=tuple(f"{found.uri} holds prompt run {one_line(one)}, which was erased" for one in sorted(back)),
+        advice=(*found.advice, advice),
+    )
 
 
 def _emptied(automation: Automation) -> Verification:

@@ -7,7 +7,7 @@ behind it: readers find a log that is broken, and then one that is whole and has
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -74,7 +74,7 @@ class Mending:
     of entries which are lost, and ``known`` is what they tell."""
 
     destination: Destination
-    as_mended: Destination
+    as_mended: MendedDestination
     replaced: tuple[MendedEntry, ...] = ()
     moved: tuple[MendedEntry, ...] = ()
     outdated: tuple[str, ...] = ()
@@ -190,14 +190,18 @@ def _instead(destination: Destination, entry: MendedEntry, export: ExportReferen
     return encode_entry(msgspec.structs.replace(bare, replaces=Replaced(why=entry.why, kept_at=entry.kept_at)))
 
 
-def move_what_is_behind(mending: Mending) -> None:
+def move_what_is_behind(mending: Mending) -> Mending:
     """Move what is behind the place of the next delivery out of its way, the last first: until the first is moved, or
-    replaced, readers are told that the log is broken."""
+    replaced, readers are told that the log is broken. Returns what is left to be done: entries that deliveries write in
+    these places are read."""
+    if not mending.moved:
+        return mending
     destination = mending.destination
     with only_writer(destination.connector, destination.subpath):
         for entry in reversed(mending.moved):
             if _keep(destination, entry):
                 destination.connector.delete([destination.key(log_entry_name(entry.sequence))])
+    return replace(mending, as_mended=replace(mending.as_mended, hidden=frozenset(mending.outdated)), moved=())
 
 
 def complete(mending: Mending, erased: Collection[str]) -> None:

@@ -83,10 +83,11 @@ def _not_again(uri: str, why: str) -> DeliveredDataError:
 
 def repair_export(damage: ExportDamage, deliver: Deliver, dagster_run_id: str | None = None) -> None:
     """Mend an export. Repeatable."""
-    move_what_is_behind(damage.mending)
+    mending = move_what_is_behind(damage.mending)
+    there = mending.as_mended
     if damage.request is not None:
-        deliver(replace(damage.request, dagster_run_id=dagster_run_id), damage.state)
+        deliver(replace(damage.request, destination=there, dagster_run_id=dagster_run_id), damage.state)
     elif damage.state.last is not None:
-        claim_again(damage.mending.as_mended, damage.state)
-    complete(damage.mending, ())
-    write_checksums(damage.mending.as_mended, read_log(damage.mending.as_mended))
+        claim_again(there, damage.state)
+    complete(mending, ())
+    write_checksums(there, read_log(there))

@@ -7,7 +7,7 @@ it again, not to name it. The key lies beside the hashes: whoever has the storag
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -25,7 +25,8 @@ Kind = Literal["run", "video"]
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was erased. ``digest`` is of its id. ``index_ids`` are the indexes in which it is; empty: in all.
-    ``completed_at`` is None as long as no command came to its end."""
+    ``only`` are the collections out of which it is taken, where others keep it; empty: all. ``completed_at`` is None as
+    long as no command came to its end."""
 
     kind: Kind
     digest: str
@@ -33,6 +34,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     at: datetime
     completed_at: datetime | None = None
+    only: tuple[str, ...] = ()
 
     def is_in(self, index_id: str) -> bool:
         """Whether it counts in an index."""
@@ -128,20 +130,46 @@ class Tombstones:
         found = self._document.read()
         return next((one for one in found.tombstones if _is_of(found.key, one, kind, id_)), None)
 
-    def add(self, kind: Kind, id_: str, index_ids: tuple[str, ...], reason: str, now: datetime) -> None:
-        """Set one, before anything is removed. One that is there gets the indexes that it has not, and keeps its
-        reason."""
+    def taken_out(self, run_ids: Iterable[str], index_id: str, collection: str) -> tuple[str, ...]:
+        """Those of an index's prompt runs that were erased, and that this collection was not to keep."""
+        found = self._document.read()
+        digests = {
+            one.digest
+            for one in found.tombstones
+            if one.kind == "run" and one.is_in(index_id) and (not one.only or collection in one.only)
+        }
+        return tuple(one for one in run_ids if digests and digest_of(found.key, "run", one) in digests)
+
+    def add(  # noqa: PLR0917
+        self,
+        kind: Kind,
+        id_: str,
+        index_ids: tuple[str, ...],
+        reason: str,
+        now: datetime,
+        only: Collection[str] | None = None,
+    ) -> None:
+        """Set one, before anything is removed. One that is there gets the indexes and collections that it has not, and
+        keeps its reason. Without ``only``, all collections are meant."""
 
         def added(there: _Tombstones) -> _Tombstones | None:
             key = there.key or secrets.token_hex(16)
             before = next((one for one in there.tombstones if _is_of(key, one, kind, id_)), None)
             if before is None:
-                new = Tombstone(kind=kind, digest=digest_of(key, kind, id_), index_ids=index_ids, reason=reason, at=now)
+                new = Tombstone(
+                    kind=kind,
+                    digest=digest_of(key, kind, id_),
+                    index_ids=index_ids,
+                    reason=reason,
+                    at=now,
+                    only=tuple(sorted(only or ())),
+                )
                 return _Tombstones(key=key, tombstones=(*there.tombstones, new))
             both = tuple(sorted({*before.index_ids, *index_ids})) if before.index_ids and index_ids else ()
-            if both == before.index_ids:
+            meant = tuple(sorted({*before.only, *only})) if before.only and only else ()
+            if (both, meant) == (before.index_ids, before.only):
                 return None
-            new = msgspec.structs.replace(before, index_ids=both, completed_at=None)
+            new = msgspec.structs.replace(before, index_ids=both, only=meant, completed_at=None)
             return _Tombstones(key=key, tombstones=tuple(new if one == before else one for one in there.tombstones))
 
         self._document.update(added)

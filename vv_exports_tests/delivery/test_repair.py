@@ -17,10 +17,10 @@ from vv_exports.delivery.log import read_log
 from vv_exports.delivery.verify import verify
 from vv_exports.errors import DeliveredDataError, DestinationError
 from vv_exports.reader import open_delivery
-from vv_exports_tests.archives import write_run
+from vv_exports_tests.archives import SCHEMA, segment, write_run
 from vv_exports_tests.cli.running import run, tree
 from vv_exports_tests.delivery.test_broken_logs import _deliver
-from vv_exports_tests.deployments import client_of
+from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, delayed
 from vv_exports_tests.stores import STORES
 
@@ -131,6 +131,15 @@ def test_what_somebody_did_is_named_and_mended(team, tmp_path, harm):
     assert rows_by_the_log(team) == {**ROWS, "run_3": 3}
 
 
+def test_what_takes_several_deliveries_is_mended_where_all_entries_are_unusable(team, tmp_path):
+    """The entries of the repair come where unusable ones have been."""
+    HARMS["all entries are unusable"][0](team)
+    config = json.loads(json.dumps(CONFIG))
+    config["indexes"]["idx"]["automations"]["team"]["max_runs_per_delivery"] = 1
+    assert mend(tmp_path, client_of(tmp_path, config)).problems == {}
+    assert (rows_by_the_log(team), verify_at(str(team))[0].problems) == (ROWS, ())
+
+
 def test_a_foreign_file_is_named_and_stays(team, tmp_path):
     stranger = team / "segments/notes.parquet"
     stranger.write_bytes(b"somebody's")
@@ -139,6 +148,29 @@ def test_a_foreign_file_is_named_and_stays(team, tmp_path):
     assert stranger.read_bytes() == b"somebody's"
     (found,) = verify_at(str(team))
     assert found.problems == (f"{stranger} is not the pipeline's, and a glob of the table's folder takes it",)
+
+
+def test_what_an_entry_held_that_is_lost_with_its_files_is_delivered_again_where_it_is_remembered(team, tmp_path):
+    """Nothing in the folder tells of it: the repair said that all was fine."""
+    entry(team, 1).unlink()
+    shutil.rmtree(file_of(team, "run_1").parent)
+    done = mend(tmp_path, delivered_before=("run_0", "run_1", "run_2", "run_gone"))
+    assert rows_by_the_log(team) == ROWS
+    assert list(done.problems) == ["run_gone"]
+    assert "neither the source nor a snapshot has it" in done.problems["run_gone"]
+
+
+def test_what_is_damaged_and_waits_for_its_contract_is_named_each_time(tmp_path):
+    rows = [segment(0, metadata={}), segment(1, metadata={"title": "kept"})]
+    write_run(tmp_path / "archive", run_id="run_0", schema={**SCHEMA, "required": ["title"]}, segments=rows)
+    _deliver(client_of(tmp_path))
+    file_of(tmp_path / "deliveries" / TEAM, "run_0").unlink()
+    config = json.loads(json.dumps(CONFIG))
+    config["indexes"]["idx"]["automations"]["team"]["contract"] = "block"
+    for _ in range(2):
+        assert "contract" in mend(tmp_path, client_of(tmp_path, config)).problems["run_0"]
+    assert mend(tmp_path).problems == {}
+    assert rows_by_the_log(tmp_path / "deliveries" / TEAM) == {"run_0": 2}
 
 
 @pytest.mark.parametrize("harm", ["a file is altered", "a hole in the middle", "the last entry is cut off"])
@@ -263,6 +295,43 @@ def test_what_was_erased_does_not_come_back_with_a_log_that_lost_it(team, tmp_pa
     assert set(rows_by_the_log(team)) == {"run_0", "run_2"}
     assert verify_at(str(team))[0].problems == ()
     assert not list(team.rglob("prompt_run_id=run_1/*"))
+
+
+def test_what_an_erasure_could_not_reach_is_mended_without_the_medium_and_then_the_erasure_comes_to_its_end(tmp_path):
+    """The run was dropped: nobody may deliver a snapshot that holds the medium, and the entry was replaced all the
+    same."""
+    team = tmp_path / "deliveries" / TEAM
+    for number in range(2):
+        rows = [segment(0), segment(1, video="vid_erased")]
+        write_run(tmp_path / "archive", run_id=f"run_{number}", segments=rows)
+        _deliver(client_of(tmp_path))
+    entry(team, 0).unlink()
+    erase = {"video_id": "vid_erased", "reason": "ticket 1"}
+    assert client_of(tmp_path).erasure.erase(**erase).unreached
+    assert mend(tmp_path).problems == {}
+    assert rows_by_the_log(team)["run_0"] == 1
+    assert client_of(tmp_path).erasure.erase(**erase).unreached == ()
+    assert (rows_by_the_log(team), verify_at(str(team))[0].problems) == ({"run_0": 1, "run_1": 1}, ())
+
+
+def test_what_was_erased_is_named_where_a_backup_of_the_folder_brings_it_back(team, tmp_path):
+    """All that is there is as it was delivered: by the log alone, nothing is wrong."""
+    backup = shutil.copytree(team, tmp_path / "backup")
+    client_of(tmp_path).erasure.erase(run_id="run_1", reason="ticket 1")
+    shutil.rmtree(team)
+    shutil.copytree(backup, team)
+    repairs = client_of(tmp_path).repairs
+    for found in (
+        repairs.verify("idx", "team"),
+        *repairs.verified_at("conn_export"),
+        *repairs.verified_at("conn_export", TEAM),
+    ):
+        assert found.problems == (f"{team} holds prompt run run_1, which was erased",)
+    assert repairs.plan("idx", "team").is_fine
+    assert mend(tmp_path).erased == ("run_1",)
+    assert set(rows_by_the_log(team)) == {"run_0", "run_2"}
+    assert not list(team.rglob("prompt_run_id=run_1/*"))
+    assert client_of(tmp_path).repairs.verify("idx", "team").problems == ()
 
 
 def test_the_command_says_what_it_found_and_did_and_a_dry_run_writes_nothing(team, tmp_path):

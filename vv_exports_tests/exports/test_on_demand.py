@@ -357,9 +357,15 @@ def _unreadable(folder):
     next(folder.rglob("*.csv")).unlink()
 
 
+def _notes_in_the_log(folder):
+    _unreadable(folder)
+    (folder / "_vv/log/00000000000000000001.json").write_text("notes")
+
+
 EXPORT_HARMS = {
     "altered": _altered,
     "unreadable": _unreadable,
+    "notes in the log": _notes_in_the_log,
     "no owner": lambda folder: (folder / "_vv/owner.json").unlink(),
     "no checksums of these": lambda folder: (folder / "SHA256SUMS").write_text("x"),
 }
@@ -381,7 +387,7 @@ def test_an_export_is_mended_as_it_was_or_not_at_all(tmp_path, harm, has_changed
         client.pipeline.snapshots.of_ids("idx", ["run_0", "run_1"])
     (planned,) = client.repairs.plan_at("conn_export", subpath)
     (done,) = client.repairs.repair_at("conn_export", subpath)
-    needs_rows = harm in {"altered", "unreadable"}
+    needs_rows = harm in {"altered", "unreadable", "notes in the log"}
     assert planned.is_fine == done.is_fine == (not has_changed or not needs_rows)
     if done.is_fine:
         after = written_files(tmp_path)
