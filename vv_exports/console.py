@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -15,13 +16,25 @@ from typing import Any
 
 import msgspec
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from vv_exports.domain.progress import Progress
+from vv_exports.domain.progress import Progress, Step
 from vv_exports.printable import counted, one_line, printable
+
+_UNITS: dict[Step, str] = {"reading": "segments", "encoding": "rows", "uploading": "bytes", "verifying": "bytes"}
 
 
 class Console:
@@ -104,19 +117,57 @@ class Console:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.completed:,} rows"),
+            BarColumn(bar_width=20),
+            _Amount(),
+            TimeRemainingColumn(compact=True),
             TimeElapsedColumn(),
         )
         with Bars(*columns, console=self._err, transient=True) as bars:
-            task = bars.add_task("starting", total=None)
-            self._step = lambda text: bars.update(task, description=_cell(text))
+            steps = _Steps(bars)
+            self._step = steps.say
             yield Progress(
-                snapshot=lambda run_id, rows: bars.update(
-                    task, advance=rows, description=_cell(f"snapshot of {run_id}")
-                ),
-                file=lambda what, rows: bars.update(task, advance=rows, description=_cell(f"uploaded {what}")),
+                snapshot=lambda run_id, _: steps.say(f"snapshot of {run_id}"),
+                file=lambda what, _: steps.say(f"uploaded {what}"),
+                work=steps.work,
             )
+
+
+class _Steps:
+    """The lines of moving bars: what is done just now, and a bar for each step that has begun."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._now = bars.add_task("starting", total=None)
+        self._of: dict[Step, TaskID] = {}
+        self._guard = threading.Lock()
+
+    def say(self, text: str) -> None:
+        self._bars.update(self._now, description=_cell(text))
+
+    def work(self, step: Step, done: int, more: int) -> None:
+        with self._guard:  # tasks are told from several threads
+            if step not in self._of:
+                self._of[step] = self._bars.add_task(step, total=0, unit=_UNITS[step])
+            known = next(task for task in self._bars.tasks if task.id == self._of[step])
+            # What was to be done may have been an estimate: nobody is told that more was done than there is.
+            total = max((known.total or 0) + more, known.completed + done)
+            self._bars.update(self._of[step], advance=done, total=total)
+
+
+class _Amount(ProgressColumn):
+    """``12,000 of 80,000 segments, 5,300/s``; of bytes in their greatest unit."""
+
+    def render(self, task: Task) -> Text:
+        unit = task.fields.get("unit")
+        if unit is None:
+            return Text("")
+        done, total, speed = (_amount(number, unit) for number in (task.completed, task.total or 0, task.speed or 0))
+        told = f"{done} of {total}" if unit == "bytes" else f"{done} of {total} {unit}"
+        return Text(f"{told}, {speed}/s" if task.speed else told)
+
+
+def _amount(number: float, unit: str) -> str:
+    return decimal(int(number)) if unit == "bytes" else f"{int(number):,}"
 
 
 class _Log(logging.Handler):

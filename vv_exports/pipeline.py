@@ -51,9 +51,9 @@ class Pipeline:
             connector.remember_in(storage)
         key = partial(redaction_key, os.environ, config.redaction_key_env)
         delivered = [index_id for index_id, index in config.indexes.items() if index.automations]
-        self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot)
+        self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot, work=progress.work)
         self.indexes = Indexes(source, config.indexes, delivered, self.snapshots.is_erased)
-        self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file)
+        self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file, work=progress.work)
         self.automations = Automations(config, self.connectors, self.snapshots, key)
         self.exports = Exports(
             config,

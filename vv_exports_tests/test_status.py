@@ -41,6 +41,17 @@ def test_a_collection_is_complete_until_the_source_has_a_newer_run_and_says_sinc
     assert of(client, "held").answer == "not complete: 4 due; paused by the configuration (`paused: true`)"
 
 
+def test_what_waits_for_its_schedule_or_for_somebody_says_so(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["indexes"]["idx"]["automations"]["team"] |= {"trigger": "manual"}
+    folder = write_deployment(tmp_path, config)
+    client = client_of(folder, config)
+    client.automations.run("idx", "team", ["run_123"])
+    found = of(client)
+    assert found.answer == "not complete: 1 due; it waits for `vv-exports automations run`"
+    assert found.document["trigger"] == "manual"
+
+
 def test_what_the_last_verification_found_is_told_and_when(delivered):
     folder, client = delivered
     assert (of(client).document["verification"], of(client).document["verified_at"]) == ("not yet", None)

@@ -42,7 +42,8 @@ def verify(console: Console, target: str, name: str | None, subpath: str | None,
                 "copy cannot be repaired: get it again from where it came"
             )
         return repaired(console, target, name, subpath, dry_run=dry_run)
-    found = _verified(target, name, subpath)
+    with console.progress() as progress:
+        found = _verified(target, name, subpath, progress)
     if console.as_json:
         console.document(found)
     for one in found:
@@ -52,17 +53,17 @@ def verify(console: Console, target: str, name: str | None, subpath: str | None,
     return FAILED if any(one.problems for one in found) else DONE
 
 
-def _verified(target: str, name: str | None, subpath: str | None) -> Any:
+def _verified(target: str, name: str | None, subpath: str | None, progress: Any) -> Any:
     if name is not None:
-        return [open_client().repairs.verify(target, name)]
+        return [open_client(progress).repairs.verify(target, name)]
     if not _is_a_place(target):
-        return open_client().verify(target, subpath)
+        return open_client(progress).verify(target, subpath)
     if subpath is not None:
         raise RequestError(f"--subpath is of a connector; name the folder itself: {target.rstrip('/')}/{subpath}")
 
     from vv_exports.client.anywhere import verify_at  # Dagster takes a second to import
 
-    return verify_at(target)
+    return verify_at(target, progress=progress)
 
 
 def _is_a_place(target: str) -> bool:

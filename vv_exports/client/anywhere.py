@@ -12,11 +12,14 @@ from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_fi
 from vv_exports.delivery.ownership import owned_folders
 from vv_exports.delivery.verify import Verification, verify, verify_by_checksums
 from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
+from vv_exports.domain.progress import Progress
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import NotFoundError
 
 
-def verify_at(target: str, environ: Mapping[str, str] = os.environ) -> Sequence[Verification]:
+def verify_at(
+    target: str, environ: Mapping[str, str] = os.environ, *, progress: Progress | None = None
+) -> Sequence[Verification]:
     """Re-read every delivered file below a folder, in a zip file or at an address (``s3://``, ``gs://``, ``az://``,
     with the environment's credentials), and compare it with the delivery log that is beside it.
 
@@ -24,7 +27,9 @@ def verify_at(target: str, environ: Mapping[str, str] = os.environ) -> Sequence[
     is for whoever delivers.
     """
     with opened_at(target, environ) as connector:
-        found = [replace(verify(Destination(connector, subpath)), advice=()) for subpath in _delivered_below(connector)]
+        work = (progress or Progress()).work
+        below = _delivered_below(connector)
+        found = [replace(verify(Destination(connector, subpath), work), advice=()) for subpath in below]
         if not found and (by_checksums := verify_by_checksums(Destination(connector, ""))) is not None:
             found = [by_checksums]
         if not found:

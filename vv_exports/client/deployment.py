@@ -20,7 +20,7 @@ from vv_exports.defs.keys import Names
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import stretches
-from vv_exports.domain.progress import Progress
+from vv_exports.domain.progress import Progress, Work
 from vv_exports.errors import RunFailedError, UnreadableRunsError
 from vv_exports.library.project import load_with_components
 from vv_exports.pipeline import Pipeline
@@ -75,7 +75,7 @@ class Deployment:
     ) -> None:
         loaded = config if isinstance(config, Config) else load_with_components(config)
         self.pipeline = Pipeline.from_config(loaded, progress)
-        self._progress = progress
+        self._progress = progress or Progress()
         self.folder = loaded.folder or Path.cwd()
         self._given_instance = instance
         self._seen_instance: dg.DagsterInstance | None = None
@@ -122,6 +122,11 @@ class Deployment:
         file = self.pipeline.config.file
         if file is not None and (loaded := load_with_components(file)) != self.pipeline.config:
             self.take_over(loaded)
+
+    @property
+    def work(self) -> Work:
+        """Who is told how much of long work is done."""
+        return self._progress.work
 
     def take_over(self, config: Config) -> None:
         """Go on with another configuration of the same file."""

@@ -115,7 +115,11 @@ class Repairs:
         """Re-read every committed file of an automation's collection, and compare it with the log. Raises NotFoundError
         where nothing was ever delivered."""
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        return _emptied(found) if _is_emptied(found) else _with_erased(found, verify(found.destination))
+        return (
+            _emptied(found)
+            if _is_emptied(found)
+            else _with_erased(found, verify(found.destination, self._deployment.work))
+        )
 
     def _emptied_at(self, connector_id: str, subpath: str | None) -> Sequence[Verification]:
         """The collections of a connector, or the one at a subpath, in which an automation has delivered, and of which
@@ -165,7 +169,7 @@ class Repairs:
         }
         found = [
             one if (automation := by_subpath.get(one.subpath)) is None else _with_erased(automation, one)
-            for one in verify_connector(connector, subpath)
+            for one in verify_connector(connector, subpath, self._deployment.work)
         ]
         return [*(one for one in found if one.subpath not in {it.subpath for it in emptied}), *emptied]
 
@@ -209,7 +213,7 @@ class Repairs:
             owner_restored=damage.lacks_owner,
             log_entries=_mended(damage.mending),
             delivered=_runs_of(damage.outcome),
-            after=verify(pipeline.exports.folder_of(found)),
+            after=verify(pipeline.exports.folder_of(found), self._deployment.work),
         )
 
     def _who_delivers(self, connector_id: str, subpath: str) -> Automation | Record:
@@ -269,7 +273,7 @@ class Repairs:
         if run.status != dg.DagsterRunStatus.SUCCESS:
             message = error_of(deployment.instance, run.run_id) or f"it is {run.status.value}"
             raise RunFailedError(f"{message} (Dagster run {run.run_id})")
-        after = replace(verify(found.destination), advice=_NO_MORE)
+        after = replace(verify(found.destination, self._deployment.work), advice=_NO_MORE)
         after = after if after.problems else replace(after, advice=())
         self._note(found, after)
         remembered = found.record.state().problems

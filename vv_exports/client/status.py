@@ -16,6 +16,8 @@ from vv_exports.defs.pauses import Switches
 from vv_exports.errors import CredentialsError, TransientError, VVExportsError
 from vv_exports.sources.base import Listing
 
+_WAITS_FOR = {"schedule": "its schedule", "manual": "`vv-exports automations run`"}
+
 
 @dataclass(frozen=True)
 class SourceStatus:
@@ -74,6 +76,8 @@ class CollectionStatus:
             said += "; disabled in the configuration"
         elif state.paused:
             said += f"; paused by {state.paused_by} ({state.pause_reason})"
+        elif state.trigger != "finished" and state.due:
+            said += f"; it waits for {_WAITS_FOR[state.trigger]}"
         return said
 
     @property
@@ -88,6 +92,7 @@ class CollectionStatus:
             "answer": self.answer,
             "destination_uri": state.destination_uri,
             "enabled": state.enabled,
+            "trigger": state.trigger,
             "paused": state.paused,
             "paused_by": state.paused_by,
             "pause_reason": state.pause_reason,

@@ -46,7 +46,7 @@ from vv_exports.delivery.provenance import delivery_id, provenance_of
 from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder
-from vv_exports.domain.progress import Report, silent
+from vv_exports.domain.progress import Report, Work, silent, unseen
 from vv_exports.domain.tables import DELIVERED_TABLES, TableName
 from vv_exports.errors import (
     DeliveryConflictError,
@@ -145,6 +145,8 @@ def deliver(
     clock: Callable[[], datetime],
     progress: Report = silent,
     state: LogState | None = None,
+    *,
+    work: Work = unseen,
 ) -> Delivery:
     """Deliver the snapshots that the destination does not hold yet, in one commit.
 
@@ -153,8 +155,9 @@ def deliver(
     destination holds revisions that are above all of the store; nothing is committed), TransientError (nothing is
     committed) and OutcomeUnknownError.
 
-    ``progress`` is told (run id and table, rows) after each file. ``state`` is what the log said a moment ago, where
-    that is known: it saves reading all of it. Where others have delivered since, the commit fails and the log is read.
+    ``progress`` is told (run id and table, rows) after each file, ``work`` how much is to be encoded and uploaded, and
+    was. ``state`` is what the log said a moment ago, where that is known: it saves reading all of it. Where others have
+    delivered since, the commit fails and the log is read.
     """
     if not request.snapshots:
         raise SelectionError(f"nothing selected to deliver to {request.uri}")
@@ -166,7 +169,7 @@ def deliver(
             state = LogState()
         known = state.copy() if state is not None else read_log(destination, listed=claimed.files)
         for _ in range(_ATTEMPTS):
-            outcome = Attempt(request, store, clock, progress, lease, state=known, there=there).run()
+            outcome = Attempt(request, store, clock, progress, lease, state=known, there=there, work=work).run()
             if outcome is not None:
                 return outcome
             known, there = read_log(destination), None
@@ -186,12 +189,14 @@ class Attempt:
         *,
         state: LogState,
         there: Mapping[str, StoredFile] | None,
+        work: Work = unseen,
     ) -> None:
         self.request = request
         self.destination = request.destination
         self.store = store
         self.clock = clock
         self.progress = progress
+        self.work = work
         self.lease = lease
         self.state = state
         check_log(self.destination, state)
@@ -277,6 +282,7 @@ class Attempt:
             if (snapshot.run_id, table) in self.plan.files
         ]
         files = []
+        self.work("encoding", 0, sum(one.rows(table) for one, table in tables if table != "quarantine"))
         with ThreadPoolExecutor(self.destination.connector.uploads_at_once) as pool:
             for (snapshot, table), uploaded in zip(tables, pool.map(self._upload_table, tables), strict=True):
                 files += uploaded
@@ -290,9 +296,12 @@ class Attempt:
         with spool_folder() as spool:
             for local in made.make(self.store, spool):
                 file = self._file(snapshot, table, len(files), made.format.suffix, local)
+                self.work("encoding", local.rows, 0)
                 if file not in self._committed(snapshot.run_id) or file.path in self.there[snapshot.run_id].missing:
+                    self.work("uploading", 0, local.bytes)
                     with of_one_run():
                         self.destination.connector.put(local.path, self.destination.key(file.path), sha256=local.sha256)
+                    self.work("uploading", local.bytes, 0)
                 local.path.unlink()
                 files.append(file)
         return files

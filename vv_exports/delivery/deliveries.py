@@ -9,7 +9,7 @@ from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver
 from vv_exports.delivery.erase import erase_runs
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.vacuum import vacuum
-from vv_exports.domain.progress import Report
+from vv_exports.domain.progress import Report, Work, unseen
 from vv_exports.errors import (
     DeliveryConflictError,
     SelectionError,
@@ -24,12 +24,16 @@ _LOG = logging.getLogger(__name__)
 
 
 class Deliveries:
-    """``progress`` is told (run id and table, rows) of each file."""
+    """``progress`` is told (run id and table, rows) of each file, ``work`` how much is to be encoded and uploaded, and
+    was."""
 
-    def __init__(self, snapshots: Snapshots, *, clock: Callable[[], datetime], progress: Report) -> None:
+    def __init__(
+        self, snapshots: Snapshots, *, clock: Callable[[], datetime], progress: Report, work: Work = unseen
+    ) -> None:
         self._snapshots = snapshots
         self.clock = clock
         self._progress = progress
+        self._work = work
 
     def deliver(self, request: DeliveryRequest, state: LogState | None = None) -> Delivery:
         """Carry out a delivery. ``state`` is what the destination's log said a moment ago.
@@ -68,7 +72,7 @@ class Deliveries:
         read_again: set[str] = set()
         while True:
             try:
-                return deliver(request, self._snapshots.store, self.clock, self._progress, state)
+                return deliver(request, self._snapshots.store, self.clock, self._progress, state, work=self._work)
             except StorageSetBackError as error:
                 problem: VVExportsError = error
                 above = error.revisions

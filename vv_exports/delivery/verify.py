@@ -13,6 +13,7 @@ from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
 from vv_exports.domain.destinations import CHECKSUMS, OWNER, check_subpath, is_in_table
+from vv_exports.domain.progress import Work, unseen
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError, RequestError
 from vv_exports.printable import counted, one_line
 
@@ -41,14 +42,15 @@ class Verification:
     damaged: tuple[str, ...] = ()
 
 
-def verify(destination: Destination) -> Verification:
+def verify(destination: Destination, work: Work = unseen) -> Verification:
     """Read every committed file of a destination, compare its size and hash with the log, and look for others.
 
     A log or an owner file that is damaged or gone is a problem of the destination too; what is known from the rest of
-    the log is verified all the same. Raises NotFoundError where nobody ever delivered.
+    the log is verified all the same. ``work`` is told how many bytes are to be read and were. Raises NotFoundError
+    where nobody ever delivered.
     """
     found = survey(destination, whole_log=True)
-    differing = damaged_files(destination, found.state.files)
+    differing = damaged_files(destination, found.state.files, work)
     if differing or _in_tables(found.beside):
         # A delivery that committed meanwhile has removed what it superseded, and what looked like left over is its own.
         known, faults = (None, ()) if found.log_problem else scan_log(destination, found.state)
@@ -143,18 +145,26 @@ def verify_by_checksums(destination: Destination) -> Verification | None:
     )
 
 
-def verify_connector(connector: Connector, subpath: str | None = None) -> list[Verification]:
+def verify_connector(connector: Connector, subpath: str | None = None, work: Work = unseen) -> list[Verification]:
     """What ``verify`` says of a destination of a connector, or of all that it has.
 
     Raises DestinationError for a subpath that is none, NotFoundError where nobody ever delivered to it.
     """
     subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
-    return [verify(Destination(connector, one)) for one in subpaths]
+    return [verify(Destination(connector, one), work) for one in subpaths]
 
 
-def damaged_files(destination: Destination, files: Iterable[DeliveredFile]) -> dict[DeliveredFile, str]:
+def damaged_files(
+    destination: Destination, files: Iterable[DeliveredFile], work: Work = unseen
+) -> dict[DeliveredFile, str]:
     """Those of a destination's files that are not there, or are not what was delivered, and how."""
-    return {file: problem for file in files if (problem := _problem(destination, file)) is not None}
+    read, found = list(files), {}
+    work("verifying", 0, sum(file.bytes for file in read))
+    for file in read:
+        if (problem := _problem(destination, file)) is not None:
+            found[file] = problem
+        work("verifying", file.bytes, 0)
+    return found
 
 
 def destinations(connector: Connector) -> list[str]:

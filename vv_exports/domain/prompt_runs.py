@@ -94,6 +94,11 @@ class PromptRun:
         """Whether the run is over and its results are usable."""
         return self.status in DELIVERABLE
 
+    @property
+    def stated_segments(self) -> int:
+        """How many segments it has by its own counters; 0 where they do not say."""
+        return self.count("completed_segments") or self.count("total_segments") or 0
+
     def count(self, name: str) -> int | None:
         """One of the record's counters, None where the record does not state it."""
         value = self.record.get(name)

@@ -15,7 +15,7 @@ import logging
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from io import BufferedIOBase
@@ -30,6 +30,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.domain.json_text import encode_each_sorted, encode_sorted
 from vv_exports.domain.names import storage_segment
+from vv_exports.domain.progress import Work, unseen
 from vv_exports.domain.prompt_runs import Prompt, PromptRun, RunStatus
 from vv_exports.domain.selection import check_deliverable
 from vv_exports.domain.tables import TABLES, TableName
@@ -62,7 +63,7 @@ from vv_exports.snapshots.schemas import Schemas, schemas_of
 from vv_exports.snapshots.staging import STAGED, StoredStage
 from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, layouts_like, table_of, tables_of
 from vv_exports.snapshots.typed_pages import ANSWER
-from vv_exports.sources.base import Source
+from vv_exports.sources.base import Page, Results, Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")
 _KEPT = re.compile(
@@ -241,8 +242,9 @@ class _Revisions:
 class SnapshotStore:
     """Snapshots in the pipeline's storage. Safe with several writers: a revision is written if there is none."""
 
-    def __init__(self, storage: Connector) -> None:
+    def __init__(self, storage: Connector, work: Work = unseen) -> None:
         self._storage = storage
+        self._work = work
         self.schemas = Schemas(storage)
         self.tombstones = Tombstones(storage)
 
@@ -342,7 +344,7 @@ class SnapshotStore:
             with spool_folder() as spool:
                 try:
                     with faults_of_run(run.index_id, run.run_id), source.results(run, stage) as results:
-                        reading = read_run(results, run, spool, earlier=earlier, excluded=excluded)
+                        reading = read_run(self._watched(results), run, spool, earlier=earlier, excluded=excluded)
                     problem = None
                 except SourceDataError as error:
                     stage.clear()  # what does not add up must not be the start of the next reading
@@ -363,6 +365,16 @@ class SnapshotStore:
             f"prompt run {run.run_id!r} of index {run.index_id!r} changed during each of {_READINGS} readings; it is "
             "read again when it is asked for the next time"
         )
+
+    def _watched(self, results: Results) -> Results:
+        """The same, whose segments are told as they come."""
+
+        def segments() -> Iterator[Page]:
+            for page in results.segments():
+                yield page
+                self._work("reading", page.rows, 0)
+
+        return replace(results, segments=segments)
 
     def _write_note(self, note: _Note, run: PromptRun, spool: Path) -> None:
         local = spool / "fingerprint.json"

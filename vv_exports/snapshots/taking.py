@@ -9,7 +9,7 @@ from functools import partial
 
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
-from vv_exports.domain.progress import Report
+from vv_exports.domain.progress import Report, Work, unseen
 from vv_exports.domain.prompt_runs import DELIVERABLE, PromptRun
 from vv_exports.domain.selection import check_deliverable
 from vv_exports.errors import RequestError, SelectionError, SourceChangedError, VVExportsError
@@ -47,7 +47,7 @@ class Batch:
 class Snapshots:
     """The snapshots of a deployment's prompt runs: found where a run is as it was, taken where it is new or changed.
 
-    ``progress`` is told (run id, segments) of each that is taken.
+    ``progress`` is told (run id, segments) of each that is taken, ``work`` how much is to be read and was.
     """
 
     def __init__(
@@ -57,13 +57,15 @@ class Snapshots:
         *,
         clock: Callable[[], datetime],
         progress: Report,
+        work: Work = unseen,
     ) -> None:
         self.source = source
         self.storage = storage
-        self.store = SnapshotStore(storage)
+        self.store = SnapshotStore(storage, work)
         self.catalogs = Catalogs(storage)
         self._clock = clock
         self._progress = progress
+        self._work = work
 
     def check_storage(self) -> None:
         """Raise RequestError for a storage in which processes that meet would lose each other's snapshots."""
@@ -263,6 +265,7 @@ class Snapshots:
         source = self.source
         taken: list[TakenSnapshot] = []
         problems: dict[str, Exception] = {}
+        self._work("reading", 0, sum(run.stated_segments for run in runs))
         with ThreadPoolExecutor(source.readings_at_once, thread_name_prefix="snapshots") as threads:
             # In this thread where one at a time is best: an interrupt then ends it where it is.
             one_by_one = source.readings_at_once == 1 or len(runs) == 1
@@ -293,7 +296,10 @@ class Snapshots:
         with faults_of_run(run.index_id, run.run_id):
             self._check_not_erased(run.index_id, run.run_id)
             snapshot = self.store.ensure(self.source, run, started, answers=answers)
-        return TakenSnapshot(snapshot, fresh=snapshot.taken_at == started)
+        is_fresh = snapshot.taken_at == started
+        if not is_fresh:  # there was nothing to be read
+            self._work("reading", 0, -run.stated_segments)
+        return TakenSnapshot(snapshot, fresh=is_fresh)
 
     def _catalog(self, runs: Mapping[str, PromptRun], taken: Sequence[TakenSnapshot]) -> None:
         """Note in the index's catalog what it does not say yet."""
