@@ -19,6 +19,6 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def counted(count: int, noun: str) -> str:
-    """So many of something: ``1 file``, ``2,000 files``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def counted(count: int, noun: str, several: str | None = None) -> str:
+    """So many of something: ``1 file``, ``2,000 files``. ``several`` where that is not the noun with an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {several or noun + 's'}"

@@ -15,7 +15,7 @@ from vv_exports.domain.json_text import decode, nests_deeper
 from vv_exports.domain.prompt_runs import Index, JsonObject, JsonValue, Prompt, PromptRun
 from vv_exports.domain.tables import TableName
 from vv_exports.errors import NotFoundError, SourceDataError, VVExportsError, first_few
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 from vv_exports.sources.archive_files import BOM, COMPRESSIONS, ArchiveFiles, Check
 from vv_exports.sources.base import DocumentPage, Effort, Listing, Page, Results, Stage, UnreadableRun
 from vv_exports.sources.check import check_indexes
@@ -163,11 +163,8 @@ class LocalArchive:
         except VVExportsError as error:
             yield Finding("archive", "failed", str(error), error)
             return
-        yield Finding(
-            "archive",
-            "ok",
-            f"{self._files.show('')} holds {len(known)} indexes: {', '.join(map(one_line, first_few(known, _NAMED)))}",
-        )
+        there, named = counted(len(known), "index", "indexes"), map(one_line, first_few(known, _NAMED))
+        yield Finding("archive", "ok", f"{self._files.show('')} holds {there}: {', '.join(named)}")
         yield from check_indexes(self, index_ids)
 
     def prompt(self, run: PromptRun) -> Prompt:
