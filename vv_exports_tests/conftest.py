@@ -17,12 +17,17 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, settings
 
+from vv_exports.defs.quiet import Changes
+
 if TYPE_CHECKING:
     from vv_exports_tests.servers.session import Servers
 
 # A slow machine is no finding.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# Tests tick faster than daemons do.
+Changes.ask_again_seconds = 0.0
 
 # The deployment of whoever runs the tests is not theirs to read or to write.
 for name in ("DAGSTER_HOME", "VV_EXPORTS_CONFIG"):

@@ -56,6 +56,13 @@ class VersionedDocument(Generic[_T]):
         """The newest version. Not to be changed in place: it is kept until there is a newer one."""
         return self._read()[1]
 
+    @property
+    def as_read(self) -> _T | None:
+        """The version that this process read or wrote last, without asking the storage. None where it did neither, or
+        nobody has changed the document yet."""
+        newest = self._newest
+        return None if newest is None else newest[1]
+
     def update(self, change: Callable[[_T], _T | None]) -> _T:
         """Replace the newest version by what ``change`` makes of it; None: leave it. ``change`` may be called again."""
         for _ in range(_ATTEMPTS):

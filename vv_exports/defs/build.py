@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from vv_exports.defs.assets import assets_of
+from vv_exports.defs.intervals import delivery_interval, discovery_interval
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
 from vv_exports.defs.keys import Names
 from vv_exports.defs.notifications import notification_sensors
+from vv_exports.defs.quiet import Quiet
 from vv_exports.defs.schedules import reconciliation_schedule
 from vv_exports.defs.sensors import delivery_sensor, discovery_sensor
 from vv_exports.defs.turns import Turns, seconds_between
@@ -32,8 +34,14 @@ class IndexDefinitions:
         }
         self._pipeline, self._names = pipeline, names
         self._assets = assets_of(pipeline, names, self._automations)
-        intervals = [pipeline.config.index(index_id).discovery_interval_seconds for index_id in self._automations]
-        self._turns = Turns(seconds_between(intervals))
+        indexes, automations = pipeline.config.indexes, pipeline.automations
+        self._discovered_every = {
+            index_id: indexes[index_id].discovery_interval_seconds or discovery_interval(len(indexes))
+            for index_id in self._automations
+        }
+        self._delivered_every = delivery_interval(sum(one.config.enabled for one in automations))
+        self._turns = Turns(seconds_between(list(self._discovered_every.values())))
+        self._quiet = Quiet(pipeline, self._automations)
         self._of_all = notification_sensors(pipeline, names)
         self._resources = {
             names.snapshots: SnapshotIOManager(pipeline),
@@ -57,8 +65,16 @@ class IndexDefinitions:
         return dg.Definitions(
             assets=[asset for index_id in index_ids for asset in self._assets[index_id]],
             sensors=[
-                *(discovery_sensor(pipeline, names, self._turns, index_id) for index_id in index_ids),
-                *(delivery_sensor(pipeline, names, automation) for automation in automations),
+                *(
+                    discovery_sensor(
+                        pipeline, names, self._turns, self._quiet, index_id, self._discovered_every[index_id]
+                    )
+                    for index_id in index_ids
+                ),
+                *(
+                    delivery_sensor(pipeline, names, self._quiet, automation, self._delivered_every)
+                    for automation in automations
+                ),
                 *further,
             ],
             schedules=[schedule for schedule in schedules if schedule is not None],

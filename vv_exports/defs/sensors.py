@@ -6,24 +6,26 @@ answer into requests. It keeps no cursor: losing Dagster's database loses nothin
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 import dagster as dg
 
 from vv_exports.automations.automation import Automation
-from vv_exports.automations.records import AutomationRecord, Pause
+from vv_exports.automations.records import Pause
+from vv_exports.automations.standing import Standings
 from vv_exports.checks.index import freshness_of
-from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
 from vv_exports.defs.checks import news_of
 from vv_exports.defs.instance import warn_of_other_instances
 from vv_exports.defs.keys import Names, asset_key, destination_pool
 from vv_exports.defs.limits import warn_of_missing_limits
-from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.notifications import telling_of_the_source
 from vv_exports.defs.partitions import Partitions, stretches
 from vv_exports.defs.pauses import pause_in_force, set_switch
+from vv_exports.defs.quiet import LOOK_ANEW, Moment, Quiet
 from vv_exports.defs.run_tags import shown
 from vv_exports.defs.turns import AT_ONCE, Turns
 from vv_exports.defs.upstream_deletions import ErasedUpstream, at_work, erase_deleted_upstream, mark_gone
@@ -33,38 +35,49 @@ from vv_exports.pipeline import Pipeline
 from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import SeenRun
 from vv_exports.sources.base import Listed
+from vv_exports.upstream_deletions import erasing
 
-DELIVERY_INTERVAL_SECONDS = 10
 SNAPSHOTS_PER_RUN = 100
 _RUNS_PER_TICK = 10
 _NAMED = 5
+_FRESHNESS_SEEN_IN = 4
+"""Parts of the time in which a delivery is expected: it is seen within one of them that there was none."""
 
 
-def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: str) -> dg.SensorDefinition:
-    """Looks for new and changed runs of an index. Runs from the daemon's start, so the UI needs no step before it."""
-    key = asset_key(index_id, "prompt_runs")
+def discovery_sensor(  # noqa: PLR0917
+    pipeline: Pipeline, names: Names, turns: Turns, quiet: Quiet, index_id: str, every: int
+) -> dg.SensorDefinition:
+    """Looks for new and changed runs of an index, ``every`` so many seconds. Runs from the daemon's start, so the UI
+    needs no step before it."""
+    key, sensor = asset_key(index_id, "prompt_runs"), names.discovery_sensor(index_id)
     pools = [destination_pool(index_id, name) for name in pipeline.config.index(index_id).automations]
 
     @dg.sensor(
-        name=names.discovery_sensor(index_id),
+        name=sensor,
         description=(
             f"Adds a partition for each finished prompt run of index {index_id}, and has those read that an automation "
             "follows and that are new or changed."
         ),
         asset_selection=[key],
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=pipeline.config.index(index_id).discovery_interval_seconds,
+        minimum_interval_seconds=every,
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
-        warn_of_missing_limits(context.instance, names.source_pool, pools)
-        close_lost(context.instance, pipeline.clock(), pipeline.config.indexes)
-        pipeline.automations.replay_logs(index_id)
+        moment = quiet.moment(context, index_id)
+        if not quiet.knows(sensor):  # while little else is held
+            pipeline.automations.replay_logs(index_id)
         with turns.turn() as is_its_turn:
             if not is_its_turn:
                 return dg.SkipReason(f"{AT_ONCE} other indexes are being listed; the next tick tries again.")
             with telling_of_the_source(pipeline, index_id):
                 listing = pipeline.snapshots.look(index_id, pipeline.indexes.each_run(index_id))
+        listed = _digest(listing)
+        if (nothing := quiet.said(sensor, moment, listed)) is not None:
+            return dg.SkipReason(nothing)
+        quiet.forget(sensor)
+        warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
+        warn_of_missing_limits(context.instance, names.source_pool, pools)
+        listing = pipeline.indexes.without_erased(index_id, listing)
         runs = listing.runs
         partitions = Partitions(context.instance, index_id)
         new = partitions.add(runs)
@@ -94,6 +107,8 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
             if not requests and not events:
                 raise UnreadableRunsError("listed", len(runs), listing.problems)
             context.log.error("%s", UnreadableRunsError("listed", len(runs), listing.problems))
+        elif not (to_read.due or to_read.failing or events or _waits_to_erase(pipeline, index_id)):
+            quiet.remember(sensor, moment, said, listed=listed)
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else dg.SkipReason(said),
@@ -103,8 +118,10 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
     return discovery
 
 
-def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) -> dg.SensorDefinition:
-    """Delivers what an automation owes. Its switch is the automation's pause."""
+def delivery_sensor(
+    pipeline: Pipeline, names: Names, quiet: Quiet, automation: Automation, every: int
+) -> dg.SensorDefinition:
+    """Delivers what an automation owes, looking ``every`` so many seconds. Its switch is the automation's pause."""
     index_id, name, config = automation.index_id, automation.name, automation.config
     key = asset_key(index_id, "exports", name)
     sensor = names.delivery_sensor(index_id, name)
@@ -120,36 +137,43 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         ),
         asset_selection=[key],
         default_status=dg.DefaultSensorStatus.RUNNING if active else dg.DefaultSensorStatus.STOPPED,
-        minimum_interval_seconds=DELIVERY_INTERVAL_SECONDS,
+        minimum_interval_seconds=every,
     )
     def delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        now = pipeline.clock()
-        close_lost(context.instance, now, pipeline.config.indexes)
-        asked = to_deliver(context, now)
+        moment = quiet.moment(context, index_id)
+        if (nothing := quiet.said(sensor, moment)) is not None:
+            return dg.SkipReason(nothing)
+        quiet.forget(sensor)
+        asked = to_deliver(context, moment)
         # Nothing else comes by where nothing is delivered.
-        return asked if config.expect_every is None else _with_freshness(automation, context, asked, now)
+        return asked if config.expect_every is None else _with_freshness(automation, context, asked, moment)
 
-    def to_deliver(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult | dg.SkipReason:
-        waits = _reason_to_wait(automation, context.instance, sensor, now)
+    def nothing_to_do(moment: Moment, said: str) -> dg.SkipReason:
+        # Whether the collection is fresh is seen by a whole look alone.
+        every = config.expected_within
+        quiet.remember(sensor, moment, said, within=LOOK_ANEW if every is None else every / _FRESHNESS_SEEN_IN)
+        return dg.SkipReason(said)
+
+    def to_deliver(context: dg.SensorEvaluationContext, moment: Moment) -> dg.SensorResult | dg.SkipReason:
+        now = moment.now
+        waits = _reason_to_wait(automation, context, sensor, now)
         if waits is not None:
-            return dg.SkipReason(waits)
+            return nothing_to_do(moment, waits.said) if waits.is_settled else dg.SkipReason(waits.said)
         try:
             owed = automation.standings(pipeline.snapshots.kept(index_id))
         except VVExportsError as error:
             automation.failed(error, now)
             raise
-        due = owed.due(now)
-        said = _said(len(due), "to be delivered")
-        for what, run_ids in (
-            ("held", owed.of("held")),
-            ("failing", owed.waiting(now)),
-            ("gone before delivery", owed.of("gone")),
-        ):
-            if run_ids:
-                said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
-        waits = reason_to_wait(context.instance, shown({"automation": automation.id}), now)
-        if not due or waits is not None:
-            return dg.SkipReason(f"{said} {waits or ''}".strip())
+        due, said = owed.due(now), _owed(owed, now)
+        if not due:
+            return dg.SkipReason(said) if owed.waiting(now) else nothing_to_do(moment, said)
+        # The switch may be off since the tick began to wait for its turn. Reading it reads all that there are.
+        pause = _pause(automation, context.instance, sensor)
+        if pause is not None:
+            return dg.SkipReason(_paused(pause))
+        under_way = reason_to_wait(context.instance, shown({"automation": automation.id}), now)
+        if under_way is not None:
+            return dg.SkipReason(f"{said} {under_way}")
         # What is due for its shape alone comes after what is new.
         first, *_ = owed.batches(due, len(due))
         ranges = stretches(context.instance, index_id, first, config.max_runs_per_delivery)
@@ -163,14 +187,14 @@ def _with_freshness(
     automation: Automation,
     context: dg.SensorEvaluationContext,
     asked: dg.SensorResult | dg.SkipReason,
-    now: datetime,
+    moment: Moment,
 ) -> dg.SensorResult | dg.SkipReason:
     """The same, and whether the collection is fresh, where that is not as it was. One that is disabled is not watched;
     a paused one's switch is off, and the sensor does not come here."""
     if not automation.config.enabled:
         return asked
     try:
-        outcome = freshness_of(automation, now)
+        outcome = freshness_of(automation, moment.now)
     except VVExportsError as error:  # the delivery itself tells of it, and is tried again
         context.log.warning("whether the collection is fresh is not known: %s", error)
         return asked
@@ -182,35 +206,80 @@ def _with_freshness(
     return dg.SensorResult(run_requests=asked.run_requests, asset_events=news)
 
 
-def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, sensor: str, now: datetime) -> str | None:
-    """Why an automation delivers nothing now, whatever there is."""
+@dataclass(frozen=True)
+class _Wait:
+    """Why an automation delivers nothing now. ``is_settled``: it is so until something happens."""
+
+    said: str
+    is_settled: bool = False
+
+
+def _reason_to_wait(
+    automation: Automation, context: dg.SensorEvaluationContext, sensor: str, now: datetime
+) -> _Wait | None:
+    """Why an automation delivers nothing now, whatever there is. Opens the instance where it may be paused alone."""
     config, record = automation.config, automation.record
     if not config.enabled:
-        return "Disabled in the configuration; set `enabled: true` to let it deliver."
-    pause = _pause(record, config, instance, sensor)
-    if pause is not None:
-        return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
+        return _Wait("Disabled in the configuration; set `enabled: true` to let it deliver.", is_settled=True)
+    state = record.state()
+    if config.paused or state.pause is not None:
+        pause = _pause(automation, context.instance, sensor)
+        if pause is not None:
+            return _Wait(_paused(pause))
+        state = record.state()
     if record.beginning() is None:
-        return "It begins when the index was looked at for the first time."
+        return _Wait("It begins when the index was looked at for the first time.")
     if config.trigger != "finished":
-        return f"It delivers by itself {config.by_itself}."
-    failing = record.state().failing
+        return _Wait(f"It delivers by itself {config.by_itself}.", is_settled=True)
+    failing = state.failing
     if failing is not None and now < (again := failing.last_at + wait_for_a_whole_one(failing.attempts)):
-        return f"The next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {failing.message}"
+        return _Wait(f"The next attempt is at {again:%Y-%m-%d %H:%M:%S} UTC. {failing.message}")
     return None
 
 
-def _pause(
-    record: AutomationRecord, config: AutomationConfig, instance: dg.DagsterInstance, sensor: str
-) -> Pause | None:
+def _owed(owed: Standings, now: datetime) -> str:
+    """What an automation owes and what waits, for people."""
+    said = _said(len(owed.due(now)), "to be delivered")
+    for what, run_ids in (
+        ("held", owed.of("held")),
+        ("failing", owed.waiting(now)),
+        ("gone before delivery", owed.of("gone")),
+    ):
+        if run_ids:
+            said += f" {_said(len(run_ids), what)} {_few(run_ids)}."
+    return said
+
+
+def _paused(pause: Pause) -> str:
+    return f"Paused by {pause.by}: {pause.reason}. It keeps its place."
+
+
+def _pause(automation: Automation, instance: dg.DagsterInstance, sensor: str) -> Pause | None:
     """Who paused it. Makes the switch and the record say the same, whichever of them was changed."""
+    record = automation.record
     recorded = record.state().pause
-    pause = pause_in_force(config, recorded, instance, sensor)
+    pause = pause_in_force(automation.config, recorded, instance, sensor)
     if recorded is not None and pause is None:
         record.resume()
     elif recorded is not None:
         set_switch(instance, sensor, on=False)
     return pause
+
+
+def _digest(listing: Listed[SeenRun]) -> bytes:
+    """Tells what was listed from anything else. The listing itself would be kept for each of hundreds of indexes."""
+    found = sha256()
+    for run in listing.runs:
+        found.update(f"{run.run_id}\0{run.status}\0{run.fingerprint}\0".encode())
+    for run_id, error in sorted(listing.problems.items()):
+        found.update(f"{run_id}\0{error}\0".encode())
+    return found.digest()
+
+
+def _waits_to_erase(pipeline: Pipeline, index_id: str) -> bool:
+    """Whether something is missing that is erased after a while, or when an automation is resumed."""
+    known = pipeline.snapshots.catalogs.as_read(index_id)
+    return known is not None and bool(known.gone) and bool(erasing(pipeline.automations, index_id))
 
 
 def _erased_upstream(

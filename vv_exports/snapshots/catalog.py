@@ -87,6 +87,10 @@ class Catalogs:
         """The catalog of an index."""
         return self._document(index_id).read()
 
+    def as_read(self, index_id: str) -> IndexCatalog | None:
+        """The catalog of an index as this process knows it, without asking the storage."""
+        return self._document(index_id).as_read
+
     def record(
         self, index_id: str, taken: Iterable[tuple[Snapshot, str]], problems: Mapping[str, Problem] | None = None
     ) -> None:

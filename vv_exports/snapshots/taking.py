@@ -115,8 +115,11 @@ class Snapshots:
 
     def look(self, index_id: str, each: Iterable[PromptRun | UnreadableRun]) -> Listed[SeenRun]:
         """The runs of an index as they are seen one by one. Their records are let go: there may be a hundred thousand,
-        none of which has changed."""
-        rows, source = self.catalogs.read(index_id).runs, self.source
+        none of which has changed.
+
+        They are compared with the catalog as this process knows it: the storage is asked where it knows none."""
+        catalog, source = self.catalogs.as_read(index_id), self.source
+        rows = (self.catalogs.read(index_id) if catalog is None else catalog).runs
 
         def seen() -> Iterator[SeenRun | UnreadableRun]:
             for run in each:

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeVar
 
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import check_deliverable, missing_message
 from vv_exports.errors import CredentialsError, NotFoundError, RequestError, SelectionError, VVExportsError
 from vv_exports.printable import one_line
-from vv_exports.sources.base import Listed, Listing, Platform, Source, UnreadableRun
+from vv_exports.sources.base import Listed, ListedRun, Listing, Platform, Source, UnreadableRun
 from vv_exports.sources.check import both_deliver
 
+_Run = TypeVar("_Run", bound=ListedRun)
 _LOG = logging.getLogger(__name__)
 _AUTOMATION_UNKNOWN = "whether index %s has an export automation at the platform is not known: %s"
 
@@ -33,26 +35,29 @@ class Indexes:
     def listing(self, index_id: str) -> Listing:
         """All runs of an index, and those whose record cannot be read. Raises NotFoundError."""
         self._check(index_id)
-        listing, is_erased = self._source.listing(index_id), self._is_erased(index_id)
+        listing = self._source.listing(index_id)
         self._warn_of_upstream_automation(index_id)
-        if is_erased is None or not any(map(is_erased, listing.run_ids)):
-            return listing
-        return Listed(
-            [run for run in listing.runs if not is_erased(run.run_id)],
-            {run_id: error for run_id, error in listing.problems.items() if not is_erased(run_id)},
-        )
+        return self.without_erased(index_id, listing)
 
     def each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
-        """The same run by run, as ``Source.each_run`` gives them."""
+        """The same run by run, as ``Source.each_run`` gives them: those too that were erased, since only the source is
+        asked. Raises NotFoundError."""
         self._check(index_id)
         return self._each_run(index_id)
 
     def _each_run(self, index_id: str) -> Iterator[PromptRun | UnreadableRun]:
-        is_erased = self._is_erased(index_id)
-        for run in self._source.each_run(index_id):
-            if is_erased is None or not is_erased(run.run_id):
-                yield run
+        yield from self._source.each_run(index_id)
         self._warn_of_upstream_automation(index_id)
+
+    def without_erased(self, index_id: str, listed: Listed[_Run]) -> Listed[_Run]:
+        """What the source lists of an index, as if it did not have what was erased."""
+        is_erased = self._is_erased(index_id)
+        if is_erased is None or not any(map(is_erased, listed.run_ids)):
+            return listed
+        return Listed(
+            [run for run in listed.runs if not is_erased(run.run_id)],
+            {run_id: error for run_id, error in listed.problems.items() if not is_erased(run_id)},
+        )
 
     def prompt_runs(self, index_id: str) -> Sequence[PromptRun]:
         """All runs of an index in the order (executed_at, run_id). Raises NotFoundError, and SourceDataError where the
