@@ -2,12 +2,13 @@
 
 import dagster as dg
 
-from vv_exports.config import load_config
 from vv_exports.defs.build import build_definitions
+from vv_exports.index_list import load
 from vv_exports.pipeline import Pipeline
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Definitions of the configuration that ``load_config`` finds."""
-    return build_definitions(Pipeline.from_config(load_config()))
+    """Definitions of the configuration that ``load`` finds. The network is used where the storage is remote and the
+    configuration has templates of indexes: one document says which indexes there are."""
+    return build_definitions(Pipeline.from_config(load()))

@@ -16,6 +16,7 @@ from vv_exports.delivery.deliveries import Deliveries
 from vv_exports.domain.progress import Progress
 from vv_exports.domain.redaction_key import redaction_key
 from vv_exports.exports.on_demand import Exports
+from vv_exports.index_list import IndexList
 from vv_exports.notifications.notifier import Notifications
 from vv_exports.parts import open_parts
 from vv_exports.snapshots.taking import Snapshots
@@ -27,8 +28,9 @@ from vv_exports.sources.indexes import Indexes
 class Pipeline:
     """Built once from a configuration, without touching storage or network.
 
-    ``indexes`` are the prompt runs that there are, ``snapshots`` the pipeline's copies of them, ``deliveries`` bring
-    those to destinations, for ``automations`` and for ``exports`` on demand, and ``notifications`` tell of it.
+    ``index_list`` says which indexes there are, ``indexes`` which prompt runs, ``snapshots`` are the pipeline's copies
+    of those, ``deliveries`` bring them to destinations, for ``automations`` and for ``exports`` on demand, and
+    ``notifications`` tell of it.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Pipeline:
         delivered = [index_id for index_id, index in config.indexes.items() if index.automations]
         self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot, work=progress.work)
         self.indexes = Indexes(source, config.indexes, delivered, self.snapshots.is_erased)
+        self.index_list = IndexList(storage)
         self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file, work=progress.work)
         self.automations = Automations(config, self.connectors, self.snapshots, key)
         self.exports = Exports(

@@ -247,6 +247,7 @@ def test_every_command_line_that_is_shown_can_be_parsed(line):
 
 
 NOT_RUN = {
+    "indexes sync": "it needs templates: test_index_templates.py",
     "init": "it begins a deployment where there is none",
     "notifications test": "it needs targets: notifications/test_documented.py",
     "reload": "it asks a webserver",

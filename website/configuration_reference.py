@@ -12,6 +12,7 @@ _TITLES = {
     "GcsConnectorConfig": "Connector gcs",
     "AzureConnectorConfig": "Connector azure",
     "IndexConfig": "Index",
+    "IndexTemplate": "Template of indexes",
     "AutomationConfig": "Automation",
     "ScheduleConfig": "Schedule",
     "FieldsConfig": "Fields",

@@ -127,7 +127,11 @@ def read_config() -> Any:
     from vv_exports.config import dagster_project, load_config
 
     if dagster_project() is None:
-        return load_config()
+        loaded = load_config()
+        if not loaded.index_templates:
+            return loaded
+
+    # Which indexes there are is not in the file alone.
 
     from vv_exports.client import load_with_components
 

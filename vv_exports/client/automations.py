@@ -19,7 +19,13 @@ from vv_exports.automations.records import Beginning, Pause
 from vv_exports.automations.selection import Only, Selection, check_range, nothing_executed, selected
 from vv_exports.automations.standing import Standings
 from vv_exports.checks.index import checks_of_collection
-from vv_exports.client.changes import ConfigurationChange, automation_notes, change_configuration, changes_at
+from vv_exports.client.changes import (
+    ConfigurationChange,
+    automation_notes,
+    change_configuration,
+    changes_at,
+    check_described,
+)
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.config import REMOVED, Change
 from vv_exports.content.coverage import coverage_of
@@ -251,6 +257,7 @@ class Automations:
         """
         deployment = self._deployment
         deployment.pipeline.config.index(index_id)  # one that is misspelled is not begun
+        check_described(deployment, index_id)
         known = [name for name in AutomationFields.__annotations__ if name in fields]  # in the order of their docs
         ordered = {**dict.fromkeys(known), **fields}
         changes = changes_at(
@@ -274,6 +281,7 @@ class Automations:
         ``set`` raises."""
         uri = self._deployment.pipeline.automations.get(index_id, automation).destination.uri
         name = f"automation {automation} of index {one_line(index_id)}"
+        check_described(self._deployment, index_id)
 
         def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:
             del before, after

@@ -12,6 +12,7 @@ from vv_exports.config import REMOVED, Change, edit_file, key_problems
 from vv_exports.config.messages import did_you_mean, dotted
 from vv_exports.delivery.ownership import owner_by_either
 from vv_exports.errors import ConfigurationError, RequestError, VVExportsError
+from vv_exports.index_list import followed
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import counted, one_line
 
@@ -55,16 +56,28 @@ def change_configuration(
     deployment.refresh()
     before = deployment.pipeline
     edit = edit_file(deployment.pipeline.config.file, changes)
-    after = Pipeline.from_config(edit.config)
+    config = followed(edit.config)
+    after = Pipeline.from_config(config)
     try:
-        said = [*key_problems(edit.config, os.environ), *notes(before, after)] if edit.is_change else []
+        said = [*key_problems(config, os.environ), *notes(before, after)] if edit.is_change else []
     finally:
         after.source.close()
     if edit.is_change and not dry_run:
         edit.write()
-        deployment.take_over(edit.config)
+        deployment.take_over(config)
         said.append(TAKEN_OVER)
     return ConfigurationChange(str(edit.file), edit.is_change, dry_run, edit.diff, said)
+
+
+def check_described(deployment: Deployment, index_id: str) -> None:
+    """Raise RequestError for an index that a template follows: a change to it alone would take it out of that."""
+    title = deployment.pipeline.config.template_of(index_id)
+    if title is not None:
+        raise RequestError(
+            f"index {index_id!r} is followed by the template {title!r}, so its automations are changed for all of that "
+            f"template's indexes, under `index_templates.{title}` in the file. To treat it alone, describe all of it "
+            "under `indexes` in the file: no template is for it then"
+        )
 
 
 def changes_at(path: tuple[str, ...], fields: Mapping[str, Any], known: Collection[str]) -> list[Change]:

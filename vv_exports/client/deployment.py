@@ -22,6 +22,7 @@ from vv_exports.defs.lost_runs import close_lost
 from vv_exports.defs.partitions import stretches
 from vv_exports.domain.progress import Progress, Work
 from vv_exports.errors import RunFailedError, UnreadableRunsError
+from vv_exports.index_list import followed
 from vv_exports.library.project import load_with_components
 from vv_exports.pipeline import Pipeline
 
@@ -130,8 +131,9 @@ class Deployment:
 
     def take_over(self, config: Config) -> None:
         """Go on with another configuration of the same file."""
-        if config.dagster_project is not None:  # components have further indexes
-            config = load_with_components(config.file)
+        # Components and templates have further indexes.
+        of_a_project = config.dagster_project is not None
+        config = load_with_components(config.file) if of_a_project else followed(config)
         self.close()
         self.pipeline = Pipeline.from_config(config, self._progress)
         for derived in ("names", "definitions"):

@@ -25,7 +25,7 @@ from vv_exports.config.loading import (
     parse_config,
 )
 from vv_exports.config.messages import did_you_mean
-from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, IndexTemplate, ScheduleConfig
 from vv_exports.config.notifications import (
     AppriseConfig,
     NotificationsConfig,
@@ -35,7 +35,7 @@ from vv_exports.config.notifications import (
 )
 from vv_exports.config.places import missing_folders
 from vv_exports.config.redaction_key import key_problems
-from vv_exports.config.rules import check_apart
+from vv_exports.config.rules import check_apart, followed_by_templates
 
 __all__ = [
     "BEGIN",
@@ -51,6 +51,7 @@ __all__ = [
     "IndexAttributes",
     "IndexConfig",
     "IndexScaffold",
+    "IndexTemplate",
     "NotificationsConfig",
     "ScheduleConfig",
     "TargetConfig",
@@ -63,6 +64,7 @@ __all__ = [
     "did_you_mean",
     "edit_file",
     "edited",
+    "followed_by_templates",
     "format_of_text",
     "index_place",
     "indexes_in",

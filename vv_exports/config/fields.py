@@ -36,6 +36,11 @@ def absolute(value: str, info: ValidationInfo) -> str:
     return os.path.normpath(Path(folder, os.path.expanduser(value)))  # noqa: PTH111 - leaves ~unknown alone
 
 
+def one_or_more(value: Any) -> Any:
+    """A list, or the one entry of it."""
+    return [value] if isinstance(value, str) else value
+
+
 def of_this_machine(value: str) -> str:
     """A folder, and no URL of a store."""
     if "://" in value and not value.startswith("file:///"):

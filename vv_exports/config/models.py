@@ -3,7 +3,9 @@
 To add a kind of source: a class, its line in ``SOURCES``, its member in ``SourceConfig``.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +37,7 @@ from vv_exports.config.fields import (
     no_boolean,
     null_is_empty,
     of_this_machine,
+    one_or_more,
     owner,
     tag_key,
     tag_value,
@@ -47,6 +50,10 @@ from vv_exports.config.notifications import NotificationsConfig
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.errors import DestinationError
+
+PLACEHOLDER = "{index_id}"
+"""Stands in a template's subpath for the index's id."""
+Pattern = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class LocalArchiveConfig(Model):
@@ -244,6 +251,53 @@ class IndexConfig(Model):
     )
 
 
+class IndexTemplate(IndexConfig):
+    """What is done with every index that matches, if the file does not describe it under ``indexes``."""
+
+    match: Annotated[tuple[Pattern, ...], BeforeValidator(one_or_more)] = Field(
+        default=(),
+        description="Ids of indexes: one pattern, or a list, with `*` for any characters, `?` for one and `[…]` for "
+        "one of some.",
+    )
+    match_name: Annotated[tuple[Pattern, ...], BeforeValidator(one_or_more)] = Field(
+        default=(), description="The same for their names. With both, an index has to match both."
+    )
+    exclude: Annotated[tuple[Pattern, ...], BeforeValidator(one_or_more)] = Field(
+        default=(), description="Ids of indexes that do not match, whatever their id and name."
+    )
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> "IndexTemplate":
+        if not (self.match or self.match_name):
+            raise ValueError("needs match (ids of indexes) or match_name (their names), such as match: 'prod-*'")
+        return self
+
+    def matches(self, index_id: str, name: str) -> bool:
+        """Whether it is for an index of this id and name."""
+        wanted = ((self.match, index_id), (self.match_name, name))
+        return all(_any_of(patterns, text) for patterns, text in wanted if patterns) and not _any_of(
+            self.exclude, index_id
+        )
+
+    def of(self, index_id: str) -> IndexConfig:
+        """What it says of one index."""
+        return IndexConfig(
+            automations={
+                name: one.model_copy(update={"destination_subpath": _placed(one.destination_subpath, index_id)})
+                for name, one in self.automations.items()
+            },
+            discovery_interval_seconds=self.discovery_interval_seconds,
+        )
+
+
+def _any_of(patterns: tuple[str, ...], text: str) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _placed(subpath: str | None, index_id: str) -> str | None:
+    return None if subpath is None else subpath.replace(PLACEHOLDER, index_id)
+
+
 class Destinations(Model, extra="ignore"):
     connectors: Annotated[dict[Id, ConnectorConfig], BeforeValidator(null_is_empty)] = Field(
         default={}, description="Storage that exports can go to, by connector id."
@@ -258,11 +312,17 @@ class Config(Destinations, extra="forbid"):
 
     _folder: Path | None = PrivateAttr(default=None)
     _file: Path | None = PrivateAttr(default=None)
+    _templates: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: StorageConfig = Field(
         description="Where snapshots and downloads are kept: a folder, the URL of a store whose credentials its SDK "
         "finds by itself, or a mapping with the fields of a connector."
+    )
+    index_templates: Annotated[dict[AutomationName, IndexTemplate], BeforeValidator(null_is_empty)] = Field(
+        default={},
+        description="What is done with indexes that are alike, by the template's name. Which indexes there are is what "
+        "`vv-exports indexes sync` has read of the source.",
     )
     exports_keep: Duration | None = Field(
         default=None,
@@ -303,6 +363,21 @@ class Config(Destinations, extra="forbid"):
     def file(self) -> Path | None:
         """The file that this is; None for the packaged demo configuration, and for what was loaded from no file."""
         return self._file
+
+    def template_of(self, index_id: str) -> str | None:
+        """The template that an index is followed by; None where it is described itself."""
+        return self._templates.get(index_id)
+
+    @property
+    def described(self) -> dict[str, IndexConfig]:
+        """The indexes that are described themselves."""
+        return {index_id: index for index_id, index in self.indexes.items() if index_id not in self._templates}
+
+    def with_indexes(self, indexes: Mapping[str, IndexConfig], templates: Mapping[str, str]) -> "Config":
+        """The same with these indexes, of which ``templates`` says which template each of some is followed by."""
+        changed = self.model_copy(update={"indexes": dict(indexes)})
+        changed._templates = dict(templates)  # noqa: SLF001 - its own
+        return changed
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""

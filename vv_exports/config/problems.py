@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from vv_exports.config.connectors import PROVIDERS
 from vv_exports.config.content import ContentConfig, FieldsConfig, FormatConfig
 from vv_exports.config.messages import Location, did_you_mean, dotted, shown
-from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
+from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, IndexTemplate, ScheduleConfig
 from vv_exports.config.notifications import TARGETS, NotificationsConfig
 
 _EXPECTED = {
@@ -47,6 +47,7 @@ _PLAIN: dict[Location, type[BaseModel]] = {
     (): Config,
     ("notifications",): NotificationsConfig,
     ("indexes",): IndexConfig,
+    ("index_templates",): IndexTemplate,
 }
 _UNSHOWN = ("_env", "base_url", "endpoint_url")
 
@@ -98,13 +99,13 @@ def _kind_problem(at: str, location: Location, data: Any) -> str:
 def _model_at(location: Location) -> type[BaseModel]:
     """The model of the mapping at a place of pydantic's, which has a tag after a source, a connector or a format."""
     match location:
-        case () | ("notifications",) | ("indexes", _):
+        case () | ("notifications",) | ("indexes" | "index_templates", _):
             return _PLAIN[location[:1]]
         case ("source", str(kind)) | ("notifications", "targets", _, str(kind)):
             return _KINDS[str(location[0])][1][kind]
         case ("connectors", _, str(provider)) | ("storage", str(provider)):
             return PROVIDERS[provider]
-        case ("indexes", _, "automations", _, *rest):
+        case ("indexes" | "index_templates", _, "automations", _, *rest):
             return _OF_AUTOMATIONS[tuple(rest)]
         case _:
             return _OF_CONTENTS[location[1:]]
@@ -121,7 +122,7 @@ def _in_file(location: Location) -> Location:
             tag = 2
         case ("notifications", "targets", _, _, *_):
             tag = 3
-        case ("indexes", _, "automations", _, "format", _, *_):
+        case ("indexes" | "index_templates", _, "automations", _, "format", _, *_):
             tag = 5
         case _:
             return location

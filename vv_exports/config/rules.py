@@ -8,11 +8,11 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from vv_exports.config.messages import automation_at, did_you_mean, dotted, shown
-from vv_exports.config.models import AutomationConfig, Config, Destinations, IndexConfig
+from vv_exports.config.models import PLACEHOLDER, AutomationConfig, Config, Destinations, IndexConfig
 from vv_exports.config.places import Reserved, destination_place, reserved_places
 from vv_exports.domain.destinations import check_subpath, comparable
 from vv_exports.domain.field_rules import field_problems
-from vv_exports.errors import DestinationError
+from vv_exports.errors import ConfigurationError, DestinationError
 
 
 def resolved(
@@ -42,9 +42,51 @@ def resolved(
         indexes[index_id] = index.model_copy(update={"automations": automations})
     problems += _overlap_problems(folders)
     if isinstance(parts, Config):  # else source or storage may have a problem of its own, which is told already
+        problems += _template_problems(parts, declared, file)
         problems += _reserved_problems(parts, folders)
         problems += _notification_problems(parts)
     return indexes
+
+
+def followed_by_templates(config: Config, known: Mapping[str, str]) -> Config:
+    """The configuration with the indexes that its templates match. ``known`` are the names of those that there are, by
+    id; one that is described itself is none of a template's. The rules hold for all of them.
+
+    Raises ConfigurationError.
+    """
+    described, matched, problems = config.described, dict[str, str](), list[str]()
+    for index_id, name in sorted(known.items()):
+        if index_id in described:
+            continue
+        fitting = [title for title, one in config.index_templates.items() if one.matches(index_id, name)]
+        if len(fitting) > 1:
+            problems.append(
+                f"index_templates: index {shown(index_id)} ({shown(name)}) matches {' and '.join(fitting)}; let all "
+                "but one `exclude` it, or describe it under `indexes`"
+            )
+        elif fitting:
+            matched[index_id] = fitting[0]
+    indexes = {**described, **{one: config.index_templates[title].of(one) for one, title in matched.items()}}
+    all_of_them = config.with_indexes(indexes, matched)
+    found = resolved(all_of_them, config.connectors, problems)
+    if problems:
+        raise ConfigurationError(f"{config.file or 'the configuration'}, with the indexes of `storage`", problems)
+    return config.with_indexes(found, matched)
+
+
+def _template_problems(config: Config, declared: Collection[str], file: str) -> Iterator[str]:
+    """What can be said of templates before anybody knows which indexes there are."""
+    for title, template in config.index_templates.items():
+        for name, automation in template.automations.items():
+            at = dotted(("index_templates", title, "automations", name))
+            yield from _connector_problems(at, automation, config, declared, file)
+            yield from (f"{at}.{contradiction}" for contradiction in field_problems(automation.content))
+            subpath = automation.destination_subpath
+            if subpath is not None and PLACEHOLDER not in subpath:
+                yield (
+                    f"{at}.destination_subpath: {shown(subpath)} is the same for all indexes that match; put "
+                    f"{PLACEHOLDER} in it, or leave it out for the index id"
+                )
 
 
 def _connector_problems(
@@ -111,8 +153,19 @@ def _notification_problems(config: Config) -> Iterator[str]:
     known = [f"{index_id}/{name}" for index_id, index in config.indexes.items() for name in index.automations]
     for name, target in config.notifications.targets.items():
         for unknown in sorted((target.automations or frozenset()).difference(known)):
+            if _may_be_of_a_template(config, unknown):
+                continue
             at = dotted(("notifications", "targets", name, "automations"))
             yield f"{at}: {shown(unknown)} is not an automation of this file.{did_you_mean(unknown, known, 'There is')}"
+
+
+def _may_be_of_a_template(config: Config, automation: str) -> bool:
+    """Whether an automation may be one of an index that is not known yet."""
+    index_id, _, name = automation.rpartition("/")
+    return index_id not in config.indexes and any(
+        name in one.automations and (one.matches(index_id, "") or bool(one.match_name))
+        for one in config.index_templates.values()
+    )
 
 
 def check_apart(config: Config, connector_id: str, subpath: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from vv_exports.defs.assets import assets_of
+from vv_exports.defs.index_list import index_list_sensors
 from vv_exports.defs.intervals import delivery_interval, discovery_interval
 from vv_exports.defs.io_managers import ConnectorIOManager, SnapshotIOManager
 from vv_exports.defs.keys import Names
@@ -42,7 +43,7 @@ class IndexDefinitions:
         self._delivered_every = delivery_interval(sum(one.config.enabled for one in automations))
         self._turns = Turns(seconds_between(list(self._discovered_every.values())))
         self._quiet = Quiet(pipeline, self._automations)
-        self._of_all = notification_sensors(pipeline, names)
+        self._of_all = [*notification_sensors(pipeline, names), *index_list_sensors(pipeline, names)]
         self._resources = {
             names.snapshots: SnapshotIOManager(pipeline),
             names.exports: ConnectorIOManager(pipeline),

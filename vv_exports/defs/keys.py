@@ -82,6 +82,11 @@ class Names:
         return f"{self.prefix}notifications"
 
     @property
+    def index_list(self) -> str:
+        """The sensor that asks which indexes there are."""
+        return f"{self.prefix}index_list"
+
+    @property
     def source_pool(self) -> str:
         """The pool of what reads the source in bulk: the limit is in ``dagster.yaml``."""
         return f"{self.prefix}source"

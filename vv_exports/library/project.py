@@ -4,20 +4,21 @@ from pathlib import Path
 
 import dagster as dg
 
-from vv_exports.config import Config, dagster_project, load_config
+from vv_exports.config import Config, dagster_project
 from vv_exports.errors import ConfigurationError, VVExportsError
+from vv_exports.index_list import load
 from vv_exports.library.component import configuration, using
 
 
 def load_with_components(path: Path | None = None) -> Config:
-    """The configuration that ``load_config`` finds, and what components say where it names their project.
+    """The configuration that ``load`` finds, and what components say where it names their project.
 
     Raises:
         ConfigurationError: with every problem of the file and of the components; or since the project does not load.
     """
     found = dagster_project(path)
     if found is None:
-        return load_config(path)
+        return load(path)
     file, project = found
     try:
         components = using(file, dg.ComponentTree.for_project(project.resolve()))
@@ -30,4 +31,4 @@ def load_with_components(path: Path | None = None) -> Config:
             raise cause from error
         problem = f"dagster_project: {project} does not load, as `dg check defs` there tells: {error}"
         raise ConfigurationError(str(file), [problem]) from error
-    return configuration(file, components) if components else load_config(path)
+    return configuration(file, components) if components else load(path)

@@ -48,6 +48,8 @@ COUNTERPARTS = {
     "connectors set": "connectors.set",
     "connectors test": "connectors.test",
     "indexes add": "indexes.add",
+    "indexes list": "indexes.list",
+    "indexes sync": "indexes.sync",
     "reload": "reload",
     "ui": "ui",
     "connectors browse": "connectors.browse",
