@@ -1,11 +1,11 @@
 """Many indexes under a daemon, a code server and a webserver, on PostgreSQL, when there is nothing to do.
 
-Each index has two automations and so many finished runs in an archive on disk: a partition of Dagster, a snapshot in the
-catalog, and a delivery of each by both automations (the entries of the logs; of what was delivered no file is there,
-and nothing that is measured looks for one). Then PostgreSQL, the code server, the webserver and the daemon run as
-processes of their own for some minutes. Told are ticks, by kind of sensor; how far apart those of one sensor are; SQL
-statements, by whoever sends them, from PostgreSQL's own statistics; CPU and memory of each process; and, of ticks in a
-process of their own, CPU, statements and requests to stores: the first, and those behind it.
+Each index has two automations and so many finished runs in an archive on disk: a partition of Dagster, a snapshot in
+the catalog, and a delivery of each by both automations (the entries of the logs; of what was delivered no file is
+there, and nothing that is measured looks for one). Then PostgreSQL, the code server, the webserver and the daemon run
+as processes of their own for some minutes. Told are ticks, by kind of sensor; how far apart those of one sensor are;
+SQL statements, by whoever sends them, from PostgreSQL's own statistics; CPU and memory of each process; and, of ticks
+in a process of their own, CPU, statements and requests to stores: the first, and those behind it.
 
 Seconds of CPU count, and statements. On a machine that is busy with something else fewer ticks come than are asked for.
 Needs PostgreSQL, `dagster-postgres` and `psycopg2-binary`.
@@ -27,7 +27,6 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,7 +52,6 @@ from vv_exports.parts import open_parts  # noqa: E402
 from vv_exports.pipeline import Pipeline  # noqa: E402
 from vv_exports.snapshots.store import fingerprint_of  # noqa: E402
 from vv_exports_tests.archives import write_run  # noqa: E402
-from vv_exports_tests.deployments import reconciled  # noqa: E402
 
 CONNECTOR = {"provider": "local", "root": ".", "export_base_path": "deliveries", "scopes": ["export"]}
 AUTOMATIONS = ("editorial", "review-team")
@@ -221,8 +219,8 @@ def started(name: str, folder: Path, *command: str | Path, **options: Any) -> It
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[int]:
-    """PostgreSQL on loopback, with statistics of its statements."""
+def postgres(folder: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """PostgreSQL on loopback, with statistics of its statements: its port and its process."""
     programs = next(Path("/usr/lib/postgresql").glob("*/bin"))
     data, port = folder / "postgres", free_port()
     user: dict[str, Any] = {}
@@ -242,13 +240,15 @@ def postgres(folder: Path) -> Iterator[int]:
         "max_connections": "200",
     }
     settings = [one for name, value in options.items() for one in ("-c", f"{name}={value}")]
-    with started("postgres", folder, programs / "postgres", "-D", data, "-p", str(port), "-k", data, *settings, **user):
+    with started(
+        "postgres", folder, programs / "postgres", "-D", data, "-p", str(port), "-k", data, *settings, **user
+    ) as process:
         until(lambda: asked(port, "SELECT 1"), 30, "PostgreSQL")
         if not asked(port, "SELECT 1 FROM pg_roles WHERE rolname = 'daemon'"):
             asked(port, "CREATE EXTENSION pg_stat_statements")
             for name in PROCESSES:
                 asked(port, f"CREATE ROLE {name} SUPERUSER LOGIN")
-        yield port
+        yield port, process
 
 
 def asked(port: int, statement: str) -> list[tuple[Any, ...]]:
@@ -269,7 +269,7 @@ def until(works: Callable[[], object], seconds: float, what: str) -> float:
         try:
             works()
             return time.monotonic() - began
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, it may be over in a moment
             if time.monotonic() - began > seconds:
                 sys.exit(f"{what} is not there after {seconds} s")
             time.sleep(0.25)
@@ -293,10 +293,8 @@ def settings(folder: Path, port: int, code_port: int) -> None:
 
 def is_loaded(url: str) -> None:
     query = {"query": "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"}
-    request = urllib.request.Request(  # noqa: S310
-        f"{url}/graphql", json.dumps(query).encode(), {"Content-Type": "application/json"}
-    )
-    answer = json.load(urllib.request.urlopen(request, timeout=60))  # noqa: S310
+    request = urllib.request.Request(f"{url}/graphql", json.dumps(query).encode(), {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(request, timeout=60))
     assert answer["data"]["repositoriesOrError"]["nodes"], answer
 
 
@@ -328,13 +326,16 @@ def running(folder: Path, settling: float, minutes: float) -> dict[str, Any]:
     """The deployment for some minutes, when it has settled."""
     found: dict[str, Any] = {}
     code_port, web_port = free_port(), free_port()
-    with postgres(folder) as port, contextlib.ExitStack() as stack:
+    with postgres(folder) as (port, database), contextlib.ExitStack() as stack:
         settings(folder, port, code_port)
         with_partitions(folder)
         code = [_BIN / "dagster", "code-server", "start", "-h", "127.0.0.1", "-p", str(code_port)]
         of = ["-m", "vv_exports.definitions"]
         began = time.monotonic()
-        processes = {"code_server": stack.enter_context(started("code_server", folder, *code, *of))}
+        processes = {
+            "postgres": database,
+            "code_server": stack.enter_context(started("code_server", folder, *code, *of)),
+        }
         until(lambda: socket.create_connection(("127.0.0.1", code_port), 1).close(), 120, "the code server")
         web = [_BIN / "dagster-webserver", "-h", "127.0.0.1", "-p", str(web_port), "-w", "workspace.yaml"]
         processes["webserver"] = stack.enter_context(started("webserver", folder, *web))

@@ -1,4 +1,4 @@
-"""Many indexes that are alike are a few lines: which there are is asked of the source, kept, and never lost unnoticed."""
+"""Many indexes that are alike are a few lines: which there are is asked of the source, and none is lost unnoticed."""
 
 import json
 import re
@@ -143,7 +143,7 @@ def test_one_that_two_templates_match_is_refused_and_what_is_followed_stays(clie
     other = {"match": "prod-9*", "automations": {}}
     write_config(tmp_path, config_with(production=TEMPLATE, other=other))
     index(tmp_path, "prod-91")
-    with pytest.raises(ConfigurationError, match="index 'prod-91' .* matches production and other; let all but one"):
+    with pytest.raises(ConfigurationError, match=r"index 'prod-91' .* matches production and other; let all but one"):
         client.indexes.sync()
     kept = IndexList(client.pipeline.storage).read()
     assert "prod-91" not in kept.indexes

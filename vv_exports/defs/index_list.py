@@ -22,8 +22,8 @@ def index_list_sensors(pipeline: Pipeline, names: Names) -> list[dg.SensorDefini
         name=names.index_list,
         description=(
             "Asks the source which indexes it has, for `index_templates` of the configuration. A new one that matches "
-            "is followed once this code location is loaded again; one that the source has no more keeps its automations. "
-            "Off, nothing is lost."
+            "is followed once this code location is loaded again; one that the source has no more keeps its "
+            "automations. Off, nothing is lost."
         ),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=INTERVAL_SECONDS,

@@ -10,8 +10,9 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import Pause
+from vv_exports.defs.intervals import delivery_interval
 from vv_exports.defs.keys import Names
-from vv_exports.defs.pauses import pause_in_force
+from vv_exports.defs.pauses import Switches, pause_in_force, switches_of
 from vv_exports.errors import VVExportsError
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import counted, one_line
@@ -51,12 +52,14 @@ def telling_of_the_source(pipeline: Pipeline, index_id: str) -> Iterator[None]:
     _guarded(index_id, lambda: pipeline.notifications.source_is_well(index_id))
 
 
-def pauses(names: Names, instance: dg.DagsterInstance | None) -> Callable[[Automation], Pause | None]:
-    """Who paused an automation, now."""
+def pauses(
+    names: Names, instance: dg.DagsterInstance | None, switches: Switches | None = None
+) -> Callable[[Automation], Pause | None]:
+    """Who paused an automation, now. ``switches`` are those of the instance, where many are asked for."""
 
     def pause_of(automation: Automation) -> Pause | None:
         sensor = names.delivery_sensor(automation.index_id, automation.name)
-        return pause_in_force(automation.config, automation.record.state().pause, instance, sensor)
+        return pause_in_force(automation.config, automation.record.state().pause, instance, sensor, switches)
 
     return pause_of
 
@@ -74,10 +77,11 @@ def notification_sensors(pipeline: Pipeline, names: Names) -> list[dg.SensorDefi
             "than `give_up_after`."
         ),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        minimum_interval_seconds=max(INTERVAL_SECONDS, delivery_interval(len(list(pipeline.automations)))),
     )
     def notifications(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        done = pipeline.notifications.tell(pipeline.automations, pauses(names, context.instance), _TICK_SECONDS)
+        pause_of = pauses(names, context.instance, switches_of(context.instance))
+        done = pipeline.notifications.tell(pipeline.automations, pause_of, _TICK_SECONDS)
         said = f"{counted(done.sent, 'message')} sent."
         for target, problem in done.problems.items():
             said += f" Target {target} was not told, which is tried again: {one_line(problem)}"

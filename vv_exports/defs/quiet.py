@@ -57,15 +57,14 @@ class Changes:
     def _ask(self, instance: dg.DagsterInstance) -> None:
         # By what the database says itself, never by our clock: it keeps local times where it is told to.
         since = None if self._newest is None else dg.RunsFilter(updated_after=self._newest - _OVERLAP)
-        first = 1 if since is None else None
-        records = instance.get_run_records(since, limit=first, order_by="update_timestamp", ascending=False)
+        most = 1 if self._asked_at is None else None  # of what was before, the newest alone says when that is
+        records = instance.get_run_records(since, limit=most, order_by="update_timestamp", ascending=False)
         found = {one.dagster_run.run_id: (one.dagster_run.status, one.update_timestamp) for one in records}
         for record in records:
             run = record.dagster_run
-            if since is not None and self._seen.get(run.run_id) == found[run.run_id]:
-                continue
-            for index_id in self._concerned(run):
-                self._counts[index_id] += 1
+            if self._seen.get(run.run_id) != found[run.run_id]:
+                for index_id in self._concerned(run):
+                    self._counts[index_id] += 1
         if records:
             self._newest = max(at for _, at in found.values())
         self._seen = found

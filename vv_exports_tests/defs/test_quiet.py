@@ -139,6 +139,23 @@ def test_a_run_of_another_index_leaves_it_quiet(deployment):
     assert "Nothing has happened" in deployment.tick(TEAM)
 
 
+def test_of_several_runs_at_once_each_is_seen_and_each_once():
+    """In an instance without any the newest alone was asked for."""
+    instance, changes = dg.DagsterInstance.ephemeral(), Changes(["a", "b", "c"])
+
+    def counts():
+        return [changes.count(one, lambda: instance, datetime.now(UTC)) for one in ("a", "b", "c")]
+
+    assert counts() == [0, 0, 0]
+    for index_id in ("a", "b"):
+        key = frozenset({dg.AssetKey([index_id, "prompt_runs"])})
+        instance.add_run(dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=key))
+    assert counts() == [1, 1, 0]
+    assert counts() == [1, 1, 0]
+    instance.add_run(dg.DagsterRun(job_name="__ASSET_JOB"))
+    assert counts() == [2, 2, 1], "one of all assets is one of each index"
+
+
 def test_switching_on_has_it_look(deployment):
     assert "Nothing has happened" not in deployment.tick(TEAM, last_sensor_start_time=1.0)
 
