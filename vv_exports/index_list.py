@@ -59,7 +59,7 @@ class Synced:
     @property
     def followed(self) -> list[str]:
         """All indexes that templates follow."""
-        return [index_id for index_id in self.config.indexes if self.config.template_of(index_id) is not None]
+        return _of_templates(self.config)
 
 
 class IndexList:
@@ -83,7 +83,7 @@ class IndexList:
         followed = followed_by_templates(config, after.names)
         if not dry_run:
             self._document.update(lambda there: changed if (changed := _with(there, found, now)) != there else None)
-        here = [index_id for index_id in followed.indexes if followed.template_of(index_id) is not None]
+        here = _of_templates(followed)
         gone_before, gone = _gone(before, here), _gone(after, here)
         return Synced(
             config=followed,
@@ -91,6 +91,10 @@ class IndexList:
             back=tuple(index_id for index_id in gone_before if index_id not in gone),
             gone=gone,
         )
+
+
+def _of_templates(config: Config) -> list[str]:
+    return [index_id for index_id, index in config.indexes.items() if index.template is not None]
 
 
 def _gone(known: Indexes, index_ids: Collection[str]) -> dict[str, datetime]:

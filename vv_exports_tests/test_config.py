@@ -996,7 +996,7 @@ class TestSchema:
         assert all(each["additionalProperties"] is False for each in objects if "properties" in each)
         assert set(schema["properties"]) == {
             *("source", "storage", "exports_keep", "redaction_key_env", "dagster_project", "notifications"),
-            *("connectors", "indexes"),
+            *("connectors", "indexes", "index_templates"),
         }
         assert set(schema["required"]) == {"source", "storage"}
 

@@ -71,7 +71,8 @@ def change_configuration(
 
 def check_described(deployment: Deployment, index_id: str) -> None:
     """Raise RequestError for an index that a template follows: a change to it alone would take it out of that."""
-    title = deployment.pipeline.config.template_of(index_id)
+    index = deployment.pipeline.config.indexes.get(index_id)
+    title = None if index is None else index.template
     if title is not None:
         raise RequestError(
             f"index {index_id!r} is followed by the template {title!r}, so its automations are changed for all of that "

@@ -49,7 +49,7 @@ class Indexes:
             FollowedIndex(
                 index_id=index_id,
                 name=known[index_id].name if index_id in known else None,
-                template=config.template_of(index_id),
+                template=index.template,
                 automations=tuple(index.automations),
                 gone_since=_gone_since(known.get(index_id)),
             )

@@ -3,7 +3,6 @@
 To add a kind of source: a class, its line in ``SOURCES``, its member in ``SourceConfig``.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import (
     StrictBool,
     Tag,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -53,7 +53,12 @@ from vv_exports.errors import DestinationError
 
 PLACEHOLDER = "{index_id}"
 """Stands in a template's subpath for the index's id."""
-Pattern = Annotated[str, Field(min_length=1, max_length=512)]
+_PATTERN = {"type": "string", "minLength": 1, "maxLength": 512}
+Patterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=512)], ...],
+    BeforeValidator(one_or_more),
+    WithJsonSchema({"anyOf": [_PATTERN, {"type": "array", "items": _PATTERN}]}),
+]
 
 
 class LocalArchiveConfig(Model):
@@ -241,6 +246,8 @@ class AutomationConfig(ContentConfig):
 class IndexConfig(Model):
     """An index whose prompt runs are followed."""
 
+    _template: str | None = PrivateAttr(default=None)
+
     automations: Annotated[dict[AutomationName, AutomationConfig], BeforeValidator(null_is_empty)] = Field(
         default={}, description="Export automations of the index, by name."
     )
@@ -250,21 +257,28 @@ class IndexConfig(Model):
         "more than 150 indexes a fifth of a second for each of them.",
     )
 
+    def model_post_init(self, context: Any) -> None:
+        """What a template cannot say of itself."""
+        self._template = (context or {}).get("template")
+
+    @property
+    def template(self) -> str | None:
+        """The template that the index is followed by; None where it is described itself."""
+        return self._template
+
 
 class IndexTemplate(IndexConfig):
     """What is done with every index that matches, if the file does not describe it under ``indexes``."""
 
-    match: Annotated[tuple[Pattern, ...], BeforeValidator(one_or_more)] = Field(
+    match: Patterns = Field(
         default=(),
         description="Ids of indexes: one pattern, or a list, with `*` for any characters, `?` for one and `[…]` for "
         "one of some.",
     )
-    match_name: Annotated[tuple[Pattern, ...], BeforeValidator(one_or_more)] = Field(
+    match_name: Patterns = Field(
         default=(), description="The same for their names. With both, an index has to match both."
     )
-    exclude: Annotated[tuple[Pattern, ...], BeforeValidator(one_or_more)] = Field(
-        default=(), description="Ids of indexes that do not match, whatever their id and name."
-    )
+    exclude: Patterns = Field(default=(), description="Ids of indexes that do not match, whatever their id and name.")
 
     @model_validator(mode="after")
     def _matches_something(self) -> "IndexTemplate":
@@ -279,14 +293,15 @@ class IndexTemplate(IndexConfig):
             self.exclude, index_id
         )
 
-    def of(self, index_id: str) -> IndexConfig:
-        """What it says of one index."""
-        return IndexConfig(
-            automations={
-                name: one.model_copy(update={"destination_subpath": _placed(one.destination_subpath, index_id)})
-                for name, one in self.automations.items()
-            },
-            discovery_interval_seconds=self.discovery_interval_seconds,
+    def of(self, index_id: str, title: str) -> IndexConfig:
+        """What it says, under its name in the file, of one index."""
+        automations = {
+            name: one.model_copy(update={"destination_subpath": _placed(one.destination_subpath, index_id)})
+            for name, one in self.automations.items()
+        }
+        return IndexConfig.model_validate(
+            {"automations": automations, "discovery_interval_seconds": self.discovery_interval_seconds},
+            context={"template": title},
         )
 
 
@@ -312,7 +327,6 @@ class Config(Destinations, extra="forbid"):
 
     _folder: Path | None = PrivateAttr(default=None)
     _file: Path | None = PrivateAttr(default=None)
-    _templates: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     source: SourceConfig = Field(description="Where prompt runs are read.")
     storage: StorageConfig = Field(
@@ -364,20 +378,10 @@ class Config(Destinations, extra="forbid"):
         """The file that this is; None for the packaged demo configuration, and for what was loaded from no file."""
         return self._file
 
-    def template_of(self, index_id: str) -> str | None:
-        """The template that an index is followed by; None where it is described itself."""
-        return self._templates.get(index_id)
-
     @property
     def described(self) -> dict[str, IndexConfig]:
         """The indexes that are described themselves."""
-        return {index_id: index for index_id, index in self.indexes.items() if index_id not in self._templates}
-
-    def with_indexes(self, indexes: Mapping[str, IndexConfig], templates: Mapping[str, str]) -> "Config":
-        """The same with these indexes, of which ``templates`` says which template each of some is followed by."""
-        changed = self.model_copy(update={"indexes": dict(indexes)})
-        changed._templates = dict(templates)  # noqa: SLF001 - its own
-        return changed
+        return {index_id: index for index_id, index in self.indexes.items() if index.template is None}
 
     def connector(self, connector_id: str) -> ConnectorConfig:
         """A connector. Raises NotFoundError."""

@@ -66,12 +66,11 @@ def followed_by_templates(config: Config, known: Mapping[str, str]) -> Config:
             )
         elif fitting:
             matched[index_id] = fitting[0]
-    indexes = {**described, **{one: config.index_templates[title].of(one) for one, title in matched.items()}}
-    all_of_them = config.with_indexes(indexes, matched)
-    found = resolved(all_of_them, config.connectors, problems)
+    indexes = {**described, **{one: config.index_templates[title].of(one, title) for one, title in matched.items()}}
+    found = resolved(config.model_copy(update={"indexes": indexes}), config.connectors, problems)
     if problems:
         raise ConfigurationError(f"{config.file or 'the configuration'}, with the indexes of `storage`", problems)
-    return config.with_indexes(found, matched)
+    return config.model_copy(update={"indexes": found})
 
 
 def _template_problems(config: Config, declared: Collection[str], file: str) -> Iterator[str]:
