@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -123,8 +124,14 @@ def followed(config: Config) -> Config:
         return config
     known = IndexList(open_parts(config).storage).read()
     if known.changed_at is None:
-        _LOG.warning("index_templates follow no index yet: %s reads which ones the source has", SYNC)
+        _warn_of_no_list()
     return followed_by_templates(config, known.names)
+
+
+@cache
+def _warn_of_no_list() -> None:
+    """Once in a process: a command loads the configuration more than once."""
+    _LOG.warning("index_templates follow no index yet: %s reads which ones the source has", SYNC)
 
 
 def load(path: Path | None = None) -> Config:
