@@ -68,7 +68,7 @@ class VVExports(Deployment):
         self.repairs = Repairs(self)
         self.provenance = Provenance(self)
         self.notifications = Notifications(self)
-        self.metrics = Metrics(self, self.automations)
+        self.metrics = Metrics(self)
 
     def reload(self, url: str = "http://127.0.0.1:3000", location: str = LOCATION) -> None:
         """Have the Dagster whose webserver is at an address take over the configuration as it is now. Returns when it

@@ -108,9 +108,9 @@ Sample = tuple[str, float, tuple[str, ...]]
 class Metrics:
     """The figures of a deployment."""
 
-    def __init__(self, deployment: Deployment, automations: Automations) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._automations = automations
+        self._automations = Automations(deployment)
         self._totals: dict[Automation, DeliveredTotals] = {}
         self._unreadable: frozenset[str] = frozenset()
 
