@@ -36,11 +36,11 @@ _COMING_SECONDS = 5.0
 _RENEWAL_ALONE_SECONDS = 60.0
 _FORGOTTEN_AFTER = timedelta(minutes=10)
 """Of one that was killed when it was alone nobody saw when it died. So much clocks may differ."""
-_IDLE_SECONDS = 5.0
+_IDLE_SECONDS = 3.0
 """A process that asks nothing for so long leaves."""
 _PLACES_FOR_SECONDS = 10.0
 """How long a process has its places where there are fewer places than processes."""
-_LOOKS_OF_LESS = 3  # after which less is wanted
+_LOOKS_OF_LESS = 10  # after which less is wanted
 _PARTS = 64  # a smaller part of the whole is not wanted
 _ROOM = 1.25  # more is wanted than was used, so that a little more is no reason to wait
 _FOR_A_START = Limits(2, 0.125)  # the rate is of the whole
@@ -174,6 +174,7 @@ class _Part:
     def _begin_anew(self) -> None:
         self._token = secrets.token_hex(8)
         self._share: Share | None = None
+        self._wants: Limits | None = None
         self._until = self._written_at = -math.inf
         self._looks_of_less = 0
         self._allow(NOTHING)
@@ -231,7 +232,7 @@ class _Part:
         self._allow(self._allowed.least(aim))
         using = Limits.at_rate(max(self._allowed.places, self._budget.under_way()), self._allowed.rate)
         wanted = with_share(living, self._token, me, using)[self._token]
-        if mine is None or dead or is_worth_writing(mine, wanted) or self._is_renewal_due(mine, living):
+        if mine is None or dead or self._is_to_be_written(mine, wanted, living):
             mine = self._written(me, dead, using)
             if mine is None:
                 self._lost()
@@ -296,6 +297,7 @@ class _Part:
 
     def _wish(self, mine: Share | None, use: Use, seconds: float, living: dict[str, Share]) -> Share:
         """My entry as it is to be, but for what I may use."""
+        self._wants = self._wishes(use, seconds)
         return Share(
             host=socket.gethostname(),
             process_id=os.getpid(),
@@ -305,26 +307,24 @@ class _Part:
             time_to_live=max(TIME_TO_LIVE_SECONDS, _SECONDS_OF_EACH * (len(living) + 1)),
             turn=self._turn(mine, living),
             limits=self._budget.limits,
-            wants=self._wants(mine, use, seconds),
+            wants=self._wants,
             has=NOTHING if mine is None else mine.has,
             pause_left=self._budget.pause_left(),
         )
 
-    def _wants(self, mine: Share | None, use: Use, seconds: float) -> Limits:
+    def _wishes(self, use: Use, seconds: float) -> Limits:
         """As much as can be used: all where more was wanted than there was, else what was used. More at once, less when
         less was enough for some time."""
-        most = self._budget.limits
-        if mine is None:
+        most, before = self._budget.limits, self._wants
+        if before is None:
             return Limits.at_rate(min(_FOR_A_START.places, most.places), most.rate * _FOR_A_START.rate)
         if not self._allowed.places:
-            return mine.wants
-        places = most.places if use.wants_places else _part(most.places, use.most_under_way + 1)
-        rate = (
-            most.rate if use.wants_turns else _part(most.rate, _ROOM * use.begun / max(seconds, _LOOK_WAITING_SECONDS))
-        )
-        wants = Limits.at_rate(math.ceil(places), rate)
-        self._looks_of_less = self._looks_of_less + 1 if wants.least(mine.wants) == wants != mine.wants else 0
-        return wants if self._looks_of_less >= _LOOKS_OF_LESS else wants.most(mine.wants)
+            return before
+        used = _ROOM * use.begun / max(seconds, _LOOK_WAITING_SECONDS)
+        places = most.places if use.wants_places else math.ceil(_part(most.places, use.most_under_way + 1))
+        wants = Limits.at_rate(places, most.rate if use.wants_turns else _part(most.rate, used))
+        self._looks_of_less = self._looks_of_less + 1 if wants.least(before) == wants != before else 0
+        return wants if self._looks_of_less >= _LOOKS_OF_LESS else wants.most(before)
 
     def _turn(self, mine: Share | None, living: dict[str, Share]) -> int:
         """My place in the row; at its end after some time with places, where others have none."""
@@ -340,9 +340,11 @@ class _Part:
         self._seated_at = now
         return last + 1
 
-    def _is_renewal_due(self, mine: Share, living: dict[str, Share]) -> bool:
-        every = mine.time_to_live / _RENEWALS if living else _RENEWAL_ALONE_SECONDS
-        return time.monotonic() - self._written_at >= every
+    def _is_to_be_written(self, mine: Share, wanted: Share, living: dict[str, Share]) -> bool:
+        since = time.monotonic() - self._written_at
+        if not living:  # nobody reads it; whoever comes is seen, and told
+            return mine.has != wanted.has or since >= _RENEWAL_ALONE_SECONDS
+        return is_worth_writing(mine, wanted) or since >= mine.time_to_live / _RENEWALS
 
     def _allow(self, limits: Limits) -> None:
         self._allowed = limits

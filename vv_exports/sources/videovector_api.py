@@ -40,6 +40,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
+from vv_exports.sources.interpreter_exit import before_executors_end
 from vv_exports.sources.request_budget import NOTHING, Limits, RequestBudget
 from vv_exports.sources.sdk_client import get_decoded, http_client
 from vv_exports.sources.shared_budget import SharedBudget
@@ -612,7 +613,6 @@ def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
 _RANK: ContextVar[int] = ContextVar("rank", default=0)
 _RANKS = count(1)
 _BUDGETS: dict[tuple[Any, ...], RequestBudget] = {}
-_SHARED: list[SharedBudget] = []
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
 _GUARD = threading.Lock()
 
@@ -624,7 +624,7 @@ def _budget(base_url: str, api_key_env: str, limits: Limits, shares: SharesPlace
         if account not in _BUDGETS:
             _BUDGETS[account] = budget = RequestBudget(limits, limits if shares is None else NOTHING)
             if shares is not None:
-                _SHARED.append(SharedBudget(budget, shares.open, base_url))
+                before_executors_end(SharedBudget(budget, shares.open, base_url).leave)
         return _BUDGETS[account]
 
 
@@ -642,7 +642,5 @@ def _background_loop() -> asyncio.AbstractEventLoop:
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
     if pid == os.getpid():
-        for shared in _SHARED:
-            shared.leave()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
