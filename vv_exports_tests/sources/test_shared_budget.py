@@ -261,7 +261,7 @@ def test_where_there_are_fewer_places_than_processes_each_has_its_turn(process):
 
 def test_a_storage_in_which_processes_cannot_agree_leaves_each_its_limits_and_says_so(loop, caplog):
     budget = RequestBudget(Limits(2, None), NOTHING)
-    SharedBudget(budget, lambda: None, "http://server")
+    shared = SharedBudget(budget, lambda: None, "http://server")
 
     async def ask():
         async with budget.request():
@@ -269,3 +269,4 @@ def test_a_storage_in_which_processes_cannot_agree_leaves_each_its_limits_and_sa
 
     assert asyncio.run_coroutine_threadsafe(ask(), loop).result(5) == "asked"
     assert "each process keeps to the limits by itself" in caplog.text
+    shared.leave()
