@@ -43,7 +43,7 @@ _PLACES_FOR_SECONDS = 10.0
 _LOOKS_OF_LESS = 10  # after which less is wanted
 _PARTS = 64  # a smaller part of the whole is not wanted
 _ROOM = 1.25  # more is wanted than was used, so that a little more is no reason to wait
-_FOR_A_START = Limits(2, 0.125)  # the rate is of the whole
+_A_LITTLE = Limits(2, 0.125)  # the rate is of the whole
 _EXIT_SECONDS = 5.0
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -53,9 +53,10 @@ class SharedBudget:
     """What keeps a budget within the share that its process has. Nothing is read before the first request.
 
     ``document`` gives the document, or None where there is no place in which processes could agree: then the budget is
-    this process's alone, which is said. ``server`` is its name in messages. Requests that wait fail with RequestError
-    or TransientError where the document cannot be read or written, for so long that others may have taken what this
-    process had.
+    this process's alone, which is said. ``server`` is its name in messages. A process that cannot read or write the
+    document when it comes asks a little, and says so: what only looks at the server needs no storage that works. One
+    that cannot do it later, for so long that others may have taken what it had, asks nothing: requests that wait fail
+    with RequestError or TransientError.
     """
 
     def __init__(self, budget: RequestBudget, document: Callable[[], SharedShares | None], server: str) -> None:
@@ -82,26 +83,18 @@ class SharedBudget:
 
     def _take_part(self, budget: "_InLoop") -> None:
         """In a thread: from the first request to the last one."""
+        part = _Part(budget, self._document, self._server)
         try:
-            document = self._document()
-            if document is None:
-                _LOG.warning(
-                    "how many requests %s gets cannot be agreed on with other processes, since `storage` does not "
-                    "decide among writers: each process keeps to the limits by itself",
-                    self._server,
-                )
+            while part.look() and not self._is_over:
+                self._wake.wait(part.until_next_look())
+                self._wake.clear()
+            if part.is_alone and not self._is_over:
                 self._is_alone = True
-                budget.allow(self._budget.limits, math.inf)
                 return
-            part = _Part(budget, document)
-            try:
-                while part.look() and not self._is_over:
-                    self._wake.wait(part.until_next_look())
-                    self._wake.clear()
-            finally:
-                budget.allow(NOTHING, math.inf)
-                part.leave()
+            budget.allow(NOTHING, math.inf)
+            part.leave()
         except VVExportsError as error:
+            budget.allow(NOTHING, math.inf)
             kind = RequestError if isinstance(error, RequestError) else TransientError
             budget.refuse(
                 kind(
@@ -110,6 +103,7 @@ class SharedBudget:
                 )
             )
         except BaseException as error:
+            budget.allow(NOTHING, math.inf)
             budget.refuse(TransientError(f"{self._server} is not asked any more by this process: {error!r}"))
             raise
         finally:
@@ -164,8 +158,11 @@ class _InLoop:
 class _Part:
     """The part of one process, from when it comes to when it leaves."""
 
-    def __init__(self, budget: _InLoop, document: SharedShares) -> None:
-        self._budget, self._document = budget, document
+    def __init__(self, budget: _InLoop, document: Callable[[], SharedShares | None], server: str) -> None:
+        self._budget, self._open, self._server = budget, document, server
+        self._document: SharedShares | None = None
+        self.is_alone = False
+        """Whether there is no place in which processes could agree."""
         self._came_at = self._looked_at = self._used_at = self._seated_at = time.monotonic()
         self._seen: dict[str, tuple[Share, float]] = {}
         self._has_others = self._may_be_there = False
@@ -196,11 +193,18 @@ class _Part:
         elif looking_at - self._used_at > _IDLE_SECONDS:
             return False
         try:
-            self._agree(use, looking_at)
+            self._document = self._document or self._open()
+            if self._document is None:
+                self._keep_alone()
+                return False
+            self._agree(self._document, use, looking_at)
         except VVExportsError as error:
-            if time.monotonic() >= self._until:
+            if self._share is None:
+                self._ask_a_little(error)
+            elif time.monotonic() >= self._until:
                 raise
-            _LOG.info("this process's share of the requests could not be looked at: %s", error)
+            else:
+                _LOG.info("this process's share of the requests could not be looked at: %s", error)
         self._looked_at = looking_at
         return True
 
@@ -211,15 +215,35 @@ class _Part:
             rest = {token: one for token, one in shares.by_token.items() if token != self._token}
             return None if len(rest) == len(shares.by_token) else Shares(by_token=rest)
 
-        if not self._may_be_there:
+        if self._document is None or not self._may_be_there:
             return
         try:
             self._document.update(left)
         except (VVExportsError, RuntimeError) as error:  # Python's own, where the interpreter ends already
             _LOG.info("this process's share of the requests is of use to nobody for a while: %s", error)
 
-    def _agree(self, use: Use, looking_at: float) -> None:
-        there = dict(self._document.read().by_token)
+    def _keep_alone(self) -> None:
+        _LOG.warning(
+            "how many requests %s gets cannot be agreed on with other processes, since `storage` does not decide among "
+            "writers: each process keeps to the limits by itself",
+            self._server,
+        )
+        self.is_alone = True
+        self._until = math.inf
+        self._allow(self._budget.limits)
+
+    def _ask_a_little(self, error: VVExportsError) -> None:
+        if not self._allowed.places:
+            _LOG.warning(
+                "how many requests %s gets is agreed on with other processes in `storage`, and that cannot be used, so "
+                "that this process asks little: %s",
+                *(self._server, error),
+            )
+        self._until = math.inf
+        self._allow(_a_little(self._budget.limits))
+
+    def _agree(self, document: SharedShares, use: Use, looking_at: float) -> None:
+        there = dict(document.read().by_token)
         mine = there.pop(self._token, None)
         if mine is None and self._share is not None:
             self._lost()
@@ -233,7 +257,7 @@ class _Part:
         using = Limits.at_rate(max(self._allowed.places, self._budget.under_way()), self._allowed.rate)
         wanted = with_share(living, self._token, me, using)[self._token]
         if mine is None or dead or self._is_to_be_written(mine, wanted, living):
-            mine = self._written(me, dead, using)
+            mine = self._written(document, me, dead, using)
             if mine is None:
                 self._lost()
                 return
@@ -244,7 +268,7 @@ class _Part:
         self._has_others = bool(living)
         self._allow(mine.has.least(self._allowed.most(aim)))
 
-    def _written(self, me: Share, dead: dict[str, Share], using: Limits) -> Share | None:
+    def _written(self, document: SharedShares, me: Share, dead: dict[str, Share], using: Limits) -> Share | None:
         """My entry, written to what is there by now; None where others took it away."""
         writing_at = time.monotonic()
         is_new = self._share is None
@@ -257,7 +281,7 @@ class _Part:
             return Shares(by_token=with_share(living, self._token, me, using))
 
         try:
-            after = self._document.update(changed).by_token.get(self._token)
+            after = document.update(changed).by_token.get(self._token)
         except OutcomeUnknownError:
             self._may_be_there = True
             raise
@@ -317,7 +341,7 @@ class _Part:
         less was enough for some time."""
         most, before = self._budget.limits, self._wants
         if before is None:
-            return Limits.at_rate(min(_FOR_A_START.places, most.places), most.rate * _FOR_A_START.rate)
+            return _a_little(most)
         if not self._allowed.places:
             return before
         used = _ROOM * use.begun / max(seconds, _LOOK_WAITING_SECONDS)
@@ -349,6 +373,10 @@ class _Part:
     def _allow(self, limits: Limits) -> None:
         self._allowed = limits
         self._budget.allow(limits, self._until)
+
+
+def _a_little(most: Limits) -> Limits:
+    return Limits.at_rate(min(_A_LITTLE.places, most.places), most.rate * _A_LITTLE.rate)
 
 
 def _part(most: float, enough: float) -> float:

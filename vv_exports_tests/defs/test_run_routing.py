@@ -2,9 +2,12 @@
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from vv_exports.client import VVExports
 from vv_exports.config import load_config
@@ -43,6 +46,7 @@ def route(tags) -> dict[str, str]:
     return {key: value for key, value in tags.items() if key in OF_TEAM}
 
 
+@pytest.mark.slow
 def test_what_sensors_and_schedules_ask_for(client):
     definitions = client.definitions
 
@@ -58,6 +62,7 @@ def test_what_sensors_and_schedules_ask_for(client):
     assert [route(one.tags) for one in asked] == [OF_TEAM]
 
 
+@pytest.mark.slow
 def test_what_commands_launch_and_have_launched(client):
     client.prompt_runs.sync("idx")
     client.automations.run("idx", "team")
@@ -111,6 +116,17 @@ def test_an_index_or_automation_with_the_name_of_the_key_keeps_its_texts(tmp_pat
     (tmp_path / "vv_exports.yaml").write_text(text)
     loaded = load_config(tmp_path / "vv_exports.yaml")
     assert loaded.index("run_tags").automations["run_tags"].tags == {"year": "2026"}
+
+
+def test_what_the_documentation_shows_loads(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "run_tags" in block]
+    config = {key: value for key, value in CONFIG.items() if key != "indexes"}
+    (tmp_path / "vv_exports.yaml").write_text(f"{yaml.safe_dump(config)}{shown}")
+    index = load_config(tmp_path / "vv_exports.yaml").index("idx_news")
+    assert index.run_tags == {"dagster-celery/queue": "heavy", "dagster/priority": "-1"}
+    pod = json.loads(index.run_tags_of("archive").pop("dagster-k8s/config"))
+    assert pod["container_config"]["resources"]["requests"] == {"cpu": 2, "memory": "8Gi"}
 
 
 def test_they_are_set_through_the_client(client):

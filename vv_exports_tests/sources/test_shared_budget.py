@@ -230,6 +230,20 @@ def test_a_killed_process_of_this_machine_is_not_waited_for_nor_one_of_long_ago(
         other.shared.leave()
 
 
+def test_one_that_finds_no_storage_asks_a_little_until_it_does(process, shares, caplog):
+    one = process()
+    one.storage.is_out_of_reach = True
+    one.asks()
+    until(lambda: one.begun)
+    assert "this process asks little: the storage is out of reach" in caplog.text
+    began = time.monotonic()
+    time.sleep(0.5)
+    assert 0 < one.rate(began) < RATE / 6
+    one.storage.is_out_of_reach = False
+    until(lambda: [one.has for one in shares().values()] == [Limits(8, RATE)])
+    until(lambda: one.rate(time.monotonic() - 0.3) > 0.8 * RATE)
+
+
 def test_one_that_others_took_for_dead_comes_anew(process, shares, tmp_path, caplog):
     one = process().asks()
     until(lambda: one.begun)
