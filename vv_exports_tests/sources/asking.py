@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vv_exports.config import load_config
 from vv_exports.parts import open_parts
-from vv_exports.sources import shared_budget
+from vv_exports.sources import process_share
 from vv_exports.sources.videovector import VideoVector
 
 
@@ -27,8 +27,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.time_to_live:
         elsewhere = uuid.uuid4().hex
-        shared_budget.TIME_TO_LIVE_SECONDS = args.time_to_live
-        shared_budget._processes = lambda: elsewhere
+        process_share.TIME_TO_LIVE_SECONDS = args.time_to_live
+        process_share._processes = lambda: elsewhere
     source = open_parts(load_config(args.config)).source
     assert isinstance(source, VideoVector)
     source.indexes()

@@ -15,7 +15,7 @@ from vv_exports.connectors.base import Connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.errors import TransientError
-from vv_exports.sources import shared_budget
+from vv_exports.sources import process_share
 from vv_exports.sources.request_budget import NOTHING, Limits, RequestBudget
 from vv_exports.sources.shared_budget import SharedBudget
 from vv_exports.sources.shares import Share, Shares
@@ -37,7 +37,7 @@ TIMES = {
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch):
     for name, seconds in TIMES.items():
-        monkeypatch.setattr(shared_budget, name, seconds)
+        monkeypatch.setattr(process_share, name, seconds)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_a_killed_process_of_this_machine_is_not_waited_for_nor_one_of_long_ago(
     dead = Share(
         host="here",
         process_id=2**22 + 1,
-        among=shared_budget._processes(),
+        among=process_share._processes(),
         alive=3,
         turn=0,
         alive_at=datetime.now(UTC),
