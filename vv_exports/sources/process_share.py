@@ -30,8 +30,8 @@ _SECONDS_OF_EACH = 1.0
 _RENEWALS = 3  # in a time to live
 _LOOK_SECONDS = 1.0
 _LOOK_ALONE_SECONDS = 2.0
-_LOOK_WAITING_SECONDS = 0.25  # of one that came just now, and has nothing yet
-_COMING_SECONDS = 5.0
+_LOOK_SHORT_SECONDS = 0.25  # of one that has less than its share, as it came just now: the others give it back soon
+_SHORT_SECONDS = 5.0
 _RENEWAL_ALONE_SECONDS = 60.0
 _FORGOTTEN_AFTER = timedelta(minutes=10)
 """Of one that was killed when it was alone nobody saw when it died. So much clocks may differ."""
@@ -95,7 +95,7 @@ class ProcessShare:
         self._document: SharedShares | None = None
         self.is_alone = False
         """Whether there is no place in which processes could agree."""
-        self._came_at = self._looked_at = self._used_at = self._seated_at = time.monotonic()
+        self._looked_at = self._used_at = self._seated_at = time.monotonic()
         self._seen: dict[str, tuple[Share, float]] = {}
         self._has_others = self._may_be_there = False
         self._begin_anew()
@@ -105,13 +105,14 @@ class ProcessShare:
         self._share: Share | None = None
         self._wants: Limits | None = None
         self._until = self._written_at = -math.inf
+        self._short_since: float | None = None
         self._looks_of_less = 0
         self._allow(NOTHING)
 
     def until_next_look(self) -> float:
         """In seconds; not the same for all, so that they do not meet."""
-        if self._allowed.places == 0 and time.monotonic() - self._came_at < _COMING_SECONDS:
-            pause = _LOOK_WAITING_SECONDS
+        if self._short_since is not None and time.monotonic() - self._short_since < _SHORT_SECONDS:
+            pause = _LOOK_SHORT_SECONDS
         else:
             pause = _LOOK_SECONDS if self._has_others or not self._allowed.places else _LOOK_ALONE_SECONDS
         return pause * random.uniform(0.9, 1.1)  # noqa: S311
@@ -199,6 +200,10 @@ class ProcessShare:
             self._until = max(self._until, looking_at + mine.time_to_live)
         self._has_others = bool(living)
         self._allow(mine.has.least(self._allowed.most(aim)))
+        if self._allowed.most(aim) == self._allowed:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = looking_at
 
     def _written(self, document: SharedShares, me: Share, dead: dict[str, Share], using: Limits) -> Share | None:
         """My entry, written to what is there by now; None where others took it away."""
@@ -276,7 +281,7 @@ class ProcessShare:
             return _a_little(most)
         if not self._allowed.places:
             return before
-        used = _ROOM * use.begun / max(seconds, _LOOK_WAITING_SECONDS)
+        used = _ROOM * use.begun / max(seconds, _LOOK_SHORT_SECONDS)
         places = most.places if use.wants_places else math.ceil(_part(most.places, use.most_under_way + 1))
         wants = Limits.at_rate(places, most.rate if use.wants_turns else _part(most.rate, used))
         self._looks_of_less = self._looks_of_less + 1 if wants.least(before) == wants != before else 0

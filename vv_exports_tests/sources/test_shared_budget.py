@@ -28,7 +28,7 @@ TIMES = {
     "_SECONDS_OF_EACH": 0.0,
     "_LOOK_SECONDS": 0.1,
     "_LOOK_ALONE_SECONDS": 0.1,
-    "_LOOK_WAITING_SECONDS": 0.05,
+    "_LOOK_SHORT_SECONDS": 0.05,
     "_IDLE_SECONDS": 0.3,
     "_PLACES_FOR_SECONDS": 0.2,
 }
@@ -162,11 +162,11 @@ def test_three_together_keep_to_the_limits_and_use_them(process, shares):
     until(lambda: [one.has.rate > RATE / 4 for one in shares().values()] == [True] * 3)
     began = time.monotonic()
     time.sleep(1.5)
-    assert 0.85 * RATE < sum(one.rate(began) for one in three) < 1.05 * RATE
+    assert 0.8 * RATE < sum(one.rate(began) for one in three) < 1.1 * RATE
     assert all(one.rate(began) > 0.2 * RATE for one in three)
     begun = sorted(moment for one in three for moment in one.begun)
     for first, moment in enumerate(begun):
-        assert bisect_left(begun, moment + 1) - first <= 1.1 * RATE + 3
+        assert bisect_left(begun, moment + 1) - first <= 1.2 * RATE + 3
     assert sum(one.has.places for one in shares().values()) <= 8
 
 
