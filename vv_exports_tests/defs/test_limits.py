@@ -1,11 +1,14 @@
 """In somebody's own project, the limits that the package relies on are in their ``dagster.yaml`` or nowhere."""
 
 import logging
+import re
+from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
 
+import vv_exports
 from vv_exports.defs.instance import open_instance
 from vv_exports.defs.limits import missing_limits, warn_of_missing_limits
 
@@ -45,3 +48,16 @@ def test_settings_that_take_a_limit_away_are_seen(tmp_path, settings, said):
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert said in missing_limits(instance, POOLS)[0]
+
+
+def test_a_limit_for_each_connector_is_said_as_the_documentation_shows(tmp_path):
+    root = Path(vv_exports.__file__).parents[1]
+    page = (root / "docs" / "automations.md").read_text()
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "tag_concurrency" in block]
+    settings = yaml.safe_load((root / "vv_exports" / "defs" / "dagster.yaml").read_text())
+    limits = yaml.safe_load(shown)["concurrency"]["runs"]["tag_concurrency_limits"]
+    settings["concurrency"]["runs"]["tag_concurrency_limits"] = limits
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert missing_limits(instance, POOLS) == []
+        assert instance.get_concurrency_config().run_queue_config.tag_concurrency_limits == limits

@@ -13,6 +13,7 @@ from vv_exports.client import VVExports
 from vv_exports.config import load_config
 from vv_exports.defs.backfills import submit
 from vv_exports.defs.keys import asset_key
+from vv_exports.defs.run_tags import route_of
 from vv_exports.errors import ConfigurationError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, write_config
@@ -76,6 +77,13 @@ def test_what_commands_launch_and_have_launched(client):
     (partition,) = client.instance.get_dynamic_partitions("prompt_runs__idx")
     backfill = submit(client.instance, client.definitions, asset_key("idx", "exports", "team"), [partition], "title")
     assert client.instance.get_backfill(backfill).tags == OF_TEAM
+
+
+def test_a_run_of_several_assets_is_routed_by_the_first_that_says_how(client):
+    graph = client.definitions.get_repository_def().asset_graph
+    team, runs = asset_key("idx", "exports", "team"), asset_key("idx", "prompt_runs")
+    assert route_of(graph, [runs, team]) == OF_TEAM
+    assert route_of(graph, [runs, dg.AssetKey("of somebody else")]) == OF_INDEX
 
 
 @pytest.mark.parametrize(
