@@ -83,8 +83,9 @@ def croissant(
     is_live: bool,
     identifier: str,
 ) -> dict[str, Any]:
-    """The card. ``entry`` is the number of the last entry of the log, ``published`` its moment, ``is_live`` whether there
-    will be more of them; ``identifier`` is what comes last. Files are told by patterns, unless those would take ``superseded`` ones as well."""
+    """The card. ``entry`` is the number of the last entry of the log, ``published`` its moment, ``is_live`` whether
+    there will be more of them; ``identifier`` is what comes last. Files are told by patterns, unless those would take
+    ``superseded`` ones as well."""
     said: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",

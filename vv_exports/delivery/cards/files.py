@@ -4,14 +4,13 @@ Each carries the hash of itself. One that somebody has written or changed is the
 what a collection holds is what its log says.
 """
 
-import hashlib
 import json
 import logging
-import re
 
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.cards.croissant import croissant
 from vv_exports.delivery.cards.huggingface import readme
+from vv_exports.delivery.cards.marks import UNMARKED, is_as_marked, marked
 from vv_exports.delivery.cards.tables import card_tables
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.state import LogState
@@ -19,9 +18,6 @@ from vv_exports.domain.datasets import DatasetTexts
 from vv_exports.domain.destinations import CARD, CROISSANT
 from vv_exports.printable import counted, one_line
 
-_MARK = "vv_exports-dataset-card:"
-_UNMARKED = _MARK + "0" * 64
-_MARKED = re.compile(rf"{_MARK}[0-9a-f]{{64}}".encode())
 _LOG = logging.getLogger(__name__)
 
 
@@ -33,10 +29,10 @@ def write_card(destination: Destination, state: LogState, texts: DatasetTexts) -
     """
     theirs = []
     for name, text in _contents(destination, state, texts).items():
-        data, there = _marked(text), destination.read(name)
+        data, there = marked(text), destination.read(name)
         if there == data:
             continue
-        if there is not None and not _is_ours(there):
+        if there is not None and not is_as_marked(there):
             theirs.append(name)
             continue
         with spool_folder() as spool:
@@ -51,11 +47,6 @@ def write_card(destination: Destination, state: LogState, texts: DatasetTexts) -
             " and ".join(theirs),
         )
     return tuple(theirs)
-
-
-def is_card(destination: Destination, path: str) -> bool:
-    """Whether a file of a destination is of a dataset card as it was written."""
-    return path in {CARD, CROISSANT} and _is_ours(destination.read(path) or b"")
 
 
 def _contents(destination: Destination, state: LogState, texts: DatasetTexts) -> dict[str, str]:
@@ -78,7 +69,7 @@ def _contents(destination: Destination, state: LogState, texts: DatasetTexts) ->
         published=last.committed_at,
         superseded=superseded,
         is_live=last.export.type == "automation",
-        identifier=_UNMARKED,
+        identifier=UNMARKED,
     )
     text = readme(
         tables,
@@ -87,22 +78,6 @@ def _contents(destination: Destination, state: LogState, texts: DatasetTexts) ->
         description=description,
         superseded=superseded,
         others=len(state.files) - described,
-        mark=_UNMARKED,
+        mark=UNMARKED,
     )
     return {CROISSANT: json.dumps(card, indent=1, ensure_ascii=False) + "\n", CARD: text}
-
-
-def _marked(text: str) -> bytes:
-    """A text whose last mark is the hash of the text that it is set in."""
-    data = text.encode(errors="backslashreplace")
-    return _with_mark(data, hashlib.sha256(data).hexdigest())
-
-
-def _is_ours(data: bytes) -> bool:
-    marks = _MARKED.findall(data)
-    return bool(marks) and data == _marked(_with_mark(data, "0" * 64).decode(errors="replace"))
-
-
-def _with_mark(data: bytes, sha256: str) -> bytes:
-    found = list(_MARKED.finditer(data))[-1]
-    return data[: found.start()] + _MARK.encode() + sha256.encode() + data[found.end() :]
