@@ -10,7 +10,7 @@ from vv_exports.cli.content import CONTENT, content_of
 from vv_exports.cli.plans import planned
 from vv_exports.cli.rows import rows_in_words
 from vv_exports.console import Console
-from vv_exports.domain.exports import ExportStatus
+from vv_exports.domain.exports import BESIDE, ExportStatus
 from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
 
@@ -216,7 +216,7 @@ def _dry_run(console: Console, request: Any, idempotency_key: str | None, to: st
         console.document(plan.document | {"to": to})
     planned(console, plan)
     chosen = {name: value for name, value in plan.content.items() if name != "format" or value != request.format}
-    console.record(chosen | {name: True for name in ("bag", "dataset_card") if getattr(plan, name)})
+    console.record(chosen | {name: True for name in BESIDE if getattr(plan, name)})
     if to is not None:
         console.line(f"would copy the download to {to}")
     return FAILED if plan.is_stopped else DONE

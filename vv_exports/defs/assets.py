@@ -36,7 +36,7 @@ from vv_exports.defs.metadata import (
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import delivered_before, partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
-from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
+from vv_exports.domain.exports import BESIDE, ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
@@ -347,8 +347,7 @@ def launch_config(request: ExportRequest) -> dict[str, Any]:
         "destination_connector_id": request.destination_connector_id or DOWNLOAD,
         "destination_subpath": request.destination_subpath or "",
         **request.content.chosen,
-        "bag": request.bag,
-        "dataset_card": request.dataset_card,
+        **{name: True for name in BESIDE if getattr(request, name)},
     }
 
 

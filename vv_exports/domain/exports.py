@@ -11,6 +11,8 @@ from vv_exports.domain.content_options import ContentOptions, FormatName
 from vv_exports.domain.tables import TableName
 
 ExportType = Literal["index", "prompt_run"]
+BESIDE = ("bag", "dataset_card")
+"""What may be asked for beside the tables of an export."""
 
 
 class ExportStatus(StrEnum):

@@ -9,9 +9,7 @@ from typing import Any
 import msgspec
 
 from vv_exports.config import content_options
-from vv_exports.domain.exports import ExportRequest, ExportType
-
-_SWITCHES = ("bag", "dataset_card")
+from vv_exports.domain.exports import BESIDE, ExportRequest, ExportType
 
 
 def stored(request: ExportRequest) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def stored(request: ExportRequest) -> dict[str, Any]:
         "destination_subpath": request.destination_subpath,
         "format": request.format,
         **({"content": chosen} if chosen else {}),
-        **{name: True for name in _SWITCHES if getattr(request, name)},
+        **{name: True for name in BESIDE if getattr(request, name)},
     }
 
 

@@ -130,7 +130,7 @@ def is_spdx(text: str) -> bool:
 def _file_set(table: CardTable, superseded: frozenset[str]) -> dict[str, Any]:
     return {
         "@type": "cr:FileSet",
-        "@id": _id("files", table.name),
+        "@id": f"files/{table.name}",
         "name": f"Files of {table.name}",
         "encodingFormat": "application/x-parquet",
         "includes": table.patterns(superseded),
@@ -146,7 +146,7 @@ def _record_set(table: CardTable) -> dict[str, Any]:
     ]
     return {
         "@type": "cr:RecordSet",
-        "@id": _id(table.name),
+        "@id": table.name,
         "name": table.name,
         "description": f"{table.rows} rows of {table.runs} prompt runs of the prompt {table.prompt_name}",
         "field": fields,
@@ -210,7 +210,7 @@ class _Place:
     def _source(self) -> dict[str, Any]:
         jumps = [*self.jumps, *([_json_path(self.names)] if self.names else [])]
         return {
-            "fileSet": {"@id": _id("files", self.table.name)},
+            "fileSet": {"@id": f"files/{self.table.name}"},
             "extract": {"column": self.column},
             **({"transform": [{"jsonPath": jump} for jump in jumps]} if jumps else {}),
         }
@@ -221,6 +221,6 @@ def _json_path(names: Sequence[str]) -> str:
     return ".".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names)
 
 
-def _id(*parts: str) -> str:
-    """An ``@id``, which is an address: names in it are encoded."""
-    return "/".join(quote(part, safe="") for part in parts)
+def _id(table: str, *names: str) -> str:
+    """An ``@id``, which is an address: of a table, whose name is encoded already, or of names in it."""
+    return "/".join((table, *(quote(name, safe="") for name in names)))

@@ -2,18 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from vv_exports.delivery.cards.croissant import is_address, is_spdx
 from vv_exports.delivery.cards.tables import CardTable
 from vv_exports.domain.datasets import DatasetTexts
 from vv_exports.printable import counted, one_line
+from vv_exports.snapshots.columns import Column, List, Object
 
 _SIZES = (
     *((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")),
     *((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"), (1_000_000_000, "100M<n<1B")),
     *((10_000_000_000, "1B<n<10B"), (100_000_000_000, "10B<n<100B"), (1_000_000_000_000, "100B<n<1T")),
 )
+_DTYPES = {"double": "float64"}
 _MARKDOWN = re.compile(r"([\\`*_\[\]<|#])")
 
 
@@ -79,6 +82,28 @@ def _metadata(tables: Sequence[CardTable], texts: DatasetTexts, name: str, super
         yield "  - split: train"
         yield "    path:"
         yield from (f"    - {_quoted(pattern)}" for pattern in table.patterns(superseded))
+    # Without them, the columns of the first file would have to be those of all, while others wait to get theirs.
+    yield "dataset_info:"
+    for table in tables:
+        yield f"- config_name: {_quoted(table.name)}"
+        yield "  features:"
+        yield from (f"  - {json.dumps(one, ensure_ascii=False)}" for one in _features(table.columns))
+
+
+def _features(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """Columns as the library writes its features to YAML, of which JSON is a part."""
+    return [{"name": name, **_feature(column)} for name, column in columns.items()]
+
+
+def _feature(column: Column) -> dict[str, Any]:
+    match column:
+        case Object(fields=fields):
+            return {"struct": _features(fields)}
+        case List(item=item):
+            (of_item,) = _feature(item).items()
+            return {"list": dict([of_item]) if of_item[0] == "list" else of_item[1]}
+        case _:
+            return {"dtype": _DTYPES.get(str(column.arrow_type), str(column.arrow_type))}
 
 
 def _license(license_: str) -> Iterator[str]:
