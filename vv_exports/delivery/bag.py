@@ -50,8 +50,8 @@ def check_bag(ids: Iterable[str]) -> None:
     for id_ in ids:
         if any(one in path_segment(id_) for one in _LINE_BREAKS):
             raise RequestError(
-                f"{one_line(id_)!r} has a line break in it, whose name in a folder tools for BagIt take for another "
-                "one, so that no bag of it would be valid: export it without --bag"
+                f"the id {id_!r} has a line break in it, and what stands for that in its folder's name is one again to "
+                "tools for BagIt, so that no bag of it would be valid to them: export it without --bag"
             )
 
 
