@@ -1,11 +1,14 @@
-"""Loads a folder by its dataset card, as its readers do, and prints the rows of each table: a process of its own, since
-the libraries take a while to import, and warn of one another.
+"""Loads a folder by its dataset card, as its readers do, and prints the rows of each table, and what the recipes of a
+page print in another folder: a process of its own, since the libraries take a while to import, and warn of one another.
 
-``python -m vv_exports_tests.delivery.cards.loading FOLDER CACHE``
+``python -m vv_exports_tests.delivery.cards.loading FOLDER CACHE PAGE RECIPES_RUN_IN``
 """
 
+import contextlib
+import io
 import json
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -60,7 +63,24 @@ def _plain(value: Any) -> Any:
             return value
 
 
+def by_recipes(page: Path, folder: Path) -> list[tuple[str, str]]:
+    """What each recipe prints, and what the page says that it prints."""
+    recipes = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    printed = []
+    with contextlib.chdir(folder):
+        for code, expected in recipes:
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(code, page.name, "exec"), {})
+            printed.append((out.getvalue(), expected))
+    return printed
+
+
 if __name__ == "__main__":
-    folder, cache = map(Path, sys.argv[1:])
-    found = {"datasets": by_datasets(folder, cache), "mlcroissant": by_mlcroissant(folder)}
+    folder, cache, page, place = map(Path, sys.argv[1:])
+    found = {
+        "datasets": by_datasets(folder, cache),
+        "mlcroissant": by_mlcroissant(folder),
+        "recipes": by_recipes(page, place),
+    }
     json.dump(found, sys.stdout, default=str)

@@ -9,17 +9,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vv_exports.automations.reconcile import reconcile
+from vv_exports.config import parse_config
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.cards.files import write_card
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.survey import survey
 from vv_exports.delivery.verify import verify
+from vv_exports.demo import write_demo
 from vv_exports.domain.datasets import DatasetTexts
+from vv_exports.pipeline import Pipeline
 from vv_exports.reader import open_delivery
 from vv_exports_tests.delivery.cards import loading
 from vv_exports_tests.delivery.given import ODD
 
+PAGE = Path(__file__).parents[3] / "docs/datasets.md"
 TEXTS = DatasetTexts(
     title='Scenes of "the news": | <b>#1</b>\n---',
     description="What is seen.\nSecond by second.",
@@ -49,14 +54,32 @@ def front_matter(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def loaded(given, tmp_path_factory) -> tuple[Path, dict]:
-    """What both libraries load of it."""
+    """What both libraries load of it, and what the recipes print, with the collection of the demo."""
     scratch = tmp_path_factory.mktemp("loaded")
     folder = shutil.copytree(given.folder, scratch / "copy")
     written(folder)
-    command = [sys.executable, "-m", loading.__name__, str(folder), str(scratch / "cache")]
+    demo = scratch / "demo"
+    demo.mkdir()
+    write_demo(demo)
+    text = (demo / "vv_exports.yaml").read_text().replace("format: parquet", "dataset_card: true")
+    config = parse_config(text, folder=demo, where="the demo")
+    pipeline = Pipeline.from_config(config)
+    listing = pipeline.indexes.listing("idx_archive")
+    pipeline.automations.begin("idx_archive", listing, pipeline.clock())
+    reconcile(pipeline.automations.get("idx_archive", "review-team"), pipeline.deliveries, listing, None)
+    places = (folder, scratch / "cache", PAGE, demo)
+    command = [sys.executable, "-m", loading.__name__, *map(str, places)]
     said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert said.returncode == 0, said.stderr
     return folder, json.loads(said.stdout)
+
+
+@pytest.mark.slow
+def test_the_recipes_of_the_page_print_what_it_says(loaded):
+    _, found = loaded
+    assert len(found["recipes"]) == 2
+    for printed, expected in found["recipes"]:
+        assert printed == expected
 
 
 TABLES = {
