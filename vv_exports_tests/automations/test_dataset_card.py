@@ -51,7 +51,7 @@ def test_a_card_is_brought_up_to_date_by_deliveries_erasures_and_a_run_with_noth
     assert not (collection / "README.md").exists()
     client = client_with(tmp_path)
     assert client.automations.run("idx", "team").delivered == ()
-    assert card(collection) == (["title", "brands", "people"], "3 rows of 1 prompt runs")
+    assert card(collection) == (["title", "brands", "people"], "3 rows of 1 prompt run")
 
     newer = [segment(1, metadata={"title": "x", "mood": "calm"}), segment(2, video="vid_2")]
     write_run(tmp_path / "archive", run_id="run_2", executed_at="2026-10-02T00:00:00Z", schema=NEWER, segments=newer)
@@ -62,7 +62,7 @@ def test_a_card_is_brought_up_to_date_by_deliveries_erasures_and_a_run_with_noth
     client.erasure.erase(video_id="vid_2", reason="ticket 1")
     assert card(collection)[1] == "4 rows of 2 prompt runs"
     client.erasure.erase(run_id="run_1", reason="ticket 2")
-    assert card(collection)[1] == "1 rows of 1 prompt runs"
+    assert card(collection)[1] == "1 row of 1 prompt run"
     assert client.vacuum("conn_export", "exports/team").left_alone == ()
     assert client.verify("conn_export", "exports/team")[0].foreign == ()
 

@@ -14,6 +14,7 @@ from vv_exports.content.described import RECORD
 from vv_exports.delivery.cards.tables import CardTable
 from vv_exports.domain.datasets import DatasetTexts
 from vv_exports.domain.field_paths import ITEMS, FieldPath, Step
+from vv_exports.printable import counted, one_line
 from vv_exports.snapshots.columns import Boolean, Column, Integer, Json, List, Number, Object, Text, Timestamp
 
 _CONTEXT = {
@@ -148,7 +149,8 @@ def _record_set(table: CardTable) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": table.name,
         "name": table.name,
-        "description": f"{table.rows} rows of {table.runs} prompt runs of the prompt {table.prompt_name}",
+        "description": f"{counted(table.rows, 'row')} of {counted(table.runs, 'prompt run')} of the prompt "
+        + one_line(table.prompt_name),
         "field": fields,
     }
 
