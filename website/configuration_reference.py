@@ -13,6 +13,7 @@ _TITLES = {
     "AzureConnectorConfig": "Connector azure",
     "IndexConfig": "Index",
     "IndexTemplate": "Template of indexes",
+    "DatasetConfig": "Dataset",
     "AutomationConfig": "Automation",
     "ScheduleConfig": "Schedule",
     "FieldsConfig": "Fields",

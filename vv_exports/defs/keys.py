@@ -86,10 +86,9 @@ class Names:
         """The sensor that asks which indexes there are."""
         return f"{self.prefix}index_list"
 
-    @property
-    def source_pool(self) -> str:
-        """The pool of what reads the source in bulk: the limit is in ``dagster.yaml``."""
-        return f"{self.prefix}source"
+    def source_pool(self, index_id: str) -> str:
+        """The pool of what reads an index in bulk: the limit is in ``dagster.yaml``."""
+        return f"{self.prefix}source/{dagster_key(index_id)}"
 
     def group(self, index_id: str) -> str:
         """The asset group of an index."""

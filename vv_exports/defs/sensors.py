@@ -76,7 +76,7 @@ def discovery_sensor(  # noqa: PLR0917
             return dg.SkipReason(nothing)
         quiet.forget(sensor)
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
-        warn_of_missing_limits(context.instance, names.source_pool, pools)
+        warn_of_missing_limits(context.instance, pools)
         listing = pipeline.indexes.without_erased(index_id, listing)
         runs = listing.runs
         partitions = Partitions(context.instance, index_id)
@@ -97,11 +97,12 @@ def discovery_sensor(  # noqa: PLR0917
         requests: list[dg.RunRequest] = []
         if to_read.due:
             tags = snapshot_tags(index_id)
+            route = pipeline.config.index(index_id).run_tags
             waits = reason_to_wait(context.instance, tags, now)
             said += f" {len(to_read.due)} are to be read. {waits or ''}".rstrip()
             if waits is None:
                 ranges = stretches(context.instance, index_id, to_read.due, SNAPSHOTS_PER_RUN)
-                requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
+                requests = requests_of(key, ranges[:_RUNS_PER_TICK], {**route, **tags})
         if listing.problems:
             # A tick that fails asks for nothing, so what there is to do is done first.
             if not requests and not events:
@@ -123,6 +124,7 @@ def delivery_sensor(
 ) -> dg.SensorDefinition:
     """Delivers what an automation owes, looking ``every`` so many seconds. Its switch is the automation's pause."""
     index_id, name, config = automation.index_id, automation.name, automation.config
+    route = pipeline.config.index(index_id).run_tags_of(name)
     key = asset_key(index_id, "exports", name)
     sensor = names.delivery_sensor(index_id, name)
     active = config.enabled and not config.paused
@@ -178,7 +180,7 @@ def delivery_sensor(
         first, *_ = owed.batches(due, len(due))
         ranges = stretches(context.instance, index_id, first, config.max_runs_per_delivery)
         tags = delivery_tags(index_id, name, config.destination_connector_id)
-        return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
+        return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], {**route, **tags}))
 
     return delivery
 

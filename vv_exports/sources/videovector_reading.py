@@ -231,7 +231,7 @@ class Reading:
                 tasks.create_task(self._fetch_failures())
                 writing = tasks.create_task(self._write(in_writer))
                 async with asyncio.TaskGroup() as working:
-                    for _ in range(self.api.budget.max_concurrency):
+                    for _ in range(self.api.budget.limits.places):
                         working.create_task(self._work(wanted))
                 writing.cancel()
             await in_writer(self._write_all)
