@@ -172,6 +172,10 @@ def test_one_whose_collection_would_meet_another_is_refused_and_what_is_followed
             "index_templates.production.automations.a.destination_subpath: 'all' is the same for all indexes",
         ),
         (
+            {"dataset": {"titel": "x"}},
+            "index_templates.production.dataset.titel: is not a known key. Did you mean 'title'",
+        ),
+        (
             {"automations": {"a": {"destination_connector_id": "nobody"}}},
             "index_templates.production.automations.a.destination_connector_id: 'nobody' is not a connector",
         ),
@@ -185,6 +189,29 @@ def test_a_template_that_is_wrong_is_told_before_any_index_is_known(tmp_path, ch
     template = {name: value for name, value in {**TEMPLATE, **change}.items() if value is not None}
     with pytest.raises(ConfigurationError, match=said):
         load_config(write_config(tmp_path, config_with(production=template)))
+
+
+def test_what_a_dataset_does_not_have_is_told_of_an_index_too(tmp_path):
+    """It was a KeyError."""
+    config = {**CONFIG, "indexes": {"idx": {"dataset": {"titel": "x"}}}}
+    with pytest.raises(ConfigurationError, match=r"indexes.idx.dataset.titel: is not a known key. Did you mean 'title'"):
+        load_config(write_config(tmp_path, config))
+
+
+def test_all_that_is_said_of_an_index_may_be_said_in_a_template(client, tmp_path):
+    more = {
+        "discovery_interval_seconds": 60,
+        "run_tags": {"dagster-celery/queue": "heavy"},
+        "dataset": {"title": "News"},
+    }
+    write_config(tmp_path, config_with(production={**TEMPLATE, **more}))
+    client.indexes.sync()
+    found = client.pipeline.config.index("prod-1")
+    assert (found.discovery_interval_seconds, found.run_tags, found.dataset.title) == (
+        60,
+        {"dagster-celery/queue": "heavy"},
+        "News",
+    )
 
 
 def test_notifications_may_name_an_automation_that_a_template_gives(client, tmp_path):

@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from vv_exports.config.connectors import PROVIDERS
 from vv_exports.config.content import ContentConfig, FieldsConfig, FormatConfig
+from vv_exports.config.dataset import DatasetConfig
 from vv_exports.config.messages import Location, did_you_mean, dotted, shown
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, IndexTemplate, ScheduleConfig
 from vv_exports.config.notifications import TARGETS, NotificationsConfig
@@ -105,6 +106,8 @@ def _model_at(location: Location) -> type[BaseModel]:
             return _KINDS[str(location[0])][1][kind]
         case ("connectors", _, str(provider)) | ("storage", str(provider)):
             return PROVIDERS[provider]
+        case ("indexes" | "index_templates", _, "dataset"):
+            return DatasetConfig
         case ("indexes" | "index_templates", _, "automations", _, *rest):
             return _OF_AUTOMATIONS[tuple(rest)]
         case _:
