@@ -194,7 +194,7 @@ def test_a_template_that_is_wrong_is_told_before_any_index_is_known(tmp_path, ch
 def test_what_a_dataset_does_not_have_is_told_of_an_index_too(tmp_path):
     """It was a KeyError."""
     config = {**CONFIG, "indexes": {"idx": {"dataset": {"titel": "x"}}}}
-    with pytest.raises(ConfigurationError, match=r"indexes.idx.dataset.titel: is not a known key. Did you mean 'title'"):
+    with pytest.raises(ConfigurationError, match=r"indexes.idx.dataset.titel: is not a known key. Did you mean"):
         load_config(write_config(tmp_path, config))
 
 
