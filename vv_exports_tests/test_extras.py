@@ -1,4 +1,4 @@
-"""Each extra can be installed into an empty environment, and has what it is there for; and so have all of them together.
+"""Each extra can be installed into an empty environment, and has what it is there for; and all go together.
 
 Packages are hard links into the cache of `uv`: the first run downloads them, and later ones need seconds.
 """

@@ -37,4 +37,7 @@ def compose(environment: dict[str, str]) -> dict[str, Any]:
         assert match[2] is not None, f"{match[1]} has no value, and no default"
         return _VARIABLE.sub(value, match[2])
 
-    return yaml.safe_load(_VARIABLE.sub(value, (COMPOSE / "compose.yaml").read_text()))
+    read = yaml.safe_load(_VARIABLE.sub(value, (COMPOSE / "compose.yaml").read_text()))
+    for service in read["services"].values():
+        service["environment"] = {name: one or "" for name, one in service["environment"].items()}
+    return read
