@@ -1,5 +1,5 @@
-"""The deployment of ``deploy/compose``, with its commands, its instance and its variables, on a real Postgres and a real
-store. The engine is a stand-in that starts processes; of containers nothing is claimed here."""
+"""The deployment of ``deploy/compose``, with its commands, its instance and its variables, on a real Postgres and in a
+real store. The engine is a stand-in that starts processes; of containers nothing is claimed here."""
 
 import json
 import os

@@ -3,6 +3,7 @@ than what the package relies on."""
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from vv_exports.config import load_config
 from vv_exports.defs.limits import missing_limits
 from vv_exports_tests.deploy.folders import COMPOSE, DEPLOY, DOCKERFILE, KUBERNETES, compose, instruction
 from vv_exports_tests.servers.processes import not_here
-from vv_exports_tests.test_docs import ROOT
+from vv_exports_tests.test_docs import ROOT, parse
 
 SETTINGS = yaml.safe_load((files("vv_exports.defs") / "dagster.yaml").read_text())
 """What every instance has that the package makes."""
@@ -178,6 +179,19 @@ def test_the_configuration_is_valid(folder, monkeypatch):
     assert load_config(folder / "vv_exports.yaml").storage.provider == "s3"
 
 
+@pytest.mark.parametrize("folder", [COMPOSE, KUBERNETES], ids=lambda folder: folder.name)
+def test_commands_of_the_page_exist_and_services_and_files_are_called_so(folder):
+    page = (folder / "README.md").read_text()
+    commands = re.findall(r"(?:exec|run --rm) code vv-exports ([a-z][^`\n]*)|-- vv-exports ([a-z][^`\n]*)", page)
+    assert commands
+    for said in commands:
+        parse(shlex.split("".join(said)))
+    for name in re.findall(r"^\| `([\w./]+)` \|", page, re.MULTILINE):
+        assert (folder / name).is_file()
+    for service in re.findall(r"docker compose (?:exec|stop|run --rm) ([a-z]+)", page):
+        assert service in compose(ENVIRONMENT)["services"]
+
+
 @pytest.mark.slow
 def test_the_dockerfile_has_nothing_that_its_linter_would_change():
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
@@ -205,4 +219,6 @@ def test_no_file_holds_a_secret():
     for path in DEPLOY.rglob("*"):
         if path.is_file():
             assert SECRETS.search(path.read_text()) is None, path
-    assert {name for name, value in EXAMPLE.items() if value} == set()
+    assert {name: value for name, value in EXAMPLE.items() if value} == {
+        "VV_EXPORTS_IMAGE": f"vv-exports:{__version__}"
+    }
