@@ -126,4 +126,7 @@ def test_the_package_needs_none_of_them_and_says_which_one_an_instance_needs(ins
         check=False,
     )
     assert refused.returncode == 2
-    assert "dagster_postgres is not installed. Do `pip install 'vv-exports[postgres]'`" in refused.stderr
+    assert (
+        "packages that are not installed (dagster_postgres); install them with: pip install 'vv-exports[postgres]'"
+        in (refused.stderr)
+    )

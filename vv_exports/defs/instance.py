@@ -282,8 +282,11 @@ def _problems(error: Exception) -> list[str]:
     for one in said or [str(error)]:
         problem = one.split("\n\nStack Trace")[0].removeprefix("Failure condition: ")
         problem = re.sub(r'Value ".*?" of', "A value of", problem)
-        if (missing := re.match(r"Couldn't import module (\w+)", problem)) and missing[1] in _EXTRAS:
-            problem = f"{missing[1]} is not installed. Do `pip install 'vv-exports[{_EXTRAS[missing[1]]}]'`"
+        if (missing := re.match(r"Couldn't import module (\w+)", problem)) and (extra := _EXTRAS.get(missing[1])):
+            problem = (
+                f"it needs packages that are not installed ({missing[1]}); install them with: "
+                f"pip install 'vv-exports[{extra}]' (in a clone: pip install '.[{extra}]')"
+            )
         problems.append(f"{problem[:_LONGEST_PROBLEM]}…" if len(problem) > _LONGEST_PROBLEM else problem)
     return problems
 

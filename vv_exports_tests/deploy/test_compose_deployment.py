@@ -75,7 +75,8 @@ def waited(what, seconds: float = _DELIVERED_SECONDS):
 
 
 @pytest.mark.skipif(
-    "VV_EXPORTS_TESTS_DEPLOYMENTS" not in os.environ, reason="VV_EXPORTS_TESTS_DEPLOYMENTS=1 takes half a minute for it"
+    "VV_EXPORTS_TESTS_DEPLOYMENTS" not in os.environ,
+    reason="VV_EXPORTS_TESTS_DEPLOYMENTS=1 takes most of a minute for it",
 )
 def test_the_daemon_has_each_run_in_a_container_of_its_own(tmp_path, servers, bucket):
     with started(tmp_path, servers, "code", "daemon", "webserver") as deployment:
