@@ -34,7 +34,7 @@ STAYS = "Whatever was committed to a destination stays committed."
         ("strage: {}\n", 'unexpected config entry "strage"'),
         ("run_monitoring: {enabled: 3}\n", "root:run_monitoring:enabled"),
         ("storage: {sqlite: {base_dir: {env: NOT_SET}}}\n", '"NOT_SET" which is not set'),
-        ("storage: {postgres: {postgres_url: {env: NOT_SET}}}\n", "dagster_postgres"),
+        ("storage: {mysql: {mysql_url: {env: NOT_SET}}}\n", "dagster_mysql"),
         ("storage: {sqlite: {base_dir: 7355608}}\n", "root:storage:sqlite:base_dir"),
         (b"\xff\xfe", "can't decode"),
         ("storage: 7355608\n", "storage: must be a mapping of settings, and is of type int"),
