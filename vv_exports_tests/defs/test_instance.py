@@ -54,6 +54,18 @@ def test_a_wrong_dagster_yaml_is_a_problem_of_that_file(tmp_path, settings, said
     assert "Stack Trace" not in str(told.value)
 
 
+def test_a_library_that_is_not_installed_is_told_with_the_extra_that_brings_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dagster_postgres", None)  # as where it is not installed
+    (tmp_path / "dagster.yaml").write_text("storage: {postgres: {postgres_url: postgresql://h/d}}\n")
+    with pytest.raises(ConfigurationError) as told:
+        open_instance({}, tmp_path)
+    (problem,) = told.value.problems
+    assert problem == (
+        "it needs packages that are not installed (dagster_postgres); install them with: "
+        "pip install 'vv-exports[postgres]' (in a clone: pip install '.[postgres]')"
+    )
+
+
 def test_a_folder_without_settings_gets_those_of_the_repository(tmp_path):
     """It had none: runs of a crashed machine held the queue, and nothing bounded it."""
     open_instance({}, tmp_path).dispose()
