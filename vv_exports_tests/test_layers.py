@@ -59,8 +59,21 @@ STORES = ["azure", "gcs", "object_store", "s3"]
 """Modules of connectors that only the registry there picks: anybody else relies on the protocol."""
 
 EVERYWHERE = {"msgspec"}
-NOT_IMPORTED = {"dagster_webserver", "sniffio", "azure_storage_blob", "google_auth"}
-"""Dependencies that other libraries, or Dagster's commands, look for. The last two are imported as azure and google."""
+NOT_IMPORTED = {
+    *("dagster_webserver", "sniffio", "azure_storage_blob", "google_auth"),
+    *(
+        "celery",
+        "dagster_aws",
+        "dagster_celery",
+        "dagster_docker",
+        "dagster_k8s",
+        "dagster_postgres",
+        "psycopg2_binary",
+    ),
+    "redis",
+}
+"""Dependencies that other libraries, or Dagster's commands, look for, or that a ``dagster.yaml`` names. Two of them are
+imported as azure and google."""
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
