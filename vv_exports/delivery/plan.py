@@ -10,6 +10,7 @@ from vv_exports.content.files import TableFiles
 from vv_exports.content.quarantine import QuarantineFiles
 from vv_exports.content.selection import Selection
 from vv_exports.content.shapes import OwnColumn, Shapes, shaped
+from vv_exports.content.video_files import VideoFiles
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.entry import TableColumns
 from vv_exports.delivery.state import LogState
@@ -28,7 +29,7 @@ class Plan:
     """``files`` are what is made, by run id and table; ``folders`` where that goes. ``tables`` is what the log entry
     says of their columns."""
 
-    files: Mapping[tuple[str, TableName], TableFiles | QuarantineFiles]
+    files: Mapping[tuple[str, TableName], TableFiles | VideoFiles | QuarantineFiles]
     folders: Mapping[tuple[str, TableName], str]
     tables: Sequence[TableColumns]
 
@@ -42,7 +43,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
 
     Raises SchemaConflictError, or ContractBrokenError, where a run is to wait.
     """
-    files: dict[tuple[str, TableName], TableFiles | QuarantineFiles] = {}
+    files: dict[tuple[str, TableName], TableFiles | VideoFiles | QuarantineFiles] = {}
     folders: dict[tuple[str, TableName], str] = {}
     told: list[TableColumns] = []
     in_order = sorted(snapshots, key=lambda one: (one.executed_at, one.run_id))
@@ -58,6 +59,9 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
             shapes = _shapes(state, content, prompt_id, table, runs)
             for snapshot in runs:
                 folder = folders[snapshot.run_id, table] = shapes.folders[snapshot.run_id]
+                if content.options.format.is_by_video:
+                    files[snapshot.run_id, table] = VideoFiles(snapshot, table, content.options, content.key)
+                    continue
                 files[snapshot.run_id, table] = TableFiles(
                     snapshot, table, shapes.columns.get(folder), content.options, content.key
                 )
@@ -86,7 +90,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
 
 def _shapes(state: LogState, content: Content, prompt_id: str, table: RunTable, runs: Sequence[Snapshot]) -> Shapes:
     if table == "failures" or not content.options.format.has_columns:
-        return Shapes({}, {one.run_id: table for one in runs}, {}, {})
+        return Shapes({}, {one.run_id: content.options.format.folder(table) for one in runs}, {}, {})
     there = {folder: column_from_json(shape.metadata) for folder, shape in state.shapes_of(prompt_id).items()}
     own = [
         OwnColumn(
@@ -111,7 +115,7 @@ def _told(  # noqa: PLR0917
     prompt_id: str,
     table: TableName,
     shapes: Shapes,
-    files: Mapping[str, TableFiles | QuarantineFiles],
+    files: Mapping[str, TableFiles | VideoFiles | QuarantineFiles],
 ) -> Iterable[TableColumns]:
     for folder, made in files.items():
         metadata = shapes.columns.get(folder)
