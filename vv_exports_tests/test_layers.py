@@ -26,13 +26,14 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "reader", "snapshots", "sources"}),
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
+    ("opentimelineio", {"formats"}),
     ("jinja2 svg", {"pictures"}),
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
     ("httpx sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
-    ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
+    ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests webvtt", set()),
     # What people ask Dagster with: the package asks its Python.
     ("dagster_graphql dagster_webserver", set()),
 )

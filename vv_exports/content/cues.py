@@ -33,8 +33,9 @@ class Cues:
     def rows(self, batch: pa.RecordBatch, answers: pa.StringArray | None) -> pa.RecordBatch:
         """See ``Encoding.rows``."""
         documents = self._documents.rows(batch, answers).column(0)
-        texts, notes = [], []
-        if (self.options.name, self.options.kind) != ("webvtt", "metadata"):  # which needs none of it
+        texts: list[str | None] = []
+        notes: list[str | None] = []
+        if self._texts:
             for document in documents.cast(pa.binary()).to_pylist():
                 result = decode(document)
                 texts.append(_text(result, self._texts))
@@ -55,7 +56,7 @@ class Cues:
 
     def documents(self, batch: pa.RecordBatch) -> list[JsonObject]:
         """See ``Encoding.documents``. Raises RequestError for captions and chapters, which have none."""
-        if (self.options.name, self.options.kind) in {("webvtt", "captions"), ("webvtt", "chapters")}:
+        if self.options.name == "webvtt" and self._texts:
             raise RequestError(
                 f"{self.options.kind} are text for people, and hold no results: read a collection of another format, "
                 "or of `{name: webvtt, kind: metadata}`"

@@ -157,9 +157,7 @@ def foreseen_by_making(files: Iterable[LocalFile]) -> list[ForeseenFile]:
     """Files that are made to be counted, and removed again."""
     found = []
     for local in files:
-        found.append(
-            ForeseenFile(local.rows, local.bytes, local.sha256, local.suffix, exact=True, stem=local.stem)
-        )
+        found.append(ForeseenFile(local.rows, local.bytes, local.sha256, local.suffix, exact=True, stem=local.stem))
         local.path.unlink()
     return found
 

@@ -16,7 +16,7 @@ from vv_exports.domain.field_rules import NEEDED_OF_VIDEOS
 from vv_exports.domain.tables import RunTable
 from vv_exports.errors import TimelineError, first_few
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.registry import formats_of_video
+from vv_exports.formats.registry import check_installed, formats_of_video
 from vv_exports.formats.videos import CUES, Video
 from vv_exports.printable import one_line
 from vv_exports.snapshots.store import Rows, Snapshot, SnapshotStore
@@ -37,12 +37,14 @@ class VideoFiles(TableFiles):
         super().__init__(snapshot, table, None, _with_what_is_needed(options), key)
 
     def check(self, store: SnapshotStore) -> None:
-        """Raise TimelineError where a segment has no place in a video, or the configuration tells no frame rate and
-        start timecode of a video that is to have markers. Looks at the columns that tell it."""
+        """Raise RequestError where what makes the files is not installed; TimelineError where a segment has no place in
+        a video, a video that is to have markers no frame rate and start timecode in the configuration, or no segment
+        the text that is shown by default. Looks at the columns that tell it."""
+        check_installed(self._options)
         without: dict[str, str | None] = {}
         videos: set[str] = set()
         chosen = self._options.format
-        has_text = chosen.text is not None or chosen.kind == "metadata"
+        has_text = chosen.text is not None or not chosen.texts
         for batch in store.columns(self._snapshot, self._name, _LOOKED_AT):
             self._check_places(batch)
             has_text = has_text or _has_text(batch, chosen.default_text)
@@ -59,6 +61,12 @@ class VideoFiles(TableFiles):
                 f"prompt run {one_line(self._snapshot.run_id)} has videos without a frame rate or a start timecode: "
                 f"{', '.join(named)}. Neither is guessed: say frame_rate and start_timecode in format, for all videos "
                 "or in videos by their ids."
+            )
+        if videos and not has_text:
+            raise TimelineError(
+                f"prompt run {one_line(self._snapshot.run_id)}: none of its segments has a {chosen.default_text}, "
+                "which is shown where nothing else is chosen. Say in format what is, as in "
+                f"{{name: {chosen.name}, text: [metadata.title]}}."
             )
 
     def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
@@ -116,13 +124,11 @@ class VideoFiles(TableFiles):
         placed = pc.and_(batch.column("video_id").is_valid(), pc.fill_null(pc.greater_equal(starts, 0), False))
         if (row := pc.index(placed, False).as_py()) < 0:
             return
-        segment_id, video_id, start = (
-            batch.column(name)[row].as_py() for name in ("segment_id", "video_id", "start_time")
-        )
-        of_video = "no video" if video_id is None else f"the video {one_line(video_id)}"
+        segment, video, start = (batch.column(name)[row].as_py() for name in ("segment_id", "video_id", "start_time"))
+        of_video = "no video" if video is None else f"the video {one_line(video)}"
         raise TimelineError(
-            f"the segment {one_line(str(segment_id))} of {of_video} in prompt run {one_line(self._snapshot.run_id)} has "
-            f"no place in a video: its start_time is {start}. Mend it at the source, or deliver a format of tables."
+            f"prompt run {one_line(self._snapshot.run_id)}: the segment {one_line(str(segment))} of {of_video} has no "
+            f"place in a video: its start_time is {start}. Mend it at the source, or deliver a format of tables."
         )
 
     def _has_timing(self, video_id: str) -> bool:

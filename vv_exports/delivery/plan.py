@@ -29,7 +29,7 @@ class Plan:
     """``files`` are what is made, by run id and table; ``folders`` where that goes. ``tables`` is what the log entry
     says of their columns."""
 
-    files: Mapping[tuple[str, TableName], TableFiles | VideoFiles | QuarantineFiles]
+    files: Mapping[tuple[str, TableName], TableFiles | QuarantineFiles]
     folders: Mapping[tuple[str, TableName], str]
     tables: Sequence[TableColumns]
 
@@ -43,7 +43,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
 
     Raises SchemaConflictError, or ContractBrokenError, where a run is to wait.
     """
-    files: dict[tuple[str, TableName], TableFiles | VideoFiles | QuarantineFiles] = {}
+    files: dict[tuple[str, TableName], TableFiles | QuarantineFiles] = {}
     folders: dict[tuple[str, TableName], str] = {}
     told: list[TableColumns] = []
     in_order = sorted(snapshots, key=lambda one: (one.executed_at, one.run_id))
@@ -59,12 +59,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
             shapes = _shapes(state, content, prompt_id, table, runs)
             for snapshot in runs:
                 folder = folders[snapshot.run_id, table] = shapes.folders[snapshot.run_id]
-                if content.options.format.is_by_video:
-                    files[snapshot.run_id, table] = VideoFiles(snapshot, table, content.options, content.key)
-                    continue
-                files[snapshot.run_id, table] = TableFiles(
-                    snapshot, table, shapes.columns.get(folder), content.options, content.key
-                )
+                files[snapshot.run_id, table] = _files(snapshot, table, shapes.columns.get(folder), content)
             told += _told(
                 state,
                 content,
@@ -86,6 +81,12 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
                 shapes = Shapes({}, dict.fromkeys(apart, "quarantine"), {}, {})
                 told += _told(state, content, prompt_id, "quarantine", shapes, {"quarantine": made})
     return Plan(files, folders, told)
+
+
+def _files(snapshot: Snapshot, table: RunTable, metadata: Column | None, content: Content) -> TableFiles:
+    if content.options.format.is_by_video:
+        return VideoFiles(snapshot, table, content.options, content.key)
+    return TableFiles(snapshot, table, metadata, content.options, content.key)
 
 
 def _shapes(state: LogState, content: Content, prompt_id: str, table: RunTable, runs: Sequence[Snapshot]) -> Shapes:
@@ -115,7 +116,7 @@ def _told(  # noqa: PLR0917
     prompt_id: str,
     table: TableName,
     shapes: Shapes,
-    files: Mapping[str, TableFiles | VideoFiles | QuarantineFiles],
+    files: Mapping[str, TableFiles | QuarantineFiles],
 ) -> Iterable[TableColumns]:
     for folder, made in files.items():
         metadata = shapes.columns.get(folder)

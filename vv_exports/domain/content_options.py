@@ -97,7 +97,9 @@ class FormatOptions:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The paths of what a cue, or the name of a marker, shows."""
+        """The paths of what a cue, or the name of a marker, shows. Cues of metadata hold all, and show nothing."""
+        if self.kind == "metadata":
+            return ()
         return (self.default_text,) if self.text is None else self.text
 
     def timing_of(self, video_id: str) -> VideoTiming:

@@ -36,7 +36,7 @@ def field_problems(options: ContentOptions) -> Iterator[str]:
         yield from _kept(where, path)
     if options.format.is_by_video:
         yield from _needed(exclude, redact, options)
-        yield from _shown(include, exclude, options)
+        yield from _shown(include, exclude, redact, options)
     for path, text in include:
         if path.steps[0] in KEPT_NAMES | {RESCUED} and len(path.steps) > 1:
             yield f"fields.include names {text!r}: `{path.steps[0]}` has no fields in it"
@@ -81,9 +81,14 @@ def _needed(
 
 
 def _shown(
-    include: list[tuple[FieldPath, str]], exclude: list[tuple[FieldPath, str]], options: ContentOptions
+    include: list[tuple[FieldPath, str]],
+    exclude: list[tuple[FieldPath, str]],
+    redact: list[tuple[FieldPath, str]],
+    options: ContentOptions,
 ) -> Iterator[str]:
     """What is read in a file of a video is delivered."""
+    out = [(path, f"fields.exclude leaves out with {text!r}") for path, text in exclude]
+    out += [(path, f"redact drops with {text!r}") for path, text in redact if options.redact[text] == "drop"]
     for where, texts in (("text", options.format.texts), ("note", options.format.note)):
         try:
             paths = [(parse_path(text), text) for text in texts]
@@ -91,8 +96,8 @@ def _shown(
             yield f"format.{where}: {error}"
             continue
         for path, text in paths:
-            if out := next((spelled for outer, spelled in exclude if outer.contains(path)), None):
-                yield f"format.{where} names {text!r}, which fields.exclude leaves out with {out!r}"
+            if why := next((said for outer, said in out if outer.contains(path)), None):
+                yield f"format.{where} names {text!r}, which {why}"
             elif include and not any(one.contains(path) or path.contains(one) for one, _ in include):
                 yield f"format.{where} names {text!r}, which fields.include leaves out: name it there, too"
 

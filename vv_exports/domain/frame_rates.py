@@ -16,7 +16,7 @@ FRAME_RATES: Mapping[str, Fraction] = {
     "59.94": Fraction(60_000, 1001),
     "60": Fraction(60),
 }
-"""Frames in a second, by the name that people know. What is a little below a whole number is exactly 1000/1001 of it."""
+"""Frames in a second, by the name that people know: what is a little below a whole number is 1000/1001 of it."""
 
 DROP_FRAME = frozenset({"29.97", "59.94"})
 """The rates that have drop-frame timecode."""

@@ -1,6 +1,7 @@
 """A CMX 3600 edit decision list of markers, as DaVinci Resolve exports and imports them: one frame for each, and its
 colour, name and duration in the line below it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,14 @@ from vv_exports.formats.videos import Video, cues_of, frames_of, one_line_of, re
 _COLOR = "ResolveColorBlue"
 _REEL = "001"
 _LINE_END = "\r\n"
+_LIKE_A_LINE = re.compile(r"[^A-Za-z]|[A-Z0-9]+\b", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Edl:
     """Timecodes are those of a timeline that begins at the video's start timecode. Names and notes are in one line,
-    without ``|``, which begins a field."""
+    without ``|``, which begins a field; a note that begins
+    like a line of a list has ``- `` before it."""
 
     video: Video | None = None
     name: ClassVar[str] = "markers"
@@ -40,6 +43,7 @@ class Edl:
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Raises RequestError: it has no results in it. The otio file beside it has them."""
+        del schema
         raise RequestError(f"{path} has markers alone: read the otio file beside it")
 
 
@@ -59,7 +63,7 @@ class _EdlEncoder:
             self._events += 1
             self._write(
                 f"{self._events:03d}  {_REEL}      V     C        {begins} {ends} {begins} {ends}",
-                f"{_field(cue.note)} |C:{_COLOR} |M:{_field(cue.name)} |D:{frames}",
+                f"{_note(cue.note)} |C:{_COLOR} |M:{_field(cue.name)} |D:{frames}",
                 *([self._said] if self._events == 1 else []),
                 "",
             )
@@ -72,6 +76,12 @@ class _EdlEncoder:
 
     def _write(self, *lines: str) -> None:
         self._file.write("".join(f"{line}{_LINE_END}" for line in lines).encode())
+
+
+def _note(text: str) -> str:
+    """A note begins the line: it must not begin like an event, or another line of a list."""
+    note = _field(text)
+    return f"- {note}" if _LIKE_A_LINE.match(note) else note
 
 
 def _field(text: str) -> str:

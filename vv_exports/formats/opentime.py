@@ -1,7 +1,6 @@
 """OpenTimelineIO, which is installed by an extra: the library, and timecodes made by it."""
 
 from fractions import Fraction
-from types import ModuleType
 from typing import Any
 
 from vv_exports.domain.frame_rates import is_drop_frame
@@ -9,7 +8,7 @@ from vv_exports.errors import RequestError
 from vv_exports.formats.videos import Video, rate_of
 
 
-def opentimelineio() -> ModuleType:
+def opentimelineio() -> Any:
     """The library. Raises RequestError where it is not installed."""
     try:
         import opentimelineio  # noqa: PLC0415 - an extra, and only whoever makes markers needs it

@@ -16,7 +16,7 @@ from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.held_back import HeldBack
 from vv_exports.formats.opentime import Clock, opentimelineio
 from vv_exports.formats.reading import readable
-from vv_exports.formats.videos import CUES, Cue, Video, cues_of, frames_of, require_cues, rows_of_cues
+from vv_exports.formats.videos import Video, cues_of, frames_of, require_cues, rows_of_cues
 
 _COLOR = "BLUE"
 _OWN = "vv_exports"

@@ -11,6 +11,7 @@ from vv_exports.formats.edl import Edl
 from vv_exports.formats.fcpxml import FcpXml
 from vv_exports.formats.json import JsonDocument
 from vv_exports.formats.jsonl import JsonLines
+from vv_exports.formats.opentime import opentimelineio
 from vv_exports.formats.otio import Otio
 from vv_exports.formats.parquet import Parquet
 from vv_exports.formats.videos import Video
@@ -24,7 +25,7 @@ _MAKERS: dict[FormatName, Callable[[ContentOptions], Format]] = {
     ),
     "json": lambda options: JsonDocument(options.compressed_with),
     "webvtt": lambda options: WebVtt(options.format.kind),
-    "markers": lambda options: Otio(),
+    "markers": lambda _: Otio(),
 }
 
 
@@ -33,6 +34,12 @@ def formats_of_video(options: ContentOptions, video: Video) -> tuple[Format, ...
     if options.format.name == "webvtt":
         return (WebVtt(options.format.kind, video),)
     return (Otio(video), Edl(video), FcpXml(video))
+
+
+def check_installed(options: ContentOptions) -> None:
+    """Raise RequestError where a format needs what is not installed."""
+    if options.format.name == "markers":
+        opentimelineio()
 
 
 def format_of(options: ContentOptions) -> Format:

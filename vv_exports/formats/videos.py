@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -37,7 +37,7 @@ class Video:
     video_id: str
     name: str | None = None
     run: Mapping[str, str] | None = None
-    timing: VideoTiming = VideoTiming()
+    timing: VideoTiming = field(default_factory=VideoTiming)
 
     @property
     def title(self) -> str:

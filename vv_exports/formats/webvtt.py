@@ -25,7 +25,16 @@ from vv_exports.formats.base import TableWriter
 from vv_exports.formats.blocks import Blocks
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.reading import readable
-from vv_exports.formats.videos import CUES, Cue, Video, cues_of, nearest, one_line_of, possible, require_cues, rows_of_cues
+from vv_exports.formats.videos import (
+    Cue,
+    Video,
+    cues_of,
+    nearest,
+    one_line_of,
+    possible,
+    require_cues,
+    rows_of_cues,
+)
 
 _THOUSANDTHS = Fraction(1000)
 _READ_ROWS = 2_048
