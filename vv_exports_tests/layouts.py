@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.entry import FORMAT_WITHOUT_QUARANTINE
-from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.content_options import TABLE_FORMATS, ContentOptions, FormatOptions
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.delivery.conftest import NOW, Deployment
@@ -27,6 +28,12 @@ SUMS = GOLDEN / "SHA256SUMS"
 INDEX = "idx_golden"
 LAYOUT = f"layout-{LAYOUT_VERSION}"
 LOG = f"log-{FORMAT_WITHOUT_QUARANTINE}"
+OF_VIDEOS = {
+    "captions": FormatOptions("webvtt", text=("metadata_text", "metadata.title")),
+    "chapters": FormatOptions("webvtt", kind="chapters"),
+    "metadata": FormatOptions("webvtt", kind="metadata"),
+    "markers": FormatOptions("markers", frame_rate="29.97", start_timecode="00:59:50;00", note=("metadata.title",)),
+}
 COMMAND = "python -m vv_exports_tests.layouts"
 
 
@@ -45,8 +52,9 @@ def made(folder: Path) -> dict[str, bytes]:
             rows = deployment.store.rows(snapshot, table, answers=True)
             texts = [text for some in rows for text in some.answers.to_pylist()]
             found[f"{LAYOUT}/snapshots/{number}.{table}.jsonl"] = "".join(f"{text}\n" for text in texts).encode()
-    for name in FORMAT_NAMES:
-        request = deployment.request(*snapshots, subpath=name, format_name=name)
+    chosen = {name: FormatOptions(name) for name in TABLE_FORMATS} | OF_VIDEOS
+    for name, options in chosen.items():
+        request = deployment.request(*snapshots, subpath=name, content=Content(ContentOptions(options)))
         deliver(request, deployment.store, lambda: NOW)
         for file in deployment.connector.files(name):
             content = deployment.connector.read(file.key)

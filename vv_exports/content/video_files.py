@@ -1,5 +1,6 @@
 """The segments of a snapshot as files of one video each: captions for players, markers for editors."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.content.files import ForeseenFile, LocalFile, TableFiles, foreseen_by_making
+from vv_exports.content.media import media_of
 from vv_exports.domain.content_options import ContentOptions
 from vv_exports.domain.destinations import video_stem
 from vv_exports.domain.field_rules import NEEDED_OF_VIDEOS
@@ -18,55 +20,60 @@ from vv_exports.errors import TimelineError, first_few
 from vv_exports.formats.base import TableWriter
 from vv_exports.formats.registry import check_installed, formats_of_video
 from vv_exports.formats.videos import CUES, Video
-from vv_exports.printable import one_line
+from vv_exports.printable import counted, one_line
 from vv_exports.snapshots.store import Rows, Snapshot, SnapshotStore
 from vv_exports.snapshots.tables import RUN_COLUMNS
 
 _OF_VIDEO = "of_video"
 _SHOWN_ID = "shown_id"
 _SHOWN_NAME = "shown_name"
-_LOOKED_AT = ("video_id", "video_name", "segment_id", "start_time", "metadata_text", "rescued")
 _NAMED = 5
 _TEXT = pa.string()
+_LOG = logging.getLogger(__name__)
 
 
 class VideoFiles(TableFiles):
-    """The files of the segments of a snapshot, one after the other, as their rows are in the order of their videos."""
+    """The files of the segments of a snapshot, one after the other, as their rows are in the order of their videos. A
+    medium whose segments have no times, as pictures have none, has no file."""
 
     def __init__(self, snapshot: Snapshot, table: RunTable, options: ContentOptions, key: bytes | None = None) -> None:
         super().__init__(snapshot, table, None, _with_what_is_needed(options), key)
 
     def check(self, store: SnapshotStore) -> None:
         """Raise RequestError where what makes the files is not installed; TimelineError where a segment has no place in
-        a video, a video that is to have markers no frame rate and start timecode in the configuration, or no segment
+        its video, a video that is to have markers no frame rate and start timecode in the configuration, or no segment
         the text that is shown by default. Looks at the columns that tell it."""
         check_installed(self._options)
-        without: dict[str, str | None] = {}
-        videos: set[str] = set()
         chosen = self._options.format
         has_text = chosen.text is not None or not chosen.texts
-        for batch in store.columns(self._snapshot, self._name, _LOOKED_AT):
-            self._check_places(batch)
-            has_text = has_text or _has_text(batch, chosen.default_text)
-            for video_id, name in zip(
-                batch.column("video_id").to_pylist(), batch.column("video_name").to_pylist(), strict=True
-            ):
-                if video_id not in videos:
-                    videos.add(video_id)
-                    if not self._has_timing(video_id):
-                        without[video_id] = name
-        if without:
-            named = first_few([self._named(video_id, name) for video_id, name in without.items()], _NAMED)
+        untimed: dict[str, str | None] = {}
+        without_times = media = 0
+        for medium in media_of(store, self._snapshot, chosen.default_text):
+            media += 1
+            has_text = has_text or medium.has_text
+            if not medium.has_times:
+                without_times += 1
+            elif not self._has_timing(medium.video_id):
+                untimed[medium.video_id] = medium.name
+        if untimed:
+            named = first_few([self._named(video_id, name) for video_id, name in untimed.items()], _NAMED)
             raise TimelineError(
                 f"prompt run {one_line(self._snapshot.run_id)} has videos without a frame rate or a start timecode: "
                 f"{', '.join(named)}. Neither is guessed: say frame_rate and start_timecode in format, for all videos "
                 "or in videos by their ids."
             )
-        if videos and not has_text:
+        if media > without_times and not has_text:
             raise TimelineError(
                 f"prompt run {one_line(self._snapshot.run_id)}: none of its segments has a {chosen.default_text}, "
                 "which is shown where nothing else is chosen. Say in format what is, as in "
                 f"{{name: {chosen.name}, text: [metadata.title]}}."
+            )
+        if without_times:
+            _LOG.warning(
+                "prompt run %s: %s without times, such as pictures, have no %s",
+                one_line(self._snapshot.run_id),
+                counted(without_times, "medium", "media"),
+                chosen.folder("segments"),
             )
 
     def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
@@ -109,27 +116,17 @@ class VideoFiles(TableFiles):
                 start = 0
                 for end in runs.run_ends.to_pylist():
                     some = batch.slice(start, end - start)
+                    start = end
+                    if not some.column("start_time")[0].is_valid:
+                        continue  # nor has any other of the medium: it has no line of time
                     first = {name: some.column(name)[0].as_py() for name in (_OF_VIDEO, _SHOWN_ID, _SHOWN_NAME)}
                     yield _RowsOfVideo(first[_OF_VIDEO], first[_SHOWN_ID], first[_SHOWN_NAME], some.select(CUES.names))
-                    start = end
 
     def _begun(self, rows: "_RowsOfVideo", folder: Path) -> "_VideoUnderWay":
         ids = {name: getattr(self._snapshot, name if name != "prompt_run_id" else "run_id") for name in RUN_COLUMNS}
         timing = self._options.format.timing_of(rows.of_video)
         video = Video(rows.shown_id, rows.shown_name, ids, timing)
         return _VideoUnderWay(rows.of_video, video, self._options, folder)
-
-    def _check_places(self, batch: pa.RecordBatch) -> None:
-        starts = batch.column("start_time")
-        placed = pc.and_(batch.column("video_id").is_valid(), pc.fill_null(pc.greater_equal(starts, 0), False))
-        if (row := pc.index(placed, False).as_py()) < 0:
-            return
-        segment, video, start = (batch.column(name)[row].as_py() for name in ("segment_id", "video_id", "start_time"))
-        of_video = "no video" if video is None else f"the video {one_line(video)}"
-        raise TimelineError(
-            f"prompt run {one_line(self._snapshot.run_id)}: the segment {one_line(str(segment))} of {of_video} has no "
-            f"place in a video: its start_time is {start}. Mend it at the source, or deliver a format of tables."
-        )
 
     def _has_timing(self, video_id: str) -> bool:
         timing = self._options.format.timing_of(video_id)
@@ -140,13 +137,6 @@ class VideoFiles(TableFiles):
         """For a message, which may go far: without the name where something is not delivered."""
         shown = one_line(video_id)
         return f"{shown} ({one_line(name)})" if name and self._selection.is_everything else shown
-
-
-def _has_text(batch: pa.RecordBatch, name: str) -> bool:
-    """Whether a field of the record is in any of these rows. No column is one of ``transcription``."""
-    if name in batch.schema.names:
-        return bool(pc.any(pc.greater(pc.binary_length(batch.column(name)), 0)).as_py())
-    return bool(pc.any(pc.match_substring(batch.column("rescued"), f'"/{name}"')).as_py())
 
 
 class _RowsOfVideo(NamedTuple):

@@ -47,7 +47,7 @@ from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
 from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder, video_file_name
 from vv_exports.domain.progress import Report, Work, silent, unseen
-from vv_exports.domain.tables import DELIVERED_TABLES, TableName
+from vv_exports.domain.tables import DELIVERED_TABLES, TableName, rows_by_table
 from vv_exports.errors import (
     DeliveryConflictError,
     OutcomeUnknownError,
@@ -514,10 +514,13 @@ class Attempt:
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
         before = self.state.runs.get(snapshot.run_id)
-        segments, quarantined = snapshot.rows("segments"), 0
+        delivered, quarantined = snapshot.rows("segments"), 0
         if (snapshot.run_id, "segments") in self.plan.files:
-            ours = [one for one in files if (one.prompt_run_id, one.table) == (snapshot.run_id, "segments")]
-            quarantined = segments - sum(one.rows for one in ours)
+            ours = rows_by_table(one for one in files if one.prompt_run_id == snapshot.run_id)
+            segments, delivered = delivered, ours.get("segments", 0)
+            # Files of videos leave out more: what has no times has no place in any.
+            by_video = self.request.content.options.format.is_by_video
+            quarantined = ours.get("quarantine", 0) if by_video else segments - delivered
         return DeliveredRun(
             run_id=snapshot.run_id,
             prompt_id=snapshot.prompt_id,
@@ -526,7 +529,7 @@ class Attempt:
             data_version=snapshot.data_version,
             counts=RowCounts(
                 expected=snapshot.prompt_run.count("total_segments"),
-                delivered=segments - quarantined,
+                delivered=delivered,
                 failed=snapshot.rows("failures"),
                 erased=snapshot.erased.get("segments") or UNSET,
                 quarantined=quarantined if self.request.content.options.contract == "quarantine" else UNSET,

@@ -193,6 +193,15 @@ def test_a_segment_without_a_place_is_refused_by_name_before_anything_is_written
     assert deployment.files() == {"_vv/owner.json"}
 
 
+def test_pictures_have_no_line_of_time_and_no_file_and_the_log_does_not_count_them(deployment, clock, caplog):
+    picture = segment(0, video="pic", start_time=None, end_time=None)
+    made = give(deployment, clock, deployment.snapshot("run_1", segments=[picture, segment(1), segment(2)]))
+    assert [name[:6] for name in names(made)] == ["Video_"]
+    entry = json.loads((deployment.folder / "deliveries/exports/team" / log_entry_name(0)).read_text())
+    assert entry["prompt_runs"][0]["counts"]["delivered"] == 2
+    assert "prompt run run_1: 1 medium without times, such as pictures, have no captions" in caplog.text
+
+
 def test_where_nothing_is_chosen_captions_show_the_transcription_or_say_that_there_is_none(deployment, clock):
     with pytest.raises(TimelineError, match=r"none of its segments has a transcription, .* Say in format what is"):
         give(deployment, clock, two_videos(deployment), options=FormatOptions("webvtt"))

@@ -7,7 +7,7 @@ import json
 import re
 from fractions import Fraction
 from itertools import pairwise
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import opentimelineio as otio
 import pytest
@@ -88,7 +88,7 @@ def _duration(clip):
 
 def in_fcpxml(path, rate):
     """In frames from 0: a time that is no whole frame is not one."""
-    root = ElementTree.parse(path).getroot()
+    root = ET.parse(path).getroot()
     clip = root.find(".//asset-clip")
     start = _frames(clip.get("start"), rate)
     return start, [(_frames(one.get("start"), rate) - start, _frames(one.get("duration"), rate)) for one in clip]
@@ -156,7 +156,7 @@ def test_hostile_text_breaks_no_file_and_documents_come_back(folder, texts, name
 def test_names_are_in_one_line_and_what_begins_a_field_of_an_edl_is_not_in_them(folder):
     an_otio, an_edl, a_fcpxml = files(folder, [row(0.0, text="one |M:\n two", note="a\nb")], "25", "00:00:00:00")
     assert "a b |C:ResolveColorBlue |M:one /M: two |D:1" in an_edl.read_text().splitlines()
-    marker = ElementTree.parse(a_fcpxml).find(".//marker")
+    marker = ET.parse(a_fcpxml).find(".//marker")
     assert (marker.get("value"), marker.get("note")) == ("one |M: two", "a\nb")
     (clip,) = otio.adapters.read_from_file(str(an_otio)).find_clips()
     assert [(one.name, one.comment) for one in clip.markers] == [("one |M: two", "a\nb")]
