@@ -18,8 +18,10 @@ from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.entry import FORMAT_WITHOUT_QUARANTINE
 from vv_exports.domain.content_options import TABLE_FORMATS, ContentOptions, FormatOptions
+from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
+from vv_exports_tests.archives import segment
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,7 +56,8 @@ def made(folder: Path) -> dict[str, bytes]:
             found[f"{LAYOUT}/snapshots/{number}.{table}.jsonl"] = "".join(f"{text}\n" for text in texts).encode()
     chosen = {name: FormatOptions(name) for name in TABLE_FORMATS} | OF_VIDEOS
     for name, options in chosen.items():
-        request = deployment.request(*snapshots, subpath=name, content=Content(ContentOptions(options)))
+        of = [_spoken(deployment)] if options.is_by_video else snapshots
+        request = deployment.request(*of, subpath=name, content=Content(ContentOptions(options)))
         deliver(request, deployment.store, lambda: NOW)
         for file in deployment.connector.files(name):
             content = deployment.connector.read(file.key)
@@ -64,6 +67,24 @@ def made(folder: Path) -> dict[str, bytes]:
             elif name == "csv":  # the bytes of which are the same everywhere
                 found[f"{LOG}/{path.rpartition('/')[2]}"] = _json(_without_place(json.loads(content)))
     return found
+
+
+def _spoken(deployment: Deployment) -> Snapshot:
+    """A run of two videos and a picture. A segment of the golden archive has no place in its video."""
+    said = ["a --> b <i>&amp;\n\nü", "", "0 |M:x", "drop", None]
+    segments = [
+        segment(number, video=video, start_time=at, end_time=until, metadata_text=said[number])
+        for number, (video, at, until) in enumerate(
+            [
+                ("vid/ä", 0.0, 9.5),
+                ("vid/ä", 9.5, 9.5),
+                ("vid_b", 59.9932, 70.07),
+                ("vid_b", 90_000.0, None),
+                ("p", None, None),
+            ]
+        )
+    ]
+    return deployment.snapshot("spoken", segments=segments)
 
 
 def golden(*versions: str) -> dict[str, bytes]:

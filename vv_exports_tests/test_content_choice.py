@@ -165,8 +165,8 @@ def test_the_order_in_which_something_is_chosen_makes_no_other_content():
         (
             "format: {name: webvtt, kind: metadata, text: [a]}",
             (
-                "format: {'name': 'webvtt', 'kind': 'metadata', 'text': ['a']}: cues of metadata hold the whole result: "
-                "choose of it with fields, and leave text out"
+                "format: {'name': 'webvtt', 'kind': 'metadata', 'text': ['a']}: cues of metadata hold the whole "
+                "result: choose of it with fields, and leave text out"
             ),
         ),
         (
@@ -201,22 +201,23 @@ def test_the_order_in_which_something_is_chosen_makes_no_other_content():
         (
             "format: markers",
             (
-                "format: 'markers': markers need a frame_rate and a start_timecode, as in {name: markers, frame_rate: 25, "
-                'start_timecode: "00:00:00:00"}; for single videos in videos, by their ids'
+                "format: 'markers': markers need a frame_rate and a start_timecode, as in {name: markers, "
+                'frame_rate: 25, start_timecode: "00:00:00:00"}; for single videos in videos, by their ids'
             ),
         ),
         (
             "format: {name: markers, frame_rate: 26}",
             (
-                "format.frame_rate: '26': is no frame rate that has a timecode: choose one of 23.976, 24, 25, 29.97, 30, "
-                "47.952, 48, 50, 59.94, 60"
+                "format.frame_rate: '26': is no frame rate that has a timecode: choose one of 23.976, 24, 25, 29.97, "
+                "30, 47.952, 48, 50, 59.94, 60"
             ),
         ),
         (
             'format: {name: markers, videos: {v: {frame_rate: 25, start_timecode: "00:00:00;00"}}}',
             (
                 "format: {'name': 'markers', 'videos': {'v': {'frame_rate': '25', 'start_timecode': '00:00:00;00'}}}: "
-                "start_timecode '00:00:00;00' of the video v is drop-frame (;), which 29.97 and 59.94 have and 25 has not"
+                "start_timecode '00:00:00;00' of the video v is drop-frame (;), which 29.97 and 59.94 have and 25 has "
+                "not"
             ),
         ),
         ("tables: []", "tables: []: must not be empty"),

@@ -42,12 +42,8 @@ def media_of(store: SnapshotStore, snapshot: Snapshot, text: str) -> Iterator[Me
                 medium, first = Medium(row["video_id"], row["video_name"], start is not None), row
             if (start is not None) != medium.has_times:
                 raise _without_place(snapshot, row if start is None else first)
-            # What was no number of seconds is in ``rescued``.
-            if (
-                row["video_id"] is None
-                or (start or 0) < 0
-                or (start is None and "/start_time" in (row["rescued"] or ""))
-            ):
+            is_no_number = start is None and "/start_time" in (row["rescued"] or "")  # what does not fit is there
+            if row["video_id"] is None or is_no_number or (start or 0) < 0:
                 raise _without_place(snapshot, row)
             medium.has_text = medium.has_text or has_text
     if medium is not None:
@@ -65,5 +61,5 @@ def _without_place(snapshot: Snapshot, row: Mapping[str, Any]) -> TimelineError:
     of_video = "no video" if row["video_id"] is None else f"the video {one_line(row['video_id'])}"
     return TimelineError(
         f"prompt run {one_line(snapshot.run_id)}: the segment {one_line(str(row['segment_id']))} of {of_video} has no "
-        f"place in a video: its start_time is {row['start_time']}. Mend it at the source, or deliver a format of tables."
+        f"place in a video: its start_time is {row['start_time']}. Mend it at the source, or take a format of tables."
     )

@@ -70,10 +70,10 @@ class VideoFiles(TableFiles):
             )
         if without_times:
             _LOG.warning(
-                "prompt run %s: %s without times, such as pictures, have no %s",
+                "prompt run %s: no %s of %s without times, such as pictures",
                 one_line(self._snapshot.run_id),
-                counted(without_times, "medium", "media"),
                 chosen.folder("segments"),
+                counted(without_times, "medium", "media"),
             )
 
     def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:

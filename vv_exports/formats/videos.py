@@ -76,7 +76,7 @@ def cues_of(rows: pa.RecordBatch) -> Iterator[Cue]:
         if start is None or start < 0:
             raise SourceDataError(
                 f"the segment {row['segment_id']!r} begins at {start!r}: it has no place in its video. Mend it at the "
-                "source, or deliver a format of tables."
+                "source, or take a format of tables."
             )
         beginning = seconds_of(start)
         end = beginning if row["end_time"] is None else max(beginning, seconds_of(row["end_time"]))

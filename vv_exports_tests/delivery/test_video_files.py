@@ -199,7 +199,7 @@ def test_pictures_have_no_line_of_time_and_no_file_and_the_log_does_not_count_th
     assert [name[:6] for name in names(made)] == ["Video_"]
     entry = json.loads((deployment.folder / "deliveries/exports/team" / log_entry_name(0)).read_text())
     assert entry["prompt_runs"][0]["counts"]["delivered"] == 2
-    assert "prompt run run_1: 1 medium without times, such as pictures, have no captions" in caplog.text
+    assert "prompt run run_1: no captions of 1 medium without times, such as pictures" in caplog.text
 
 
 def test_where_nothing_is_chosen_captions_show_the_transcription_or_say_that_there_is_none(deployment, clock):
