@@ -1,5 +1,6 @@
 """A browser plays a clip with a WebVTT file of ours as its track, and its own parser tells what is in it."""
 
+import base64
 import json
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from vv_exports.formats.videos import CUES, Video, possible, rows_of_cues
 from vv_exports.formats.webvtt import WebVtt
+from vv_exports_tests.test_docs import ROOT, blocks
 from vv_exports_tests.ui.chromium import opened
 
 pytestmark = pytest.mark.slow
@@ -40,7 +42,9 @@ CLIP = """async () => {
   }
   recorder.stop();
   await over;
-  window.clip = URL.createObjectURL(new Blob(parts, {type: "video/webm"}));
+  const whole = new Blob(parts, {type: "video/webm"});
+  window.clip = URL.createObjectURL(whole);
+  return btoa(String.fromCharCode(...new Uint8Array(await whole.arrayBuffer())));
 }"""
 PLAY = """async ([text, kind]) => {
   const video = document.createElement("video");
@@ -68,11 +72,15 @@ PLAY = """async ([text, kind]) => {
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """A page that has recorded a clip of about a second."""
+def recorded() -> Iterator[tuple[Page, bytes]]:
+    """A page that has recorded a clip of about a second, and the clip."""
     with sync_playwright() as playwright, opened(playwright) as page:
-        page.evaluate(CLIP)
-        yield page
+        yield page, base64.b64decode(page.evaluate(CLIP))
+
+
+@pytest.fixture
+def page(recorded) -> Page:
+    return recorded[0]
 
 
 def played(page, tmp_path, kind, rows):
@@ -110,3 +118,27 @@ def test_chapters_have_their_titles(page, tmp_path):
     rows = [{"segment_id": None, "start_time": float(n), "end_time": n + 1.0, "text": f"<{n}> &\n"} for n in range(3)]
     found = played(page, tmp_path, "chapters", rows)
     assert [one["text"] for one in found["cues"]] == ["<0> &", "<1> &", "<2> &"]
+
+
+def test_the_page_of_the_documentation_shows_captions_and_its_script_reads_results(recorded, tmp_path):
+    (html,) = (one.text for one in blocks(ROOT / "docs/video-formats.md") if one.language == "html")
+    (script,) = (one.text for one in blocks(ROOT / "docs/video-formats.md") if one.language == "js")
+    document = json.dumps({"metadata": {"mood": "calm"}})
+    path, rows = tmp_path / "x.vtt", [{"start_time": 0.0, "end_time": 60.0, "text": "one & two", "document": document}]
+    page = recorded[0].context.browser.new_page()
+    page.route("**/interview.webm", lambda route: route.fulfill(body=recorded[1], content_type="video/webm"))
+    page.route("**/interview.vtt", lambda route: route.fulfill(body=path.read_bytes(), content_type="text/plain"))
+    for kind in ("captions", "metadata"):
+        with WebVtt(kind, Video("vid")).open(path, CUES) as writer:
+            writer.write(rows_of_cues(rows))
+        made = html.replace('kind="captions"', f'kind="{kind}"') + (
+            f"<script>{script}</script>" if kind == "metadata" else ""
+        )
+        page.route("**/page.html", lambda route, made=made: route.fulfill(body=made, content_type="text/html"))
+        page.goto("http://127.0.0.1:9/page.html")
+        page.evaluate("document.querySelector('video').play()")
+        page.wait_for_function("document.querySelector('video').textTracks[0].activeCues?.length === 1")
+        shown = page.evaluate("document.querySelector('video').textTracks[0].activeCues[0].getCueAsHTML().textContent")
+        assert shown == "one & two" or kind == "metadata"
+    page.wait_for_function("""document.title === '[{"mood":"calm"}]'""")
+    page.close()
