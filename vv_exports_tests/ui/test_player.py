@@ -128,13 +128,15 @@ def test_the_page_of_the_documentation_shows_captions_and_its_script_reads_resul
     page = recorded[0].context.browser.new_page()
     page.route("**/interview.webm", lambda route: route.fulfill(body=recorded[1], content_type="video/webm"))
     page.route("**/interview.vtt", lambda route: route.fulfill(body=path.read_bytes(), content_type="text/plain"))
+    shown_page = {"html": ""}
+    page.route("**/page.html", lambda route: route.fulfill(body=shown_page["html"], content_type="text/html"))
     for kind in ("captions", "metadata"):
         with WebVtt(kind, Video("vid")).open(path, CUES) as writer:
             writer.write(rows_of_cues(rows))
         made = html.replace('kind="captions"', f'kind="{kind}"') + (
             f"<script>{script}</script>" if kind == "metadata" else ""
         )
-        page.route("**/page.html", lambda route, made=made: route.fulfill(body=made, content_type="text/html"))
+        shown_page["html"] = made
         page.goto("http://127.0.0.1:9/page.html")
         page.evaluate("document.querySelector('video').play()")
         page.wait_for_function("document.querySelector('video').textTracks[0].activeCues?.length === 1")
