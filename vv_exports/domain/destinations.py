@@ -169,13 +169,14 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
 _LONGEST_NAME = 96
 _LONGEST_ID = 48
 _MEDIA_ENDING = re.compile(r"\.[A-Za-z0-9]{2,4}\Z")
-_NOT_IN_A_NAME = re.compile(r"[\W_]+")
+_KEPT = frozenset("LMN")
+"""The major categories of characters that names keep: letters, their marks, and numbers."""
 
 
 def video_stem(video_id: str, video_name: str | None) -> str:
     """How the names of files of a video begin: with what can be kept of its name, and then of its id. Letters and
-    digits of any script stay, since people look for them; all else becomes ``_``. Videos may share it: what their files
-    hold tells them apart, and so does the hash in the names of the files."""
+    digits of any script stay, since people look for them, and so does ``-``; all else becomes ``_``. Videos may share
+    it: what their files hold tells them apart, and so does the hash in the names of the files."""
     name = _MEDIA_ENDING.sub("", video_name or "")
     kept = (_named(name, _LONGEST_NAME), _named(video_id, _LONGEST_ID))
     return "-".join(filter(None, kept)) or "video"
@@ -183,8 +184,10 @@ def video_stem(video_id: str, video_name: str | None) -> str:
 
 def _named(text: str, most_bytes: int) -> str:
     composed = unicodedata.normalize("NFC", text.encode(errors="replace").decode())
-    kept = _NOT_IN_A_NAME.sub("_", composed).encode()[:most_bytes].decode(errors="ignore")
-    return unicodedata.normalize("NFC", kept).strip("_")
+    kept = "".join(one if one == "-" or unicodedata.category(one)[0] in _KEPT else " " for one in composed)
+    first = next((at for at, one in enumerate(kept) if unicodedata.category(one)[0] in "LN"), len(kept))
+    cut = "_".join(kept[first:].split()).encode()[:most_bytes].decode(errors="ignore")
+    return unicodedata.normalize("NFC", cut).strip("_-")
 
 
 def video_file_name(stem: str, number: int, sha256_hex: str, suffix: str) -> str:
@@ -204,7 +207,7 @@ _DATA_FILE = re.compile(
     rf"{_TABLE_FOLDER}/{_RUN_FOLDER}/part-[0-9]{{5,}}-(?P<hash>[0-9a-f]{{16}})(?P<suffix>\..+)", re.ASCII
 )
 _VIDEO_FILE = re.compile(
-    rf"(?:{_VIDEO_FOLDER})/{_RUN_FOLDER}/(?P<stem>[\w-]+)-(?P<check>[0-9a-f]{{4}})-(?P<hash>[0-9a-f]{{16}})"
+    rf"(?:{_VIDEO_FOLDER})/{_RUN_FOLDER}/(?P<stem>[^/]+)-(?P<check>[0-9a-f]{{4}})-(?P<hash>[0-9a-f]{{16}})"
     r"(?P<suffix>\.[a-z]+)"
 )
 

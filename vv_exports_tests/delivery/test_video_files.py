@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.log import read_log
@@ -18,6 +19,7 @@ from vv_exports.formats.videos import CUES
 from vv_exports.formats.webvtt import WebVtt
 from vv_exports.reader import open_delivery
 from vv_exports_tests.archives import segment
+from vv_exports_tests.stores import connect, store  # noqa: F401 - fixtures
 
 TITLES = FormatOptions("webvtt", text=("metadata.title",))
 METADATA = FormatOptions("webvtt", kind="metadata")
@@ -25,8 +27,8 @@ MARKERS = FormatOptions("markers", frame_rate="25", start_timecode="01:00:00:00"
 KEY = b"0123456789abcdef0123456789abcdef"
 
 
-def request(deployment, *snapshots, options=TITLES, key=None, **chosen):
-    return deployment.request(*snapshots, content=Content(ContentOptions(options, **chosen), key))
+def request(deployment, *snapshots, options=TITLES, key=None, connector=None, **chosen):
+    return deployment.request(*snapshots, content=Content(ContentOptions(options, **chosen), key), connector=connector)
 
 
 def give(deployment, clock, *snapshots, **chosen):
@@ -136,6 +138,25 @@ def test_videos_of_one_name_hostile_names_and_ids_that_differ_in_case_have_a_fil
     assert all(len(name.encode()) < 200 and name[0] not in "._-" for name in names(made))
     assert {path for path in deployment.files() if path.endswith(".vtt")} == {file.path for file in made.files}
     assert not verify(deployment.destination()).problems
+
+
+def test_every_store_takes_the_names(deployment, clock, connect):  # noqa: F811
+    """Local folders are in the claim above; names of other scripts are encoded in addresses of stores."""
+    names_of = {"a": "日本語 Ünïcode", "?*": "../x", "e\u0301": "a\u0301"}
+    snapshot = deployment.snapshot(
+        "run_1", segments=[segment(0, video=one, video_name=names_of[one]) for one in names_of]
+    )
+    connector = connect()
+    if not connector.decides_among_writers():
+        connector.pipeline_storage = LocalConnector("storage", deployment.folder / "storage")
+    made = deliver(request(deployment, snapshot, connector=connector), deployment.store, clock)
+    destination = deployment.destination(connector=connector)
+    assert {path for path in destination.files() if path.endswith(".vtt")} == {file.path for file in made.files}
+    assert (len(made.files), verify(destination).problems) == (3, ())
+    again = deployment.snapshot("run_1", segments=1)
+    over = deliver(request(deployment, again, connector=connector), deployment.store, clock)
+    assert set(over.removed) == {file.path for file in made.files}
+    assert {path for path in destination.files() if path.endswith(".vtt")} == {file.path for file in over.files}
 
 
 def test_what_a_dead_delivery_left_is_removed_and_an_editors_copy_stays(deployment, clock):
