@@ -1,9 +1,11 @@
 """Files of one video each, delivered: what holds for a table's files holds for these."""
 
 import json
+import sys
 
 import pytest
 
+from vv_exports.automations.deliver import deliver_isolated
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import deliver
@@ -187,6 +189,22 @@ def test_a_video_without_a_frame_rate_is_refused_by_name_before_anything_is_writ
         two_videos(deployment),
         options=FormatOptions("markers", videos={"vid_1": timing, "vid_2": timing}),
     )
+
+
+def test_a_run_that_is_refused_is_in_no_other_runs_way(deployment, clock):
+    chosen = FormatOptions("markers", videos={"vid_1": VideoTiming("25", "00:00:00:00")})
+    rated = deployment.snapshot("run_2", segments=[segment(0, video="vid_1")])
+    asked = request(deployment, two_videos(deployment), rated, options=chosen)
+    outcome = deliver_isolated(asked, lambda one: deliver(one, deployment.store, clock))
+    assert [run.run_id for one in outcome.deliveries for run in one.prompt_runs] == ["run_2"]
+    assert {run_id: type(error) for run_id, error in outcome.problems.items()} == {"run_1": TimelineError}
+
+
+def test_markers_say_which_extra_they_need(deployment, clock, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentimelineio", None)
+    with pytest.raises(RequestError, match=r"pip install 'vv-exports\[video\]'"):
+        give(deployment, clock, two_videos(deployment), options=MARKERS)
+    assert deployment.files() == {"_vv/owner.json"}
 
 
 def test_its_name_is_not_told_where_something_is_not_delivered(deployment, clock):
