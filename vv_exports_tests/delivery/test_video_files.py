@@ -1,5 +1,6 @@
 """Files of one video each, delivered: what holds for a table's files holds for these."""
 
+import itertools
 import json
 import sys
 
@@ -21,6 +22,8 @@ from vv_exports.formats.videos import CUES
 from vv_exports.formats.webvtt import WebVtt
 from vv_exports.reader import open_delivery
 from vv_exports_tests.archives import segment
+from vv_exports_tests.delivery.conftest import TEAM
+from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, crashes_after
 from vv_exports_tests.stores import connect, store  # noqa: F401 - fixtures
 
 TITLES = FormatOptions("webvtt", text=("metadata.title",))
@@ -29,8 +32,9 @@ MARKERS = FormatOptions("markers", frame_rate="25", start_timecode="01:00:00:00"
 KEY = b"0123456789abcdef0123456789abcdef"
 
 
-def request(deployment, *snapshots, options=TITLES, key=None, connector=None, **chosen):
-    return deployment.request(*snapshots, content=Content(ContentOptions(options, **chosen), key), connector=connector)
+def request(deployment, *snapshots, options=TITLES, key=None, connector=None, subpath=TEAM, **chosen):
+    content = Content(ContentOptions(options, **chosen), key)
+    return deployment.request(*snapshots, content=content, connector=connector, subpath=subpath)
 
 
 def give(deployment, clock, *snapshots, **chosen):
@@ -140,6 +144,27 @@ def test_videos_of_one_name_hostile_names_and_ids_that_differ_in_case_have_a_fil
     assert all(len(name.encode()) < 200 and name[0] not in "._-" for name in names(made))
     assert {path for path in deployment.files() if path.endswith(".vtt")} == {file.path for file in made.files}
     assert not verify(deployment.destination()).problems
+
+
+@pytest.mark.parametrize("dies", [crashes, crashes_after])
+def test_a_delivery_that_dies_at_any_call_is_completed_by_the_next(deployment, clock, dies):
+    before, after = deployment.snapshot("run_1", segments=1), two_videos(deployment)
+    for number in itertools.count():
+        destination = deployment.destination(f"exports/{dies.__name__}/{number}")
+        of = {"subpath": destination.subpath}
+        deliver(request(deployment, before, **of), deployment.store, clock)
+        dying = FaultyConnector(deployment.connector, {number: dies})
+        try:
+            deliver(request(deployment, after, connector=dying, **of), deployment.store, clock)
+        except Crash:
+            held = [file.path for file in read_log(destination).files]
+            assert len(held) in {1, 2}, "all or nothing"
+            assert {*held} <= {*destination.files()}
+        made = deliver(request(deployment, after, **of), deployment.store, clock)
+        assert {path for path in destination.files() if "/_vv/" not in f"/{path}"} == {one.path for one in made.files}
+        if number >= dying.calls:
+            break
+    assert number > 8
 
 
 def test_every_store_takes_the_names(deployment, clock, connect):  # noqa: F811
