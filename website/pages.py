@@ -22,6 +22,8 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
     "benchmarks/README.md": "benchmarks.md",
+    "deploy/compose/README.md": "deploy-compose.md",
+    "deploy/kubernetes/README.md": "deploy-kubernetes.md",
 }
 """Of pages that are not in ``docs/``: where they are in the repository, and on the site."""
 REFERENCE = {
