@@ -26,6 +26,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("pyarrow", {"connectors", "content", "defs", "demo", "formats", "reader", "snapshots", "sources"}),
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
+    ("opentimelineio", {"formats"}),
     ("jinja2 svg", {"pictures"}),
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
@@ -33,7 +34,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("httpx prometheus_client sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("bagit boto3 datasets duckdb hypothesis jsonschema mlcroissant moto numpy pandas polars pytest", set()),
-    ("vv_exports_tests", set()),
+    ("vv_exports_tests webvtt", set()),
     # What people ask Dagster with: the package asks its Python.
     ("dagster_graphql dagster_webserver", set()),
 )
