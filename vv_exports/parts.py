@@ -48,6 +48,13 @@ def open_source(config: Config, storage: Connector | None = None) -> Source:
     return SOURCES[kind](**fields)
 
 
+def requests_asked(config: Config, storage: Connector) -> Shares | None:
+    """What the processes of the deployment have asked of the server, and who asks now; None where the source is no
+    server, or they cannot agree on it."""
+    document = _shares(config, storage) if config.source.kind in OF_A_SERVER else None
+    return None if document is None else document.read()
+
+
 def _shares(config: Config, storage: Connector) -> SharedShares | None:
     if not storage.decides_among_writers():
         return None

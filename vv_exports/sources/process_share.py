@@ -19,8 +19,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from vv_exports.errors import OutcomeUnknownError, VVExportsError
-from vv_exports.sources.request_budget import NOTHING, Limits, RequestBudget, Use
+from vv_exports.sources.request_budget import NOTHING, Limits, RequestBudget, Spent, Use
 from vv_exports.sources.shares import Share, SharedShares, Shares, fair, is_worth_writing, with_share
 
 TIME_TO_LIVE_SECONDS = 20.0
@@ -73,6 +75,19 @@ class BudgetInLoop:
     def use(self) -> Use:
         """See the budget."""
         return self.ask(self._budget.use)
+
+    def spent(self) -> Spent:
+        """What was spent of the budget until now."""
+        return self.ask(self._budget.spent.copy)
+
+    def with_untold(self, shares: Shares, spent: Spent) -> Shares:
+        """The document with what was spent and not told yet."""
+        told = self._budget.told
+        return shares.with_spent(spent.by_topic - told.by_topic, spent.pauses - told.pauses)
+
+    def told(self, spent: Spent) -> None:
+        """The document has that by now."""
+        self._budget.told = spent
 
     def under_way(self) -> int:
         """See the budget."""
@@ -146,12 +161,15 @@ class ProcessShare:
 
         def left(shares: Shares) -> Shares | None:
             rest = {token: one for token, one in shares.by_token.items() if token != self._token}
-            return None if len(rest) == len(shares.by_token) else Shares(by_token=rest)
+            after = msgspec.structs.replace(self._budget.with_untold(shares, spent), by_token=rest)
+            return after if after != shares else None
 
         if self._document is None or not self._may_be_there:
             return
         try:
+            spent = self._budget.spent()
             self._document.update(left)
+            self._budget.told(spent)
         except (VVExportsError, RuntimeError) as error:  # Python's own, where the interpreter ends already
             _LOG.info("this process's share of the requests is of use to nobody for a while: %s", error)
 
@@ -215,8 +233,10 @@ class ProcessShare:
                 return None
             living = {token: one for token, one in shares.by_token.items() if dead.get(token) != one}
             living.pop(self._token, None)
-            return Shares(by_token=with_share(living, self._token, me, using))
+            by_token = with_share(living, self._token, me, using)
+            return msgspec.structs.replace(self._budget.with_untold(shares, spent), by_token=by_token)
 
+        spent = self._budget.spent()
         try:
             after = document.update(changed).by_token.get(self._token)
         except OutcomeUnknownError:
@@ -224,6 +244,7 @@ class ProcessShare:
             raise
         if after is not None:
             self._may_be_there = True
+            self._budget.told(spent)
             self._written_at, self._until = writing_at, writing_at + after.time_to_live
             for one in dead.values():
                 _LOG.info("took over the share of the requests of %s, which shows no life any more", one)

@@ -5,9 +5,10 @@ Nothing here knows what a request is. Times are the event loop's, in seconds.
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 
@@ -51,11 +52,17 @@ NOTHING = Limits(0, 0.0)
 @dataclass
 class Spent:
     """What was used of a budget since the process began. ``waited`` are the seconds in which requests waited because of
-    the rate, of a pause or of other processes, however many of them."""
+    the rate, of a pause or of other processes, however many of them. ``by_topic`` are the requests by what they were
+    about, as whoever asked named it."""
 
     requests: int = 0
     pauses: int = 0
     waited: float = 0.0
+    by_topic: Counter[str] = field(default_factory=Counter)
+
+    def copy(self) -> "Spent":
+        """The same, which stays as it is."""
+        return replace(self, by_topic=Counter(self.by_topic))
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class RequestBudget:
     def __init__(self, limits: Limits, allowed: Limits | None = None) -> None:
         self.limits = limits
         self.spent = Spent()
+        self.told = Spent()
+        """As much of it as others were told: of whoever shares the budget among processes, and comes and goes."""
         self.large_answer = asyncio.Lock()
         """Held by the one request whose answer is large enough to matter to memory."""
         self.wanted: Callable[[], None] = lambda: None
@@ -99,7 +108,7 @@ class RequestBudget:
         self._wants_places = self._wants_turns = False
 
     @asynccontextmanager
-    async def request(self, rank: int = 0) -> AsyncIterator[None]:
+    async def request(self, rank: int = 0, topic: str = "") -> AsyncIterator[None]:
         """Around one request: waits for its turn and for one of the places under way. Lower ranks go first."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
@@ -109,6 +118,7 @@ class RequestBudget:
         try:
             await turn
             self.spent.requests += 1
+            self.spent.by_topic[topic] += 1
             yield
         finally:
             if turn.done() and not turn.cancelled() and turn.exception() is None:

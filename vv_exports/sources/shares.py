@@ -47,9 +47,17 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shares(msgspec.Struct, frozen=True, kw_only=True):
-    """The processes that ask the server now, by a token of each."""
+    """The processes that ask the server now, by a token of each; and what all that there ever were have asked, as far
+    as they said it: ``requests`` by index (``""``: about none), and how often the server said that it had too many."""
 
     by_token: dict[str, Share] = {}
+    requests: dict[str, int] = {}
+    pauses: int = 0
+
+    def with_spent(self, requests: Mapping[str, int], pauses: int) -> "Shares":
+        """With so much more that was asked."""
+        summed = {index: self.requests.get(index, 0) + more for index, more in requests.items()}
+        return msgspec.structs.replace(self, requests=self.requests | summed, pauses=self.pauses + pauses)
 
 
 class SharedShares(Protocol):

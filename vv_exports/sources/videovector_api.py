@@ -15,8 +15,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
@@ -181,7 +181,7 @@ class VideoVectorApi:
         where = _shown(path, params)
         for attempt in count(1):
             try:
-                async with self.budget.request(_RANK.get()):
+                async with self.budget.request(_RANK.get(), _INDEX.get()):
                     return await self._ask(path, params, where, seconds, decoded)
             except _AgainError as again:
                 most = min(most_attempts, again.attempts)
@@ -606,10 +606,21 @@ def _target(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     return _joined(path) + (f"?{query}" if query else "")
 
 
+@contextmanager
+def about(index_id: str) -> Iterator[None]:
+    """What is asked here, and in what is started here, counts as about this index."""
+    token = _INDEX.set(index_id)
+    try:
+        yield
+    finally:
+        _INDEX.reset(token)
+
+
 def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     return f"GET {_target(path, params)}"
 
 
+_INDEX: ContextVar[str] = ContextVar("index", default="")
 _RANK: ContextVar[int] = ContextVar("rank", default=0)
 _RANKS = count(1)
 _BUDGETS: dict[tuple[Any, ...], RequestBudget] = {}
