@@ -8,7 +8,7 @@ SQL statements, by whoever sends them, from PostgreSQL's own statistics; CPU and
 in a process of their own, CPU, statements and requests to stores: the first, and those behind it.
 
 Seconds of CPU count, and statements. On a machine that is busy with something else fewer ticks come than are asked for.
-Needs PostgreSQL, `dagster-postgres` and `psycopg2-binary`.
+Needs PostgreSQL, the packages of the extra `postgres`, and `psutil`.
 
     python benchmarks/many_indexes_running.py [--indexes 500] [--runs 400] [--minutes 4] [--keep FOLDER]
 """
