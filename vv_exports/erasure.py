@@ -106,12 +106,14 @@ class ErasureReport:
 
 @dataclass(frozen=True)
 class _Collection:
-    """A destination that may hold rows: what is delivered there of which snapshots, and by whose name."""
+    """A destination that may hold rows: what is delivered there of which snapshots, and by whose name.
+    ``follow_tables`` lets tables that name its files forget those that are gone."""
 
     what: str
     destination: Destination
     content: Callable[[], Content]
     export: ExportReference
+    follow_tables: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -298,6 +300,8 @@ class _Erasure:
             erase_runs(destination, held, self.reason, self.pipeline.clock)
         elif held and not self.dry_run:
             self._rewrite(one, index_id, held)
+        if held and not self.dry_run:
+            one.follow_tables()
         # Without a log, all that is there was left by deliveries that died before they committed anything.
         never_committed = state.last is None
         gone = vacuum(
@@ -499,4 +503,6 @@ def _of_automation(automation: Automation) -> _Collection:
         id=automation.id, type="automation", index_id=automation.index_id, automation=automation.name
     )
     destination = Destination(automation.destination.connector, automation.destination.subpath, owner)
-    return _Collection("collection", destination, lambda: automation.content, reference)
+    return _Collection(
+        "collection", destination, lambda: automation.content, reference, follow_tables=automation.follow_tables
+    )

@@ -137,17 +137,15 @@ Redactions = Annotated[dict[FieldPathText, RedactionMethod], BeforeValidator(_sp
 FileBytes = Annotated[int, Field(ge=MIN_TARGET_FILE_BYTES, le=MAX_TARGET_FILE_BYTES), BeforeValidator(no_boolean)]
 
 
-class ContentConfig(Model):
-    """What is delivered, and in which shape."""
+ChosenTables = Annotated[tuple[RunTable, ...], _SOME, AfterValidator(_chosen_tables)]
+
+
+class DeliveredContentConfig(Model):
+    """What is delivered, and in which shape, but for the tables: an automation says more of them."""
 
     format: FormatChoice = Field(
         default="parquet",
         description="The format of the files: parquet, jsonl, csv or json; or a mapping with its name and options.",
-    )
-    tables: Annotated[tuple[RunTable, ...], _SOME, AfterValidator(_chosen_tables)] = Field(
-        default=TABLES,
-        description="The tables that are delivered.",
-        json_schema_extra={"minItems": 1, "uniqueItems": True},
     )
     fields: FieldsConfig = Field(default=FieldsConfig(), description="Which fields are delivered.")
     redact: Redactions = Field(
@@ -182,12 +180,22 @@ class ContentConfig(Model):
         return value
 
     @property
+    def format_name(self) -> FormatName:
+        """The format's."""
+        return self.format if isinstance(self.format, str) else self.format.name
+
+    @property
+    def included_tables(self) -> tuple[RunTable, ...]:
+        """Those that are delivered."""
+        raise NotImplementedError
+
+    @property
     def content(self) -> ContentOptions:
         """The same for the parts that deliver."""
         format_ = FormatOptions(self.format) if isinstance(self.format, str) else FormatOptions(**dict(self.format))
         return ContentOptions(
             format=format_,
-            tables=self.tables,
+            tables=self.included_tables,
             fields=Fields(self.fields.include, self.fields.exclude),
             redact=self.redact,
             compression=self.compression,
@@ -195,3 +203,18 @@ class ContentConfig(Model):
             on_schema_conflict=self.on_schema_conflict,
             contract=self.contract,
         )
+
+
+class ContentConfig(DeliveredContentConfig):
+    """What is delivered by an export on demand."""
+
+    tables: ChosenTables = Field(
+        default=TABLES,
+        description="The tables that are delivered.",
+        json_schema_extra={"minItems": 1, "uniqueItems": True},
+    )
+
+    @property
+    def included_tables(self) -> tuple[RunTable, ...]:
+        """Those that are delivered."""
+        return self.tables
