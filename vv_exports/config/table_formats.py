@@ -79,6 +79,11 @@ class TablesConfig(Model):
         default=None, description="The catalog in which each table of each prompt is an Iceberg table, too."
     )
 
+    @property
+    def names(self) -> tuple[Literal["delta", "iceberg"], ...]:
+        """The formats that are chosen."""
+        return (*(("delta",) if self.delta else ()), *(("iceberg",) if self.iceberg is not None else ()))
+
 
 def _listed_or_mapped(data: Any) -> str:
     return "formats" if isinstance(data, dict | TablesConfig) else "list"

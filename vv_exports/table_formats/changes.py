@@ -73,21 +73,24 @@ def held_by(state: LogState) -> dict[str, list[tuple[CommittedRun, DeliveredFile
     return found
 
 
-def columns_of(held: Iterable[tuple[CommittedRun, DeliveredFile]], entries: Entries) -> tuple[Object, bool]:
-    """The columns of the newest files of a table, and whether the others can be read as these: what both have is of one
-    type. They lack columns, or have more, without harm."""
+def columns_of(held: Iterable[tuple[CommittedRun, DeliveredFile]], entries: Entries) -> tuple[Object, frozenset[str]]:
+    """The columns of the newest files of a table, and the prompt runs whose files cannot be read as these, since a
+    column that both have is of another type there. To lack columns, or to have more, does no harm."""
     samples: dict[object, tuple[int, DeliveredFile]] = {}
+    runs: dict[object, set[str]] = {}
     for run, file in held:
         made = run.entry
         told: Mapping[str, str] = {} if made.shapes is UNSET else made.shapes.get(file.prompt_id, {})
         earlier = None if run.earlier is None else run.earlier.get(file.folder)
         shape = told.get(file.folder) if earlier is None else earlier.files
         key = shape, made.content_id, made.layout_version
+        runs.setdefault(key, set()).add(file.prompt_run_id)
         if key not in samples or samples[key][0] < made.sequence:
             samples[key] = made.sequence, file
-    newest, *others = sorted(samples.values(), key=lambda one: one[0], reverse=True)
+    newest = max(samples.values(), key=lambda one: one[0])
     columns = _columns(entries(newest[0]), newest[1])
-    return columns, all(_reads_as(_columns(entries(number), file), columns) for number, file in others)
+    unlike = [key for key, (number, file) in samples.items() if not _reads_as(_columns(entries(number), file), columns)]
+    return columns, frozenset(run_id for key in unlike for run_id in runs[key])
 
 
 def _columns(entry: LogEntry, file: DeliveredFile) -> Object:

@@ -16,6 +16,7 @@ from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.state import LogState
 from vv_exports.domain.failures import Problem, problem_of
 from vv_exports.errors import VVExportsError
+from vv_exports.printable import counted
 from vv_exports.table_formats.base import FormatName
 from vv_exports.table_formats.following import drop, follow
 from vv_exports.table_formats.progress import Progress, ProgressRecord
@@ -119,6 +120,21 @@ class CollectionTables:
                         behind=None if behind is None else behind.message,
                     )
                 )
+        return found
+
+    def summary(self, destination: Destination, last_entry: int) -> dict[str, str]:
+        """How far the tables of each format are, in words."""
+        found: dict[str, str] = {}
+        for name, progress in self.progress().items():
+            if progress.problem is not None:
+                found[name] = f"behind, and tried again: {progress.problem.message}"
+            elif progress.uri != destination.uri or progress.entry < 0:
+                found[name] = "there is no table yet"
+            elif progress.behind:
+                first = next(iter(progress.behind.values()))
+                found[name] = f"{counted(len(progress.behind), 'table')} behind entry {last_entry}: {first.message}"
+            else:
+                found[name] = f"{counted(len(progress.heads), 'table')} as of entry {progress.entry} of {last_entry}"
         return found
 
     def problems(self) -> list[Problem]:

@@ -13,14 +13,15 @@ from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, LogEntry
 from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.domain.failures import problem_of
-from vv_exports.errors import DeliveredDataError, VVExportsError
-from vv_exports.printable import counted
+from vv_exports.errors import DeliveredDataError, VVExportsError, first_few
+from vv_exports.printable import counted, one_line
 from vv_exports.snapshots.columns import Object
 from vv_exports.table_formats.base import Added, Change, Found, Head, MovedOnError, RegisteredTables
 from vv_exports.table_formats.changes import changes_of, columns_of, entries_of, held_by, is_beside_the_log
 from vv_exports.table_formats.progress import Behind, Progress
 
 _ATTEMPTS = 5
+_NAMED = 3
 _LOG = logging.getLogger(__name__)
 
 
@@ -110,13 +111,14 @@ class _Following:
     def _compare(self, name: str) -> None:
         """Let a table have what the log holds, whatever it has."""
         held = self.held.get(name, [])
-        columns, is_readable = columns_of(held, self.entries) if held else (None, True)
-        if not is_readable:
-            others = counted(len({run.run.run_id for run, _ in held}), "prompt run")
+        columns, unlike = columns_of(held, self.entries) if held else (None, frozenset[str]())
+        if unlike:
+            first = ", ".join(first_few(sorted(map(one_line, unlike)), _NAMED))
             self.behind[name] = Behind(
                 why="waits",
-                message=f"a column changed its type, and files of {others} are being delivered again with it: until "
-                "the last of them, the table shows the state before",
+                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({first}) are still to be "
+                "delivered with it. Until the last of them the table stays at the state before, whose superseded files "
+                "`retain_superseded` keeps",
             )
             return
         for _ in range(_ATTEMPTS):
