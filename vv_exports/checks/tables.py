@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 from vv_exports.checks.outcome import SHOWN, TABLES, CheckOutcome
 from vv_exports.printable import counted, one_line
+from vv_exports.table_formats.base import FormatName
 from vv_exports.table_formats.progress import Progress
 
 
-def tables(index_id: str, automation: str, uri: str, last_entry: int, known: Mapping[str, Progress]) -> CheckOutcome:
+def tables(
+    index_id: str, automation: str, uri: str, last_entry: int, known: Mapping[FormatName, Progress]
+) -> CheckOutcome:
     """Of the collection at ``uri``, whose log ends with ``last_entry``; -1 where nothing was delivered yet."""
     here = {name: one for name, one in known.items() if one.uri in {"", uri}}
     failed = [f"{name}: {one.problem.message}" for name, one in here.items() if one.problem is not None]

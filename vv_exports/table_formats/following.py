@@ -116,7 +116,7 @@ class _Following:
             first = ", ".join(first_few(sorted(map(one_line, unlike)), _NAMED))
             self.behind[name] = Behind(
                 why="waits",
-                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({first}) are still to be "
+                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({first}) wait to be "
                 "delivered with it. Until the last of them the table stays at the state before, whose superseded files "
                 "`retain_superseded` keeps",
             )
