@@ -94,3 +94,6 @@ class RegisteredTables(Protocol):
 
     def drop(self, name: str) -> None:
         """Remove a table's metadata, and no data file."""
+
+    def close(self) -> None:
+        """Let go of what they are read and written with."""

@@ -36,17 +36,21 @@ def entries_of(destination: Destination, known: Iterable[LogEntry] = ()) -> Entr
 def changes_of(entry: LogEntry, entries: Entries) -> dict[str, Change]:
     """What an entry changes, by table. What it supersedes is found in the entries that it names, so that this takes as
     long whatever the collection holds. Raises DeliveredDataError where one of those cannot be read."""
+    superseded = {
+        file.path
+        for run in entry.prompt_runs
+        if run.supersedes is not None
+        for file in entries(run.supersedes).files
+        if file.prompt_run_id == run.run_id
+    }
     added: dict[str, list[DeliveredFile]] = {}
     removed: dict[str, list[str]] = {}
+    # A file that stays is named by both: a run is delivered again, and not all of its files are others.
     for file in entry.files:
-        added.setdefault(prompt_folder(file.path), []).append(file)
-    delivered = {file.path for file in entry.files}
-    for run in entry.prompt_runs:
-        if run.supersedes is None:
-            continue
-        for file in entries(run.supersedes).files:
-            if file.prompt_run_id == run.run_id and file.path not in delivered:
-                removed.setdefault(prompt_folder(file.path), []).append(file.path)
+        if file.path not in superseded:
+            added.setdefault(prompt_folder(file.path), []).append(file)
+    for path in sorted(superseded.difference(file.path for file in entry.files)):
+        removed.setdefault(prompt_folder(path), []).append(path)
     return {
         name: Change(
             entry=entry.sequence,

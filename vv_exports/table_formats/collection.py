@@ -5,6 +5,7 @@ The log does not depend on them. What goes wrong with a table is remembered and 
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,7 +74,8 @@ class CollectionTables:
         self, name: FormatName, destination: Destination, state: LogState, before: Progress, now: datetime
     ) -> Progress:
         try:
-            return follow(self._formats[name](destination), destination, state, before, now)
+            with closing(self._formats[name](destination)) as tables:
+                return follow(tables, destination, state, before, now)
         except VVExportsError as error:
             _LOG.warning("the %s tables of %s do not follow its log: %s", name, destination.uri, error)
             return msgspec.structs.replace(before, problem=problem_of(error, before.problem, now))
@@ -83,11 +85,11 @@ class CollectionTables:
         its state; raises what is no table's own fault."""
         with only_writer(destination.connector, destination.subpath):
             for name, record in self._records.items():
-                tables = self._formats[name](destination)
-                record.note(Progress())  # whoever goes on where this dies looks at all of them
-                drop(tables)
-                if state.last is not None:
-                    record.note(follow(tables, destination, state, Progress(), now))
+                with closing(self._formats[name](destination)) as tables:
+                    record.note(Progress())  # whoever goes on where this dies looks at all of them
+                    drop(tables)
+                    if state.last is not None:
+                        record.note(follow(tables, destination, state, Progress(), now))
 
     def is_to_follow(self, destination: Destination, last_entry: int, now: datetime) -> bool:
         """Whether tables are to be brought on by now: they are behind, and what failed has waited long enough."""
@@ -107,7 +109,7 @@ class CollectionTables:
         for name, progress in self.progress().items():
             if progress.uri not in {"", destination.uri}:
                 continue
-            tables = self._formats[name](destination)
+            tables = self._formats[name](destination)  # asked for nothing that it would have to open
             for table in sorted({*progress.heads, *progress.behind}):
                 head, behind = progress.heads.get(table), progress.behind.get(table)
                 found.append(

@@ -133,6 +133,9 @@ class DeltaTables:
         for path in sorted(there, key=lambda one: (one == hint, one), reverse=True):
             self._destination.connector.delete([self._destination.key(path)])
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def _last_checkpoint(self, name: str) -> int | None:
         data = self._destination.read(f"{name}/{LAST_CHECKPOINT}")
         if data is None:

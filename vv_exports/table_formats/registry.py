@@ -1,8 +1,11 @@
 """Every open table format, by its name in the configuration."""
 
+import importlib
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import cast
 
-from vv_exports.config import TablesConfig
+from vv_exports.config import IcebergConfig, TablesConfig
 from vv_exports.delivery.destination import Destination
 from vv_exports.table_formats.base import FormatName, RegisteredTables
 from vv_exports.table_formats.delta import DeltaTables
@@ -16,4 +19,12 @@ def table_formats_of(chosen: TablesConfig) -> Mapping[FormatName, OpenTables]:
     found: dict[FormatName, OpenTables] = {}
     if chosen.delta:
         found["delta"] = DeltaTables
+    if chosen.iceberg is not None:
+        found["iceberg"] = partial(_iceberg, chosen.iceberg)
     return found
+
+
+def _iceberg(config: IcebergConfig, destination: Destination) -> RegisteredTables:
+    """Its library is imported when it is first needed: that takes most of a second, and it may not be there."""
+    module = importlib.import_module("vv_exports.table_formats.iceberg")
+    return cast("RegisteredTables", module.IcebergTables(destination, config))
