@@ -29,7 +29,6 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table, Transaction
-from pyiceberg.table.update import AddSchemaUpdate, SetCurrentSchemaUpdate
 from pyiceberg.typedef import Record
 
 from vv_exports.config import IcebergConfig
@@ -41,6 +40,7 @@ from vv_exports.snapshots.columns import Object
 from vv_exports.table_formats.base import Added, Change, FormatName, Found, Head, MovedOnError
 from vv_exports.table_formats.delta_log import milliseconds
 from vv_exports.table_formats.delta_schema import delta_schema, schema_id
+from vv_exports.table_formats.iceberg_internals import set_schema
 from vv_exports.table_formats.iceberg_io import io_properties
 from vv_exports.table_formats.iceberg_schema import iceberg_schema, next_schema
 
@@ -231,12 +231,7 @@ class IcebergTables:
 
     def _set_columns(self, table: Table, transaction: Transaction, columns: Object) -> None:
         if (wanted := next_schema(columns, table.metadata)) is not None:
-            # ``update_schema`` knows no new column in the place of one of another type.
-            changes = (
-                AddSchemaUpdate(schema=wanted),
-                SetCurrentSchemaUpdate.model_validate({"schema-id": wanted.schema_id}),
-            )
-            transaction._apply(changes)  # noqa: SLF001
+            set_schema(transaction, wanted)
         schema = transaction.table_metadata.schema()
         transaction.set_properties(
             {_COLUMNS: self.columns_id(columns), _MAPPING: schema.name_mapping.model_dump_json()}
