@@ -175,8 +175,12 @@ def test_private_api_of_others_is_reached_in_modules_of_its_own():
     """Dagster's is in defs."""
     modules = [path for path in (ROOT / "vv_exports").rglob("*.py") if "SLF001" in path.read_text()]
     found = {path.relative_to(ROOT / "vv_exports").as_posix() for path in modules}
-    private = {"connectors/gcs_session.py", "connectors/s3_session.py", "sources/sdk_client.py"}
-        private |= {"table_formats/iceberg_internals.py"}
+    private = {
+        "connectors/gcs_session.py",
+        "connectors/s3_session.py",
+        "sources/sdk_client.py",
+        "table_formats/iceberg_internals.py",
+    }
     assert {path for path in found if not path.startswith("defs/")} == private
 
 
