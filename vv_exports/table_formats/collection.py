@@ -76,7 +76,7 @@ class CollectionTables:
         try:
             with closing(self._formats[name](destination)) as tables:
                 return follow(tables, destination, state, before, now)
-        except VVExportsError as error:
+        except Exception as error:  # noqa: BLE001 - a delivery is committed, whatever a library of a format raises
             _LOG.warning("the %s tables of %s do not follow its log: %s", name, destination.uri, error)
             return msgspec.structs.replace(before, problem=problem_of(error, before.problem, now))
 

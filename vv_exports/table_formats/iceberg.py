@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from urllib.parse import urlsplit
 
 import sqlalchemy.exc
 from pyiceberg.catalog import Catalog, load_catalog
@@ -21,11 +22,11 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
+    NotInstalledError,
     OAuthError,
     RESTError,
     TableAlreadyExistsError,
     UnauthorizedError,
-    ValidationException,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table, Transaction
@@ -34,7 +35,14 @@ from pyiceberg.typedef import Record
 from vv_exports.config import IcebergConfig
 from vv_exports.delivery.destination import Destination
 from vv_exports.domain.destinations import ICEBERG_FOLDER
-from vv_exports.errors import CredentialsError, DeliveredDataError, OutcomeUnknownError, TransientError
+from vv_exports.errors import (
+    CredentialsError,
+    DeliveredDataError,
+    OutcomeUnknownError,
+    RequestError,
+    TransientError,
+    VVExportsError,
+)
 from vv_exports.printable import one_line
 from vv_exports.snapshots.columns import Object
 from vv_exports.table_formats.base import Added, Change, FormatName, Found, Head, MovedOnError
@@ -57,6 +65,7 @@ _PROPERTIES: Mapping[str, str] = {
     "write.metadata.previous-versions-max": "20",
     "write.metadata.metrics.default": "none",
 }
+_SAID = 300
 _MOST_SNAPSHOTS = 1000
 _VERSIONS_TO_A_LOOK = 100
 
@@ -183,28 +192,47 @@ class IcebergTables:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Errors of the catalog as ours. What databases and services say is not repeated where it may name a secret."""
+        """Errors of the catalog as ours, without the secrets that they may name."""
         what = f"the Iceberg catalog of {self._destination.uri}"
         try:
             yield
+        except VVExportsError:
+            raise
         except (CommitFailedException, TableAlreadyExistsError) as error:
-            raise MovedOnError(f"{what}: somebody else was faster: {one_line(str(error))}") from error
-        except CommitStateUnknownException as error:
-            raise OutcomeUnknownError(f"{what} does not say whether a change landed; it is looked at again") from error
-        except (UnauthorizedError, OAuthError, AuthorizationExpiredError) as error:
-            raise CredentialsError(f"{what} does not accept the credentials of its configuration") from error
-        except RESTError as error:
-            raise TransientError(f"{what} answers {type(error).__name__}: {one_line(str(error))[:300]}") from error
-        except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-            raise TransientError(
-                f"{what}: the database cannot be used ({type(error).__name__}): is its URL right, its driver "
-                "installed, and does it answer?"
+            raise MovedOnError(f"{what}: somebody else was faster: {self._said(error)}") from None
+        except CommitStateUnknownException:
+            raise OutcomeUnknownError(f"{what} does not say whether a change landed; it is looked at again") from None
+        except (UnauthorizedError, OAuthError, AuthorizationExpiredError):
+            raise CredentialsError(f"{what} does not accept the credentials of its configuration") from None
+        except NotInstalledError:
+            raise RequestError(
+                f"{what} needs packages that are not installed: pip install 'vv-exports[iceberg]', and the driver of "
+                "its database where that is not SQLite"
             ) from None
-        except (ValidationException, FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        except RESTError as error:
+            raise TransientError(f"{what} answers: {self._said(error)}") from None
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise TransientError(f"{what}: its database cannot be used: {self._said(error)}") from None
+        except Exception as error:  # noqa: BLE001 - what else pyiceberg raises says that it cannot use what it finds
             raise DeliveredDataError(
-                f"{what}: a table's metadata cannot be used: {type(error).__name__}: {one_line(str(error))[:300]}. "
-                "`vv-exports tables rebuild` makes it anew."
-            ) from error
+                f"{what}: a table cannot be used: {self._said(error)}. `vv-exports tables rebuild` makes it anew."
+            ) from None
+
+    def _said(self, error: Exception) -> str:
+        """What an error says, in a line."""
+        secrets = [self._environ.get(variable, "") for variable in self._variables]
+        secrets += [urlsplit(secret).password or "" for secret in secrets if "://" in secret]
+        text = f"{type(error).__name__}: {one_line(str(error))[:_SAID]}"
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "(not shown)")
+        return text
+
+    @property
+    def _variables(self) -> list[str]:
+        """Those that hold secrets."""
+        catalog = self._config.catalog
+        named = [catalog.uri_env] if catalog.type == "sql" else [catalog.token_env, catalog.credential_env]
+        return [variable for variable in named if variable is not None]
 
     def _load(self, name: str) -> Table | None:
         try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vv_exports_tests.delivery.conftest import NOW, TEAM, Deployment
 
 MINUTE = timedelta(minutes=1)
 PROMPT = "prompt_id=prm"
+EVERY_CALL = 1 if os.environ.get("VV_EXPORTS_TESTS_EVERY_CALL") else None
 
 
 class Kept:
