@@ -13,6 +13,7 @@ from vv_exports.delivery.survey import survey
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.errors import ForbiddenError
 from vv_exports.reader import open_delivery
+from vv_exports.table_formats.delta import DeltaTables
 from vv_exports_tests.archives import SCHEMA, segment
 from vv_exports_tests.delivery.conftest import NOW
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, crashes_after
@@ -182,39 +183,38 @@ def test_readers_begin_at_a_checkpoint(kept, monkeypatch):
     assert kept.progress.behind == {}
 
 
-@pytest.mark.slow
-def test_killed_at_any_call_between_our_commit_and_theirs_the_next_run_catches_up(tmp_path):
-    """Each call to the destination and to the pipeline's storage while tables follow, before it and after it."""
-
-    def killed_at(fault, call, folder, only):
-        kept = Kept(folder)
-        kept.deliver("run_1", "run_2")
+def _killed(fault, call, folder, *, only, work):
+    """Follow the log with a fault at one call to the destination, or to the pipeline's storage; then the next run."""
+    kept = Kept(folder)
+    kept.deliver("run_1", "run_2", follow=work != "create")
+    if work == "follow":
         kept.deliver("run_1", segments=4, follow=False)
-        connector = FaultyConnector(kept.deployment.connector, {call: fault} if fault else {})
-        storage = FaultyConnector(kept.deployment.store._storage, {call: fault} if fault else {})
-        dying = Kept(folder, connector if only == "destination" else None)
-        if only == "storage":
-            dying.tables = type(dying.tables)(storage, "idx", "team", {"delta": dying.tables._formats["delta"]})
-        try:
-            dying.follow()
-        except Crash:
-            kept.follow()
-        kept.deliver("run_3")
-        assert_tables_are_the_collection(kept)
-        return kept, (connector if only == "destination" else storage).calls
+    faults = {} if fault is None else {call: fault}
+    connector = FaultyConnector(kept.deployment.connector, faults if only == "destination" else {})
+    storage = FaultyConnector(kept.deployment.store._storage, faults if only == "storage" else {})
+    dying = Kept(folder, connector)
+    dying.tables = type(dying.tables)(storage, "idx", "team", {"delta": DeltaTables})
+    try:
+        dying.rebuild() if work == "rebuild" else dying.follow()
+    except Crash:
+        kept.follow()
+    kept.deliver("run_3")
+    assert_tables_are_the_collection(kept)
+    return kept, (connector if only == "destination" else storage).calls
 
-    kills = 0
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["create", "follow", "rebuild"])
+def test_killed_between_our_commit_and_theirs_the_next_run_catches_up(tmp_path, work):
+    """At calls while tables follow, before and after each; `VV_EXPORTS_TESTS_EVERY_CALL` at every one."""
     for only in ("destination", "storage"):
-        unkilled, calls = killed_at(None, 0, tmp_path / f"{only}", only)
-        assert calls
-        for call in range(0, calls, EVERY_CALL or 3):
+        unkilled, calls = _killed(None, 0, tmp_path / only, only=only, work=work)
+        assert calls > 3
+        for call in range(0, calls, EVERY_CALL or 9):
             for fault in (crashes, crashes_after):
-                kept, _ = killed_at(fault, call, tmp_path / f"{only}-{call}-{fault.__name__}", only)
-                assert kept.versions() == unkilled.versions() == {0: 0, 1: 1, 2: 2}
-                commits = {path: one for path, one in unkilled.log_files().items() if path.endswith(".json")}
-                assert commits.keys() <= kept.log_files().keys()
-                kills += 1
-    assert kills >= (30 if EVERY_CALL else 10)
+                kept, _ = _killed(fault, call, tmp_path / f"{only}-{call}-{fault.__name__}", only=only, work=work)
+                assert work == "rebuild" or kept.versions() == unkilled.versions()
+                assert max(kept.versions().values()) == max(unkilled.versions().values())
 
 
 def test_two_that_follow_at_once_make_one_version(kept):

@@ -128,7 +128,7 @@ def test_killed_at_any_call_while_tables_follow_the_next_run_catches_up(tmp_path
         return faulty.calls
 
     calls = killed_at(None, 0, tmp_path / "unkilled")
-    for call in range(0, calls, EVERY_CALL or 11):
+    for call in range(0, calls, EVERY_CALL or 19):
         for fault in (crashes, crashes_after):
             killed_at(fault, call, tmp_path / f"{call}-{fault.__name__}")
 
