@@ -17,6 +17,7 @@ from vv_exports.table_formats.iceberg import IcebergTables
 from vv_exports_tests.archives import SCHEMA, segment
 from vv_exports_tests.delivery.conftest import NOW
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, crashes_after
+from vv_exports_tests.fakes.iceberg_rest import TOKEN, rest_catalog
 from vv_exports_tests.table_formats.given import EVERY_CALL, PROMPT, Kept, in_order, rows_of
 
 pytestmark = pytest.mark.slow
@@ -146,3 +147,31 @@ def test_a_catalog_that_is_away_keeps_tables_behind_and_says_no_secret(kept, cap
     kept.environ["CATALOG"] = f"sqlite:///{kept.deployment.folder}/catalog.db"
     kept.follow()
     assert_table_is_the_collection(kept)
+
+
+def test_a_rest_catalog_keeps_tables_with_a_token_that_nobody_is_told(kept):
+    with rest_catalog(kept.deployment.folder) as server:
+        catalog = {"type": "rest", "uri": server.uri, "token_env": "TOKEN"}
+        config = IcebergConfig.model_validate({"catalog": catalog, "namespace": "a.b"})
+        kept.tables = CollectionTables(
+            kept.deployment.store._storage,
+            "idx",
+            "team",
+            {"iceberg": lambda destination: IcebergTables(destination, config, kept.environ)},
+        )
+        kept.environ["TOKEN"] = "s3cret"
+        kept.deliver("run_1")
+        (refused,) = kept.progress.failed
+        assert (refused.kind, "s3cret" in refused.message) == ("CredentialsError", False)
+        kept.environ["TOKEN"] = TOKEN
+        kept.follow()
+        kept.deliver("run_1", segments=5)
+        kept.deliver("run_2")
+        assert kept.progress.behind == {}
+        reader = load_catalog("any", type="rest", uri=server.uri, token=TOKEN)
+        table = reader.load_table("a.b.segments__prm")
+        assert len(table.scan().to_arrow()) == 8
+        assert [one.summary["vv_exports.entry"] for one in table.snapshots()] == ["0", "1", "2"]
+        kept.rebuild()
+        assert len(reader.load_table("a.b.segments__prm").scan().to_arrow()) == 8
+        assert any(one.startswith("DELETE ") for one in server.asked)
