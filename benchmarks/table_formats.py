@@ -149,9 +149,9 @@ def measure(name: str, runs: int, folder: Path) -> list[tuple[float, float]]:
     assert inodes == {collection.template.stat().st_ino}, "a data file was written"
     (head,) = progress.heads.values()
     assert head.entry == runs + MEASURED - 1
-    print(
-        f"  {name}, {runs} runs: table of {len(tables_of(name, collection).read('segments/prompt_id=prm').paths)} files"
-    )
+    there = tables_of(name, collection)
+    assert len(there.read("segments/prompt_id=prm").paths) == runs + MEASURED
+    there.close()
     return taken
 
 
@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--formats", nargs="+", default=["delta", "iceberg"])
     arguments = parser.parse_args()
+    print(f"| table | what | beside 10 runs | beside {arguments.runs:,} | ratio |\n|---|---|---|---|---|")
     for name in arguments.formats:
         found = {}
         for runs in (10, arguments.runs):
@@ -168,7 +169,7 @@ def main() -> None:
         for what, place in (("CPU", 0), ("time", 1)):
             few, many = ([one[place] for one in taken] for taken in found.values())
             ratio = statistics.median(many) / statistics.median(few)
-            print(f"{name}, {what}: {_told(few)} beside 10, {_told(many)} beside {arguments.runs}: {ratio:.2f} times")
+            print(f"| {name} | {what} of one more run | {_told(few)} | {_told(many)} | {ratio:.2f} |")
 
 
 def _told(values: list[float]) -> str:

@@ -7,6 +7,7 @@ import click
 
 from vv_exports.cli.commands import DONE, FAILED, INDEX, command, listing, open_client
 from vv_exports.console import Console
+from vv_exports.printable import one_line
 
 
 @command("list", INDEX, click.argument("name"))
@@ -23,10 +24,24 @@ def rebuild(console: Console, index: str, name: str) -> int:
     return _told(console, open_client().tables.rebuild(index, name))
 
 
+@command("drop", INDEX, click.argument("name"))
+def drop(console: Console, index: str, name: str) -> None:
+    """Remove the tables of an automation, and no data file. Those that the configuration chooses are made again by the
+    next delivery; Delta tables go also where it does not choose them any more."""
+    dropped = open_client().tables.drop(index, name)
+    if console.as_json:
+        console.document(dropped)
+        return
+    for location in dropped:
+        console.line(f"{one_line(location)} is no table any more; its data files stay")
+    if not dropped:
+        console.line("there is no table; nothing to drop")
+
+
 def _told(console: Console, found: Sequence[Any]) -> int:
     names = ("format", "table", "version", "entry", "location", "behind")
     listing(console, [vars(one) for one in found], names, empty="there is no table yet: nothing was delivered")
     return FAILED if any(one.behind for one in found) else DONE
 
 
-GROUP = click.Group("tables", help="Delta and Iceberg tables of collections.", commands=[list_, rebuild])
+GROUP = click.Group("tables", help="Delta and Iceberg tables of collections.", commands=[list_, rebuild, drop])

@@ -32,6 +32,13 @@ class Tables:
         found.tables.rebuild(found.destination, state, self._deployment.pipeline.clock())
         return found.tables.states(found.destination)
 
+    def drop(self, index_id: str, automation: str) -> Sequence[str]:
+        """Remove the tables of an automation's collection, and no data file. Delta tables also where the configuration
+        does not choose them any more; those that it chooses are made again by the next delivery. Returns where they
+        were. Raises NotFoundError."""
+        found = self._deployment.pipeline.automations.get(index_id, automation)
+        return found.tables.drop(found.destination)
+
     def _automation(self, index_id: str, automation: str) -> Automation:
         found = self._deployment.pipeline.automations.get(index_id, automation)
         if not found.tables.formats:

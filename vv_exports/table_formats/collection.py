@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -21,7 +22,7 @@ from vv_exports.printable import counted
 from vv_exports.table_formats.base import FormatName
 from vv_exports.table_formats.following import drop, follow
 from vv_exports.table_formats.progress import Progress, ProgressRecord
-from vv_exports.table_formats.registry import OpenTables
+from vv_exports.table_formats.registry import WITHOUT_CONFIGURATION, OpenTables
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class CollectionTables:
         self, storage: Connector, index_id: str, automation: str, formats: Mapping[FormatName, OpenTables]
     ) -> None:
         self._formats = formats
-        self._records = {name: ProgressRecord(storage, index_id, automation, name) for name in formats}
+        self._record = partial(ProgressRecord, storage, index_id, automation)
+        self._records = {name: self._record(name) for name in formats}
 
     @property
     def formats(self) -> tuple[FormatName, ...]:
@@ -90,6 +92,18 @@ class CollectionTables:
                     drop(tables)
                     if state.last is not None:
                         record.note(follow(tables, destination, state, Progress(), now))
+
+    def drop(self, destination: Destination) -> list[str]:
+        """Remove all tables and no data file, Delta tables also where they are not chosen any more. Repeatable. Returns
+        where they were. Those that are chosen are made again by the next delivery."""
+        dropped: list[str] = []
+        with only_writer(destination.connector, destination.subpath):
+            for name, opened in {**WITHOUT_CONFIGURATION, **self._formats}.items():
+                with closing(opened(destination)) as tables:
+                    self._record(name).note(Progress())
+                    dropped += [tables.location(one) for one in sorted(tables.names())]
+                    drop(tables)
+        return dropped
 
     def is_to_follow(self, destination: Destination, last_entry: int, now: datetime) -> bool:
         """Whether tables are to be brought on by now: they are behind, and what failed has waited long enough."""

@@ -14,6 +14,10 @@ OpenTables = Callable[[Destination], RegisteredTables]
 """Gives the tables of a destination. Raises our errors where what they need is not there."""
 
 
+WITHOUT_CONFIGURATION: Mapping[FormatName, OpenTables] = {"delta": DeltaTables}
+"""Those whose tables are found where nothing is configured, any more."""
+
+
 def table_formats_of(chosen: TablesConfig) -> Mapping[FormatName, OpenTables]:
     """Those that are chosen."""
     found: dict[FormatName, OpenTables] = {}

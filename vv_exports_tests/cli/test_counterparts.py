@@ -53,6 +53,7 @@ COUNTERPARTS = {
     "connectors browse": "connectors.browse",
     "tables list": "tables.list",
     "tables rebuild": "tables.rebuild",
+    "tables drop": "tables.drop",
     "verify": "verify",
     "checks": "checks.list",
     "vacuum": "vacuum",
