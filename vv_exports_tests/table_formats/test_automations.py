@@ -96,6 +96,7 @@ def test_an_erasure_takes_rows_out_of_tables_before_their_files_go(tmp_path):
     assert open_delivery(tmp_path / "deliveries/exports/team").table().num_rows == 0
 
 
+@pytest.mark.slow
 def test_commands_show_and_rebuild_tables_and_the_file_keeps_what_is_not_named(tmp_path):
     write_run(tmp_path / "archive", run_id="run_1")
     write_config(tmp_path, config_with(["segments"]))
