@@ -109,7 +109,9 @@ class CollectionTables:
         """Whether tables are to be brought on by now: they are behind, and what failed has waited long enough."""
         for record in self._records.values():
             progress = record.read()
-            if not progress.is_at(destination.uri, last_entry) and all(one.again_at <= now for one in progress.failed):
+            # What waits for other files goes on with their entry.
+            is_behind = progress.failed or (progress.uri, progress.entry) != (destination.uri, last_entry)
+            if is_behind and all(one.again_at <= now for one in progress.failed):
                 return True
         return False
 

@@ -82,6 +82,7 @@ def test_a_wider_type_comes_when_all_files_have_it(kept):
     earlier = in_order(pl.scan_delta(str(kept.table())).collect())
     kept.deliver("run_3", schema=WIDER, kept=timedelta(hours=1), **NEWS)
     assert kept.progress.behind[f"segments/{PROMPT}"].why == "waits"
+    assert not kept.tables.is_to_follow(kept.destination, 1, NOW + timedelta(days=1))
     assert "prompt runs (run_1, run_2)" in kept.progress.behind[f"segments/{PROMPT}"].message
     kept.deliver_snapshots(kept.deployment.read("run_1"), kept=timedelta(hours=1))
     # Readers see the state before, of which all files are there, since they are retained.
