@@ -17,23 +17,34 @@ def list_(console: Console, index: str, name: str) -> int:
     return _told(console, open_client().tables.list(index, name))
 
 
-@command("rebuild", INDEX, click.argument("name"))
-def rebuild(console: Console, index: str, name: str) -> int:
+@command(
+    "rebuild",
+    INDEX,
+    click.argument("name"),
+    click.option("--dry-run", is_flag=True, help="List the tables that would be made anew; write nothing."),
+)
+def rebuild(console: Console, index: str, name: str, *, dry_run: bool) -> int:
     """Drop the tables of an automation, and make them of its delivery log as it is now. No data file is touched;
     earlier versions of the tables are gone."""
-    return _told(console, open_client().tables.rebuild(index, name))
+    return _told(console, open_client().tables.rebuild(index, name, dry_run=dry_run))
 
 
-@command("drop", INDEX, click.argument("name"))
-def drop(console: Console, index: str, name: str) -> None:
+@command(
+    "drop",
+    INDEX,
+    click.argument("name"),
+    click.option("--dry-run", is_flag=True, help="Say what would be dropped; write nothing."),
+)
+def drop(console: Console, index: str, name: str, *, dry_run: bool) -> None:
     """Remove the tables of an automation, and no data file. Those that the configuration chooses are made again by the
     next delivery; Delta tables go also where it does not choose them any more."""
-    dropped = open_client().tables.drop(index, name)
+    dropped = open_client().tables.drop(index, name, dry_run=dry_run)
     if console.as_json:
         console.document(dropped)
         return
     for location in dropped:
-        console.line(f"{one_line(location)} is no table any more; its data files stay")
+        would = "would be" if dry_run else "is"
+        console.line(f"{one_line(location)} {would} no table any more; its data files stay")
     if not dropped:
         console.line("there is no table; nothing to drop")
 

@@ -22,22 +22,27 @@ class Tables:
         found = self._automation(index_id, automation)
         return found.tables.states(found.destination)
 
-    def rebuild(self, index_id: str, automation: str) -> Sequence[TableState]:
+    def rebuild(self, index_id: str, automation: str, *, dry_run: bool = False) -> Sequence[TableState]:
         """Drop all tables of an automation's collection, and make them of what its log holds now. No data file is
-        written or removed. Earlier versions of the tables are gone after that. Raises what ``list`` raises, and
-        DeliveredDataError where the log cannot be read."""
+        written or removed. Earlier versions of the tables are gone after that. A dry run returns the tables as they
+        are. Raises what ``list`` raises, and DeliveredDataError where the log cannot be read."""
         found = self._automation(index_id, automation)
         state = found.collection()
         check_log(found.destination, state)
+        if dry_run:
+            return found.tables.states(found.destination)
         found.tables.rebuild(found.destination, state, self._deployment.pipeline.clock())
         return found.tables.states(found.destination)
 
-    def drop(self, index_id: str, automation: str) -> Sequence[str]:
+    def drop(self, index_id: str, automation: str, *, dry_run: bool = False) -> Sequence[str]:
         """Remove the tables of an automation's collection, and no data file. Delta tables also where the configuration
         does not choose them any more; those that it chooses are made again by the next delivery. Returns where they
-        were. Raises NotFoundError."""
+        were, or in a dry run are. Raises NotFoundError."""
         found = self._deployment.pipeline.automations.get(index_id, automation)
-        return found.tables.drop(found.destination)
+        there = found.tables.there(found.destination)
+        if not dry_run:
+            found.tables.drop(found.destination)
+        return there
 
     def _automation(self, index_id: str, automation: str) -> Automation:
         found = self._deployment.pipeline.automations.get(index_id, automation)

@@ -93,17 +93,22 @@ class CollectionTables:
                     if state.last is not None:
                         record.note(follow(tables, destination, state, Progress(), now))
 
-    def drop(self, destination: Destination) -> list[str]:
-        """Remove all tables and no data file, Delta tables also where they are not chosen any more. Repeatable. Returns
-        where they were. Those that are chosen are made again by the next delivery."""
-        dropped: list[str] = []
+    def there(self, destination: Destination) -> list[str]:
+        """Where there are tables, Delta tables also where they are not chosen any more."""
+        found: list[str] = []
+        for opened in {**WITHOUT_CONFIGURATION, **self._formats}.values():
+            with closing(opened(destination)) as tables:
+                found += [tables.location(one) for one in sorted(tables.names())]
+        return found
+
+    def drop(self, destination: Destination) -> None:
+        """Remove all these tables and no data file. Repeatable. Those that are chosen are made again by the next
+        delivery."""
         with only_writer(destination.connector, destination.subpath):
             for name, opened in {**WITHOUT_CONFIGURATION, **self._formats}.items():
                 with closing(opened(destination)) as tables:
                     self._record(name).note(Progress())
-                    dropped += [tables.location(one) for one in sorted(tables.names())]
                     drop(tables)
-        return dropped
 
     def is_to_follow(self, destination: Destination, last_entry: int, now: datetime) -> bool:
         """Whether tables are to be brought on by now: they are behind, and what failed has waited long enough."""

@@ -114,6 +114,7 @@ def test_commands_show_and_rebuild_tables_and_the_file_keeps_what_is_not_named(t
     assert run(tmp_path, "verify", "conn_export").code == 0
     assert run(tmp_path, "automations", "set", "idx", "team", "--no-delta").code == 0
     assert "tables: [segments, failures]" in (tmp_path / "vv_exports.yaml").read_text()
+    assert "would be no table" in run(tmp_path, "tables", "drop", "idx", "team", "--dry-run").out
     assert run(tmp_path, "tables", "drop", "idx", "team", "--json").document == [table["location"]]
     assert list((tmp_path / "deliveries").rglob("_delta_log/*")) == []
     assert "nothing to drop" in run(tmp_path, "tables", "drop", "idx", "team").out
