@@ -60,13 +60,15 @@ _MAPPING = "schema.name-mapping.default"
 _PROPERTIES: Mapping[str, str] = {
     # Whoever loses a race looks at what the winner did: to try the same again could add a file twice.
     "commit.retry.num-retries": "0",
+    # A commit reads all manifests' names, and pyiceberg the whole of the metadata: both are kept short.
     "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
     "write.metadata.metrics.default": "none",
 }
 _SAID = 300
-_MOST_SNAPSHOTS = 1000
+_MOST_SNAPSHOTS = 200
 _VERSIONS_TO_A_LOOK = 100
 
 
@@ -146,7 +148,7 @@ class IcebergTables:
         return before is not None and head.version // _VERSIONS_TO_A_LOOK > before.version // _VERSIONS_TO_A_LOOK
 
     def keep_checkpoint(self, name: str, head: Head, files: Iterable[Added], columns: Object) -> None:
-        """Forget all snapshots but the last thousand."""
+        """Forget all snapshots but the last ones."""
         del head, files, columns
         with self._translated():
             if (table := self._load(name)) is None:
