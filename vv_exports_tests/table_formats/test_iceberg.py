@@ -175,3 +175,12 @@ def test_a_rest_catalog_keeps_tables_with_a_token_that_nobody_is_told(kept):
         kept.rebuild()
         assert len(reader.load_table("a.b.segments__prm").scan().to_arrow()) == 8
         assert any(one.startswith("DELETE ") for one in server.asked)
+
+
+def test_of_very_many_snapshots_the_oldest_are_forgotten(kept, monkeypatch):
+    monkeypatch.setattr("vv_exports.table_formats.iceberg._MOST_SNAPSHOTS", 2)
+    monkeypatch.setattr("vv_exports.table_formats.iceberg._VERSIONS_TO_A_LOOK", 2)
+    for run in range(5):
+        kept.deliver(f"run_{run}")
+    assert kept.read()[1] in ([2, 3, 4], [3, 4])
+    assert_table_is_the_collection(kept)
