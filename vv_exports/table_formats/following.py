@@ -113,6 +113,7 @@ class _Following:
         held = self.held.get(name, [])
         columns, unlike = columns_of(held, self.entries) if held else (None, frozenset[str]())
         if unlike:
+            self._take_out_erased(name, held)
             first = ", ".join(first_few(sorted(map(one_line, unlike)), _NAMED))
             self.behind[name] = Behind(
                 why="waits",
@@ -136,6 +137,17 @@ class _Following:
                 self._keep_checkpoint(name, before, head)
             return
         raise MovedOnError(f"{self.tables.location(name)}: {_ATTEMPTS} other changes came first; try again")
+
+    def _take_out_erased(self, name: str, held: Sequence[tuple[CommittedRun, DeliveredFile]]) -> None:
+        """Even a table that waits must not go on naming files of prompt runs that are in the collection no more."""
+        found, last = self.tables.read(name), self.state.last
+        if found is None or last is None:
+            return
+        folders = {file.path.rpartition("/")[0] for _, file in held}
+        removed = tuple(sorted(path for path in found.paths if path.rpartition("/")[0] not in folders))
+        if removed:
+            change = Change(self.last, last.moment, None, (), removed)
+            self.heads[name] = self.tables.commit(name, found.head, change)
 
     def _difference(
         self, held: Sequence[tuple[CommittedRun, DeliveredFile]], found: Found | None, columns: Object | None

@@ -92,6 +92,16 @@ def test_a_wider_type_comes_when_all_files_have_it(kept):
     assert_tables_are_the_collection(kept)
 
 
+def test_what_is_erased_goes_from_a_table_that_waits_too(kept):
+    kept.deliver("run_1", "run_2", kept=timedelta(hours=1))
+    kept.deliver("run_3", schema=WIDER, kept=timedelta(hours=1), **NEWS)
+    kept.erase("run_1")
+    assert set(pl.scan_delta(str(kept.table())).collect()["prompt_run_id"]) == {"run_2"}
+    kept.deliver_snapshots(kept.deployment.read("run_2"), kept=timedelta(hours=1))
+    assert (kept.progress.behind, kept.versions()) == ({}, {0: 0, 1: 2, 2: 3})
+    assert_tables_are_the_collection(kept)
+
+
 def test_another_version_of_a_table_is_a_table_of_its_own(kept):
     kept.deliver("run_1")
     kept.deliver("run_2", schema=OTHER, **{**NEWS, "segments": [segment(1, metadata={"title": ["a"]})]})
