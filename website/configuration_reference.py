@@ -12,6 +12,7 @@ _TITLES = {
     "GcsConnectorConfig": "Connector gcs",
     "AzureConnectorConfig": "Connector azure",
     "IndexConfig": "Index",
+    "DatasetConfig": "Dataset",
     "AutomationConfig": "Automation",
     "ScheduleConfig": "Schedule",
     "FieldsConfig": "Fields",

@@ -13,6 +13,7 @@ from vv_exports.automations.standing import Standings, standings
 from vv_exports.automations.verifications import Verifications
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.cards.files import write_card
 from vv_exports.delivery.content import Content, RedactionKey, content_of
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
@@ -226,6 +227,19 @@ class Automation:
 
     def _follow_commit(self, state: LogState) -> None:
         self.tables.follow(self.destination, state, self.snapshots.clock(), is_only_writer=True)
+
+    def write_card(self) -> None:
+        """Bring the dataset card of its collection up to date, where it keeps one. Nothing depends on it, so what goes
+        wrong is a warning, and the next delivery or reconciliation writes it."""
+        if not self.config.dataset_card:
+            return
+        texts, written = self._deployment.index(self.index_id).dataset.texts, -1
+        try:
+            while (state := self.collection()).next_sequence > written:  # another delivery may have come meanwhile
+                written = state.next_sequence
+                write_card(self.destination, state, texts)
+        except VVExportsError as error:
+            _LOG.warning("%s: the dataset card is not brought up to date: %s", self.destination.uri, error)
 
     def failed(self, error: Exception, now: datetime) -> None:
         """Remember that a delivery failed as a whole. It may pause itself."""

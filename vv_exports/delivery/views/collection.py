@@ -188,11 +188,12 @@ def _of_entry(destination: Destination, samples: Mapping[int, Sequence[Delivered
         raise DeliveredDataError(f"entry {number} of {one_line(destination.uri)} was there a moment ago")
     return _Told(
         {one.run_id: datetime.fromisoformat(one.executed_at) for one in entry.provenance.prompt_runs},
-        [((file.prompt_id, file.folder), _columns(entry, file)) for file in samples.get(number, ())],
+        [((file.prompt_id, file.folder), columns_of(entry, file)) for file in samples.get(number, ())],
     )
 
 
-def _columns(entry: LogEntry, file: DeliveredFile) -> Object:
+def columns_of(entry: LogEntry, file: DeliveredFile) -> Object:
+    """The columns of a file of an entry, as the log says them. Raises RequestError where it does not."""
     if (found := columns_of_file(entry, file)) is None:
         raise RequestError(
             f"the log does not say which columns {one_line(file.path)} has: version 0.1 delivered it. Deliver again "
