@@ -451,10 +451,13 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ("format: xml", "format: 'xml' is not allowed. Allowed: csv, json, jsonl, parquet"),
+            ("format: xml", "format: 'xml' is not allowed. Allowed: csv, json, jsonl, markers, parquet, webvtt"),
             (
                 "format: jsonk",
-                "format: 'jsonk' is not allowed. Did you mean 'json'? Allowed: csv, json, jsonl, parquet",
+                (
+                    "format: 'jsonk' is not allowed. Did you mean 'json'? Allowed: csv, json, jsonl, markers, parquet, "
+                    "webvtt"
+                ),
             ),
             ("partial: keep", "partial: 'keep' is not allowed. Allowed: deliver, hold"),
             ("on_status: []", "on_status: []: must not be empty"),

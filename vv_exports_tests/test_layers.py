@@ -30,6 +30,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("pyiceberg", {"table_formats"}),
     ("click", {"cli"}),
     ("jsonschema_rs", {"snapshots"}),
+    ("opentimelineio", {"formats"}),
     ("jinja2 svg", {"pictures"}),
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
@@ -37,7 +38,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("httpx prometheus_client sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("bagit boto3 datasets deltalake duckdb hypothesis jsonschema mlcroissant moto numpy pandas polars pytest", set()),
-    ("vv_exports_tests", set()),
+    ("vv_exports_tests webvtt", set()),
     # What people ask Dagster with: the package asks its Python.
     ("dagster_graphql dagster_webserver", set()),
 )

@@ -21,6 +21,7 @@ _TITLES = {
     "IcebergConfig": "Iceberg",
     "SqlCatalogConfig": "Catalog sql",
     "RestCatalogConfig": "Catalog rest",
+    "VideoTimingConfig": "Timing of a video",
     "NotificationsConfig": "Notifications",
     "WebhookConfig": "Target webhook",
     "AppriseConfig": "Target apprise",
