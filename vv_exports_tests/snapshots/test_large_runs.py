@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -11,9 +12,11 @@ from vv_exports.connectors import spool as spools
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import Spool, spooled_bytes, use_spool
 from vv_exports.errors import NoRoomError, SourceDataError, TransientError
+from vv_exports.formats import parquet
 from vv_exports.snapshots import ordering
 from vv_exports.snapshots.store import SnapshotStore
 from vv_exports.snapshots.taking import Snapshots
+from vv_exports.sources import archive_files
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import segment, write_run
 
@@ -61,6 +64,9 @@ class Deployment:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr("vv_exports.snapshots.reading.PART_ROWS", 100)
+    monkeypatch.setattr("vv_exports.snapshots.reading._GROUP_ROWS", 20)
+    monkeypatch.setattr(parquet, "_GROUP_ROWS", 20)
+    monkeypatch.setattr(archive_files, "_BLOCK", 3_000)
     monkeypatch.setattr(spools, "IN_MEMORY_BYTES", 0)
     yield
     use_spool(Spool())
@@ -186,25 +192,37 @@ def test_parts_that_somebody_removed_meanwhile_make_no_snapshot(deployment):
     assert deployment.store.current("idx", "run_1") is None
 
 
+def test_several_that_read_one_run_at_once_agree_on_one_snapshot(deployment):
+    stores = [SnapshotStore(Recording(deployment.folder)) for _ in range(3)]
+    run = deployment.source.prompt_run("idx", "run_1")
+    with ThreadPoolExecutor(3) as pool:
+        taken = list(pool.map(lambda store: store.take(deployment.source, run, NOW), stores))
+    assert {(one.revision, one.data_version) for one in taken} == {(1, taken[0].data_version)}
+    assert len(deployment.kept()) == 10
+    assert sum(rows.batch.num_rows for rows in deployment.store.rows(taken[0], "segments", answers=True)) == 450
+
+
 # --- where there is no room
 
 
-def test_a_run_whose_parts_do_not_fit_is_refused_before_anything_is_written(deployment, monkeypatch):
-    monkeypatch.setattr("vv_exports.snapshots.reading._GROUP_ROWS", 10)
-    monkeypatch.setattr("vv_exports.formats.parquet._GROUP_ROWS", 10)
-    use_spool(Spool(max_bytes=20_000))
+def largest_part(deployment):
+    """Bytes, with its answers. Nothing is kept of the reading that tells it."""
+    largest = max(sum(file.bytes for file in part.files) for part in deployment.take().tables["segments"])
+    shutil.rmtree(deployment.folder / "storage")
+    deployment.storage.spooled.clear()
+    return largest
+
+
+def test_a_run_whose_parts_do_not_fit_is_refused_before_anything_is_written(deployment):
+    limit = largest_part(deployment) // 4
+    use_spool(Spool(max_bytes=limit))
     with pytest.raises(NoRoomError, match=r"part of 100 segments needs .* spool.max_bytes allows 1 MiB: raise it"):
         deployment.take()
     assert deployment.storage.files("") == []
 
 
 def test_a_limit_of_one_part_is_enough_where_each_goes_before_the_next(deployment):
-    (largest, *_) = sorted(
-        sum(file.bytes for file in part.files) for part in reversed(deployment.take().tables["segments"])
-    )[::-1]
-    shutil.rmtree(deployment.folder / "storage")
-    deployment.storage.spooled.clear()
-    limit = int(1.5 * largest)
+    limit = int(1.5 * largest_part(deployment))
     use_spool(Spool(max_bytes=limit))
     assert deployment.take().rows("segments") == 450
     assert max(deployment.storage.spooled) <= limit
@@ -224,8 +242,8 @@ def test_what_is_out_of_order_and_cannot_be_sorted_here_is_told_after_the_first_
 
 
 def test_a_run_without_room_does_not_stand_in_the_way_of_others(deployment):
-    write_run(deployment.folder / "archive", run_id="run_2", segments=3)
-    use_spool(Spool(max_bytes=20_000))
+    write_run(deployment.folder / "archive", run_id="run_2", segments=[segment(0)])
+    use_spool(Spool(max_bytes=largest_part(deployment) // 4))
     snapshots = Snapshots(deployment.source, deployment.storage, clock=lambda: NOW, progress=lambda *_: None)
     batch = snapshots.of_ids("idx", ["run_1", "run_2"])
     assert [one.run_id for one in batch.snapshots] == ["run_2"]

@@ -52,7 +52,7 @@ def test_failures_of_few_media_are_in_memory_at_a_time(tmp_path):
         counted.add(rows([key]))
         most = max(most, sum(batch.num_rows for batch in counted._failed))
     assert counted.finish() == 200
-    assert most <= 9
+    assert most <= 16, "of three media, and not of forty"
 
 
 def test_ids_that_no_column_holds_are_found_among_themselves(tmp_path):
