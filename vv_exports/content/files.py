@@ -4,6 +4,7 @@ encoded."""
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class TableFiles:
         with spool_folder() as spool:
             return foreseen_by_making(self.make(store, spool))
 
-    @property
+    @cached_property
     def _are_the_snapshots(self) -> bool:
         """Whether the snapshot's own files are these, byte by byte."""
         options = self._options
@@ -142,7 +143,7 @@ class TableFiles:
             and (limit is None or all(part.bytes <= limit for part in self._parts))
         )
 
-    @property
+    @cached_property
     def _needs_answers(self) -> bool:
         """Answers are read where they are delivered, and where the rows have to be typed by them."""
         return self._sets_apart or self._encoding.needs_answers or not self._own.is_typed_like(self._wanted)

@@ -287,9 +287,10 @@ class Attempt:
 
     def _check_room(self) -> None:
         """Raise NoRoomError, before anything is written, where the spool has no room for a file of a run."""
-        for snapshot, table in self._tables():
-            what = f"a file of the {table} of prompt run {one_line(snapshot.run_id)}"
-            check_room(self.plan.files[snapshot.run_id, table].spooled_bytes, what)
+        needed = {key: made.spooled_bytes for key, made in self.plan.files.items()}
+        if needed:
+            run_id, table = max(needed, key=needed.__getitem__)
+            check_room(needed[run_id, table], f"a file of the {table} of prompt run {one_line(run_id)}")
 
     def _upload(self) -> list[DeliveredFile]:
         tables = self._tables()

@@ -349,12 +349,14 @@ class SnapshotStore:
         """What takes the parts of a reading of a run away, of which ``before`` is the snapshot."""
         known = [] if before is None else [part for parts in before.tables.values() for part in parts]
 
-        def held() -> set[str]:
+        def held() -> set[str] | None:
             top = f"{_folder(run.index_id, run.run_id)}/"
             keys = [file.key for file in self._storage.files(f"{top}revisions")]
             read = [self._revision(key) for key in keys if _REVISION.fullmatch(key.removeprefix(top))]
-            found = [one for one in read if one is not None]
-            return {f.key for one in found for parts in one.tables.values() for part in parts for f in part.files}
+            if None in read:  # one is damaged, and nobody knows its files
+                return None
+            tables = [one.tables for one in read if one is not None]
+            return {f.key for each in tables for parts in each.values() for part in parts for f in part.files}
 
         return PartUploads(self._storage, _folder(run.index_id, run.run_id), known, held, anew=anew)
 

@@ -57,7 +57,7 @@ class PartUploads:
     """The parts of one reading on their way to the storage; ``folder`` is the run's.
 
     A part that is among ``known`` ones is not uploaded again, nor one that a reading before has left. With ``anew`` all
-    are: what is there may be damaged. ``held`` tells the files of all snapshots of the run.
+    are: what is there may be damaged. ``held`` tells the files of all snapshots of the run, None where that is unknown.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PartUploads:
         storage: Connector,
         folder: str,
         known: Iterable[Part],
-        held: Callable[[], Collection[str]],
+        held: Callable[[], Collection[str] | None],
         *,
         anew: bool = False,
     ) -> None:
@@ -124,8 +124,8 @@ class PartUploads:
         self._behind.wait()
         added = {file.key for part in self._parts.values() for file in part.files if file.key.startswith(self._top)}
         others = (self._before.keys() | added) - _files_of(tables).keys()
-        if others:
-            self._storage.delete(sorted(others.difference(self._held())))
+        if others and (held := self._held()) is not None:
+            self._storage.delete(sorted(others.difference(held)))
 
     @property
     def _top(self) -> str:
