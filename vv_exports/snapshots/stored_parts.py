@@ -140,11 +140,14 @@ class PartUploads:
     def _take_away(self, file: SpoolFile, part: Part) -> None:
         for local, kept in zip((file, file.answers), part.files, strict=False):
             if local is not None:
-                if _content_of(part) not in self._known and (
-                    self._anew or (self._before or {}).get(kept.key) != kept.bytes
-                ):
+                if not self._is_there(part, kept):
                     self._storage.put(local.path, kept.key, sha256=kept.sha256)
                 local.path.unlink()
+
+    def _is_there(self, part: Part, kept: Part | Answers) -> bool:
+        if self._before is not None and kept.key.startswith(self._top):
+            return not self._anew and self._before.get(kept.key) == kept.bytes
+        return _content_of(part) in self._known
 
     def _listed(self) -> dict[str, int]:
         there = self._storage.files(self._top.removesuffix("/"))

@@ -112,6 +112,16 @@ def test_a_part_that_was_read_again_since_it_may_be_damaged_is_uploaded_again(de
     assert sum(rows.batch.num_rows for rows in deployment.store.rows(again, "segments")) == 450
 
 
+def test_a_part_that_was_lost_is_uploaded_again_by_the_next_reading(deployment):
+    first = deployment.take()
+    (deployment.folder / "storage" / first.tables["segments"][1].key).unlink()
+    deployment.storage.puts.clear()
+    deployment.write(460)
+    grown = deployment.take()
+    assert deployment.storage.parts == ["segments-00001.parquet", *names([4])]
+    assert sum(rows.batch.num_rows for rows in deployment.store.rows(grown, "segments")) == 460
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TransientError])
 def test_a_reading_that_was_cut_off_is_begun_anew_and_uploads_the_rest(deployment, error):
     def fail(key):
