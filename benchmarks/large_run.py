@@ -165,7 +165,7 @@ class Found:
     measured: Measured
     spool: int
     kept: int
-    files: int
+    parts: int
     log_bytes: int
 
 
@@ -189,9 +189,9 @@ def measure(segments: int, options: argparse.Namespace, connector: dict[str, Any
         assert measured.result == {"delivered": 1, "rows": segments}, measured.result
         kept = _bytes_below(folder / "storage")
         out = folder / f"out-{segments}"
-        files = len(list(out.rglob("*.parquet")))
+        parts = len(list((folder / "storage").rglob("segments-*.parquet"))) // 2  # each with that of its answers
         log_bytes = _bytes_below(out / "idx" / "_vv") if out.exists() else 0
-    return Found(segments, json_bytes, measured, spool.peak, kept, files, log_bytes)
+    return Found(segments, json_bytes, measured, spool.peak, kept, parts, log_bytes)
 
 
 @contextlib.contextmanager
@@ -238,12 +238,13 @@ def main() -> None:
     measuring.show(
         f"A large run to {options.destination}{', segments out of order' if options.unordered else ''}; "
         f"limit of the spool: {limit}",
-        ["segments in one run", "JSON GB", "kept GB", "files", "log kB", "peak MiB", "spool's peak MiB", "wall s",
+        ["segments in one run", "JSON GB", "kept GB", "parts", "log kB", "peak MiB", "spool's peak MiB", "wall s",
          "CPU µs/row", "times the first"],
         [
             [
-                f"{one.segments:,}", f"{one.json_bytes / 1e9:.1f}", f"{one.kept / 1e9:.2f}", one.files,
-                f"{one.log_bytes / 1e3:.0f}", f"{one.measured.peak:,.0f}", f"{one.spool / MEBIBYTE:,.0f}",
+                f"{one.segments:,}", f"{one.json_bytes / 1e9:.1f}", f"{one.kept / 1e9:.2f}", one.parts,
+                f"{one.log_bytes / 1e3:.0f}" if one.log_bytes else "–",
+                f"{one.measured.peak:,.0f}", f"{one.spool / MEBIBYTE:,.0f}",
                 f"{one.measured.wall:,.0f}", f"{cost:.1f}", f"{cost / each[0]:.2f}",
             ]
             for one, cost in zip(found, each, strict=True)
