@@ -30,9 +30,10 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
-    ("httpx sqlalchemy videovector", set()),
+    ("httpx prometheus_client sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
-    ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
+    ("bagit boto3 datasets duckdb hypothesis jsonschema mlcroissant moto numpy pandas polars pytest", set()),
+    ("vv_exports_tests", set()),
     # What people ask Dagster with: the package asks its Python.
     ("dagster_graphql dagster_webserver", set()),
 )

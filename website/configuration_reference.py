@@ -13,6 +13,7 @@ _TITLES = {
     "AzureConnectorConfig": "Connector azure",
     "SpoolConfig": "Spool",
     "IndexConfig": "Index",
+    "DatasetConfig": "Dataset",
     "AutomationConfig": "Automation",
     "ScheduleConfig": "Schedule",
     "FieldsConfig": "Fields",

@@ -355,6 +355,9 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     click.option("--pause-after-failures", type=int, metavar="N", help="Permanent failures until it pauses itself."),
     click.option("--retain-superseded", metavar="T", help="How long superseded files are kept, such as 24h."),
     click.option("--expect-every", metavar="T", help="How often a delivery is expected, such as 24h."),
+    click.option(
+        "--dataset-card/--no-dataset-card", default=None, help="Whether a dataset card is kept beside the tables."
+    ),
     click.option("--owner", "owners", multiple=True, metavar="O", help="Who answers for it, as Dagster shows; repeat."),
     click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of its asset in Dagster; repeat."),
     click.option(

@@ -22,6 +22,7 @@ from pydantic import (
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
 from vv_exports.config.content import ContentConfig
+from vv_exports.config.dataset import DatasetConfig
 from vv_exports.config.fields import (
     FINITE,
     AutomationName,
@@ -210,6 +211,20 @@ class AutomationConfig(ContentConfig):
         "is not fresh, and Dagster and `vv-exports checks` say so. null: whenever there is something to deliver.",
     )
 
+    dataset_card: StrictBool = Field(
+        default=False,
+        description="Whether a dataset card is kept beside the tables: `README.md`, which Hugging Face reads as well, "
+        "and `croissant.json`. Of Parquet alone; what it says of the whole is in `dataset` of the index.",
+    )
+
+    @field_validator("dataset_card")
+    @classmethod
+    def _is_of_parquet(cls, value: bool, info: ValidationInfo) -> bool:
+        format_ = info.data.get("format", "parquet")  # missing where it has a problem of its own
+        if value and format_ != "parquet" and getattr(format_, "name", None) != "parquet":
+            raise ValueError("a dataset card tells the columns of Parquet files: set format: parquet, or leave it out")
+        return value
+
     @field_validator("trigger")
     @classmethod
     def _has_the_schedule_that_it_needs(cls, value: str, info: ValidationInfo) -> str:
@@ -257,6 +272,9 @@ class IndexConfig(Model):
     )
     discovery_interval_seconds: Annotated[int, Field(ge=5, le=86_400), BeforeValidator(no_boolean)] = Field(
         default=30, description="How often the source is asked for new and changed prompt runs."
+    )
+    dataset: DatasetConfig = Field(
+        default=DatasetConfig(), description="What dataset cards of its results say that no prompt run tells."
     )
 
 

@@ -36,7 +36,7 @@ from vv_exports.defs.metadata import (
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import delivered_before, partitions_of, run_ids_of, sync_partitions
 from vv_exports.defs.single_assets import single_asset
-from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
+from vv_exports.domain.exports import BESIDE, ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
@@ -324,6 +324,19 @@ def _export_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
             "folder of its own in it.",
         ),
         **CONTENT_FIELDS,
+        "bag": dg.Field(
+            bool,
+            default_value=False,
+            is_required=False,
+            description="Whether the export is a bag of BagIt, which archives take in.",
+        ),
+        "dataset_card": dg.Field(
+            bool,
+            default_value=False,
+            is_required=False,
+            description="Whether a dataset card is beside the tables: README.md, for Hugging Face too, and "
+            "croissant.json. Of Parquet alone.",
+        ),
         **DRY_RUN_FIELD,
     }
 
@@ -334,6 +347,7 @@ def launch_config(request: ExportRequest) -> dict[str, Any]:
         "destination_connector_id": request.destination_connector_id or DOWNLOAD,
         "destination_subpath": request.destination_subpath or "",
         **request.content.chosen,
+        **{name: True for name in BESIDE if getattr(request, name)},
     }
 
 
@@ -348,6 +362,8 @@ def _request(
         destination_connector_id=None if connector_id == DOWNLOAD else connector_id,
         destination_subpath=config["destination_subpath"] or None,
         content=content_of(config),
+        bag=config["bag"],
+        dataset_card=config["dataset_card"],
     )
 
 
