@@ -48,8 +48,8 @@ _NAMED = 5
 _STAYS = {
     "run": "the id of the prompt run, hashes and row counts, in entries of delivery logs, records of exports and the "
     "history of Dagster: they say that it was delivered and erased, and hold nothing of its results",
-    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs; names and "
-    "schemas of prompts",
+    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs, and the names of "
+    "files that were named after it (webvtt, markers); names and schemas of prompts",
 }
 
 

@@ -160,7 +160,7 @@ class Delivery:
         if others := [path for _, path in files if not path.endswith(".parquet")]:
             raise RequestError(
                 f"{one_line(others[0])} is not Parquet, and a text does not tell its types: take files(), or "
-                "vv_exports.delivery.reading.documents_in, which gives the documents of any format"
+                "vv_exports.delivery.reading.documents_in, which gives the documents of any format that holds them"
             )
         if not files:
             return ds.dataset(pa.schema([]).empty_table())

@@ -18,6 +18,7 @@ _TITLES = {
     "ScheduleConfig": "Schedule",
     "FieldsConfig": "Fields",
     "FormatConfig": "Format",
+    "VideoTimingConfig": "Timing of a video",
     "NotificationsConfig": "Notifications",
     "WebhookConfig": "Target webhook",
     "AppriseConfig": "Target apprise",

@@ -160,6 +160,7 @@ class AutomationFields(TypedDict, total=False):
     retain_superseded: str | None
     owners: Sequence[str] | None
     tags: Mapping[str, str] | None
+    run_tags: Mapping[str, Any] | None
     on_upstream_delete: str | None
     expect_every: str | None
     dataset_card: bool | None

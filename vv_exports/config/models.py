@@ -45,6 +45,7 @@ from vv_exports.config.fields import (
 )
 from vv_exports.config.messages import entry_named
 from vv_exports.config.notifications import NotificationsConfig
+from vv_exports.config.run_tags import RunTags
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.errors import DestinationError
@@ -94,12 +95,12 @@ class VideoVectorConfig(Model):
         description="The name of the environment variable that holds the API key. The scope read is enough.",
     )
     max_concurrency: Annotated[int, Field(ge=1, le=64), BeforeValidator(no_boolean)] = Field(
-        default=16, description="Requests under way at a time, for the whole process."
+        default=16, description="Requests under way at a time, of all processes that have the same storage together."
     )
     max_requests_per_second: Annotated[float, FINITE, Field(gt=0), BeforeValidator(no_boolean)] | None = Field(
         default=None,
-        description="Requests that begin in a second, for the whole process. Without it only the server sets the pace: "
-        "where it says that it had too many, all requests wait as long as it asks for.",
+        description="Requests that begin in a second, of all processes that have the same storage together. Without it "
+        "only the server sets the pace: where it says that it had too many, all requests wait as long as it asks for.",
     )
     request_timeout_seconds: Annotated[float, FINITE, Field(ge=1, le=600), BeforeValidator(no_boolean)] = Field(
         default=60, description="Seconds that one request may take, to the last byte of its answer."
@@ -199,6 +200,11 @@ class AutomationConfig(ContentConfig):
     tags: dict[Annotated[str, AfterValidator(tag_key)], Annotated[str, AfterValidator(tag_value)]] = Field(
         default={}, description="Tags of its asset in Dagster, such as `domain: news`."
     )
+    run_tags: RunTags = Field(
+        default={},
+        description="Tags of the Dagster runs that are launched for it, by which a launcher chooses workers, such as "
+        "`dagster-celery/queue: heavy`; before those of its index.",
+    )
     on_upstream_delete: Literal["keep", "erase"] = Field(
         default="keep",
         description="What becomes of a delivered prompt run that is deleted at the source. erase: it is taken out of "
@@ -273,9 +279,18 @@ class IndexConfig(Model):
     discovery_interval_seconds: Annotated[int, Field(ge=5, le=86_400), BeforeValidator(no_boolean)] = Field(
         default=30, description="How often the source is asked for new and changed prompt runs."
     )
+    run_tags: RunTags = Field(
+        default={},
+        description="Tags of the Dagster runs that are launched for the index, by which a launcher chooses workers, "
+        "such as `dagster-celery/queue: heavy`, or `dagster-k8s/config` with a mapping.",
+    )
     dataset: DatasetConfig = Field(
         default=DatasetConfig(), description="What dataset cards of its results say that no prompt run tells."
     )
+
+    def run_tags_of(self, automation: str) -> dict[str, str]:
+        """The tags of runs for an automation: its own, and those of the index that it does not have itself."""
+        return {**self.run_tags, **self.automations[automation].run_tags}
 
 
 class Destinations(Model, extra="ignore"):

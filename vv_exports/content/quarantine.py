@@ -37,11 +37,11 @@ class QuarantineFiles:
 
     def __init__(self, snapshot: Snapshot, options: ContentOptions, key: bytes | None = None) -> None:
         self._snapshot = snapshot
-        self._options = options
+        self._options = options = options.for_quarantine
         self._selection = Selection(options, key)
         self._table = Table("quarantine", Object(self._fields(), nullable=False, absence_is_null=True))
         self._encoding = encoding_of(options.format, self._table)
-        self.format = format_of(options)
+        self._format = format_of(options)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -70,11 +70,14 @@ class QuarantineFiles:
         tables = [self._snapshot.tables.get(table, ()) for table in WITH_ANSWERS]
         return max((sum(file.bytes for file in part.files) for parts in tables for part in parts), default=0)
 
+    def check(self, store: SnapshotStore) -> None:
+        """See ``TableFiles.check``."""
+
     def make(
         self, store: SnapshotStore, folder: Path, wait: Callable[[], None] = nothing_to_wait_for
     ) -> Iterator[LocalFile]:
         """See ``TableFiles.make``."""
-        files = FilesOfRows(folder, self._encoding.schema, self.format, self._options.target_file_bytes, wait)
+        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes, wait)
         yield from files.write(self._rows(store))
 
     def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:

@@ -10,7 +10,7 @@ import dagster as dg
 from vv_exports.defs.dagster_internals import DagsterRunAlreadyExists, JobFailureData, make_new_run_id
 from vv_exports.defs.instance import plain_text
 from vv_exports.defs.processes import PROCESS, WORKER, process_of, this_process
-from vv_exports.defs.run_tags import hidden
+from vv_exports.defs.run_tags import hidden, route_of
 from vv_exports.errors import VVExportsError
 
 INTERRUPTED = "it was interrupted"
@@ -49,7 +49,8 @@ def launch(
     run_id = run_id or new_run_id()
     # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
     # A person is told of the failure and decides; the daemon could not repeat the run, having no origin for it.
-    run_tags = {**hidden({PROCESS: f"{run_id} {this_process()}"}), **NO_RUN_RETRY, **(tags or {})}
+    route = route_of(definitions.get_repository_def().asset_graph, assets)
+    run_tags = {**route, **hidden({PROCESS: f"{run_id} {this_process()}"}), **NO_RUN_RETRY, **(tags or {})}
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}

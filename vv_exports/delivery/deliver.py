@@ -47,9 +47,9 @@ from vv_exports.delivery.plan import plan
 from vv_exports.delivery.provenance import delivery_id, provenance_of
 from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
-from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder
+from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder, video_file_name
 from vv_exports.domain.progress import Report, Work, silent, unseen
-from vv_exports.domain.tables import DELIVERED_TABLES, TableName
+from vv_exports.domain.tables import DELIVERED_TABLES, TableName, rows_by_table
 from vv_exports.errors import (
     DeliveryConflictError,
     OutcomeUnknownError,
@@ -224,6 +224,8 @@ class Attempt:
         # After the log was read: an erasure that this does not see yet commits later, and one of both conflicts.
         self.store.check_not_erased(self.pending)
         self._check_room()
+        for made in self.plan.files.values():
+            made.check(self.store)
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -308,24 +310,26 @@ class Attempt:
         snapshot, table = of
         made = self.plan.files[snapshot.run_id, table]
         files: list[DeliveredFile] = []
+        taken: set[str] = set()
+        committed = frozenset(self._committed(snapshot.run_id))
         with spool_folder() as spool, UploadsBehind() as behind:
             for local in made.make(self.store, spool, behind.wait):
-                file = self._file(snapshot, table, len(files), made.format.suffix, local)
+                file = self._file(snapshot, table, local, taken)
                 files.append(file)
                 if made.parts == 1:
-                    self._put(local, file)
+                    self._put(local, file, committed)
                     continue
-                behind.begin(partial(self._put, local, file))
+                behind.begin(partial(self._put, local, file, committed))
                 if not has_room(made.spooled_bytes):
                     behind.wait()
         return files
 
-    def _put(self, local: LocalFile, file: DeliveredFile) -> None:
+    def _put(self, local: LocalFile, file: DeliveredFile, committed: Collection[DeliveredFile]) -> None:
         """Upload a file, unless it is there, and let it go. A delivery that died has left it there, where it is a file
         of which the content was found to be what its name says."""
         self.work("encoding", local.rows, 0)
         found = self.there[file.prompt_run_id]
-        is_there = file in self._committed(file.prompt_run_id) and file.path not in found.missing
+        is_there = file in committed and file.path not in found.missing
         if not is_there and found.beside.strays.get(file.path) != file.bytes:
             self.work("uploading", 0, local.bytes)
             with of_one_run():
@@ -334,11 +338,13 @@ class Attempt:
         local.path.unlink()
 
     def _file(
-        self, snapshot: Snapshot, table: TableName, number: int, suffix: str, content: LocalFile | ForeseenFile
+        self, snapshot: Snapshot, table: TableName, content: LocalFile | ForeseenFile, taken: set[str]
     ) -> DeliveredFile:
-        """A file of a run, as the log names it."""
+        """A file of a run, as the log names it. ``taken`` are the paths of those of the table before it."""
+        path = self._free_path(snapshot, table, content, taken)
+        taken.add(path)
         return DeliveredFile(
-            path=self._free_path(snapshot, table, number, content.sha256, suffix),
+            path=path,
             table=table,
             prompt_id=snapshot.prompt_id,
             prompt_run_id=snapshot.run_id,
@@ -347,15 +353,23 @@ class Attempt:
             sha256=content.sha256,
         )
 
-    def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str, suffix: str) -> str:
+    def _free_path(
+        self, snapshot: Snapshot, table: TableName, content: LocalFile | ForeseenFile, taken: Collection[str]
+    ) -> str:
         """Where a file goes. Content that returns gets the next free number: its old path may still be deleted. So does
         what would write over a file that is not ours."""
         folder = run_folder(
             self.plan.folders[snapshot.run_id, table], snapshot.prompt_id, snapshot.run_id, self.state.segment_of
         )
-        paths = (f"{folder}/{part_name(n, sha256, suffix)}" for n in itertools.count(number))
+        if content.stem is None:
+            names = (part_name(n, content.sha256, content.suffix) for n in itertools.count(len(taken)))
+        else:
+            names = (video_file_name(content.stem, n, content.sha256, content.suffix) for n in itertools.count())
+        paths = (f"{folder}/{name}" for name in names)
         foreign = self.there[snapshot.run_id].beside.foreign
-        return next(path for path in paths if path not in self.state.abandoned and path not in foreign)
+        return next(
+            path for path in paths if path not in self.state.abandoned and path not in foreign and path not in taken
+        )
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
         """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
@@ -527,10 +541,13 @@ class Attempt:
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
         before = self.state.runs.get(snapshot.run_id)
-        segments, quarantined = snapshot.rows("segments"), 0
+        delivered, quarantined = snapshot.rows("segments"), 0
         if (snapshot.run_id, "segments") in self.plan.files:
-            ours = [one for one in files if (one.prompt_run_id, one.table) == (snapshot.run_id, "segments")]
-            quarantined = segments - sum(one.rows for one in ours)
+            ours = rows_by_table(one for one in files if one.prompt_run_id == snapshot.run_id)
+            segments, delivered = delivered, ours.get("segments", 0)
+            # Files of videos leave out more: what has no times has no place in any.
+            by_video = self.request.content.options.format.is_by_video
+            quarantined = ours.get("quarantine", 0) if by_video else segments - delivered
         return DeliveredRun(
             run_id=snapshot.run_id,
             prompt_id=snapshot.prompt_id,
@@ -539,7 +556,7 @@ class Attempt:
             data_version=snapshot.data_version,
             counts=RowCounts(
                 expected=snapshot.prompt_run.count("total_segments"),
-                delivered=segments - quarantined,
+                delivered=delivered,
                 failed=snapshot.rows("failures"),
                 erased=snapshot.erased.get("segments") or UNSET,
                 quarantined=quarantined if self.request.content.options.contract == "quarantine" else UNSET,

@@ -60,7 +60,8 @@ class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed file. ``path`` is relative to the destination; ``sha256`` is of its bytes, in hex."""
+    """One committed file. ``path`` is relative to the destination; ``sha256`` is of its bytes, in hex. ``rows`` are
+    those of the table that it brings: of several files of the same rows, as of markers, the first alone counts them."""
 
     path: str
     table: TableName

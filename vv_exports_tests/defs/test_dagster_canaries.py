@@ -18,6 +18,7 @@ LOST = "defs/lost_runs.py finds runs that lost their process: see DefaultRunLaun
 USED = {
     "AssetCheckExecutionRecordStatus": "defs/checks.py asks how a check passed: see EventLogStorage's history of them",
     "BULK_ACTION_TERMINAL_STATUSES": BACKFILL,
+    "BaseAssetGraph": "defs/run_tags.py reads what assets say of runs: see BaseWorkspaceRequestContext.asset_graph",
     "BulkActionStatus": BACKFILL,
     "BulkActionsFilter": BACKFILL,
     "CheckError": "defs/instance.py tells of a wrong dagster.yaml: see what InstanceRef.from_dir raises for one",

@@ -114,7 +114,7 @@ def viewed_collection(
     for file in state.files:
         if not file.path.endswith(".parquet"):
             raise RequestError(
-                f"{one_line(destination.uri_of(file.path))} is not Parquet, and a text does not tell its types: "
+                f"{one_line(destination.uri_of(file.path))} is not Parquet, of which alone views are made: "
                 "docs/formats.md says how to read each format"
             )
     samples = _samples(held) if with_columns else {}
