@@ -1,15 +1,18 @@
-"""What a configuration names outside, opened and not touched: the source, the pipeline's storage, the connectors."""
+"""What a configuration names outside, opened and not touched: the source, the pipeline's storage, the connectors, the
+spool."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import open_connectors
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.spool import Spool, use_spool
 from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.errors import ConfigurationError
 from vv_exports.sources.base import Source
@@ -40,7 +43,8 @@ def _missing_packages(config: Config) -> Iterator[str]:
 
 
 def open_parts(config: Config) -> Parts:
-    """Raises ConfigurationError with every place whose provider's packages are not installed."""
+    """Raises ConfigurationError with every place whose provider's packages are not installed. This process's temporary
+    files are made in the configuration's spool from then on."""
     kept = config.storage
     configured = {f"connectors.{connector_id}": one for connector_id, one in config.connectors.items()}
     if not isinstance(kept, str):
@@ -52,6 +56,8 @@ def open_parts(config: Config) -> Parts:
         raise ConfigurationError(error.where, [*error.problems, *problems]) from error
     if problems:
         raise ConfigurationError("configuration", problems)
+    folder = config.spool.folder
+    use_spool(Spool(None if folder is None else Path(folder.removeprefix("file://")), config.spool.max_bytes))
     storage = LocalConnector("storage", kept, make_root=True) if isinstance(kept, str) else opened["storage"]
     return Parts(
         source=open_source(config, storage),

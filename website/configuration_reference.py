@@ -11,6 +11,7 @@ _TITLES = {
     "S3ConnectorConfig": "Connector s3",
     "GcsConnectorConfig": "Connector gcs",
     "AzureConnectorConfig": "Connector azure",
+    "SpoolConfig": "Spool",
     "IndexConfig": "Index",
     "DatasetConfig": "Dataset",
     "AutomationConfig": "Automation",

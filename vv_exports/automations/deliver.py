@@ -14,6 +14,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.errors import (
     ContractBrokenError,
     DeliveryConflictError,
+    NoRoomError,
     NotFoundError,
     OutcomeUnknownError,
     QuotaError,
@@ -194,4 +195,4 @@ def _waits(error: Exception, snapshot: Snapshot) -> bool:
 
 def _is_everyones(error: Exception) -> bool:
     everyones = RequestError | TransientError | OutcomeUnknownError | QuotaError
-    return isinstance(error, everyones) and not isinstance(error, DeliveryConflictError)
+    return isinstance(error, everyones) and not isinstance(error, DeliveryConflictError | NoRoomError)

@@ -52,6 +52,9 @@ from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.domain.tables import TABLES, RunTable
 from vv_exports.errors import DestinationError
 
+MIN_SPOOL_BYTES = 256 << 20
+"""Less would be used up by what writers hold in memory."""
+
 
 class LocalArchiveConfig(Model):
     """Prompt runs in a folder."""
@@ -116,6 +119,21 @@ SourceConfig = Annotated[
     Annotated[LocalArchiveConfig, Tag("local_archive")] | Annotated[VideoVectorConfig, Tag("videovector")],
     told_apart_by("kind"),
 ]
+
+
+class SpoolConfig(Model):
+    """Where files are made on this machine before they are uploaded."""
+
+    folder: Annotated[Place, AfterValidator(of_this_machine)] | None = Field(
+        default=None,
+        description="A folder that is there, on a local disk; a relative one is relative to this file's folder. "
+        "null: the system's temporary folder, which TMPDIR names.",
+    )
+    max_bytes: Annotated[int, Field(ge=MIN_SPOOL_BYTES), BeforeValidator(no_boolean)] | None = Field(
+        default=None,
+        description="Most bytes that one process keeps there at a time. A run that needs more is refused, by itself. "
+        "null: as much as the disk has free.",
+    )
 
 
 class ScheduleConfig(Model):
@@ -320,6 +338,9 @@ class Config(Destinations, extra="forbid"):
     storage: StorageConfig = Field(
         description="Where snapshots and downloads are kept: a folder, the URL of a store whose credentials its SDK "
         "finds by itself, or a mapping with the fields of a connector."
+    )
+    spool: SpoolConfig = Field(
+        default=SpoolConfig(), description="Where files are made on this machine before they are uploaded."
     )
     exports_keep: Duration | None = Field(
         default=None,
