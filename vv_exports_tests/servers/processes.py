@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -39,15 +41,23 @@ def is_free(port: int) -> bool:
 
 
 @contextmanager
-def running(command: Sequence[str], url: str, folder: Path, environ: dict[str, str] | None = None) -> Iterator[None]:
+def running(
+    command: Sequence[str],
+    url: str,
+    folder: Path,
+    environ: dict[str, str] | None = None,
+    start: dict[str, Any] | None = None,
+) -> Iterator[None]:
     """A server, from when it answers at ``url``, started in ``folder``. Its output is in ``folder / "log"``. With it go
-    the processes that it has started."""
+    the processes that it has started. ``start`` is more that ``Popen`` takes."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **(environ or {})}
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
+            command,
+            **{"stdout": log, "stderr": log, "env": environment, "cwd": folder, "start_new_session": True},
+            **(start or {}),
         ) as process,
     ):
         try:
@@ -71,11 +81,19 @@ def not_here(what: str, how: str) -> None:
     pytest.skip(message)
 
 
+def _ask(url: str) -> None:
+    where = urlsplit(url)
+    if where.scheme == "tcp":  # of which it is known that somebody listens, and no more
+        socket.create_connection((str(where.hostname), where.port or 0), timeout=1).close()
+    else:
+        urllib.request.urlopen(url, timeout=1).close()
+
+
 def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     stop = time.monotonic() + _READY_SECONDS
     while time.monotonic() < stop and process.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=1).close()
+            _ask(url)
         except urllib.error.HTTPError as refused:
             refused.close()
             return  # it answers

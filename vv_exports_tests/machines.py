@@ -1,0 +1,228 @@
+"""A deployment on several machines, of the files in ``deploy/celery`` as they are: real PostgreSQL, Redis and S3, each
+process started as its README says. A machine is a host name, a working folder and a temporary folder of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import dagster as dg
+import s3fs
+import yaml
+
+from vv_exports.defs.instance import open_instance
+from vv_exports_tests.servers.postgres import PostgresServer, postgres
+from vv_exports_tests.servers.processes import free_ports, is_free, not_here
+from vv_exports_tests.servers.redis import RedisServer, redis
+from vv_exports_tests.servers.s3 import S3Server, seaweedfs
+from vv_exports_tests.servers.session import make_bucket
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FILES = REPOSITORY / "deploy" / "celery"
+STATE, EXPORTS = "newsroom-state", "newsroom-exports"
+"""The buckets of the example's configuration."""
+_CALLED = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"')
+
+
+@dataclass
+class Machine:
+    """Where processes run. ``environment`` holds what is its own."""
+
+    name: str
+    folder: Path
+    environment: dict[str, str]
+    processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def start(self, *command: str) -> "subprocess.Popen[bytes]":
+        """A process in the machine's folder. Its output is in the file ``log`` there."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [*_CALLED[:-1], _CALLED[-1], self.name, *command],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command, until it is over."""
+        return subprocess.run(
+            [*_CALLED, self.name, *command],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def said(self) -> str:
+        """The output of its processes."""
+        return (self.folder / "log").read_text(errors="replace")
+
+
+def kill(process: "subprocess.Popen[bytes]", signal_number: int = signal.SIGKILL) -> None:
+    """A process and all that it started, at once, as where its machine is lost."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal_number)
+        process.wait()
+
+
+@dataclass
+class Machines:
+    """The deployment. Machines are made by name when they are first asked for."""
+
+    folder: Path
+    config: dict[str, Any]
+    postgres: PostgresServer
+    redis: RedisServer
+    store: S3Server
+    code_port: int
+    settings: dict[str, Any]
+    by_name: dict[str, Machine] = field(default_factory=dict)
+
+    def machine(self, name: str) -> Machine:
+        """A machine, with the deployment's files in its folder."""
+        if name not in self.by_name:
+            folder = self.folder / name
+            shutil.copytree(FILES, folder)
+            (folder / "tmp").mkdir()
+            (folder / "vv_exports.yaml").write_text(yaml.safe_dump(self.config))
+            with_settings = {**yaml.safe_load((FILES / "dagster.yaml").read_text()), **self.settings}
+            (folder / "dagster.yaml").write_text(yaml.safe_dump(with_settings))
+            self.by_name[name] = Machine(name, folder, self._environment(folder))
+        return self.by_name[name]
+
+    def start(self, name: str, what: str) -> "subprocess.Popen[bytes]":
+        """One of the processes that ``deploy/celery/start`` knows."""
+        return self.machine(name).start("./start", what)
+
+    def instance(self) -> dg.DagsterInstance:
+        """The Dagster instance that all of them share."""
+        machine = self.machine("control")
+        names = [name for name in machine.environment if name.startswith(("VV_", "AWS_"))]
+        os.environ.update({name: machine.environment[name] for name in names})
+        return open_instance({"DAGSTER_HOME": str(machine.folder)}, machine.folder)
+
+    def log(self, subpath: str) -> list[dict[str, Any]]:
+        """The entries of a destination's delivery log."""
+        fs = self.fs()
+        paths = sorted(fs.glob(f"{EXPORTS}/videovector/{subpath}/_vv/log/*.json"))
+        return [json.loads(data) for _, data in sorted(fs.cat(paths).items())] if paths else []
+
+    def delivered(self, subpath: str) -> Counter[str]:
+        """How often each prompt run was delivered, by the log."""
+        return Counter(run["run_id"] for entry in self.log(subpath) for run in entry["prompt_runs"])
+
+    def fs(self) -> s3fs.S3FileSystem:
+        """The store."""
+        return s3fs.S3FileSystem(
+            key=self.store.access_key,
+            secret=self.store.secret_key,
+            endpoint_url=self.store.endpoint_url,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+        )
+
+    def stop(self) -> None:
+        """All processes of all machines, at once."""
+        for machine in self.by_name.values():
+            for process in machine.processes:
+                kill(process)
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        given = dict(
+            line.split("=", 1) for line in (FILES / "example.env").read_text().splitlines() if line[:1] not in {"", "#"}
+        )
+        (web,) = free_ports(1)
+        own = {
+            "DAGSTER_HOME": str(folder),
+            "VV_EXPORTS_CONFIG": str(folder / "vv_exports.yaml"),
+            "VV_POSTGRES_HOST": "127.0.0.1",
+            "VV_POSTGRES_PORT": str(self.postgres.port),
+            "VV_POSTGRES_USER": self.postgres.user,
+            "VV_POSTGRES_PASSWORD": self.postgres.password,
+            "VV_POSTGRES_DB": self.postgres.database,
+            "VV_CELERY_BROKER": self.redis.url(0),
+            "VV_CELERY_RESULTS": self.redis.url(1),
+            "VV_CODE_HOST": "127.0.0.1",
+            "VV_CODE_PORT": str(self.code_port),
+            "VV_LOGS_ENDPOINT_URL": self.store.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.store.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.store.secret_key,
+        }
+        missing = own.keys() - given.keys()
+        assert not missing, f"example.env does not name {missing}"
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {
+            **os.environ,
+            **given,
+            **own,
+            "VV_WORKER_PLACES": "1",
+            "VV_CODE_BIND": "127.0.0.1",
+            "VV_WEB_PORT": str(web),
+            "PATH": programs,
+            "PYTHONPATH": str(REPOSITORY),
+            "TMPDIR": str(folder / "tmp"),
+            "NO_PROXY": "127.0.0.1",
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+        }
+
+
+@contextmanager
+def machines(
+    folder: Path,
+    archive: Path,
+    indexes: Mapping[str, Any],
+    *,
+    endpoint_url: Callable[[S3Server], str] = lambda store: store.endpoint_url,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[Machines]:
+    """A deployment whose servers run. ``endpoint_url`` is where the store of the configuration is, ``settings`` are
+    sections of ``dagster.yaml`` that differ."""
+    if subprocess.run([*_CALLED, "another", "true"], check=False, capture_output=True).returncode:
+        not_here("a host name for each process", "run as root, or with the right to `unshare --uts`")
+    with ExitStack() as until:
+        store = until.enter_context(seaweedfs(folder / "seaweedfs"))
+        for bucket in (STATE, EXPORTS):
+            make_bucket(store, bucket)
+        config = yaml.safe_load((FILES / "vv_exports.yaml").read_text())
+        for connector in (config["storage"], config["connectors"]["conn_export"]):
+            connector["endpoint_url"] = endpoint_url(store)
+        config["source"] = {"kind": "local_archive", "path": str(archive)}
+        config["indexes"] = dict(indexes)
+        made = Machines(
+            folder / "machines",
+            config,
+            until.enter_context(postgres(folder / "postgres")),
+            until.enter_context(redis(folder / "redis")),
+            store,
+            free_ports(1)[0],
+            dict(settings or {}),
+        )
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+def wait_until(what: Callable[[], Any], seconds: float, why: Callable[[], str] = lambda: "") -> float:
+    """Wait until something holds. Returns how long that took."""
+    began = time.monotonic()
+    while not what():
+        if time.monotonic() - began > seconds:
+            raise TimeoutError(f"not after {seconds:g} s. {why()}")
+        time.sleep(0.2)
+    return time.monotonic() - began
