@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import dagster as dg
 import s3fs
@@ -22,7 +21,7 @@ import yaml
 
 from vv_exports.defs.instance import open_instance
 from vv_exports_tests.servers.postgres import PostgresServer, postgres
-from vv_exports_tests.servers.processes import free_ports, is_free, not_here
+from vv_exports_tests.servers.processes import free_ports, not_here
 from vv_exports_tests.servers.redis import RedisServer, redis
 from vv_exports_tests.servers.s3 import S3Server, seaweedfs
 from vv_exports_tests.servers.session import make_bucket

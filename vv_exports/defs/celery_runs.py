@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 from celery.canvas import Signature
@@ -91,7 +91,7 @@ class CeleryRuns(CeleryRunLauncher):
             default_value=20.0,
             description="How long a worker may not answer before what it carries out begins again elsewhere.",
         )
-        return {**super().config_type(), "worker_timeout_seconds": timeout}
+        return {**cast("dict[str, Any]", super().config_type()), "worker_timeout_seconds": timeout}
 
     def _launch_celery_task_run(self, run: dg.DagsterRun, task_signature: Signature, routing_key: str) -> None:
         super()._launch_celery_task_run(run, task_signature.set(task_id=run.run_id), routing_key)

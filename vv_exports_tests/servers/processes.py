@@ -56,7 +56,11 @@ def running(
         (folder / "log").open("wb") as log,
         subprocess.Popen(
             command,
-            **{"stdout": log, "stderr": log, "env": environment, "cwd": folder, "start_new_session": True},
+            stdout=log,
+            stderr=log,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
             **(start or {}),
         ) as process,
     ):

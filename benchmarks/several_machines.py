@@ -1,0 +1,299 @@
+"""Several machines: a deployment of the files in `deploy/celery`, with PostgreSQL, Redis and SeaweedFS as processes.
+
+A machine is a host name (`unshare --uts`, as root), a working folder and a temporary folder of its own; workers have one
+place each. Requests to the store take 20 ms on the way, as to one that is a network away.
+
+    python benchmarks/several_machines.py spread [--runs 300] [--latency 0.02]
+    python benchmarks/several_machines.py crashes [--only NAME]…
+
+`spread`: prompt runs of four indexes are delivered by a backfill of the daemon for each, by one worker; then as many by
+two. Then by two again, and meanwhile a worker's machine and the daemon are killed (`kill -9`) and started anew. Each
+prompt run must be delivered once, by the log and by a glob.
+
+`crashes`: a worker is lost while its run is in each of its states. It prints after how many seconds the run was closed,
+the next one began, and its prompt run was delivered.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import dagster as dg  # noqa: E402
+from redis import Redis  # noqa: E402
+
+from vv_exports.defs.celery_runs import CeleryRuns  # noqa: E402
+from vv_exports_tests.archives import write_run  # noqa: E402
+from vv_exports_tests.fakes.tcp_proxy import TcpProxy  # noqa: E402
+from vv_exports_tests.machines import Machines, kill, machines, wait_until  # noqa: E402
+from vv_exports_tests.servers.processes import is_free  # noqa: E402
+
+INDEXES = [f"idx_{number}" for number in range(4)]
+WORKERS = ("one", "two")
+STATUS = dg.DagsterRunStatus
+
+
+def automation(name: str, **more: object) -> dict[str, object]:
+    return {"destination_connector_id": "conn_export", "destination_subpath": f"exports/{name}", **more}
+
+
+@dataclass
+class Deployment:
+    """What is up, and the proxy before its store."""
+
+    machines: Machines
+    archive: Path
+    proxy: TcpProxy
+    instance: dg.DagsterInstance
+
+    def start_control(self) -> tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]:
+        code = self.machines.start("control", "code")
+        wait_until(lambda: not is_free(self.machines.code_port), 180, self.machines.machine("control").said)
+        return code, self.machines.start("control", "daemon")
+
+
+@contextmanager
+def deployed(folder: Path, indexes: dict[str, object], settings: dict[str, object]) -> Iterator[Deployment]:
+    with ExitStack() as until:
+        proxies: list[TcpProxy] = []
+
+        def behind(store) -> str:
+            proxies.append(until.enter_context(TcpProxy(store.endpoint_url)))
+            return proxies[0].url
+
+        made = until.enter_context(
+            machines(folder, folder / "archive", indexes, endpoint_url=behind, settings=settings)
+        )
+        yield Deployment(made, folder / "archive", proxies[0], until.enter_context(made.instance()))
+
+
+# --- a worker is lost
+
+
+@dataclass
+class Crashes:
+    """One prompt run after the other, of which each loses its worker in another state."""
+
+    up: Deployment
+    workers: dict[str, "subprocess.Popen[bytes]"]
+    number: int = 0
+
+    @property
+    def launcher(self) -> CeleryRuns:
+        return self.up.instance.run_launcher  # type: ignore[return-value]
+
+    def next_run(self) -> str:
+        self.number += 1
+        return write_run(self.up.archive, run_id=f"run_{self.number:03}").name
+
+    def delivery(self, prompt_run: str, *states: STATUS, other_than: str = "") -> dg.DagsterRun:
+        """The newest Dagster run that delivers it, once it is in one of these states."""
+        tags = {"vv_exports/automation": "idx/team", "dagster/asset_partition_range_start": prompt_run}
+        found: list[dg.DagsterRun] = []
+
+        def there() -> bool:
+            records = self.up.instance.get_run_records(dg.RunsFilter(tags=tags), limit=1)
+            found[:] = [one.dagster_run for one in records]
+            return bool(found) and found[0].run_id != other_than and found[0].status in states
+
+        wait_until(there, 300, lambda: str(found))
+        return found[0]
+
+    def task(self, run: dg.DagsterRun) -> tuple[str, dict[str, object]]:
+        result = self.launcher.celery.AsyncResult(run.run_id)
+        return result.state, result.info if isinstance(result.info, dict) else {}
+
+    def machine_of(self, run: dg.DagsterRun) -> str:
+        wait_until(lambda: self.task(run)[0] == "STARTED", 120)
+        return str(self.task(run)[1]["hostname"]).partition("@")[2]
+
+    def held_up(self) -> tuple[str, dg.DagsterRun, str]:
+        """A delivery that stands still before its commit, and the machine that it is on."""
+        fault = self.up.proxy.fault("silent", "^PUT .*/_vv/log/", times=1000)
+        prompt_run = self.next_run()
+        run = self.delivery(prompt_run, STATUS.STARTED)
+        wait_until(fault.hit.is_set, 120)
+        return prompt_run, run, self.machine_of(run)
+
+    def lose(self, machine: str) -> float:
+        kill(self.workers[machine])
+        return time.monotonic()
+
+    def start(self, machine: str) -> None:
+        self.workers[machine] = self.up.machines.start(machine, "worker")
+
+
+def machine_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    prompt_run, run, machine = on.held_up()
+    return prompt_run, run, on.lose(machine)
+
+
+def process_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    prompt_run, run, _ = on.held_up()
+    os.kill(int(str(on.task(run)[1]["pid"])), signal.SIGKILL)
+    return prompt_run, run, time.monotonic()
+
+
+def worker_started_anew(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    prompt_run, run, machine = on.held_up()
+    lost_at = on.lose(machine)
+    on.start(machine)
+    return prompt_run, run, lost_at
+
+
+def machine_stopped(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    prompt_run, run, machine = on.held_up()
+    os.killpg(on.workers[machine].pid, signal.SIGSTOP)
+    return prompt_run, run, time.monotonic()
+
+
+def lost_while_code_loads(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    prompt_run = on.next_run()
+    run = on.delivery(prompt_run, STATUS.STARTING)
+    machine = on.machine_of(run)
+    lost_at = on.lose(machine)
+    found = on.up.instance.get_run_by_id(run.run_id)
+    assert found is not None and found.status == STATUS.STARTING, f"too late: {found}"
+    return prompt_run, run, lost_at
+
+
+def lost_before_it_began(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    """It was handed to a worker whose processes had not taken it up."""
+    prompt_run = on.next_run()
+    on.delivery(prompt_run, STATUS.QUEUED, STATUS.STARTING)
+    for worker in on.workers.values():
+        for child in children(worker.pid):
+            os.kill(child, signal.SIGSTOP)
+    run = on.delivery(prompt_run, STATUS.STARTING)
+    with Redis.from_url(on.up.machines.redis.url(0)) as broker:
+        wait_until(lambda: broker.hlen("unacked"), 60, lambda: str(on.task(run)))
+    assert on.task(run)[0] == "PENDING"
+    lost_at = [on.lose(machine) for machine in WORKERS][0]
+    on.start(WORKERS[0])
+    return prompt_run, run, lost_at
+
+
+def forgotten_by_the_broker(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    """Redis was started anew and had kept nothing."""
+    for worker in on.workers.values():
+        kill(worker)
+    prompt_run = on.next_run()
+    # Whatever is in the queue by then is lost: the reading of the prompt run first.
+    found: list[dg.DagsterRun] = []
+
+    def waiting() -> bool:
+        records = on.up.instance.get_run_records(dg.RunsFilter(statuses=[STATUS.STARTING]))
+        found[:] = [one.dagster_run for one in records]
+        return bool(found)
+
+    wait_until(waiting, 120)
+    time.sleep(2)
+    with Redis.from_url(on.up.machines.redis.url(0)) as broker:
+        broker.flushdb()
+    lost_at = time.monotonic()
+    for machine in WORKERS:
+        on.start(machine)
+    return prompt_run, found[0], lost_at
+
+
+def lost_while_it_was_canceled(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    prompt_run, run, machine = on.held_up()
+    os.killpg(on.workers[machine].pid, signal.SIGSTOP)
+    on.up.instance.run_coordinator.cancel_run(run.run_id)
+    on.delivery(prompt_run, STATUS.CANCELING)
+    return prompt_run, run, on.lose(machine)
+
+
+def canceled(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    """Nothing is lost: somebody ends it."""
+    prompt_run, run, _ = on.held_up()
+    on.up.instance.run_coordinator.cancel_run(run.run_id)
+    return prompt_run, run, time.monotonic()
+
+
+CRASHES: dict[str, Callable[[Crashes], tuple[str, dg.DagsterRun, float]]] = {
+    "STARTED, the machine is lost": machine_lost,
+    "STARTED, the run's process alone": process_lost,
+    "STARTED, the worker is killed and started anew": worker_started_anew,
+    "STARTED, the machine stands still": machine_stopped,
+    "STARTING, while its code loads": lost_while_code_loads,
+    "STARTING, taken and not begun": lost_before_it_began,
+    "STARTING, and the broker forgot it": forgotten_by_the_broker,
+    "CANCELING, the machine is lost": lost_while_it_was_canceled,
+    "canceled, nothing is lost": canceled,
+}
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def crashes(folder: Path, only: list[str]) -> None:
+    """Ends the benchmark where a run is not closed, or not delivered once."""
+    indexes = {"idx": {"discovery_interval_seconds": 5, "automations": {"team": automation("team", start="beginning")}}}
+    with deployed(folder, indexes, {}) as up:
+        write_run(up.archive, run_id="run_000")
+        on = Crashes(up, {name: up.machines.start(name, "worker") for name in WORKERS})
+        up.start_control()
+        wait_until(lambda: up.machines.delivered("exports/team")["run_000"], 300)
+        for name, crash in CRASHES.items():
+            if only and not any(one in name for one in only):
+                continue
+            prompt_run, run, lost_at = crash(on)
+            wait_until(lambda run=run: up.instance.get_run_by_id(run.run_id).is_finished, 300)  # type: ignore[misc]
+            closed = time.monotonic() - lost_at
+            up.proxy.heal()
+            again = on.delivery(prompt_run, STATUS.STARTED, STATUS.SUCCESS, other_than=run.run_id)
+            began = time.monotonic() - lost_at
+            wait_until(lambda prompt_run=prompt_run: up.machines.delivered("exports/team")[prompt_run], 300)
+            delivered = time.monotonic() - lost_at
+            ended = up.instance.get_run_by_id(run.run_id)
+            assert ended is not None
+            why = [one.message for one in up.instance.all_logs(run.run_id)][-1]
+            print(
+                f"{name}: {ended.status.value} after {closed:.0f} s, the next began after {began:.0f} s, delivered after "
+                f"{delivered:.0f} s; {why!r}; load {os.getloadavg()[0]:.0f}",
+                flush=True,
+            )
+            del again
+            for machine, worker in on.workers.items():
+                if worker.poll() is None:
+                    os.killpg(worker.pid, signal.SIGCONT)
+                else:
+                    on.start(machine)
+            time.sleep(5)
+        times = up.machines.delivered("exports/team")
+        print(f"delivered: {dict(Counter(times.values()))} (times: prompt runs)")
+        if set(times.values()) != {1}:
+            raise SystemExit(f"WRONG: {times}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["spread", "crashes"])
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--latency", type=float, default=0.02)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--keep", help="a folder to work in, which stays")
+    options = parser.parse_args()
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(options.keep or scratch)
+        folder.mkdir(exist_ok=True, parents=True)
+        if options.what == "crashes":
+            crashes(folder, options.only)
+
+
+if __name__ == "__main__":
+    main()
