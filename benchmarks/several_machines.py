@@ -1,14 +1,15 @@
 """Several machines: a deployment of the files in `deploy/celery`, with PostgreSQL, Redis and SeaweedFS as processes.
 
-A machine is a host name (`unshare --uts`, as root), a working folder and a temporary folder of its own; workers have one
-place each. Requests to the store take 20 ms on the way, as to one that is a network away.
+A machine is a host name (`unshare --uts`, as root), a working folder and a temporary folder of its own; workers have
+one place each.
 
-    python benchmarks/several_machines.py spread [--runs 300] [--latency 0.02]
+    python benchmarks/several_machines.py spread [--runs 300] [--latency 0.05]
     python benchmarks/several_machines.py crashes [--only NAME]…
 
-`spread`: prompt runs of four indexes are delivered by a backfill of the daemon for each, by one worker; then as many by
-two. Then by two again, and meanwhile a worker's machine and the daemon are killed (`kill -9`) and started anew. Each
-prompt run must be delivered once, by the log and by a glob.
+`spread`: the prompt runs of four indexes are delivered by a backfill of the daemon for each: by one worker; as many by
+two; and by two again, while a worker's machine and the daemon are killed (`kill -9`) and started anew. Each must be
+delivered once, by the log and by a glob. Requests to the store take 50 ms on the way, as to one that is far away: two
+cores have no room for twice the work, and do have for twice the waiting.
 
 `crashes`: a worker is lost while its run is in each of its states. It prints after how many seconds the run was closed,
 the next one began, and its prompt run was delivered.
@@ -24,19 +25,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 import dagster as dg  # noqa: E402
+import pyarrow.dataset as ds  # noqa: E402
+import pyarrow.fs as pafs  # noqa: E402
 from redis import Redis  # noqa: E402
 
 from vv_exports.defs.celery_runs import CeleryRuns  # noqa: E402
+from vv_exports.defs.launches import error_of  # noqa: E402
+from vv_exports.defs.processes import WORKER, process_of  # noqa: E402
 from vv_exports_tests.archives import write_run  # noqa: E402
 from vv_exports_tests.fakes.tcp_proxy import TcpProxy  # noqa: E402
-from vv_exports_tests.machines import Machines, kill, machines, wait_until  # noqa: E402
+from vv_exports_tests.machines import EXPORTS, Machines, kill, machines, wait_until  # noqa: E402
 from vv_exports_tests.servers.processes import is_free  # noqa: E402
 
 INDEXES = [f"idx_{number}" for number in range(4)]
@@ -64,7 +69,7 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path, indexes: dict[str, object], settings: dict[str, object]) -> Iterator[Deployment]:
+def deployed(folder: Path, indexes: dict[str, object], places: int) -> Iterator[Deployment]:
     with ExitStack() as until:
         proxies: list[TcpProxy] = []
 
@@ -72,13 +77,103 @@ def deployed(folder: Path, indexes: dict[str, object], settings: dict[str, objec
             proxies.append(until.enter_context(TcpProxy(store.endpoint_url)))
             return proxies[0].url
 
-        made = until.enter_context(
-            machines(folder, folder / "archive", indexes, endpoint_url=behind, settings=settings)
-        )
+        made = until.enter_context(machines(folder, folder / "archive", indexes, endpoint_url=behind, places=places))
         yield Deployment(made, folder / "archive", proxies[0], until.enter_context(made.instance()))
 
 
+# --- a backfill over all workers
+
+SEGMENTS = 20
+RUNS_PER_DELIVERY = 10
+
+
+def spread(folder: Path, runs: int, latency: float) -> None:
+    """Ends the benchmark where a prompt run was not delivered once."""
+    took = {
+        name: backfilled(folder / name.replace(" ", "-"), runs, latency, workers, kills=name.endswith("killed"))
+        for name, workers in {"one worker": 1, "two workers": 2, "two workers, killed": 2}.items()
+    }
+    print(
+        f"{runs} prompt runs of {SEGMENTS} segments, {RUNS_PER_DELIVERY} in a delivery, {latency * 1000:.0f} ms a "
+        f"request: two workers take {took['two workers'] / took['one worker']:.2f} of the time of one"
+    )
+
+
+def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: bool) -> float:
+    """How long a backfill of each index takes, in seconds."""
+    indexes = {
+        one: {"automations": {"team": automation(one, max_runs_per_delivery=RUNS_PER_DELIVERY)}} for one in INDEXES
+    }
+    expected = {one: [f"run_{number:03}" for number in range(runs // len(INDEXES))] for one in INDEXES}
+    with deployed(folder, indexes, workers) as up:
+        for index_id, run_ids in expected.items():
+            for run_id in run_ids:
+                write_run(up.archive, index_id=index_id, run_id=run_id, segments=SEGMENTS)
+        processes = {name: up.machines.start(name, "worker") for name in WORKERS[:workers]}
+        _, daemon = up.start_control()
+        wait_until(lambda: "BACKFILL" in up.instance.get_daemon_heartbeats(), 180)
+        time.sleep(10)  # the sensors find what there is: history
+        up.proxy.latency = latency
+        began = time.monotonic()
+        commands = [
+            up.machines.machine("client").start("vv-exports", "backfill", one, "team", "--in-daemon") for one in INDEXES
+        ]
+
+        def delivered() -> int:
+            return sum(len(up.machines.delivered(f"exports/{one}")) for one in INDEXES)
+
+        if kills:
+            wait_until(lambda: delivered() >= runs / 4, 1200)
+            kill(processes["one"])
+            print(f"a worker's machine is lost, with {delivered()} delivered", flush=True)
+            wait_until(lambda: delivered() >= runs / 3, 1200)
+            kill(daemon)
+            print(f"the daemon is killed, with {delivered()} delivered", flush=True)
+            time.sleep(5)
+            up.machines.start("control", "daemon")
+            up.machines.start("one", "worker")
+        wait_until(lambda: delivered() == runs, 2400, lambda: f"{delivered()} are delivered")
+        took = time.monotonic() - began
+        codes = [command.wait() for command in commands]
+        by_worker: Counter[str] = Counter()
+        for index_id, run_ids in expected.items():
+            log = up.machines.log(f"exports/{index_id}")
+            for entry in log:
+                run = up.instance.get_run_by_id(entry["provenance"]["dagster_run_id"])
+                process = None if run is None else process_of(run, WORKER)
+                by_worker[str(process).partition(" ")[0]] += len(entry["prompt_runs"])
+            by_log = Counter(run["run_id"] for entry in log for run in entry["prompt_runs"])
+            by_glob = rows_by_glob(up.machines, index_id)
+            if by_log != dict.fromkeys(run_ids, 1) or by_glob != dict.fromkeys(run_ids, SEGMENTS):
+                raise SystemExit(f"WRONG: {index_id}: {by_log} by the log, {by_glob} rows by a glob")
+        ended = Counter(one.dagster_run.status.value for one in up.instance.get_run_records())
+        print(
+            f"{folder.name}: {took:.0f} s, each of {runs} once by the log and by a glob; by worker {dict(by_worker)}; "
+            f"Dagster runs {dict(ended)}; exit {codes}; load {os.getloadavg()[0]:.0f}",
+            flush=True,
+        )
+        return took
+
+
+def rows_by_glob(machines: Machines, index_id: str) -> dict[str, int]:
+    """Rows of each prompt run, as a reader counts them who does not know of the log."""
+    store = pafs.S3FileSystem(
+        access_key=machines.store.access_key,
+        secret_key=machines.store.secret_key,
+        endpoint_override=machines.store.endpoint_url,
+        region="us-east-1",
+    )
+    table = ds.dataset(
+        f"{EXPORTS}/videovector/exports/{index_id}/segments", filesystem=store, format="parquet"
+    ).to_table(columns=["prompt_run_id"])
+    return dict(Counter(table["prompt_run_id"].to_pylist()))
+
+
 # --- a worker is lost
+
+
+READS, DELIVERS = "vv_exports/snapshots_of", "vv_exports/automation"
+ABOUT = {READS: "idx", DELIVERS: "idx/team"}
 
 
 @dataclass
@@ -88,24 +183,28 @@ class Crashes:
     up: Deployment
     workers: dict[str, "subprocess.Popen[bytes]"]
     number: int = 0
+    last: dict[str, str] = field(default_factory=lambda: dict.fromkeys(ABOUT, ""))
+    """The runs that there were before."""
 
     @property
     def launcher(self) -> CeleryRuns:
         return self.up.instance.run_launcher  # type: ignore[return-value]
 
     def next_run(self) -> str:
+        for about, whom in ABOUT.items():
+            (newest,) = self.up.instance.get_run_records(dg.RunsFilter(tags={about: whom}), limit=1)
+            self.last[about] = newest.dagster_run.run_id
         self.number += 1
         return write_run(self.up.archive, run_id=f"run_{self.number:03}").name
 
-    def delivery(self, prompt_run: str, *states: STATUS, other_than: str = "") -> dg.DagsterRun:
-        """The newest Dagster run that delivers it, once it is in one of these states."""
-        tags = {"vv_exports/automation": "idx/team", "dagster/asset_partition_range_start": prompt_run}
+    def newest(self, about: str, *states: STATUS, other_than: str = "") -> dg.DagsterRun:
+        """The newest Dagster run that reads or delivers, once it is in one of these states."""
         found: list[dg.DagsterRun] = []
 
         def there() -> bool:
-            records = self.up.instance.get_run_records(dg.RunsFilter(tags=tags), limit=1)
+            records = self.up.instance.get_run_records(dg.RunsFilter(tags={about: ABOUT[about]}), limit=1)
             found[:] = [one.dagster_run for one in records]
-            return bool(found) and found[0].run_id != other_than and found[0].status in states
+            return bool(found) and found[0].run_id not in {other_than, self.last[about]} and found[0].status in states
 
         wait_until(there, 300, lambda: str(found))
         return found[0]
@@ -122,7 +221,7 @@ class Crashes:
         """A delivery that stands still before its commit, and the machine that it is on."""
         fault = self.up.proxy.fault("silent", "^PUT .*/_vv/log/", times=1000)
         prompt_run = self.next_run()
-        run = self.delivery(prompt_run, STATUS.STARTED)
+        run = self.newest(DELIVERS, STATUS.STARTED)
         wait_until(fault.hit.is_set, 120)
         return prompt_run, run, self.machine_of(run)
 
@@ -160,7 +259,7 @@ def machine_stopped(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
 
 def lost_while_code_loads(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     prompt_run = on.next_run()
-    run = on.delivery(prompt_run, STATUS.STARTING)
+    run = on.newest(DELIVERS, STATUS.STARTING)
     machine = on.machine_of(run)
     lost_at = on.lose(machine)
     found = on.up.instance.get_run_by_id(run.run_id)
@@ -170,18 +269,18 @@ def lost_while_code_loads(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
 
 def lost_before_it_began(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     """It was handed to a worker whose processes had not taken it up."""
-    prompt_run = on.next_run()
-    on.delivery(prompt_run, STATUS.QUEUED, STATUS.STARTING)
     for worker in on.workers.values():
         for child in children(worker.pid):
             os.kill(child, signal.SIGSTOP)
-    run = on.delivery(prompt_run, STATUS.STARTING)
+    prompt_run = on.next_run()
+    run = on.newest(READS, STATUS.STARTING)
     with Redis.from_url(on.up.machines.redis.url(0)) as broker:
         wait_until(lambda: broker.hlen("unacked"), 60, lambda: str(on.task(run)))
     assert on.task(run)[0] == "PENDING"
-    lost_at = [on.lose(machine) for machine in WORKERS][0]
+    for machine in WORKERS:
+        on.lose(machine)
     on.start(WORKERS[0])
-    return prompt_run, run, lost_at
+    return prompt_run, run, time.monotonic()
 
 
 def forgotten_by_the_broker(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
@@ -189,29 +288,21 @@ def forgotten_by_the_broker(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     for worker in on.workers.values():
         kill(worker)
     prompt_run = on.next_run()
-    # Whatever is in the queue by then is lost: the reading of the prompt run first.
-    found: list[dg.DagsterRun] = []
-
-    def waiting() -> bool:
-        records = on.up.instance.get_run_records(dg.RunsFilter(statuses=[STATUS.STARTING]))
-        found[:] = [one.dagster_run for one in records]
-        return bool(found)
-
-    wait_until(waiting, 120)
+    run = on.newest(READS, STATUS.STARTING)
     time.sleep(2)
     with Redis.from_url(on.up.machines.redis.url(0)) as broker:
         broker.flushdb()
     lost_at = time.monotonic()
     for machine in WORKERS:
         on.start(machine)
-    return prompt_run, found[0], lost_at
+    return prompt_run, run, lost_at
 
 
 def lost_while_it_was_canceled(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     prompt_run, run, machine = on.held_up()
     os.killpg(on.workers[machine].pid, signal.SIGSTOP)
     on.up.instance.run_coordinator.cancel_run(run.run_id)
-    on.delivery(prompt_run, STATUS.CANCELING)
+    on.newest(DELIVERS, STATUS.CANCELING)
     return prompt_run, run, on.lose(machine)
 
 
@@ -242,7 +333,7 @@ def children(pid: int) -> list[int]:
 def crashes(folder: Path, only: list[str]) -> None:
     """Ends the benchmark where a run is not closed, or not delivered once."""
     indexes = {"idx": {"discovery_interval_seconds": 5, "automations": {"team": automation("team", start="beginning")}}}
-    with deployed(folder, indexes, {}) as up:
+    with deployed(folder, indexes, len(WORKERS)) as up:
         write_run(up.archive, run_id="run_000")
         on = Crashes(up, {name: up.machines.start(name, "worker") for name in WORKERS})
         up.start_control()
@@ -254,19 +345,18 @@ def crashes(folder: Path, only: list[str]) -> None:
             wait_until(lambda run=run: up.instance.get_run_by_id(run.run_id).is_finished, 300)  # type: ignore[misc]
             closed = time.monotonic() - lost_at
             up.proxy.heal()
-            again = on.delivery(prompt_run, STATUS.STARTED, STATUS.SUCCESS, other_than=run.run_id)
+            about = DELIVERS if DELIVERS in run.tags else READS
+            on.newest(about, STATUS.STARTED, STATUS.SUCCESS, other_than=run.run_id)
             began = time.monotonic() - lost_at
             wait_until(lambda prompt_run=prompt_run: up.machines.delivered("exports/team")[prompt_run], 300)
             delivered = time.monotonic() - lost_at
             ended = up.instance.get_run_by_id(run.run_id)
             assert ended is not None
-            why = [one.message for one in up.instance.all_logs(run.run_id)][-1]
             print(
-                f"{name}: {ended.status.value} after {closed:.0f} s, the next began after {began:.0f} s, delivered after "
-                f"{delivered:.0f} s; {why!r}; load {os.getloadavg()[0]:.0f}",
+                f"{name}: {ended.status.value} after {closed:.0f} s, the next began after {began:.0f} s, delivered "
+                f"after {delivered:.0f} s; load {os.getloadavg()[0]:.0f}; {error_of(up.instance, run.run_id)}",
                 flush=True,
             )
-            del again
             for machine, worker in on.workers.items():
                 if worker.poll() is None:
                     os.killpg(worker.pid, signal.SIGCONT)
@@ -283,7 +373,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["spread", "crashes"])
     parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--latency", type=float, default=0.02)
+    parser.add_argument("--latency", type=float, default=0.05)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--keep", help="a folder to work in, which stays")
     options = parser.parse_args()
@@ -291,7 +381,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.keep or scratch)
         folder.mkdir(exist_ok=True, parents=True)
-        if options.what == "crashes":
+        if options.what == "spread":
+            spread(folder, options.runs, options.latency)
+        else:
             crashes(folder, options.only)
 
 

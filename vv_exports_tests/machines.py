@@ -46,7 +46,7 @@ class Machine:
         """A process in the machine's folder. Its output is in the file ``log`` there."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                [*_CALLED[:-1], _CALLED[-1], self.name, *command],
+                [*_CALLED, self.name, *command],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
@@ -89,7 +89,8 @@ class Machines:
     redis: RedisServer
     store: S3Server
     code_port: int
-    settings: dict[str, Any]
+    places: int
+    worker_timeout_seconds: float
     by_name: dict[str, Machine] = field(default_factory=dict)
 
     def machine(self, name: str) -> Machine:
@@ -99,8 +100,10 @@ class Machines:
             shutil.copytree(FILES, folder)
             (folder / "tmp").mkdir()
             (folder / "vv_exports.yaml").write_text(yaml.safe_dump(self.config))
-            with_settings = {**yaml.safe_load((FILES / "dagster.yaml").read_text()), **self.settings}
-            (folder / "dagster.yaml").write_text(yaml.safe_dump(with_settings))
+            settings = yaml.safe_load((FILES / "dagster.yaml").read_text())
+            settings["concurrency"]["runs"]["max_concurrent_runs"] = self.places
+            settings["run_launcher"]["config"]["worker_timeout_seconds"] = self.worker_timeout_seconds
+            (folder / "dagster.yaml").write_text(yaml.safe_dump(settings))
             self.by_name[name] = Machine(name, folder, self._environment(folder))
         return self.by_name[name]
 
@@ -187,10 +190,11 @@ def machines(
     indexes: Mapping[str, Any],
     *,
     endpoint_url: Callable[[S3Server], str] = lambda store: store.endpoint_url,
-    settings: Mapping[str, Any] | None = None,
+    places: int = 2,
+    worker_timeout_seconds: float = 20.0,
 ) -> Iterator[Machines]:
-    """A deployment whose servers run. ``endpoint_url`` is where the store of the configuration is, ``settings`` are
-    sections of ``dagster.yaml`` that differ."""
+    """A deployment whose servers run. ``endpoint_url`` is where the store of the configuration is, ``places`` how many
+    runs all workers together have a place for."""
     if subprocess.run([*_CALLED, "another", "true"], check=False, capture_output=True).returncode:
         not_here("a host name for each process", "run as root, or with the right to `unshare --uts`")
     with ExitStack() as until:
@@ -209,7 +213,8 @@ def machines(
             until.enter_context(redis(folder / "redis")),
             store,
             free_ports(1)[0],
-            dict(settings or {}),
+            places,
+            worker_timeout_seconds,
         )
         try:
             yield made

@@ -15,8 +15,8 @@ imports = ["dagster_postgres", "s3fs", "videovector"]
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = True
 
-# What a worker took and had not begun when it was lost is in the queue again after so many seconds. One that comes twice
-# is begun once: Dagster ignores the second.
+# What a worker took and had not begun when it was lost is in the queue again after so many seconds. One that comes
+# twice is begun once: Dagster ignores the second.
 broker_transport_options = {
     "visibility_timeout": 30,
     "unacked_restore_interval": 10,

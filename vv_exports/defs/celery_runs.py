@@ -7,6 +7,7 @@ Celery whatever the daemon that launched it came to note, and says of a run that
 
 import logging
 import time
+import warnings
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, cast
@@ -31,6 +32,10 @@ _ASKED_AGAIN_SECONDS = 5.0
 _LONGEST_REASON = 300
 _WAITS = {"PENDING", "RECEIVED"}
 _LOG = logging.getLogger(__name__)
+
+
+# Dagster's launcher makes the task anew with each run that it launches.
+warnings.filterwarnings("ignore", message="Task name 'execute_job' is already registered")
 
 
 @dataclass
