@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,17 +32,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 import dagster as dg  # noqa: E402
-import pyarrow.dataset as ds  # noqa: E402
-import pyarrow.fs as pafs  # noqa: E402
 from redis import Redis  # noqa: E402
 
 from vv_exports.defs.celery_runs import CeleryRuns  # noqa: E402
 from vv_exports.defs.launches import error_of  # noqa: E402
 from vv_exports.defs.processes import WORKER, process_of  # noqa: E402
 from vv_exports_tests.archives import write_run  # noqa: E402
-from vv_exports_tests.fakes.tcp_proxy import TcpProxy  # noqa: E402
-from vv_exports_tests.machines import EXPORTS, Machines, kill, machines, wait_until  # noqa: E402
-from vv_exports_tests.servers.processes import is_free  # noqa: E402
+from vv_exports_tests.machines import Machines, kill, machines, wait_until  # noqa: E402
 
 INDEXES = [f"idx_{number}" for number in range(4)]
 WORKERS = ("one", "two")
@@ -55,30 +51,22 @@ def automation(name: str, **more: object) -> dict[str, object]:
 
 @dataclass
 class Deployment:
-    """What is up, and the proxy before its store."""
+    """What is up."""
 
     machines: Machines
     archive: Path
-    proxy: TcpProxy
     instance: dg.DagsterInstance
 
-    def start_control(self) -> tuple["subprocess.Popen[bytes]", "subprocess.Popen[bytes]"]:
-        code = self.machines.start("control", "code")
-        wait_until(lambda: not is_free(self.machines.code_port), 180, self.machines.machine("control").said)
-        return code, self.machines.start("control", "daemon")
+    def start_control(self) -> "subprocess.Popen[bytes]":
+        """The code server, then the daemon, which is returned."""
+        self.machines.start_code()
+        return self.machines.start("control", "daemon")
 
 
 @contextmanager
 def deployed(folder: Path, indexes: dict[str, object], places: int) -> Iterator[Deployment]:
-    with ExitStack() as until:
-        proxies: list[TcpProxy] = []
-
-        def behind(store) -> str:
-            proxies.append(until.enter_context(TcpProxy(store.endpoint_url)))
-            return proxies[0].url
-
-        made = until.enter_context(machines(folder, folder / "archive", indexes, endpoint_url=behind, places=places))
-        yield Deployment(made, folder / "archive", proxies[0], until.enter_context(made.instance()))
+    with machines(folder, folder / "archive", indexes, places=places) as up, up.instance() as instance:
+        yield Deployment(up, folder / "archive", instance)
 
 
 # --- a backfill over all workers
@@ -110,10 +98,10 @@ def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: 
             for run_id in run_ids:
                 write_run(up.archive, index_id=index_id, run_id=run_id, segments=SEGMENTS)
         processes = {name: up.machines.start(name, "worker") for name in WORKERS[:workers]}
-        _, daemon = up.start_control()
+        daemon = up.start_control()
         wait_until(lambda: "BACKFILL" in up.instance.get_daemon_heartbeats(), 180)
         time.sleep(10)  # the sensors find what there is: history
-        up.proxy.latency = latency
+        up.machines.proxy.latency = latency
         began = time.monotonic()
         commands = [
             up.machines.machine("client").start("vv-exports", "backfill", one, "team", "--in-daemon") for one in INDEXES
@@ -143,7 +131,7 @@ def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: 
                 process = None if run is None else process_of(run, WORKER)
                 by_worker[str(process).partition(" ")[0]] += len(entry["prompt_runs"])
             by_log = Counter(run["run_id"] for entry in log for run in entry["prompt_runs"])
-            by_glob = rows_by_glob(up.machines, index_id)
+            by_glob = up.machines.rows_by_glob(f"exports/{index_id}")
             if by_log != dict.fromkeys(run_ids, 1) or by_glob != dict.fromkeys(run_ids, SEGMENTS):
                 raise SystemExit(f"WRONG: {index_id}: {by_log} by the log, {by_glob} rows by a glob")
         ended = Counter(one.dagster_run.status.value for one in up.instance.get_run_records())
@@ -155,24 +143,11 @@ def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: 
         return took
 
 
-def rows_by_glob(machines: Machines, index_id: str) -> dict[str, int]:
-    """Rows of each prompt run, as a reader counts them who does not know of the log."""
-    store = pafs.S3FileSystem(
-        access_key=machines.store.access_key,
-        secret_key=machines.store.secret_key,
-        endpoint_override=machines.store.endpoint_url,
-        region="us-east-1",
-    )
-    table = ds.dataset(
-        f"{EXPORTS}/videovector/exports/{index_id}/segments", filesystem=store, format="parquet"
-    ).to_table(columns=["prompt_run_id"])
-    return dict(Counter(table["prompt_run_id"].to_pylist()))
-
-
 # --- a worker is lost
 
 
 READS, DELIVERS = "vv_exports/snapshots_of", "vv_exports/automation"
+UNFINISHED = dg.RunsFilter(statuses=[STATUS.QUEUED, STATUS.STARTING, STATUS.STARTED, STATUS.CANCELING])
 ABOUT = {READS: "idx", DELIVERS: "idx/team"}
 
 
@@ -219,7 +194,7 @@ class Crashes:
 
     def held_up(self) -> tuple[str, dg.DagsterRun, str]:
         """A delivery that stands still before its commit, and the machine that it is on."""
-        fault = self.up.proxy.fault("silent", "^PUT .*/_vv/log/", times=1000)
+        fault = self.up.machines.proxy.fault("silent", "^PUT .*/_vv/log/", times=1000)
         prompt_run = self.next_run()
         run = self.newest(DELIVERS, STATUS.STARTED)
         wait_until(fault.hit.is_set, 120)
@@ -227,7 +202,7 @@ class Crashes:
 
     def lose(self, machine: str) -> float:
         kill(self.workers[machine])
-        return time.monotonic()
+        return time.time()
 
     def start(self, machine: str) -> None:
         self.workers[machine] = self.up.machines.start(machine, "worker")
@@ -241,7 +216,7 @@ def machine_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
 def process_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     prompt_run, run, _ = on.held_up()
     os.kill(int(str(on.task(run)[1]["pid"])), signal.SIGKILL)
-    return prompt_run, run, time.monotonic()
+    return prompt_run, run, time.time()
 
 
 def worker_started_anew(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
@@ -254,7 +229,7 @@ def worker_started_anew(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
 def machine_stopped(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     prompt_run, run, machine = on.held_up()
     os.killpg(on.workers[machine].pid, signal.SIGSTOP)
-    return prompt_run, run, time.monotonic()
+    return prompt_run, run, time.time()
 
 
 def lost_while_code_loads(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
@@ -280,7 +255,7 @@ def lost_before_it_began(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     for machine in WORKERS:
         on.lose(machine)
     on.start(WORKERS[0])
-    return prompt_run, run, time.monotonic()
+    return prompt_run, run, time.time()
 
 
 def forgotten_by_the_broker(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
@@ -292,7 +267,7 @@ def forgotten_by_the_broker(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     time.sleep(2)
     with Redis.from_url(on.up.machines.redis.url(0)) as broker:
         broker.flushdb()
-    lost_at = time.monotonic()
+    lost_at = time.time()
     for machine in WORKERS:
         on.start(machine)
     return prompt_run, run, lost_at
@@ -310,7 +285,7 @@ def canceled(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     """Nothing is lost: somebody ends it."""
     prompt_run, run, _ = on.held_up()
     on.up.instance.run_coordinator.cancel_run(run.run_id)
-    return prompt_run, run, time.monotonic()
+    return prompt_run, run, time.time()
 
 
 CRASHES: dict[str, Callable[[Crashes], tuple[str, dg.DagsterRun, float]]] = {
@@ -341,20 +316,22 @@ def crashes(folder: Path, only: list[str]) -> None:
         for name, crash in CRASHES.items():
             if only and not any(one in name for one in only):
                 continue
+            wait_until(lambda: not up.instance.get_run_records(UNFINISHED), 300)
             prompt_run, run, lost_at = crash(on)
             wait_until(lambda run=run: up.instance.get_run_by_id(run.run_id).is_finished, 300)  # type: ignore[misc]
-            closed = time.monotonic() - lost_at
-            up.proxy.heal()
-            about = DELIVERS if DELIVERS in run.tags else READS
-            on.newest(about, STATUS.STARTED, STATUS.SUCCESS, other_than=run.run_id)
-            began = time.monotonic() - lost_at
+            up.machines.proxy.heal()
             wait_until(lambda prompt_run=prompt_run: up.machines.delivered("exports/team")[prompt_run], 300)
-            delivered = time.monotonic() - lost_at
-            ended = up.instance.get_run_by_id(run.run_id)
+            delivered = time.time() - lost_at
+            ended = up.instance.get_run_record_by_id(run.run_id)
             assert ended is not None
+            about = DELIVERS if DELIVERS in run.tags else READS
+            after = up.instance.get_run_records(dg.RunsFilter(tags={about: ABOUT[about]}), limit=5)
+            began = min(one.start_time for one in after if one.start_time and one.start_time > lost_at)
+            status = ended.dagster_run.status
+            closed = "" if status == STATUS.SUCCESS else f"{status.value} after {ended.end_time - lost_at:.0f} s, "  # type: ignore[operator]
             print(
-                f"{name}: {ended.status.value} after {closed:.0f} s, the next began after {began:.0f} s, delivered "
-                f"after {delivered:.0f} s; load {os.getloadavg()[0]:.0f}; {error_of(up.instance, run.run_id)}",
+                f"{name}: {closed}begun again after {began - lost_at:.0f} s, delivered after {delivered:.0f} s; "
+                f"load {os.getloadavg()[0]:.0f}; {error_of(up.instance, run.run_id)}",
                 flush=True,
             )
             for machine, worker in on.workers.items():

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import s3fs
 import yaml
 
 from vv_exports.defs.instance import open_instance
+from vv_exports_tests.fakes.tcp_proxy import TcpProxy
 from vv_exports_tests.servers.postgres import PostgresServer, postgres
-from vv_exports_tests.servers.processes import free_ports, not_here
+from vv_exports_tests.servers.processes import free_ports, is_free, not_here
 from vv_exports_tests.servers.redis import RedisServer, redis
 from vv_exports_tests.servers.s3 import S3Server, seaweedfs
 from vv_exports_tests.servers.session import make_bucket
@@ -81,13 +84,15 @@ def kill(process: "subprocess.Popen[bytes]", signal_number: int = signal.SIGKILL
 
 @dataclass
 class Machines:
-    """The deployment. Machines are made by name when they are first asked for."""
+    """The deployment. Machines are made by name when they are first asked for. The pipeline meets the store behind the
+    ``proxy``."""
 
     folder: Path
     config: dict[str, Any]
     postgres: PostgresServer
     redis: RedisServer
     store: S3Server
+    proxy: TcpProxy
     code_port: int
     places: int
     worker_timeout_seconds: float
@@ -110,6 +115,11 @@ class Machines:
     def start(self, name: str, what: str) -> "subprocess.Popen[bytes]":
         """One of the processes that ``deploy/celery/start`` knows."""
         return self.machine(name).start("./start", what)
+
+    def start_code(self) -> None:
+        """The code server on machine "control", until it answers."""
+        self.start("control", "code")
+        wait_until(lambda: not is_free(self.code_port), 180, self.machine("control").said)
 
     def instance(self) -> dg.DagsterInstance:
         """The Dagster instance that all of them share."""
@@ -137,6 +147,17 @@ class Machines:
             skip_instance_cache=True,
             use_listings_cache=False,
         )
+
+    def rows_by_glob(self, subpath: str) -> Counter[str]:
+        """Rows of each prompt run, as somebody counts them who does not know of the log."""
+        store = pafs.S3FileSystem(
+            access_key=self.store.access_key,
+            secret_key=self.store.secret_key,
+            endpoint_override=self.store.endpoint_url,
+            region="us-east-1",
+        )
+        files = ds.dataset(f"{EXPORTS}/videovector/{subpath}/segments", filesystem=store, format="parquet")
+        return Counter(files.to_table(columns=["prompt_run_id"])["prompt_run_id"].to_pylist())
 
     def stop(self) -> None:
         """All processes of all machines, at once."""
@@ -189,21 +210,20 @@ def machines(
     archive: Path,
     indexes: Mapping[str, Any],
     *,
-    endpoint_url: Callable[[S3Server], str] = lambda store: store.endpoint_url,
     places: int = 2,
     worker_timeout_seconds: float = 20.0,
 ) -> Iterator[Machines]:
-    """A deployment whose servers run. ``endpoint_url`` is where the store of the configuration is, ``places`` how many
-    runs all workers together have a place for."""
+    """A deployment whose servers run. ``places`` is how many runs all workers together have a place for."""
     if subprocess.run([*_CALLED, "another", "true"], check=False, capture_output=True).returncode:
         not_here("a host name for each process", "run as root, or with the right to `unshare --uts`")
     with ExitStack() as until:
         store = until.enter_context(seaweedfs(folder / "seaweedfs"))
+        proxy = until.enter_context(TcpProxy(store.endpoint_url))
         for bucket in (STATE, EXPORTS):
             make_bucket(store, bucket)
         config = yaml.safe_load((FILES / "vv_exports.yaml").read_text())
         for connector in (config["storage"], config["connectors"]["conn_export"]):
-            connector["endpoint_url"] = endpoint_url(store)
+            connector["endpoint_url"] = proxy.url
         config["source"] = {"kind": "local_archive", "path": str(archive)}
         config["indexes"] = dict(indexes)
         made = Machines(
@@ -212,6 +232,7 @@ def machines(
             until.enter_context(postgres(folder / "postgres")),
             until.enter_context(redis(folder / "redis")),
             store,
+            proxy,
             free_ports(1)[0],
             places,
             worker_timeout_seconds,

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
     "benchmarks/README.md": "benchmarks.md",
+    "deploy/celery/README.md": "deploy-celery.md",
 }
 """Of pages that are not in ``docs/``: where they are in the repository, and on the site."""
 REFERENCE = {

@@ -28,7 +28,8 @@ from vv_exports.printable import one_line
 _MISSING_SECONDS = 30.0
 """A run that is in no queue and with no worker for so long is lost: between the two it is for moments."""
 _ANSWER_SECONDS = 2.0
-_ASKED_AGAIN_SECONDS = 5.0
+_LOOKED_AT_AGAIN_SECONDS = 5.0
+_FORGOTTEN_AFTER_SECONDS = 300.0
 _LONGEST_REASON = 300
 _WAITS = {"PENDING", "RECEIVED"}
 _LOG = logging.getLogger(__name__)
@@ -38,42 +39,56 @@ _LOG = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", message="Task name 'execute_job' is already registered")
 
 
-@dataclass
-class _Silence:
-    """Since when somebody showed no life, and when that was looked at last; by the clock of this process alone."""
+@dataclass(frozen=True)
+class _Look:
+    """When this process looked last, and since when it saw no life; None where it did. By its own clock alone."""
 
-    since: float
-    looked_at: float
-
-    def lasted(self) -> float:
-        return self.looked_at - self.since
+    at: float
+    silent_since: float | None
 
 
-class _Silences:
-    """Who showed no life when this process looked: a launcher lives as long as a tick of a sensor."""
+class _Looks:
+    """What this process saw of runs and workers. Kept here since a launcher lives as long as a tick of a sensor, and
+    hundreds of sensors look at the same few runs."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, _Silence] = {}
+        self._by_name: dict[str, _Look] = {}
         self._lock = Lock()
 
-    def noted(self, name: str) -> _Silence | None:
-        with self._lock:
-            return self._by_name.get(name)
+    def saw_alive(self, name: str) -> bool:
+        """Whether it showed life a moment ago."""
+        look = self._recent(name)
+        return look is not None and look.silent_since is None
 
-    def goes_on(self, name: str) -> float:
-        """Note a look that showed no life. Returns the seconds since the first such look."""
+    def saw_silent(self, name: str) -> float | None:
+        """The seconds that it had shown no life for a moment ago; None where it had, or nobody looked."""
+        look = self._recent(name)
+        return None if look is None or look.silent_since is None else look.at - look.silent_since
+
+    def alive(self, name: str) -> None:
+        """It showed life."""
+        self._note(name, silent=False)
+
+    def silent(self, name: str) -> float:
+        """It showed no life. Returns the seconds since the first look of which that holds."""
+        return self._note(name, silent=True)
+
+    def _recent(self, name: str) -> _Look | None:
+        with self._lock:
+            look = self._by_name.get(name)
+        return look if look is not None and time.monotonic() - look.at < _LOOKED_AT_AGAIN_SECONDS else None
+
+    def _note(self, name: str, *, silent: bool) -> float:
         now = time.monotonic()
         with self._lock:
-            silence = self._by_name.setdefault(name, _Silence(now, now))
-            silence.looked_at = now
-            return silence.lasted()
-
-    def ends(self, name: str) -> None:
-        with self._lock:
-            self._by_name.pop(name, None)
+            before = self._by_name.pop(name, None)
+            since = now if before is None or before.silent_since is None else before.silent_since
+            kept = {one: look for one, look in self._by_name.items() if now - look.at < _FORGOTTEN_AFTER_SECONDS}
+            self._by_name = {**kept, name: _Look(now, since if silent else None)}
+        return now - since
 
 
-_SILENCES = _Silences()
+_LOOKS = _Looks()
 
 
 class CeleryRuns(CeleryRunLauncher):
@@ -107,9 +122,10 @@ class CeleryRuns(CeleryRunLauncher):
         return False
 
     def terminate(self, run_id: str) -> bool:
-        """End a run. It is canceled when its process has ended, or at once where it has none."""
+        """End a run: its process is told, and it is canceled when that has ended. False where there is none, or it is a
+        command's, which nothing but a signal reaches."""
         run = self._instance.get_run_by_id(run_id)
-        if run is None or run.is_finished:
+        if run is None or run.is_finished or launched_here(run):
             return False
         self._instance.report_run_canceling(run)
         self._task(run_id).revoke(terminate=True)
@@ -133,31 +149,33 @@ class CeleryRuns(CeleryRunLauncher):
 
         A broker that does not answer says nothing of workers: then nothing is lost.
         """
-        if launched_here(run):  # by a command, in the command's process
+        if launched_here(run) or _LOOKS.saw_alive(run.run_id):  # the first by a command, in the command's process
             return None
         try:
-            task = self._task(run.run_id)
-            if task.state == "STARTED":
-                return self._lost_at_work(run.run_id, _worker_of(task))
-            if task.state in _WAITS:
-                return self._lost_on_the_way(run)
-            # It is the last word of the last of several attempts to begin it, of which one may be at work.
-            return None if self._is_with_a_worker(run.run_id) else Lost(_ended(task))
+            return self._lost(run, self._task(run.run_id))
         except (OperationalError, RedisError) as error:
             _LOG.warning("whether run %s is at work is not known, Celery cannot be asked: %s", run.run_id, error)
             return None
 
+    def _lost(self, run: dg.DagsterRun, task: AsyncResult[Any]) -> Lost | None:
+        if task.state == "STARTED":
+            return self._lost_at_work(run.run_id, _worker_of(task))
+        if task.state in _WAITS:
+            return self._lost_on_the_way(run)
+        # It is the last word of the last of several attempts to begin it, of which one may be at work.
+        return None if self._is_with_a_worker(run.run_id) else Lost(_ended(task))
+
     def _lost_at_work(self, run_id: str, worker: str | None) -> Lost | None:
         if worker is None:
             return None
-        silence = _SILENCES.noted(worker)
-        if silence is not None and time.monotonic() - silence.looked_at < _ASKED_AGAIN_SECONDS:
-            return self._lost_with(worker, silence.lasted())
+        if (silent_seconds := _LOOKS.saw_silent(worker)) is not None:
+            return self._lost_with(worker, silent_seconds)
         answers = self._asked(run_id, worker)
         if worker not in answers:
-            return self._lost_with(worker, _SILENCES.goes_on(worker))
-        _SILENCES.ends(worker)
+            return self._lost_with(worker, _LOOKS.silent(worker))
+        _LOOKS.alive(worker)
         if run_id in answers[worker]:
+            _LOOKS.alive(run_id)
             return None
         # It may have ended between the two questions: what it ended with is known by now.
         task = self._task(run_id)
@@ -172,10 +190,9 @@ class CeleryRuns(CeleryRunLauncher):
 
     def _lost_on_the_way(self, run: dg.DagsterRun) -> Lost | None:
         queue = run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue)
-        if self._waiting_in(queue) or self._is_with_a_worker(run.run_id):
-            _SILENCES.ends(run.run_id)
-        elif _SILENCES.goes_on(run.run_id) >= _MISSING_SECONDS:
-            _SILENCES.ends(run.run_id)
+        if self._waiting_in(queue):
+            _LOOKS.alive(run.run_id)
+        elif _LOOKS.silent(run.run_id) >= _MISSING_SECONDS and not self._is_with_a_worker(run.run_id):
             return Lost(f"No worker has this, and Celery's queue {queue} is empty.", never_started=True)
         return None
 

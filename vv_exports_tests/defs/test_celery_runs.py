@@ -2,6 +2,7 @@
 ``test_several_machines.py``."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -49,9 +50,9 @@ def instance(tmp_path_factory, server):
 def soon(monkeypatch, instance):
     """Nobody is waited for, and nothing is left of an earlier test."""
     monkeypatch.setattr(celery_runs, "_ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(celery_runs, "_ASKED_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(celery_runs, "_LOOKED_AT_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(celery_runs, "_MISSING_SECONDS", 0.5)
-    monkeypatch.setattr(celery_runs, "_SILENCES", celery_runs._Silences())
+    monkeypatch.setattr(celery_runs, "_LOOKS", celery_runs._Looks())
     instance.run_launcher.celery.control.purge()
 
 
@@ -124,7 +125,6 @@ def test_a_run_that_no_worker_has_and_no_queue_is_lost_and_was_never_started(ins
 @pytest.fixture
 def dagster_closed(instance):
     """A run's status once lost ones are closed."""
-    from datetime import UTC, datetime
 
     def status(run: dg.DagsterRun) -> STATUS:
         close_lost(instance, datetime.now(UTC))
@@ -163,6 +163,8 @@ def test_a_run_of_a_command_is_none_of_celerys(instance):
     time.sleep(0.6)
     assert instance.run_launcher.lost(run) is None
     assert instance.run_launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    assert not instance.run_launcher.terminate(run.run_id)
+    assert instance.get_run_by_id(run.run_id).status == STATUS.STARTED
 
 
 def test_a_broker_that_does_not_answer_says_nothing_of_its_workers(tmp_path: Path, caplog):
