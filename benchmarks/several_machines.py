@@ -3,13 +3,14 @@
 A machine is a host name (`unshare --uts`, as root), a working folder and a temporary folder of its own; workers have
 one place each.
 
-    python benchmarks/several_machines.py spread [--runs 300] [--latency 0.05]
+    python benchmarks/several_machines.py ratio [--runs 300] [--latency 0.1]
+    python benchmarks/several_machines.py killed [--runs 300] [--latency 0]
     python benchmarks/several_machines.py crashes [--only NAME]…
 
-`spread`: the prompt runs of four indexes are delivered by a backfill of the daemon for each: by one worker; as many by
-two; and by two again, while a worker's machine and the daemon are killed (`kill -9`) and started anew. Each must be
-delivered once, by the log and by a glob. Requests to the store take 50 ms on the way, as to one that is far away: two
-cores have no room for twice the work, and do have for twice the waiting.
+`ratio`: the prompt runs of four indexes are delivered by a backfill of the daemon for each, by one worker, then by two.
+Requests to the store take 100 ms on the way, as to one that is far away: two cores have no room for twice the work, and
+do have for twice the waiting. `killed`: by two workers, while the machine of one and the daemon are killed (`kill -9`)
+and started anew. Each prompt run must be delivered once, by the log and by a glob.
 
 `crashes`: a worker is lost while its run is in each of its states. It prints after how many seconds the run was closed,
 the next one began, and its prompt run was delivered.
@@ -71,24 +72,20 @@ def deployed(folder: Path, indexes: dict[str, object], places: int) -> Iterator[
 
 # --- a backfill over all workers
 
-SEGMENTS = 20
+SEGMENTS = 10
 RUNS_PER_DELIVERY = 10
 
 
-def spread(folder: Path, runs: int, latency: float) -> None:
-    """Ends the benchmark where a prompt run was not delivered once."""
-    took = {
-        name: backfilled(folder / name.replace(" ", "-"), runs, latency, workers, kills=name.endswith("killed"))
-        for name, workers in {"one worker": 1, "two workers": 2, "two workers, killed": 2}.items()
-    }
+def ratio(folder: Path, runs: int, latency: float) -> None:
+    one, two = (backfilled(folder / f"{number}", runs, latency, number, kills=False) for number in (1, 2))
     print(
         f"{runs} prompt runs of {SEGMENTS} segments, {RUNS_PER_DELIVERY} in a delivery, {latency * 1000:.0f} ms a "
-        f"request: two workers take {took['two workers'] / took['one worker']:.2f} of the time of one"
+        f"request: two workers take {two / one:.2f} of the time of one"
     )
 
 
 def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: bool) -> float:
-    """How long a backfill of each index takes, in seconds."""
+    """How long a backfill of each index takes, in seconds. Ends the benchmark where a run was not delivered once."""
     indexes = {
         one: {"automations": {"team": automation(one, max_runs_per_delivery=RUNS_PER_DELIVERY)}} for one in INDEXES
     }
@@ -136,7 +133,7 @@ def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: 
                 raise SystemExit(f"WRONG: {index_id}: {by_log} by the log, {by_glob} rows by a glob")
         ended = Counter(one.dagster_run.status.value for one in up.instance.get_run_records())
         print(
-            f"{folder.name}: {took:.0f} s, each of {runs} once by the log and by a glob; by worker {dict(by_worker)}; "
+            f"{workers} workers{', killed' * kills}: {took:.0f} s, each of {runs} once by the log and by a glob; by worker {dict(by_worker)}; "
             f"Dagster runs {dict(ended)}; exit {codes}; load {os.getloadavg()[0]:.0f}",
             flush=True,
         )
@@ -326,11 +323,12 @@ def crashes(folder: Path, only: list[str]) -> None:
             assert ended is not None
             about = DELIVERS if DELIVERS in run.tags else READS
             after = up.instance.get_run_records(dg.RunsFilter(tags={about: ABOUT[about]}), limit=5)
-            began = min(one.start_time for one in after if one.start_time and one.start_time > lost_at)
+            began = min((one.start_time for one in after if one.start_time and one.start_time > lost_at), default=None)
+            again = "" if began is None else f"begun again after {began - lost_at:.0f} s, "
             status = ended.dagster_run.status
             closed = "" if status == STATUS.SUCCESS else f"{status.value} after {ended.end_time - lost_at:.0f} s, "  # type: ignore[operator]
             print(
-                f"{name}: {closed}begun again after {began - lost_at:.0f} s, delivered after {delivered:.0f} s; "
+                f"{name}: {closed}{again}delivered after {delivered:.0f} s; "
                 f"load {os.getloadavg()[0]:.0f}; {error_of(up.instance, run.run_id)}",
                 flush=True,
             )
@@ -348,9 +346,9 @@ def crashes(folder: Path, only: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["spread", "crashes"])
+    parser.add_argument("what", choices=["ratio", "killed", "crashes"])
     parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--latency", type=float, help="seconds")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--keep", help="a folder to work in, which stays")
     options = parser.parse_args()
@@ -358,8 +356,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.keep or scratch)
         folder.mkdir(exist_ok=True, parents=True)
-        if options.what == "spread":
-            spread(folder, options.runs, options.latency)
+        if options.what == "ratio":
+            ratio(folder, options.runs, 0.1 if options.latency is None else options.latency)
+        elif options.what == "killed":
+            backfilled(folder / "killed", options.runs, options.latency or 0.0, len(WORKERS), kills=True)
         else:
             crashes(folder, options.only)
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ class Machines:
     places: int
     worker_timeout_seconds: float
     by_name: dict[str, Machine] = field(default_factory=dict)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def machine(self, name: str) -> Machine:
         """A machine, with the deployment's files in its folder."""
@@ -129,17 +131,21 @@ class Machines:
         return open_instance({"DAGSTER_HOME": str(machine.folder)}, machine.folder)
 
     def log(self, subpath: str) -> list[dict[str, Any]]:
-        """The entries of a destination's delivery log."""
-        fs = self.fs()
-        paths = sorted(fs.glob(f"{EXPORTS}/videovector/{subpath}/_vv/log/*.json"))
-        return [json.loads(data) for _, data in sorted(fs.cat(paths).items())] if paths else []
+        """The entries of a destination's delivery log, without asking for one twice."""
+        place = f"{EXPORTS}/videovector/{subpath}/_vv/log"
+        found = sorted(path for path in self.fs.find(place) if path.endswith(".json") and "/_vv/log/0" in path)
+        for path in found:
+            if path not in self.entries:
+                self.entries[path] = json.loads(self.fs.cat_file(path))
+        return [self.entries[path] for path in found]
 
     def delivered(self, subpath: str) -> Counter[str]:
         """How often each prompt run was delivered, by the log."""
         return Counter(run["run_id"] for entry in self.log(subpath) for run in entry["prompt_runs"])
 
+    @cached_property
     def fs(self) -> s3fs.S3FileSystem:
-        """The store."""
+        """The store, not behind the proxy."""
         return s3fs.S3FileSystem(
             key=self.store.access_key,
             secret=self.store.secret_key,
@@ -249,5 +255,5 @@ def wait_until(what: Callable[[], Any], seconds: float, why: Callable[[], str] =
     while not what():
         if time.monotonic() - began > seconds:
             raise TimeoutError(f"not after {seconds:g} s. {why()}")
-        time.sleep(0.2)
+        time.sleep(0.3)
     return time.monotonic() - began

@@ -18,7 +18,7 @@ SEGMENTS = 3
 
 def automation(index_id: str) -> dict[str, object]:
     to = {"destination_connector_id": "conn_export", "destination_subpath": f"exports/{index_id}"}
-    return {"team": {**to, "start": "beginning", "max_runs_per_delivery": 1}}
+    return {"team": {**to, "start": "beginning"}}
 
 
 def test_a_worker_and_the_daemon_are_lost_and_every_prompt_run_is_delivered_once(tmp_path):
@@ -57,7 +57,7 @@ def test_a_worker_and_the_daemon_are_lost_and_every_prompt_run_is_delivered_once
         used = {str(process_of(run, WORKER)).partition(" ")[0] for run in instance.get_runs()}
         assert {"one", "two"} <= used, "one of them did nothing"
         # What a step prints is in the store, and no secret anywhere.
-        assert up.fs().glob(f"{STATE}/dagster/storage/*/compute_logs/*")
+        assert up.fs.glob(f"{STATE}/dagster/storage/*/compute_logs/*")
         told = "".join(up.machine(name).said() for name in ("control", "one", "two"))
         told += "".join(entry.to_json() for run in instance.get_runs() for entry in instance.all_logs(run.run_id))
         for secret in (up.postgres.password, up.redis.password, up.store.secret_key):
