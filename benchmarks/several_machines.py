@@ -133,8 +133,8 @@ def backfilled(folder: Path, runs: int, latency: float, workers: int, *, kills: 
                 raise SystemExit(f"WRONG: {index_id}: {by_log} by the log, {by_glob} rows by a glob")
         ended = Counter(one.dagster_run.status.value for one in up.instance.get_run_records())
         print(
-            f"{workers} workers{', killed' * kills}: {took:.0f} s, each of {runs} once by the log and by a glob; by worker {dict(by_worker)}; "
-            f"Dagster runs {dict(ended)}; exit {codes}; load {os.getloadavg()[0]:.0f}",
+            f"{workers} workers{', killed' * kills}: {took:.0f} s, each of {runs} once by the log and by a glob; "
+            f"by worker {dict(by_worker)}; Dagster runs {dict(ended)}; exit {codes}; load {os.getloadavg()[0]:.0f}",
             flush=True,
         )
         return took
@@ -278,6 +278,21 @@ def lost_while_it_was_canceled(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     return prompt_run, run, on.lose(machine)
 
 
+def command_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
+    """Somebody delivers by a command, on a machine of his own."""
+    client = on.up.machines.machine("client")
+    client.run("vv-exports", "automations", "pause", "idx", "team")
+    fault = on.up.machines.proxy.fault("silent", "^PUT .*/_vv/log/", times=1000)
+    prompt_run = on.next_run()
+    command = client.start("vv-exports", "automations", "run", "idx", "team")
+    run = on.newest(DELIVERS, STATUS.STARTED)
+    wait_until(fault.hit.is_set, 120)
+    kill(command)
+    lost_at = time.time()
+    on.up.machines.machine("control").run("vv-exports", "automations", "resume", "idx", "team")
+    return prompt_run, run, lost_at
+
+
 def canceled(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     """Nothing is lost: somebody ends it."""
     prompt_run, run, _ = on.held_up()
@@ -294,6 +309,7 @@ CRASHES: dict[str, Callable[[Crashes], tuple[str, dg.DagsterRun, float]]] = {
     "STARTING, taken and not begun": lost_before_it_began,
     "STARTING, and the broker forgot it": forgotten_by_the_broker,
     "CANCELING, the machine is lost": lost_while_it_was_canceled,
+    "STARTED, a command with its machine": command_lost,
     "canceled, nothing is lost": canceled,
 }
 

@@ -30,7 +30,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
-    ("httpx sqlalchemy videovector", set()),
+    ("celery dagster_celery httpx kombu redis sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
     # What people ask Dagster with: the package asks its Python.
@@ -58,8 +58,11 @@ STORES = ["azure", "gcs", "object_store", "s3"]
 """Modules of connectors that only the registry there picks: anybody else relies on the protocol."""
 
 EVERYWHERE = {"msgspec"}
-NOT_IMPORTED = {"dagster_webserver", "sniffio", "azure_storage_blob", "google_auth"}
-"""Dependencies that other libraries, or Dagster's commands, look for. The last two are imported as azure and google."""
+NOT_IMPORTED = {
+    *("dagster_postgres", "dagster_webserver", "psycopg2_binary", "sniffio"),
+    *("azure_storage_blob", "google_auth"),
+}
+"""Dependencies that other libraries, or Dagster's commands and settings, look for. The last two are imported as azure and google."""
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:

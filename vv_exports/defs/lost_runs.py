@@ -21,8 +21,9 @@ from vv_exports.defs.dagster_internals import (
     DefaultRunLauncher,
     SqliteRunStorage,
 )
-from vv_exports.defs.launches import NO_RUN_RETRY
-from vv_exports.defs.processes import PROCESS, WORKER, is_gone, process_of, this_machine, was_alive
+from vv_exports.defs.heartbeats import SILENT_SECONDS, silent_seconds
+from vv_exports.defs.launches import NO_RUN_RETRY, launched_here
+from vv_exports.defs.processes import PROCESS, WORKER, is_gone, is_of_this_machine, process_of, this_machine, was_alive
 from vv_exports.defs.run_tags import hidden, hidden_tag
 from vv_exports.domain.names import dagster_key
 
@@ -104,11 +105,18 @@ def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> Lost 
     process = process_of(run, PROCESS) or process_of(run, WORKER)
     if process is not None and is_gone(process):
         return Lost(f"The process that ran this ({process}) is gone.")
+    if process is not None and launched_here(run):
+        silent = 0 if is_of_this_machine(process) else silent_seconds(instance, run.run_id)
+        lost = silent >= SILENT_SECONDS
+        return Lost(f"The command that ran this ({process}) has shown no life for {silent:.0f} s.") if lost else None
     launcher = instance.run_launcher
     if isinstance(launcher, KnowsItsRuns) and run.status != dg.DagsterRunStatus.NOT_STARTED:
         return launcher.lost(run)
-    if process is not None:
-        return None
+    return None if process is not None else _lost_before_its_first_step(instance, run, now)
+
+
+def _lost_before_its_first_step(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> Lost | None:
+    """Of a run whose process is not noted yet, and is, or was to be, one of this machine."""
     # Of those that are not started the daemon goes on with the tick, or the backfill, that they were created in.
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
     if run.status == dg.DagsterRunStatus.NOT_STARTED or not _is_of_this_machine(instance, run, server):
