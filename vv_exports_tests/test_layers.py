@@ -62,7 +62,8 @@ NOT_IMPORTED = {
     *("dagster_postgres", "dagster_webserver", "psycopg2_binary", "sniffio"),
     *("azure_storage_blob", "google_auth"),
 }
-"""Dependencies that other libraries, or Dagster's commands and settings, look for. The last two are imported as azure and google."""
+"""Dependencies that other libraries, or Dagster and its settings, look for. The last two are
+imported as azure and google."""
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
