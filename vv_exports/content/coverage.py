@@ -1,5 +1,6 @@
 """How the segments of a prompt run cover its media: what a picture of it shows, and nothing that is not delivered."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -89,8 +90,9 @@ def coverage_of(snapshot: Snapshot, store: SnapshotStore, shown: Selection, most
                 one.rows += 1
             else:
                 one.failures += 1
-            if begin is not None and end is not None and end >= begin:
-                (one.covered if table == "segments" else one.failed).add(begin, end)
+            if begin is not None and end is not None and math.isfinite(end) and max(begin, 0.0) <= end:
+                # Nothing is before a medium's beginning, whatever a result says.
+                (one.covered if table == "segments" else one.failed).add(max(begin, 0.0), end)
     return Coverage(list(media.values()), len(with_failures) + len(others) - len(media))
 
 

@@ -28,7 +28,7 @@ def texts(document):
 def bars(document, colour):
     """Of each row of this colour, the bars as (from, to)."""
     paths = [one.get("d") for one in ET.fromstring(document).iter(f"{SVG}path") if one.get("stroke") == colour]
-    return [[(int(x), int(x) + int(w)) for x, w in re.findall(r"M (\d+) \S+ h (\d+)", path)] for path in paths]
+    return [[(int(x), int(x) + int(w)) for x, w in re.findall(r"M (-?\d+) \S+ h (-?\d+)", path)] for path in paths]
 
 
 def spans(*each):
@@ -64,6 +64,20 @@ def test_a_materialization_shows_which_parts_of_each_medium_have_results_and_whi
     first, *_ = blue
     assert len(first) == 2, "0 to 20 s and 30 to 40 s, of the medium with the failure, which is first"
     assert red[0] == [(first[0][1], first[1][0])]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(-1e308, 1e308), (-20.0, -10.0), (-10.0, 10.0), (1e308, 1.7e308), (5e-324, 5e-324), (30.0, 10.0), (0.0, 1.7e308)],
+)
+def test_times_that_no_clock_has_are_drawn_within_the_picture_and_delivered(tmp_path, start, end):
+    rows = [segment(0), segment(1, start_time=start, end_time=end)]
+    write_run(tmp_path / "archive", segments=rows)
+    client = client_of(tmp_path)
+    client.automations.run("idx", "team")
+    document = shown(materialized(client, "prompt_runs"), "coverage")
+    assert "2 segments" in " ".join(texts(document))
+    assert all(190 <= begin < until <= 571 for row in bars(document, "#4f43dd") for begin, until in row)
 
 
 def test_what_no_automation_may_show_is_in_no_picture(tmp_path):
