@@ -285,8 +285,8 @@ def command_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     fault = on.up.machines.proxy.fault("silent", "^PUT .*/_vv/log/", times=1000)
     prompt_run = on.next_run()
     command = client.start("vv-exports", "automations", "run", "idx", "team")
-    run = on.newest(DELIVERS, STATUS.STARTED)
-    wait_until(fault.hit.is_set, 120)
+    wait_until(fault.hit.is_set, 180)
+    (run,) = on.up.instance.get_runs(dg.RunsFilter(statuses=[STATUS.STARTED]))
     kill(command)
     lost_at = time.time()
     on.up.machines.machine("control").run("vv-exports", "automations", "resume", "idx", "team")
@@ -337,7 +337,7 @@ def crashes(folder: Path, only: list[str]) -> None:
             delivered = time.time() - lost_at
             ended = up.instance.get_run_record_by_id(run.run_id)
             assert ended is not None
-            about = DELIVERS if DELIVERS in run.tags else READS
+            about = READS if READS in run.tags else DELIVERS
             after = up.instance.get_run_records(dg.RunsFilter(tags={about: ABOUT[about]}), limit=5)
             began = min((one.start_time for one in after if one.start_time and one.start_time > lost_at), default=None)
             again = "" if began is None else f"begun again after {began - lost_at:.0f} s, "

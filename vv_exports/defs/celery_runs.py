@@ -31,6 +31,7 @@ _ANSWER_SECONDS = 2.0
 _LOOKED_AT_AGAIN_SECONDS = 5.0
 _FORGOTTEN_AFTER_SECONDS = 300.0
 _LONGEST_REASON = 300
+_BROKER = "the broker, or where results are"
 _WAITS = {"PENDING", "RECEIVED"}
 _LOG = logging.getLogger(__name__)
 
@@ -149,11 +150,14 @@ class CeleryRuns(CeleryRunLauncher):
 
         A broker that does not answer says nothing of workers: then nothing is lost.
         """
-        if launched_here(run) or _LOOKS.saw_alive(run.run_id):  # the first by a command, in the command's process
+        if launched_here(run):  # by a command, in the command's process
+            return None
+        if _LOOKS.saw_alive(run.run_id) or _LOOKS.saw_silent(_BROKER) is not None:
             return None
         try:
             return self._lost(run, self._task(run.run_id))
         except (OperationalError, RedisError) as error:
+            _LOOKS.silent(_BROKER)  # each that asks waits for seconds
             _LOG.warning("whether run %s is at work is not known, Celery cannot be asked: %s", run.run_id, error)
             return None
 

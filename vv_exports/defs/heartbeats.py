@@ -1,7 +1,8 @@
 """Signs of life of runs that a command carries out, for other machines: in Dagster's database, where that is shared.
 
 Of a process of the same machine it is known whether it is there (``processes.py``), and of a worker its launcher knows.
-A command is in neither's hands, and its run would keep an automation waiting for a day after its machine was lost.
+A command is in neither's hands: after its machine was lost its run would hold a place in the queue for a day, and the
+same export could not be asked for again.
 """
 
 import logging

@@ -197,7 +197,7 @@ def elsewhere(instance, run_id) -> None:
 
 @pytest.mark.usefixtures("shared")
 def test_the_run_of_a_command_that_died_with_its_machine_is_found_from_elsewhere(instance):
-    """It kept its automation waiting for a day."""
+    """It held a place in the queue for a day."""
     run_id = launched(instance, "PIPELINE_START")
     elsewhere(instance, run_id)
     with beating(instance, run_id):
