@@ -36,7 +36,7 @@ import dagster as dg  # noqa: E402
 from redis import Redis  # noqa: E402
 
 from vv_exports.defs.celery_runs import CeleryRuns  # noqa: E402
-from vv_exports.defs.launches import error_of  # noqa: E402
+from vv_exports.defs.launches import error_of, launched_here  # noqa: E402
 from vv_exports.defs.processes import WORKER, process_of  # noqa: E402
 from vv_exports_tests.archives import write_run  # noqa: E402
 from vv_exports_tests.machines import Machines, kill, machines, wait_until  # noqa: E402
@@ -286,7 +286,7 @@ def command_lost(on: Crashes) -> tuple[str, dg.DagsterRun, float]:
     prompt_run = on.next_run()
     command = client.start("vv-exports", "automations", "run", "idx", "team")
     wait_until(fault.hit.is_set, 180)
-    (run,) = on.up.instance.get_runs(dg.RunsFilter(statuses=[STATUS.STARTED]))
+    (run,) = filter(launched_here, on.up.instance.get_runs(dg.RunsFilter(statuses=[STATUS.STARTED])))
     kill(command)
     lost_at = time.time()
     on.up.machines.machine("control").run("vv-exports", "automations", "resume", "idx", "team")
