@@ -266,8 +266,8 @@ def test_every_command_has_help_and_is_tried_here():
         *("backfill", "runs prune", "connectors list", "connectors browse", "connectors test"),
         *("verify", "provenance", "checks", "vacuum", "erase", "sql", "report", "log schema"),
         *("notifications test", "notifications list", "notifications send", "notifications schema"),
-        # In cli/test_changes.py and cli/test_init.py.
-        *("automations set", "automations remove", "connectors set", "indexes add", "reload", "init", "ui"),
+        # In cli/test_changes.py, cli/test_init.py and test_metrics.py.
+        *("metrics", "automations set", "automations remove", "connectors set", "indexes add", "reload", "init", "ui"),
     }
     for words in _commands(main):
         said = run(REPOSITORY, *words, "--help")

@@ -30,7 +30,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
-    ("celery dagster_celery httpx kombu redis sqlalchemy videovector", set()),
+    ("celery dagster_celery httpx kombu prometheus_client redis sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("boto3 duckdb hypothesis jsonschema moto numpy pandas polars pytest vv_exports_tests", set()),
     # What people ask Dagster with: the package asks its Python.

@@ -19,6 +19,7 @@ from vv_exports.client.deployment import Deployment
 from vv_exports.client.erasure import Erasure
 from vv_exports.client.exports import Exports
 from vv_exports.client.indexes import Indexes
+from vv_exports.client.metrics import Metrics
 from vv_exports.client.notifications import Notifications
 from vv_exports.client.prompt_runs import PromptRuns
 from vv_exports.client.provenance import Provenance
@@ -67,6 +68,7 @@ class VVExports(Deployment):
         self.repairs = Repairs(self)
         self.provenance = Provenance(self)
         self.notifications = Notifications(self)
+        self.metrics = Metrics(self)
 
     def reload(self, url: str = "http://127.0.0.1:3000", location: str = LOCATION) -> None:
         """Have the Dagster whose webserver is at an address take over the configuration as it is now. Returns when it
