@@ -27,8 +27,8 @@ _seen: dict[str, tuple[str, float]] = {}
 
 
 def are_shared(instance: dg.DagsterInstance) -> bool:
-    """Whether other machines may use an instance. One in SQLite is one machine's."""
-    return not isinstance(instance.run_storage, SqliteRunStorage)
+    """Whether other machines may use an instance. One in SQLite is one machine's, and one in memory a process's."""
+    return instance.is_persistent and not isinstance(instance.run_storage, SqliteRunStorage)
 
 
 @contextmanager

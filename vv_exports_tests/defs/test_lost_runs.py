@@ -218,6 +218,11 @@ def test_one_that_an_earlier_version_runs_elsewhere_shows_nothing_and_is_left_al
         time.sleep(0.3)
 
 
+def test_an_instance_of_one_machine_needs_no_signs_of_life(instance):
+    with dg.DagsterInstance.ephemeral() as in_memory:
+        assert not any(map(heartbeats.are_shared, (instance, in_memory)))
+
+
 @pytest.mark.usefixtures("shared")
 def test_a_command_beats_as_long_as_its_run_is_at_work(instance):
     beats = []
