@@ -53,7 +53,7 @@ check: $(INSTALLED)  ## lint, types, import contract
 
 docs: $(INSTALLED)  ## build the documentation as a site, in site/
 	$(BIN)/pip install --quiet --group docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff format .

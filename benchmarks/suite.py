@@ -34,6 +34,7 @@ BENCHMARKS = (
     Benchmark("read_videovector", "--media 50 --runs 2", "--media 200 --runs 6"),
     # What a kill costs does not grow with the size.
     Benchmark("kill_reading", "--seed 7 --kills 3 --media 100 --runs 3", "--seed 7"),
+    Benchmark("shared_requests", "--seconds 10 --folder", "--seconds 30"),
     Benchmark("contract_check", "--segments 50000", "--segments 200000"),
     Benchmark("discovery", "--runs 5000", "--runs 100000"),
     Benchmark("backfill_history", "--runs 100 --single 2 --no-kill", "--runs 1000 --single 30"),

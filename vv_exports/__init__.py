@@ -5,7 +5,7 @@ The data flow, which is also the folder list::
     sources/     where prompt runs are read                      (local archive)
     snapshots/   the pipeline's copy of one prompt run: typed tables, hashes, change detection
     content/     what is delivered of a snapshot: columns, fields, redaction, rows as each format has them
-    formats/     tables -> files                                 (parquet, jsonl, csv, json)
+    formats/     tables -> files                                 (parquet, jsonl, csv, json, webvtt, markers)
     delivery/    files -> destination, all or nothing            (log, ownership, verify, vacuum)
     connectors/  storage behind a destination                    (local, s3, gcs, azure)
     automations/ what is due at a destination, and what is remembered of it

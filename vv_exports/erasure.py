@@ -9,6 +9,7 @@ It knows nothing of Dagster: whoever asks hands in what cleans the history there
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from vv_exports.automations.automation import Automation
@@ -27,6 +28,7 @@ from vv_exports.domain.exports import ExportStatus
 from vv_exports.domain.markers import Markers
 from vv_exports.domain.names import path_segment, storage_segment
 from vv_exports.errors import NotFoundError, RequestError, VVExportsError, first_few
+from vv_exports.exports.make import reference_of, write_beside
 from vv_exports.exports.records import Record
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import counted, one_line
@@ -46,8 +48,8 @@ _NAMED = 5
 _STAYS = {
     "run": "the id of the prompt run, hashes and row counts, in entries of delivery logs, records of exports and the "
     "history of Dagster: they say that it was delivered and erased, and hold nothing of its results",
-    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs; names and "
-    "schemas of prompts",
+    "video": "row counts and hashes of files that held its rows, in earlier entries of delivery logs, and the names of "
+    "files that were named after it (webvtt, markers); names and schemas of prompts",
 }
 
 
@@ -106,12 +108,14 @@ class ErasureReport:
 
 @dataclass(frozen=True)
 class _Collection:
-    """A destination that may hold rows: what is delivered there of which snapshots, and by whose name."""
+    """A destination that may hold rows: what is delivered there of which snapshots, and by whose name. ``beside``
+    brings up to date what is beside the tables."""
 
     what: str
     destination: Destination
     content: Callable[[], Content]
     export: ExportReference
+    beside: Callable[[], None]
 
 
 @dataclass
@@ -278,8 +282,9 @@ class _Erasure:
     def _of_export(self, record: Record) -> _Collection:
         request, exports = record.request, self.pipeline.exports
         destination = exports.folder_of(record)
-        reference = ExportReference(id=record.export_id, type=request.export_type, index_id=request.index_id)
-        return _Collection("export", destination, lambda: exports.content_of(request), reference)
+        reference = reference_of(request, record.export_id)
+        beside = partial(write_beside, destination, request, exports.texts_of(request))
+        return _Collection("export", destination, lambda: exports.content_of(request), reference, beside)
 
     def _collection(self, one: _Collection, index_id: str, affected: frozenset[str]) -> None:
         destination = one.destination
@@ -314,6 +319,8 @@ class _Erasure:
             destination.connector, destination.subpath, lambda key: not folders.isdisjoint(key.split("/"))
         )
         removed = (*removed, *gone.uploads, *map(destination.path, earlier))
+        if not self.dry_run:
+            one.beside()
         if held or removed:
             self.places.append(ErasedPlace(one.what, destination.uri, written, removed, tuple(held)))
 
@@ -499,4 +506,4 @@ def _of_automation(automation: Automation) -> _Collection:
         id=automation.id, type="automation", index_id=automation.index_id, automation=automation.name
     )
     destination = Destination(automation.destination.connector, automation.destination.subpath, owner)
-    return _Collection("collection", destination, lambda: automation.content, reference)
+    return _Collection("collection", destination, lambda: automation.content, reference, automation.write_card)

@@ -11,6 +11,7 @@ VVExportsError
 │   └── IdempotencyError         the key was used before, for another request
 ├── SchemaConflictError          the run waits: files cannot hold its types, and a policy says so
 ├── ContractBrokenError          the run waits: rows break its prompt's schema, and a policy says so
+├── TimelineError                the run waits: a segment has no place in its video, or a video no frame rate
 ├── SourceDataError              the data is wrong: mend it where it was written, nothing was exported
 ├── DeliveredDataError           a destination does not hold what its log says: deliver again
 │   ├── UnusableEntryError       one entry of its log: restore it, or move it and those behind it out of the folder
@@ -124,6 +125,11 @@ class ContractBrokenError(VVExportsError):
     def __init__(self, message: str, run_id: str = "") -> None:
         self.run_id = run_id
         super().__init__(message)
+
+
+class TimelineError(VVExportsError):
+    """Segments of a prompt run cannot be put on the line of time of their videos: one has no beginning, or a video has
+    no frame rate in the configuration."""
 
 
 class QuotaError(VVExportsError):

@@ -1,13 +1,18 @@
 """What a configuration names outside, opened and not touched: the source, the pipeline's storage, the connectors."""
 
+import os
 from dataclasses import dataclass
+from functools import partial
 
 from vv_exports.config import Config
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import open_connectors
 from vv_exports.connectors.local import LocalConnector
+from vv_exports.connectors.versioned_document import VersionedDocument
 from vv_exports.sources.base import Source
-from vv_exports.sources.registry import SOURCES
+from vv_exports.sources.identity import identity_of
+from vv_exports.sources.registry import OF_A_SERVER, SOURCES
+from vv_exports.sources.shares import SharedShares, Shares, SharesPlace
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,31 @@ def open_parts(config: Config) -> Parts:
     if not isinstance(kept, str):
         configured["storage"] = kept
     opened = open_connectors({place: one.model_dump() for place, one in configured.items()})
+    storage = LocalConnector("storage", kept, make_root=True) if isinstance(kept, str) else opened["storage"]
     return Parts(
-        source=SOURCES[config.source.kind](**config.source.model_dump(exclude={"kind"})),
-        storage=LocalConnector("storage", kept, make_root=True) if isinstance(kept, str) else opened["storage"],
+        source=open_source(config, storage),
+        storage=storage,
         connectors={key: opened[f"connectors.{key}"] for key in config.connectors},
     )
+
+
+def open_source(config: Config, storage: Connector | None = None) -> Source:
+    """The source. All processes that give the same storage share the requests that a server gets; without one, this
+    process keeps to the limits by itself, and writes nothing."""
+    kind, fields = config.source.kind, config.source.model_dump(exclude={"kind"})
+    if storage is not None and kind in OF_A_SERVER:
+        fields["shares"] = SharesPlace(storage.address, partial(_shares, config, storage))
+    return SOURCES[kind](**fields)
+
+
+def requests_asked(config: Config, storage: Connector) -> Shares | None:
+    """What the processes of the deployment have asked of the server, and who asks now; None where the source is no
+    server, or they cannot agree on it."""
+    document = _shares(config, storage) if config.source.kind in OF_A_SERVER else None
+    return None if document is None else document.read()
+
+
+def _shares(config: Config, storage: Connector) -> SharedShares | None:
+    if not storage.decides_among_writers():
+        return None
+    return VersionedDocument(storage, f"requests/{identity_of(config.source, os.environ)}", Shares, Shares)

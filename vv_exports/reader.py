@@ -160,7 +160,7 @@ class Delivery:
         if others := [path for _, path in files if not path.endswith(".parquet")]:
             raise RequestError(
                 f"{one_line(others[0])} is not Parquet, and a text does not tell its types: take files(), or "
-                "vv_exports.delivery.reading.documents_in, which gives the documents of any format"
+                "vv_exports.delivery.reading.documents_in, which gives the documents of any format that holds them"
             )
         if not files:
             return ds.dataset(pa.schema([]).empty_table())
@@ -222,7 +222,8 @@ class Delivery:
 def open_delivery(
     path: str | Path, *, filesystem: Any = None, storage_options: Mapping[str, Any] | None = None
 ) -> Delivery:
-    """A delivery as it is now: of a folder, a zip file of a download, or an address such as ``s3://bucket/reviews``.
+    """A delivery as it is now: of a folder or a bag, a zip file of a download, or an address such as
+    ``s3://bucket/reviews``.
 
     ``filesystem`` is one of fsspec, for which ``path`` is then; ``storage_options`` are for the one of an address.
     Raises NotFoundError where nothing was delivered, and DeliveredDataError where the log cannot be read.
@@ -244,12 +245,10 @@ def open_delivery(
         if len(logs) != 1:
             raise NotFoundError(f"{one_line(str(root))} has {len(logs)} delivery logs ({_LOG}/) in it, not one")
         root = logs.pop().rstrip("/")
+    numbers = _numbers(filesystem, root)
+    if not numbers and (of_bag := _numbers(filesystem, posixpath.join(root, "data"))):  # a bag has it in there
+        root, numbers = posixpath.join(root, "data"), of_bag
     log = posixpath.join(root, _LOG)
-    try:
-        names = [posixpath.basename(name) for name in filesystem.ls(log, detail=False)]
-    except FileNotFoundError:
-        names = []
-    numbers = sorted(int(name[:20]) for name in names if re.fullmatch(r"[0-9]{20}\.json", name))
     if not numbers:
         raise NotFoundError(f"{one_line(log)} has no entries: nothing was delivered there, or it is another folder")
     if numbers != list(range(len(numbers))):
@@ -257,6 +256,15 @@ def open_delivery(
         raise DeliveredDataError(f"{one_line(log)} lacks entry {missing}: whoever delivers has to mend its log")
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         return Delivery(filesystem, root, tuple(pool.map(partial(_entry, filesystem, log), numbers)))
+
+
+def _numbers(filesystem: Any, root: str) -> list[int]:
+    """Those of the entries of the log in a folder."""
+    try:
+        names = [posixpath.basename(name) for name in filesystem.ls(posixpath.join(root, _LOG), detail=False)]
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[:20]) for name in names if re.fullmatch(r"[0-9]{20}\.json", name))
 
 
 def _entry(filesystem: Any, log: str, sequence: int) -> _Entry:

@@ -14,11 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.entry import FORMAT_WITHOUT_QUARANTINE
-from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.content_options import TABLE_FORMATS, ContentOptions, FormatOptions
+from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.tables import LAYOUT_VERSION
 from vv_exports.sources.local_archive import LocalArchive
+from vv_exports_tests.archives import segment
 from vv_exports_tests.delivery.conftest import NOW, Deployment
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +30,12 @@ SUMS = GOLDEN / "SHA256SUMS"
 INDEX = "idx_golden"
 LAYOUT = f"layout-{LAYOUT_VERSION}"
 LOG = f"log-{FORMAT_WITHOUT_QUARANTINE}"
+OF_VIDEOS = {
+    "captions": FormatOptions("webvtt", text=("metadata_text", "metadata.title")),
+    "chapters": FormatOptions("webvtt", kind="chapters"),
+    "metadata": FormatOptions("webvtt", kind="metadata"),
+    "markers": FormatOptions("markers", frame_rate="29.97", start_timecode="00:59:50;00", note=("metadata.title",)),
+}
 COMMAND = "python -m vv_exports_tests.layouts"
 
 
@@ -45,8 +54,10 @@ def made(folder: Path) -> dict[str, bytes]:
             rows = deployment.store.rows(snapshot, table, answers=True)
             texts = [text for some in rows for text in some.answers.to_pylist()]
             found[f"{LAYOUT}/snapshots/{number}.{table}.jsonl"] = "".join(f"{text}\n" for text in texts).encode()
-    for name in FORMAT_NAMES:
-        request = deployment.request(*snapshots, subpath=name, format_name=name)
+    chosen = {name: FormatOptions(name) for name in TABLE_FORMATS} | OF_VIDEOS
+    for name, options in chosen.items():
+        of = [_spoken(deployment)] if options.is_by_video else snapshots
+        request = deployment.request(*of, subpath=name, content=Content(ContentOptions(options)))
         deliver(request, deployment.store, lambda: NOW)
         for file in deployment.connector.files(name):
             content = deployment.connector.read(file.key)
@@ -56,6 +67,24 @@ def made(folder: Path) -> dict[str, bytes]:
             elif name == "csv":  # the bytes of which are the same everywhere
                 found[f"{LOG}/{path.rpartition('/')[2]}"] = _json(_without_place(json.loads(content)))
     return found
+
+
+def _spoken(deployment: Deployment) -> Snapshot:
+    """A run of two videos and a picture. A segment of the golden archive has no place in its video."""
+    said = ["a --> b <i>&amp;\n\nü", "", "0 |M:x", "drop", None]
+    segments = [
+        segment(number, video=video, start_time=at, end_time=until, metadata_text=said[number])
+        for number, (video, at, until) in enumerate(
+            [
+                ("vid/ä", 0.0, 9.5),
+                ("vid/ä", 9.5, 9.5),
+                ("vid_b", 59.9932, 70.07),
+                ("vid_b", 90_000.0, None),
+                ("p", None, None),
+            ]
+        )
+    ]
+    return deployment.snapshot("spoken", segments=segments)
 
 
 def golden(*versions: str) -> dict[str, bytes]:

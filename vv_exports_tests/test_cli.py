@@ -352,7 +352,7 @@ WRONG = {
     "unknown format": (
         ("export", "index", "idx", "--format", "xlsx"),
         "format: 'xlsx' is not",
-        "csv, json, jsonl, parquet",
+        "csv, json, jsonl, markers, parquet, webvtt",
     ),
     "a run named twice": (("export", "index", "idx", *["--run", "run_123"] * 2), "named twice", "run_123"),
     "nothing to select": (("export", "index", "idx_new"), "no finished prompt run", "1 runs in all"),

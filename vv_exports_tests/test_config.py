@@ -451,10 +451,13 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ("format: xml", "format: 'xml' is not allowed. Allowed: csv, json, jsonl, parquet"),
+            ("format: xml", "format: 'xml' is not allowed. Allowed: csv, json, jsonl, markers, parquet, webvtt"),
             (
                 "format: jsonk",
-                "format: 'jsonk' is not allowed. Did you mean 'json'? Allowed: csv, json, jsonl, parquet",
+                (
+                    "format: 'jsonk' is not allowed. Did you mean 'json'? Allowed: csv, json, jsonl, markers, parquet, "
+                    "webvtt"
+                ),
             ),
             ("partial: keep", "partial: 'keep' is not allowed. Allowed: deliver, hold"),
             ("on_status: []", "on_status: []: must not be empty"),
@@ -1013,7 +1016,7 @@ class TestSchema:
                 assert f"`{name}`" in text, f"{model.__name__}.{name}"
 
     def test_the_example_in_the_documentation_loads(self):
-        (example,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+        example, *_ = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
         loaded = parsed(example)
         assert loaded.automation("idx_archive", "review-team").subpath == "exports/review-team"
 

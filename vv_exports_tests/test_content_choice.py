@@ -20,6 +20,7 @@ from vv_exports.domain.content_options import (
     ContentOptions,
     Fields,
     FormatOptions,
+    VideoTiming,
 )
 from vv_exports.domain.field_rules import field_problems
 from vv_exports.domain.tables import TABLES
@@ -49,22 +50,42 @@ def problems(chosen: str) -> list[str]:
 
 paths = st.sampled_from(["video_name", "metadata.people[].name", 'metadata."a.b"', "metadata.tags[]", "rescued"])
 several = st.lists(paths, unique=True, max_size=4).map(sorted).map(tuple)
-formats = st.sampled_from([one for one in FORMAT_NAMES if one != "csv"]).map(FormatOptions) | st.builds(
+formats = st.sampled_from([one for one in FORMAT_NAMES if one not in {"csv", "markers"}]).map(
+    FormatOptions
+) | st.builds(
     FormatOptions,
     st.just("csv"),
     st.sampled_from(DELIMITERS),
     st.booleans(),
     st.sampled_from(["escape", "keep"]),
 )
+timings = st.builds(
+    VideoTiming, st.none() | st.just("59.94"), st.none() | st.sampled_from(["01:00:00;00", "10:00:00:00"])
+)
+formats |= st.builds(
+    FormatOptions,
+    st.just("webvtt"),
+    kind=st.sampled_from(["captions", "chapters"]),
+    text=st.none() | several.filter(bool),
+)
+formats |= st.builds(
+    FormatOptions,
+    st.just("markers"),
+    note=several,
+    frame_rate=st.sampled_from(["29.97", "59.94"]),
+    start_timecode=st.just("00:00:00;00"),
+    videos=st.dictionaries(st.text(max_size=3, alphabet="av: \u00e9"), timings, max_size=2),
+)
+tables = st.sets(st.sampled_from(TABLES), min_size=1).map(lambda some: tuple(one for one in TABLES if one in some))
 options = formats.flatmap(
     lambda format_: st.builds(
         ContentOptions,
         st.just(format_),
-        st.sets(st.sampled_from(TABLES), min_size=1).map(lambda some: tuple(one for one in TABLES if one in some)),
+        st.just(TABLES) if format_.is_by_video else tables,
         st.builds(Fields, st.none() | several.filter(bool), several),
         st.dictionaries(paths, st.sampled_from(["drop", "hash", "mask"]), max_size=3),
         st.none() | st.sampled_from(COMPRESSIONS[format_.name]),
-        st.none() | st.integers(MIN_TARGET_FILE_BYTES, MAX_TARGET_FILE_BYTES),
+        st.none() if format_.is_by_video else st.none() | st.integers(MIN_TARGET_FILE_BYTES, MAX_TARGET_FILE_BYTES),
         st.sampled_from(["new_version", "text", "hold"]),
     )
 ).filter(lambda chosen: not any(field_problems(chosen)))
@@ -108,13 +129,19 @@ def test_the_order_in_which_something_is_chosen_makes_no_other_content():
 @pytest.mark.parametrize(
     ("chosen", "problem"),
     [
-        ("format: {name: xml}", "format.name: 'xml' is not allowed. Allowed: csv, json, jsonl, parquet"),
-        ("format: [x]", "format: ['x'] is not allowed. Allowed: csv, json, jsonl, parquet"),
-        ("format: ", "format: None is not allowed. Allowed: csv, json, jsonl, parquet"),
-        ("format: {excel: true}", "format.name: is missing. The format: parquet, jsonl, csv or json."),
+        (
+            "format: {name: xml}",
+            "format.name: 'xml' is not allowed. Allowed: csv, json, jsonl, markers, parquet, webvtt",
+        ),
+        ("format: [x]", "format: ['x'] is not allowed. Allowed: csv, json, jsonl, markers, parquet, webvtt"),
+        ("format: ", "format: None is not allowed. Allowed: csv, json, jsonl, markers, parquet, webvtt"),
+        ("format: {excel: true}", "format.name: is missing. The format: parquet, jsonl, csv, json, webvtt or markers."),
         (
             "format: {name: csv, delimitr: x}",
-            "format.delimitr: is not a known key. Did you mean 'delimiter'? Allowed: delimiter, excel, formulas, name",
+            (
+                "format.delimitr: is not a known key. Did you mean 'delimiter'? Allowed: delimiter, excel, formulas, "
+                "frame_rate, kind, name, note, start_timecode, text, videos"
+            ),
         ),
         (
             "format: {name: csv, delimiter: ;;}",
@@ -129,6 +156,69 @@ def test_the_order_in_which_something_is_chosen_makes_no_other_content():
             )
             for name in ("parquet", "jsonl", "json")
             for option, value in (("delimiter: ','", "','"), ("excel: false", "False"), ("formulas: keep", "'keep'"))
+        ),
+        (
+            "format: {name: webvtt, delimiter: ;}",
+            "format.delimiter: ';': is an option of csv, and webvtt has kind, text; leave it out",
+        ),
+        ("format: {name: webvtt, text: []}", "format.text: []: must not be empty"),
+        (
+            "format: {name: webvtt, kind: metadata, text: [a]}",
+            (
+                "format: {'name': 'webvtt', 'kind': 'metadata', 'text': ['a']}: cues of metadata hold the whole "
+                "result: choose of it with fields, and leave text out"
+            ),
+        ),
+        (
+            "format: webvtt, tables: [videos]",
+            "tables: ['videos']: webvtt files are made of segments alone; leave it out",
+        ),
+        (
+            "format: webvtt, target_file_bytes: 2000000",
+            "target_file_bytes: '2000000': a webvtt file is of one video, whatever its size; leave it out",
+        ),
+        ("format: webvtt, compression: zstd", "compression: 'zstd': webvtt files can be: none"),
+        (
+            "format: webvtt, fields: {exclude: [video_id]}",
+            "fields.exclude names 'video_id', without which there is no webvtt file of a video",
+        ),
+        (
+            "format: webvtt, redact: {start_time: mask}",
+            "redact names 'start_time', without which there is no webvtt file of a video",
+        ),
+        (
+            "format: {name: webvtt, text: [a.b]}, fields: {exclude: [a]}",
+            "format.text names 'a.b', which fields.exclude leaves out with 'a'",
+        ),
+        (
+            "format: {name: webvtt, text: [a]}, redact: {a: drop}",
+            "format.text names 'a', which redact drops with 'a'",
+        ),
+        (
+            "format: {name: webvtt, text: [a]}, fields: {include: [b]}",
+            "format.text names 'a', which fields.include leaves out: name it there, too",
+        ),
+        (
+            "format: markers",
+            (
+                "format: 'markers': markers need a frame_rate and a start_timecode, as in {name: markers, "
+                'frame_rate: 25, start_timecode: "00:00:00:00"}; for single videos in videos, by their ids'
+            ),
+        ),
+        (
+            "format: {name: markers, frame_rate: 26}",
+            (
+                "format.frame_rate: '26': is no frame rate that has a timecode: choose one of 23.976, 24, 25, 29.97, "
+                "30, 47.952, 48, 50, 59.94, 60"
+            ),
+        ),
+        (
+            'format: {name: markers, videos: {v: {frame_rate: 25, start_timecode: "00:00:00;00"}}}',
+            (
+                "format: {'name': 'markers', 'videos': {'v': {'frame_rate': '25', 'start_timecode': '00:00:00;00'}}}: "
+                "start_timecode '00:00:00;00' of the video v is drop-frame (;), which 29.97 and 59.94 have and 25 has "
+                "not"
+            ),
         ),
         ("tables: []", "tables: []: must not be empty"),
         ("tables: ", "tables: None: must be a list"),
@@ -219,13 +309,18 @@ def test_what_is_superseded_is_kept_as_long_as_the_configuration_says():
 
 
 def test_other_ways_to_choose_have_the_same_messages():
-    with pytest.raises(RequestError, match=r"^format: 'xml' is not allowed\. Allowed: csv, json, jsonl, parquet$"):
+    with pytest.raises(
+        RequestError, match=r"^format: 'xml' is not allowed\. Allowed: csv, json, jsonl, markers, parquet, webvtt$"
+    ):
         content_options({"format": "xml"})
     with pytest.raises(RequestError) as caught:
         content_options({"format": {"name": "csv", "x": 1}, "tables": "segments", "colour": "red"})
     assert str(caught.value).splitlines() == [
         "3 problems:",
-        "  - format.x: is not a known key. Allowed: delimiter, excel, formulas, name",
+        (
+            "  - format.x: is not a known key. Allowed: delimiter, excel, formulas, frame_rate, kind, name, note, "
+            "start_timecode, text, videos"
+        ),
         "  - tables: 'segments': must be a list",
         f"  - colour: is not a known key. Allowed: {', '.join(sorted(ContentConfig.model_fields))}",
     ]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from vv_exports.content.encoding import encoding_of
-from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.content_options import TABLE_FORMATS
 from vv_exports.formats.registry import format_of
 from vv_exports.snapshots.tables import table_of
 from vv_exports_tests.content.documents import RUN, answers_of, options
@@ -38,7 +38,7 @@ EXPECTED = [("0001", answer["views"]) for answer in ANSWERS]
 
 
 def write(folder, documents):
-    for name in FORMAT_NAMES:
+    for name in TABLE_FORMATS:
         encoding, form = encoding_of(options(name).format, TABLE), format_of(options(name))
         with form.open(folder / f"part{form.suffix}", encoding.schema) as writer:
             writer.write(encoding.rows(TABLE.batch(documents, RUN), answers_of(documents)))

@@ -11,7 +11,7 @@ import pytest
 
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.reading import documents_in
-from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.content_options import TABLE_FORMATS
 from vv_exports_tests.delivery.conftest import NOW, TEAM, Deployment
 
 STRING, NUMBER = {"type": "string"}, {"type": "number"}
@@ -143,7 +143,7 @@ def delivered(tmp_path_factory):
     return delivered
 
 
-@pytest.mark.parametrize("format_name", FORMAT_NAMES)
+@pytest.mark.parametrize("format_name", TABLE_FORMATS)
 @pytest.mark.parametrize("case", CASES)
 def test_every_format_gives_hard_results_back(delivered, case, format_name):
     found = [one for one in documents_in(delivered(case, format_name)) if one.table == "segments"]

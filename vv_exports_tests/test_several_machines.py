@@ -29,7 +29,7 @@ def test_a_worker_and_the_daemon_are_lost_and_every_prompt_run_is_delivered_once
     indexes = {one: {"automations": automation(one), "discovery_interval_seconds": 5} for one in INDEXES}
     made = machines(tmp_path, tmp_path / "archive", indexes, worker_timeout_seconds=5.0)
     with made as up, up.instance() as instance:
-        assert missing_limits(instance, "source", ["destination/idx_a/team"]) == []
+        assert missing_limits(instance, ["destination/idx_a/team"]) == []
         workers = {name: up.start(name, "worker") for name in ("one", "two")}
         up.start_code()
 

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import vv_exports
 from vv_exports_tests.cli.running import Said, run, spawn
@@ -211,3 +212,25 @@ def unpacked(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"{name} rows", repr(pq.read_table(io.BytesIO(data)).to_pylist()).encode()
     elif name.endswith(".zst"):
         yield f"{name} text", pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+
+
+@pytest.mark.slow
+def test_requests_are_counted_by_index_over_all_processes_and_told_as_metrics(here: Deployment):
+    def told() -> dict[str, float]:
+        text = here.run("metrics").out
+        return {
+            sample.labels["index"]: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "vv_exports_source_requests_total"
+        }
+
+    assert told() == {}
+    assert here.spawn("automations", "run", "idx_1", "team").code == 0
+    first = len(here.server.requests)
+    assert told() == {"idx_1": first}
+    assert here.spawn("runs", "list", "idx_1").code == 0
+    assert here.spawn("connectors", "list", "--upstream").code == 0
+    both = told()
+    assert sum(both.values()) == len(here.server.requests) > first
+    assert both[""] > 0

@@ -23,8 +23,13 @@ ELSEWHERE = {
     "LICENSE": "license.md",
     "benchmarks/README.md": "benchmarks.md",
     "deploy/celery/README.md": "deploy-celery.md",
+    "deploy/compose/README.md": "deploy-compose.md",
+    "deploy/grafana/README.md": "deploy-grafana.md",
+    "deploy/kubernetes/README.md": "deploy-kubernetes.md",
 }
 """Of pages that are not in ``docs/``: where they are in the repository, and on the site."""
+FILES = ("examples/dagster_project/dagster.yaml",)
+"""What pages link to and is no page: it is on the site where it is in the repository."""
 REFERENCE = {
     "reference/commands.md": command_reference.page,
     "reference/configuration.md": configuration_reference.page,
@@ -42,6 +47,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for path, name in ELSEWHERE.items():
         text = (ROOT / path).read_text()
         files.append(File.generated(config, name, content=text if path.endswith(".md") else plain(path, text)))
+    for path in FILES:
+        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     files.append(File.generated(config, "site.css", abs_src_path=str(Path(__file__).with_name("site.css"))))
     for name, page in REFERENCE.items():
         files.append(File.generated(config, name, content=page()))

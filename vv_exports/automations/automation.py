@@ -1,6 +1,7 @@
 """An export automation: what it delivers to where, what is remembered of it, and what each run's standing is."""
 
 import copy
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +13,7 @@ from vv_exports.automations.standing import Standings, standings
 from vv_exports.automations.verifications import Verifications
 from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.cards.files import write_card
 from vv_exports.delivery.content import Content, RedactionKey, content_of
 from vv_exports.delivery.deliver import DeliveryRequest
 from vv_exports.delivery.destination import Destination, Owner
@@ -20,10 +22,12 @@ from vv_exports.delivery.holdings import Holdings
 from vv_exports.delivery.log import read_holdings, read_log
 from vv_exports.delivery.ownership import claim_again
 from vv_exports.delivery.state import LogState, Replay
-from vv_exports.errors import SelectionError, UnusableEntryError
+from vv_exports.errors import SelectionError, UnusableEntryError, VVExportsError
 from vv_exports.snapshots.catalog import KnownRuns
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import Snapshots
+
+_LOG = logging.getLogger(__name__)
 
 
 class Automation:
@@ -206,6 +210,19 @@ class Automation:
         here = self.destination.uri
         found = {run_id: one for run_id, one in remembered.conflicts.items() if one.uri == here and one.why == why}
         return {run_id: one.data_version for run_id, one in found.items()}
+
+    def write_card(self) -> None:
+        """Bring the dataset card of its collection up to date, where it keeps one. Nothing depends on it, so what goes
+        wrong is a warning, and the next delivery or reconciliation writes it."""
+        if not self.config.dataset_card:
+            return
+        texts, written = self._deployment.index(self.index_id).dataset.texts, -1
+        try:
+            while (state := self.collection()).next_sequence > written:  # another delivery may have come meanwhile
+                written = state.next_sequence
+                write_card(self.destination, state, texts)
+        except VVExportsError as error:
+            _LOG.warning("%s: the dataset card is not brought up to date: %s", self.destination.uri, error)
 
     def failed(self, error: Exception, now: datetime) -> None:
         """Remember that a delivery failed as a whole. It may pause itself."""

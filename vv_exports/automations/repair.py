@@ -187,6 +187,7 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
     paid.pay(automation, deliveries, outgrown, todo, dagster_run_id, altered=altered)
     _remove_superseded(automation, clock())
     complete(mending, damage.erased)
+    automation.write_card()
     problems = {**damage.beyond, **{run_id: str(error) for run_id, error in paid.problems.items()}}
     automation.verifications.note(
         LastVerification.of(

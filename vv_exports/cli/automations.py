@@ -355,8 +355,12 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     click.option("--pause-after-failures", type=int, metavar="N", help="Permanent failures until it pauses itself."),
     click.option("--retain-superseded", metavar="T", help="How long superseded files are kept, such as 24h."),
     click.option("--expect-every", metavar="T", help="How often a delivery is expected, such as 24h."),
+    click.option(
+        "--dataset-card/--no-dataset-card", default=None, help="Whether a dataset card is kept beside the tables."
+    ),
     click.option("--owner", "owners", multiple=True, metavar="O", help="Who answers for it, as Dagster shows; repeat."),
     click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag of its asset in Dagster; repeat."),
+    changes.RUN_TAG,
     click.option(
         "--on-upstream-delete", metavar="C", help="keep or erase: what becomes of a run that is deleted at the source."
     ),
@@ -371,12 +375,14 @@ def set_(
     cron: str | None,
     timezone: str | None,
     tags: tuple[str, ...],
+    run_tags: tuple[str, ...],
     dry_run: bool,
     **options: Any,
 ) -> None:
     """Create an automation in the configuration's file, or change what is named of one. Comments and order stay."""
     defaults = options.pop("defaults")
-    fields = changes.fields_of({**chosen_fields(**options), "tags": _tags(tags)}, defaults)
+    said = {"tags": changes.pairs("--tag", tags), "run_tags": changes.pairs("--run-tag", run_tags)}
+    fields = changes.fields_of({**chosen_fields(**options), **said}, defaults)
     client = open_client()
     if cron is not None or timezone is not None:
         fields["schedule"] = _schedule(client, index, name, cron, timezone)
@@ -387,13 +393,6 @@ def set_(
 def remove(console: Console, index: str, name: str, *, dry_run: bool) -> None:
     """Take an automation out of the configuration's file. What it delivered stays where it is."""
     changes.told(console, open_client().automations.remove(index, name, dry_run=dry_run))
-
-
-def _tags(options: tuple[str, ...]) -> dict[str, str] | None:
-    pairs = [option.partition("=") for option in options]
-    if wrong := [key for key, separator, _ in pairs if not separator]:
-        raise RequestError(f"--tag {wrong[0]!r} says no value; write {wrong[0]}=VALUE")
-    return {key: value for key, _, value in pairs} or None
 
 
 def _schedule(client: Any, index: str, name: str, cron: str | None, timezone: str | None) -> dict[str, str]:

@@ -10,6 +10,22 @@ from vv_exports.errors import RequestError
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the lines that would change, and what follows.")
 
+RUN_TAG = click.option(
+    "--run-tag",
+    "run_tags",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A tag of its Dagster runs, such as dagster-celery/queue=heavy; repeat. Others that it has go.",
+)
+
+
+def pairs(option: str, given: Sequence[str]) -> dict[str, str] | None:
+    """The keys and values of an option that is repeated; None without any. Raises RequestError."""
+    parts = [one.partition("=") for one in given]
+    if wrong := [key for key, separator, _ in parts if not separator]:
+        raise RequestError(f"{option} {wrong[0]!r} says no value; write {wrong[0]}=VALUE")
+    return {key: value for key, _, value in parts} or None
+
 
 def default_option(names: str) -> Any:
     """The option that takes fields out again."""

@@ -13,8 +13,8 @@ CONTENT = (
         metavar="F",
         default="parquet",
         show_default=True,
-        help="parquet, jsonl, csv or json; with options as `format` has them in the configuration: "
-        "'{name: csv, delimiter: \";\", excel: true, formulas: keep}'.",
+        help="parquet, jsonl, csv, json, webvtt or markers; with options as `format` has them in the configuration: "
+        "'{name: csv, delimiter: \";\", excel: true}', '{name: webvtt, text: [metadata.title]}'.",
     ),
     click.option(
         "--tables",
@@ -66,7 +66,7 @@ AUTOMATION_CONTENT = (
         "--format",
         "format_name",
         metavar="F",
-        help="parquet, jsonl, csv or json; or with options: '{name: csv, delimiter: \";\"}'.",
+        help="parquet, jsonl, csv, json, webvtt or markers; or with options: '{name: csv, delimiter: \";\"}'.",
     ),
     *CONTENT[1:],
 )

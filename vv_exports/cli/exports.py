@@ -10,7 +10,7 @@ from vv_exports.cli.content import CONTENT, content_of
 from vv_exports.cli.plans import planned
 from vv_exports.cli.rows import rows_in_words
 from vv_exports.console import Console
-from vv_exports.domain.exports import ExportStatus
+from vv_exports.domain.exports import BESIDE, ExportStatus
 from vv_exports.errors import RequestError
 from vv_exports.printable import counted, one_line
 
@@ -27,6 +27,12 @@ _DESTINATION = (
     ),
     click.option("--subpath", metavar="P", help="Folder below the connector's export_base_path."),
     *CONTENT,
+    click.option("--bag", is_flag=True, help="Make it a bag of BagIt, which archives take in."),
+    click.option(
+        "--dataset-card",
+        is_flag=True,
+        help="Put a dataset card beside the tables: README.md, for Hugging Face too, and croissant.json.",
+    ),
     click.option("--idempotency-key", metavar="KEY", help="The same key and request give the earlier export."),
     click.option(
         "--to",
@@ -162,11 +168,14 @@ def _export(
     idempotency_key: str | None,
     to: str | None,
     dry_run: bool,
+    bag: bool,
+    dataset_card: bool,
     **content: Any,
 ) -> int:
     from vv_exports.domain.exports import ExportRequest
 
-    request = ExportRequest(export_type, index, run_ids, connector_id, subpath, content_of(**content))
+    chosen = content_of(**content)
+    request = ExportRequest(export_type, index, run_ids, connector_id, subpath, chosen, bag, dataset_card)
     if to is not None and connector_id is not None:
         raise RequestError(
             "--to copies a download; an export to a connector makes none. Leave out --to or --connector."
@@ -207,7 +216,7 @@ def _dry_run(console: Console, request: Any, idempotency_key: str | None, to: st
         console.document(plan.document | {"to": to})
     planned(console, plan)
     chosen = {name: value for name, value in plan.content.items() if name != "format" or value != request.format}
-    console.record(chosen)
+    console.record(chosen | {name: True for name in BESIDE if getattr(plan, name)})
     if to is not None:
         console.line(f"would copy the download to {to}")
     return FAILED if plan.is_stopped else DONE

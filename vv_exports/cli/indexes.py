@@ -13,12 +13,18 @@ from vv_exports.console import Console
     click.option(
         "--discovery-interval-seconds", type=int, metavar="N", help="How often it is looked at, 30 by default."
     ),
+    changes.RUN_TAG,
     changes.DRY_RUN,
 )
-def add(console: Console, index: str, *, discovery_interval_seconds: int | None, dry_run: bool) -> None:
+def add(
+    console: Console, index: str, *, discovery_interval_seconds: int | None, run_tags: tuple[str, ...], dry_run: bool
+) -> None:
     """Have the configuration's file follow an index of the source."""
     client = open_client()
-    change = client.indexes.add(index, discovery_interval_seconds=discovery_interval_seconds, dry_run=dry_run)
+    tags = changes.pairs("--run-tag", run_tags)
+    change = client.indexes.add(
+        index, discovery_interval_seconds=discovery_interval_seconds, run_tags=tags, dry_run=dry_run
+    )
     changes.told(console, change)
 
 

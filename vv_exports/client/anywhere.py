@@ -11,7 +11,7 @@ from vv_exports.delivery.entry import log_entry_schema
 from vv_exports.delivery.file_provenance import FileProvenance, provenance_of_file
 from vv_exports.delivery.ownership import owned_folders
 from vv_exports.delivery.verify import Verification, verify, verify_by_checksums
-from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN
+from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PAYLOAD, PIPELINES_OWN
 from vv_exports.domain.progress import Progress
 from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.errors import NotFoundError
@@ -30,8 +30,9 @@ def verify_at(
         work = (progress or Progress()).work
         below = _delivered_below(connector)
         found = [replace(verify(Destination(connector, subpath), work), advice=()) for subpath in below]
-        if not found and (by_checksums := verify_by_checksums(Destination(connector, ""))) is not None:
-            found = [by_checksums]
+        if not found:
+            told = (verify_by_checksums(Destination(connector, subpath)) for subpath in ("", PAYLOAD))
+            found = [by_checksums for by_checksums in told if by_checksums is not None]
         if not found:
             raise NotFoundError(
                 f"{connector.uri('')} holds no delivery: nothing in it has a log ({LOG_FOLDER}). Name the folder of a "

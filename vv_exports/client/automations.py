@@ -160,8 +160,10 @@ class AutomationFields(TypedDict, total=False):
     retain_superseded: str | None
     owners: Sequence[str] | None
     tags: Mapping[str, str] | None
+    run_tags: Mapping[str, Any] | None
     on_upstream_delete: str | None
     expect_every: str | None
+    dataset_card: bool | None
 
 
 _LOG = logging.getLogger(__name__)
@@ -361,6 +363,7 @@ class Automations:
         ]
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             done = self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
+            found.write_card()  # it may be new that there is one, and nothing due
             return replace(
                 done,
                 already_delivered=tuple(one for one in done.already_delivered if one not in erased.run_ids),

@@ -63,13 +63,16 @@ class Exports:
         target_file_bytes: int | None = None,
         on_schema_conflict: str | None = None,
         contract: str | None = None,
+        bag: bool = False,
+        dataset_card: bool = False,
         idempotency_key: str | None = None,
     ) -> Export:
         """Export an index: all finished prompt runs, or those named. Without a connector it becomes a download.
 
-        ``format`` and what follows it are values as the configuration holds them; None is the default there.
-        Raises RequestError before anything is written. The same ``idempotency_key`` and request give the earlier
-        export; the same key with another request raises IdempotencyError.
+        ``format`` and what follows it are values as the configuration holds them; None is the default there. ``bag``
+        makes it a bag of BagIt, ``dataset_card`` puts a dataset card beside its tables. Raises RequestError before
+        anything is written. The same ``idempotency_key`` and request give the earlier export; the same key with another
+        request raises IdempotencyError.
         """
         content = _content(
             format=format,
@@ -82,7 +85,9 @@ class Exports:
             contract=contract,
         )
         run_ids = None if prompt_run_ids is None else tuple(prompt_run_ids)
-        request = ExportRequest("index", index_id, run_ids, destination_connector_id, destination_subpath, content)
+        request = ExportRequest(
+            "index", index_id, run_ids, destination_connector_id, destination_subpath, content, bag, dataset_card
+        )
         return self.create(request, idempotency_key=idempotency_key)
 
     def create_prompt_run_export(
@@ -100,6 +105,8 @@ class Exports:
         target_file_bytes: int | None = None,
         on_schema_conflict: str | None = None,
         contract: str | None = None,
+        bag: bool = False,
+        dataset_card: bool = False,
         idempotency_key: str | None = None,
     ) -> Export:
         """Export one prompt run. ``index_id`` is needed only where two configured indexes have a run of this id. What
@@ -115,7 +122,9 @@ class Exports:
             contract=contract,
         )
         index = index_id or self._index_of(run_id)
-        request = ExportRequest("prompt_run", index, (run_id,), destination_connector_id, destination_subpath, content)
+        request = ExportRequest(
+            "prompt_run", index, (run_id,), destination_connector_id, destination_subpath, content, bag, dataset_card
+        )
         return self.create(request, idempotency_key=idempotency_key)
 
     def create(self, request: ExportRequest, *, idempotency_key: str | None = None) -> Export:

@@ -1,6 +1,7 @@
 """The indexes that are followed, through the client."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from vv_exports.client.changes import ConfigurationChange, change_configuration, changes_at
 from vv_exports.client.deployment import Deployment
@@ -16,11 +17,16 @@ class Indexes:
         self._deployment = deployment
 
     def add(
-        self, index_id: str, *, discovery_interval_seconds: int | None = None, dry_run: bool = False
+        self,
+        index_id: str,
+        *,
+        discovery_interval_seconds: int | None = None,
+        run_tags: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
     ) -> ConfigurationChange:
-        """Have the configuration's file follow an index, or one that it follows be looked at as often as this says.
-        Raises ConfigurationError with every problem that this would make, and then writes nothing."""
-        given = {"discovery_interval_seconds": discovery_interval_seconds}
+        """Have the configuration's file follow an index, or change fields of one that it follows. None leaves a field
+        as it is. Raises ConfigurationError with every problem that this would make, and then writes nothing."""
+        given = {"discovery_interval_seconds": discovery_interval_seconds, "run_tags": run_tags}
         fields = {name: value for name, value in given.items() if value is not None}
 
         def notes(before: Pipeline, after: Pipeline) -> Iterator[str]:

@@ -31,6 +31,7 @@ from vv_exports.defs.instance import instance_errors
 from vv_exports.defs.pauses import Switches
 from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import RequestError, VVExportsError
+from vv_exports.parts import requests_asked
 from vv_exports.printable import one_line
 
 _AUTOMATION = ("index", "automation")
@@ -81,6 +82,16 @@ METRICS = {
     "vv_exports_unreadable_prompt_runs": MetricKind(
         "gauge", "Prompt runs of the index whose last reading failed.", ("index",)
     ),
+    "vv_exports_source_requests": MetricKind(
+        "counter",
+        "Requests to VideoVector by the index that they were about; the label is empty for those about none. A process "
+        "tells them within a minute, and when it ends; what one asked since then that was killed is not counted.",
+        ("index",),
+    ),
+    "vv_exports_source_pauses": MetricKind(
+        "counter", "How often VideoVector said that it was asked too much, and all waited.", ()
+    ),
+    "vv_exports_source_processes": MetricKind("gauge", "Processes that ask VideoVector now.", ()),
     "vv_exports_daemon_heartbeat_timestamp_seconds": MetricKind(
         "gauge", "When a part of Dagster's daemon was last seen alive, in Unix time.", ("daemon",)
     ),
@@ -191,11 +202,25 @@ class Metrics:
                 continue
             yield "vv_exports_snapshots", len(catalog.runs), (index_id,)
             yield "vv_exports_unreadable_prompt_runs", len(catalog.problems), (index_id,)
+        yield from self._of_the_source()
         automations = [*pipeline.automations]
         self._totals = {one: self._totals.get(one) or _totals_of(one) for one in automations}
         with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:  # each is some requests to stores
             for found in pool.map(partial(self._of_automation, switches=self._automations.switches()), automations):
                 yield from found
+
+    def _of_the_source(self) -> Iterator[Sample]:
+        pipeline = self._deployment.pipeline
+        try:
+            asked = requests_asked(pipeline.config, pipeline.storage)
+        except VVExportsError as error:
+            self._say_once("requests to the source", error)
+            return
+        if asked is not None:
+            for index_id, requests in sorted(asked.requests.items()):
+                yield "vv_exports_source_requests", requests, (index_id,)
+            yield "vv_exports_source_pauses", asked.pauses, ()
+            yield "vv_exports_source_processes", len(asked.by_token), ()
 
     def _of_the_instance(self) -> Iterator[Sample]:
         instance = self._deployment.instance_to_look_at

@@ -16,6 +16,7 @@ from vv_exports.client.deployment import Deployment, tells_of_the_instance
 from vv_exports.defs.keys import reconciliation_key
 from vv_exports.defs.launches import error_of, launch
 from vv_exports.defs.partitions import delivered_before
+from vv_exports.delivery.bag import bag_subpath
 from vv_exports.delivery.deliver import Delivery
 from vv_exports.delivery.log import entries_since, repair_command
 from vv_exports.delivery.mending import Mending
@@ -223,7 +224,7 @@ class Repairs:
             if (one.destination.connector.connector_id, one.destination.subpath) == (connector_id, subpath):
                 return one
         with suppress(RequestError):
-            record = pipeline.exports.find(subpath.rpartition("/")[2])
+            record = pipeline.exports.find(bag_subpath(subpath).rpartition("/")[2])
             there = None if record.is_download else pipeline.exports.folder_of(record)
             if there is not None and (there.connector.connector_id, there.subpath) == (connector_id, subpath):
                 return record

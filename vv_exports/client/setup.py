@@ -23,6 +23,7 @@ from vv_exports.domain.findings import Finding
 from vv_exports.domain.names import hashed_name
 from vv_exports.domain.prompt_runs import Index, JsonObject
 from vv_exports.errors import ConfigurationError, DestinationError, RequestError, VVExportsError
+from vv_exports.parts import open_source
 from vv_exports.pipeline import Pipeline
 from vv_exports.printable import one_line
 from vv_exports.sources.base import Platform, Source
@@ -88,7 +89,7 @@ class NewDeployment:
 
     @cached_property
     def _source(self) -> Source:
-        return Pipeline.from_config(self.config).source
+        return open_source(self.config)
 
     def close(self) -> None:
         """Close the connections of the source. A folder that was made for what came to nothing goes again."""

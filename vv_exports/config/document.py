@@ -20,8 +20,8 @@ class Document:
     """A YAML document as mappings, lists, text, booleans and nulls.
 
     Keys, and values that YAML would take for numbers or dates, are the text that stands in the file: an index
-    id ``2026`` or ``on`` needs no quotes to stay what it is. A key that is there twice is a problem. What a merge key
-    (``<<``) names fills in the keys that the mapping does not have itself.
+    id ``2026`` or ``on`` needs no quotes to stay what it is. Numbers inside of a run tag are numbers. A key that is
+    there twice is a problem. What a merge key (``<<``) names fills in the keys that the mapping does not have itself.
     """
 
     _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -52,6 +52,10 @@ class Document:
             raise ConfigurationError(where, [f"{holds}; it must be a mapping with {keys}"])
         return data
 
+    def read_at(self, text: str, at: Location) -> Any:
+        """The value that a text stands for at a place of the file."""
+        return self._value(yaml.compose(text, Loader=self._LOADER), at)
+
     def _value(self, node: yaml.Node | None, at: Location) -> Any:
         self._check_tag(node, at)
         match node:
@@ -60,7 +64,7 @@ class Document:
             case yaml.SequenceNode():
                 return [self._value(item, (*at, place)) for place, item in enumerate(node.value)]
             case yaml.ScalarNode():
-                return self._scalar(node)
+                return self._scalar(node, is_typed=_is_within_a_run_tag(at))
             case _:
                 return None
 
@@ -97,13 +101,24 @@ class Document:
             return {}
         return {key: value for mapping in reversed(mappings) for key, value in mapping.items()}
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, *, is_typed: bool) -> Any:
         match node.tag.removeprefix(self._TAG):
             case "null":
                 return None
             case "bool":
                 return yaml.SafeLoader.bool_values.get(node.value.lower(), node.value)
+            case "int" | "float" if is_typed:
+                return yaml.safe_load(node.value)
         return node.value
+
+
+def _is_within_a_run_tag(at: Location) -> bool:
+    """Whether this is inside a mapping that is the value of one of ``run_tags``: it is for Kubernetes, say, which does
+    not take a text for a number."""
+    match at:
+        case ("indexes", _, "run_tags", _, _, *_) | ("indexes", _, "automations", _, "run_tags", _, _, *_):
+            return True
+    return False
 
 
 def _hint(line: str, column: int) -> str:

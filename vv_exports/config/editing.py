@@ -54,7 +54,7 @@ def _changed(text: str, change: Change, where: str) -> str:
     before = Document().read(text, where)
     if change.value == {} and _is_mapping(before, change.path):
         return text
-    wanted = _applied(before, change.path, _as_read(change.value))
+    wanted = _applied(before, change.path, _as_read(change))
     if wanted == before:
         return text
     after = None
@@ -73,11 +73,9 @@ def _changed(text: str, change: Change, where: str) -> str:
     raise ConfigurationError(where, [problem])
 
 
-def _as_read(value: Any) -> Any:
-    """A value as the reader of the file gives it: numbers are text."""
-    if value is REMOVED:
-        return value
-    return Document().read(f"value: {_flow(value)}", "a value")["value"]
+def _as_read(change: Change) -> Any:
+    """A value as the reader of the file gives it: numbers are text, in most places."""
+    return change.value if change.value is REMOVED else Document().read_at(_flow(change.value), change.path)
 
 
 def _applied(data: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +61,18 @@ def tag_key(value: str) -> str:
         raise ValueError("must be of letters, digits and `_.-`, 63 at most, with one prefix and `/` before it or none")
     if value.startswith("dagster/"):
         raise ValueError("begins with `dagster/`, which is Dagster's own")
+    return value
+
+
+def run_tag_key(value: str, of_dagster: Collection[str]) -> str:
+    """A tag of Dagster runs by which nobody finds their work: ``of_dagster`` are those of its own that may be set."""
+    if not _TAG_KEY.fullmatch(value):
+        raise ValueError("must be of letters, digits and `_.-`, 63 at most, with one prefix and `/` before it or none")
+    if value.startswith(("dagster/", ".dagster/")) and value not in of_dagster:
+        allowed = " and ".join(f"`{one}`" for one in sorted(of_dagster))
+        raise ValueError(f"is one of Dagster's own, of which only {allowed} may be set here")
+    if value.startswith("vv_exports/"):
+        raise ValueError("begins with `vv_exports/`, which is what this package tags runs with")
     return value
 
 

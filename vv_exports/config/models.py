@@ -22,6 +22,7 @@ from pydantic import (
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
 from vv_exports.config.content import ContentConfig
+from vv_exports.config.dataset import DatasetConfig
 from vv_exports.config.fields import (
     FINITE,
     AutomationName,
@@ -44,6 +45,7 @@ from vv_exports.config.fields import (
 )
 from vv_exports.config.messages import entry_named
 from vv_exports.config.notifications import NotificationsConfig
+from vv_exports.config.run_tags import RunTags
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
 from vv_exports.errors import DestinationError
@@ -90,12 +92,12 @@ class VideoVectorConfig(Model):
         description="The name of the environment variable that holds the API key. The scope read is enough.",
     )
     max_concurrency: Annotated[int, Field(ge=1, le=64), BeforeValidator(no_boolean)] = Field(
-        default=16, description="Requests under way at a time, for the whole process."
+        default=16, description="Requests under way at a time, of all processes that have the same storage together."
     )
     max_requests_per_second: Annotated[float, FINITE, Field(gt=0), BeforeValidator(no_boolean)] | None = Field(
         default=None,
-        description="Requests that begin in a second, for the whole process. Without it only the server sets the pace: "
-        "where it says that it had too many, all requests wait as long as it asks for.",
+        description="Requests that begin in a second, of all processes that have the same storage together. Without it "
+        "only the server sets the pace: where it says that it had too many, all requests wait as long as it asks for.",
     )
     request_timeout_seconds: Annotated[float, FINITE, Field(ge=1, le=600), BeforeValidator(no_boolean)] = Field(
         default=60, description="Seconds that one request may take, to the last byte of its answer."
@@ -180,6 +182,11 @@ class AutomationConfig(ContentConfig):
     tags: dict[Annotated[str, AfterValidator(tag_key)], Annotated[str, AfterValidator(tag_value)]] = Field(
         default={}, description="Tags of its asset in Dagster, such as `domain: news`."
     )
+    run_tags: RunTags = Field(
+        default={},
+        description="Tags of the Dagster runs that are launched for it, by which a launcher chooses workers, such as "
+        "`dagster-celery/queue: heavy`; before those of its index.",
+    )
     on_upstream_delete: Literal["keep", "erase"] = Field(
         default="keep",
         description="What becomes of a delivered prompt run that is deleted at the source. erase: it is taken out of "
@@ -191,6 +198,20 @@ class AutomationConfig(ContentConfig):
         description="How often a delivery is expected, such as 24h: where the last one is longer ago, the collection "
         "is not fresh, and Dagster and `vv-exports checks` say so. null: whenever there is something to deliver.",
     )
+
+    dataset_card: StrictBool = Field(
+        default=False,
+        description="Whether a dataset card is kept beside the tables: `README.md`, which Hugging Face reads as well, "
+        "and `croissant.json`. Of Parquet alone; what it says of the whole is in `dataset` of the index.",
+    )
+
+    @field_validator("dataset_card")
+    @classmethod
+    def _is_of_parquet(cls, value: bool, info: ValidationInfo) -> bool:
+        format_ = info.data.get("format", "parquet")  # missing where it has a problem of its own
+        if value and format_ != "parquet" and getattr(format_, "name", None) != "parquet":
+            raise ValueError("a dataset card tells the columns of Parquet files: set format: parquet, or leave it out")
+        return value
 
     @field_validator("trigger")
     @classmethod
@@ -240,6 +261,18 @@ class IndexConfig(Model):
     discovery_interval_seconds: Annotated[int, Field(ge=5, le=86_400), BeforeValidator(no_boolean)] = Field(
         default=30, description="How often the source is asked for new and changed prompt runs."
     )
+    run_tags: RunTags = Field(
+        default={},
+        description="Tags of the Dagster runs that are launched for the index, by which a launcher chooses workers, "
+        "such as `dagster-celery/queue: heavy`, or `dagster-k8s/config` with a mapping.",
+    )
+    dataset: DatasetConfig = Field(
+        default=DatasetConfig(), description="What dataset cards of its results say that no prompt run tells."
+    )
+
+    def run_tags_of(self, automation: str) -> dict[str, str]:
+        """The tags of runs for an automation: its own, and those of the index that it does not have itself."""
+        return {**self.run_tags, **self.automations[automation].run_tags}
 
 
 class Destinations(Model, extra="ignore"):

@@ -1,9 +1,11 @@
-"""How the rows of a table stand in the files of a format: typed, as documents, or flat. It knows no files."""
+"""How the rows of a table stand in the files of a format: typed, as documents, flat, or as cues. It knows no files."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import pyarrow as pa
 
+from vv_exports.content.cues import Cues
 from vv_exports.content.documents import Documents
 from vv_exports.content.flat import Flat
 from vv_exports.content.typed import Typed
@@ -37,14 +39,16 @@ class Encoding(Protocol):
         """
 
 
-_ENCODINGS: dict[FormatName, type[Typed | Documents | Flat]] = {
-    "parquet": Typed,
-    "jsonl": Documents,
-    "json": Documents,
-    "csv": Flat,
+_ENCODINGS: dict[FormatName, Callable[[Table, FormatOptions], Encoding]] = {
+    "parquet": lambda table, _: Typed(table),
+    "jsonl": lambda table, _: Documents(table),
+    "json": lambda table, _: Documents(table),
+    "csv": lambda table, _: Flat(table),
+    "webvtt": Cues,
+    "markers": Cues,
 }
 
 
 def encoding_of(options: FormatOptions, table: Table) -> Encoding:
     """How this format's files hold the rows of a table with these columns."""
-    return _ENCODINGS[options.name](table)
+    return _ENCODINGS[options.name](table, options)

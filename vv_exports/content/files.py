@@ -29,12 +29,15 @@ _STRINGS = column_to_json(List(Text(), nullable=True))
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A finished file."""
+    """A finished file. ``stem`` is how its name begins where it is of one video, ``suffix`` how it ends. Of several
+    files of the same rows, the first alone counts them."""
 
     path: Path
     rows: int
     bytes: int
     sha256: str
+    suffix: str
+    stem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class ForeseenFile:
     rows: int
     bytes: int
     sha256: str
+    suffix: str
     exact: bool
+    stem: str | None = None
 
 
 class TableFiles:
@@ -69,7 +74,7 @@ class TableFiles:
         self._delivered = Table(table, self._selection.column(self._wanted.column))
         self._encoding = encoding_of(options.format, self._delivered)
         self._sets_apart = options.contract == "quarantine" and breaks_contract(snapshot, table)
-        self.format = format_of(options)
+        self._format = format_of(options)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -82,6 +87,9 @@ class TableFiles:
         """An id of these columns: where files differ in it, a reader of them all sees different ones."""
         return column_id(self._delivered.column)
 
+    def check(self, store: SnapshotStore) -> None:
+        """Raise, before any file is made, what is known to keep the rows out of files of this format."""
+
     def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
         """Make the files in an empty folder, one after the other: each may be moved away before the next one is made.
 
@@ -89,11 +97,11 @@ class TableFiles:
         """
         if self._are_the_snapshots:
             for number, part in enumerate(self._snapshot.tables[self._name]):
-                path = folder / f"{number}{self.format.suffix}"
+                path = folder / f"{number}{self._format.suffix}"
                 store.copy(part, path)
-                yield LocalFile(path, part.rows, part.bytes, part.sha256)
+                yield LocalFile(path, part.rows, part.bytes, part.sha256, self._format.suffix)
             return
-        files = FilesOfRows(folder, self._encoding.schema, self.format, self._options.target_file_bytes)
+        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes)
         for part in self._snapshot.tables[self._name]:
             # A file for each, since what bounds a part (rows, and what its columns cost a writer) bounds a file.
             yield from files.write(self._rows(store, part))
@@ -101,11 +109,13 @@ class TableFiles:
     def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:
         """The files that ``make`` would make, in order: their number and rows exactly. Encodes them only where a size
         at which a file ends, or the contract of rows, decides how many there are."""
-        parts = self._snapshot.tables[self._name]
+        parts, suffix = self._snapshot.tables[self._name], self._format.suffix
         if self._are_the_snapshots:
-            return [ForeseenFile(part.rows, part.bytes, part.sha256, exact=True) for part in parts]
+            return [ForeseenFile(part.rows, part.bytes, part.sha256, suffix, exact=True) for part in parts]
         if self._options.target_file_bytes is None and not self._sets_apart:
-            return [ForeseenFile(part.rows, part.bytes, _name_of(part, self.shape), exact=False) for part in parts]
+            return [
+                ForeseenFile(part.rows, part.bytes, _name_of(part, self.shape), suffix, exact=False) for part in parts
+            ]
         with spool_folder() as spool:
             return foreseen_by_making(self.make(store, spool))
 
@@ -147,7 +157,7 @@ def foreseen_by_making(files: Iterable[LocalFile]) -> list[ForeseenFile]:
     """Files that are made to be counted, and removed again."""
     found = []
     for local in files:
-        found.append(ForeseenFile(local.rows, local.bytes, local.sha256, exact=True))
+        found.append(ForeseenFile(local.rows, local.bytes, local.sha256, local.suffix, exact=True, stem=local.stem))
         local.path.unlink()
     return found
 
@@ -193,4 +203,4 @@ class FilesOfRows:
     def _finished(self, writer: TableWriter) -> LocalFile:
         writer.close()
         path, self._number = self._path, self._number + 1
-        return LocalFile(path, self._rows, writer.bytes_written, writer.sha256)
+        return LocalFile(path, self._rows, writer.bytes_written, writer.sha256, self._format.suffix)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from vv_exports.content.known_paths import unknown_fields_error, unknown_paths
+from vv_exports.content.known_paths import shown_paths, unknown_fields_error, unknown_paths
 from vv_exports.domain.content_options import ContentOptions
 from vv_exports.snapshots.columns import Object
 from vv_exports.snapshots.schemas import KnownSchema
@@ -17,7 +17,8 @@ def check_fields(
     ``own`` are the schemas of the runs that are delivered; those of the whole index are asked for where these do not
     have all paths: another prompt may have them.
     """
-    if not options.redact and not options.fields.exclude and options.fields.include is None:
+    names_fields = options.redact or options.fields.exclude or options.fields.include is not None
+    if not names_fields and not shown_paths(options):
         return
     if not unknown_paths(options, _columns(options, own)):
         return

@@ -11,6 +11,7 @@ from vv_exports.errors import SelectionError, first_few
 from vv_exports.printable import one_line
 from vv_exports.snapshots.columns import Column, Json, List, Object
 
+TRANSCRIPTION = "transcription"
 _LISTED = 20
 _LONGEST = 120
 _COMPARED = 3
@@ -22,8 +23,8 @@ def unknown_paths(options: ContentOptions, columns: Iterable[Object]) -> list[st
     What is below a place that is kept as JSON text may be there. Redaction takes no notice of case. Raises ValueError
     for what is no path.
     """
-    fields = options.fields
-    open_paths = {text: (parse_path(text), False) for text in (*(fields.include or ()), *fields.exclude)}
+    fields, shown = options.fields, shown_paths(options)
+    open_paths = {text: (parse_path(text), False) for text in (*(fields.include or ()), *fields.exclude, *shown)}
     open_paths |= {text: (parse_path(text), True) for text in options.redact if text not in open_paths}
     open_paths = {
         text: (path, is_caseless)
@@ -35,6 +36,13 @@ def unknown_paths(options: ContentOptions, columns: Iterable[Object]) -> list[st
             break
         open_paths = {text: said for text, said in open_paths.items() if not _leads_somewhere(column, *said)}
     return list(open_paths)
+
+
+def shown_paths(options: ContentOptions) -> list[str]:
+    """The paths that somebody chose to be read in files of videos. ``transcription`` is the platform's own, of which no
+    schema tells."""
+    chosen = (*(options.format.text or ()), *options.format.note)
+    return [text for text in chosen if parse_path(text).steps != (TRANSCRIPTION,)]
 
 
 def unknown_fields_error(unknown: Sequence[str], columns: Iterable[Object], index_id: str) -> SelectionError:

@@ -37,11 +37,11 @@ class QuarantineFiles:
 
     def __init__(self, snapshot: Snapshot, options: ContentOptions, key: bytes | None = None) -> None:
         self._snapshot = snapshot
-        self._options = options
+        self._options = options = options.for_quarantine
         self._selection = Selection(options, key)
         self._table = Table("quarantine", Object(self._fields(), nullable=False, absence_is_null=True))
         self._encoding = encoding_of(options.format, self._table)
-        self.format = format_of(options)
+        self._format = format_of(options)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -59,9 +59,12 @@ class QuarantineFiles:
     def shape(self) -> None:
         """The columns are the same for all prompts."""
 
+    def check(self, store: SnapshotStore) -> None:
+        """See ``TableFiles.check``."""
+
     def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
         """See ``TableFiles.make``."""
-        files = FilesOfRows(folder, self._encoding.schema, self.format, self._options.target_file_bytes)
+        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes)
         yield from files.write(self._rows(store))
 
     def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:

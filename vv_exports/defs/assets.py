@@ -35,8 +35,9 @@ from vv_exports.defs.metadata import (
 )
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import delivered_before, partitions_of, run_ids_of, sync_partitions
+from vv_exports.defs.run_tags import with_route
 from vv_exports.defs.single_assets import single_asset
-from vv_exports.domain.exports import ExportRequest, ExportType, export_id_of, export_ids
+from vv_exports.domain.exports import BESIDE, ExportRequest, ExportType, export_id_of, export_ids
 from vv_exports.domain.names import partition_key
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import ConfigurationError
@@ -98,7 +99,7 @@ def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDe
         dg.AssetSpec(
             asset_key(index_id, "prompt_runs"),
             description=f"Results of the prompt runs of index {index_id}: one partition, one snapshot.",
-            metadata={"vv_exports/index_id": index_id},
+            metadata={"vv_exports/index_id": index_id, **_route(pipeline, index_id)},
             kinds={_KINDS.get(pipeline.config.source.kind, pipeline.config.source.kind), "parquet"},
             group_name=names.group(index_id),
             partitions_def=partitions_of(index_id),
@@ -107,7 +108,7 @@ def _prompt_runs(pipeline: Pipeline, names: Names, index_id: str) -> dg.AssetsDe
         op=names.op(index_id, "prompt_runs"),
         output=dg.Out(_SNAPSHOT_BATCH, io_manager_key=names.snapshots),
         backfill_policy=_BACKFILL,
-        pool=names.source_pool,
+        pool=names.source_pool(index_id),
         checks=checks_of_prompt_runs(index_id),
     )
 
@@ -136,6 +137,7 @@ def _automation(pipeline: Pipeline, names: Names, automation: Automation) -> dg.
                 "vv_exports/automation": name,
                 CONNECTOR: config.destination_connector_id,
                 "destination_uri": uri,
+                **_route(pipeline, index_id, name),
             },
             kinds={connector.provider, config.content.format.name},
             owners=list(config.owners),
@@ -210,7 +212,7 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                 f"Compares the collection of automation {name} with index {index_id} and puts it right: delivers "
                 f"what is missing or changed, writes again what is damaged. Says what it found.{by_the_clock}"
             ),
-            metadata={CONNECTOR: config.destination_connector_id},
+            metadata={CONNECTOR: config.destination_connector_id, **_route(pipeline, index_id, name)},
             kinds={"verify"},
             deps=[dg.AssetDep(collection, partition_mapping=_ALL)],
             group_name=names.group(index_id),
@@ -250,6 +252,7 @@ def _prompt_run_export(pipeline: Pipeline, names: Names, index_id: str, fields: 
                 f"Export on demand of single prompt runs of index {index_id}: choose partitions and, in the "
                 "launchpad, a destination. Each run gets a folder or a download of its own."
             ),
+            metadata=_route(pipeline, index_id),
             kinds={"file"},
             deps=[asset_key(index_id, "prompt_runs")],
             group_name=names.group(index_id),
@@ -288,6 +291,7 @@ def _index_export(pipeline: Pipeline, names: Names, index_id: str, fields: dg.Fi
                 f"Export on demand of index {index_id}, the collection view: all finished prompt runs or chosen "
                 "ones, in one folder or download. Configure it in the launchpad."
             ),
+            metadata=_route(pipeline, index_id),
             kinds={"file"},
             deps=[dg.AssetDep(asset_key(index_id, "prompt_runs"), partition_mapping=_ALL)],
             group_name=names.group(index_id),
@@ -324,6 +328,19 @@ def _export_fields(pipeline: Pipeline) -> dict[str, dg.Field]:
             "folder of its own in it.",
         ),
         **CONTENT_FIELDS,
+        "bag": dg.Field(
+            bool,
+            default_value=False,
+            is_required=False,
+            description="Whether the export is a bag of BagIt, which archives take in.",
+        ),
+        "dataset_card": dg.Field(
+            bool,
+            default_value=False,
+            is_required=False,
+            description="Whether a dataset card is beside the tables: README.md, for Hugging Face too, and "
+            "croissant.json. Of Parquet alone.",
+        ),
         **DRY_RUN_FIELD,
     }
 
@@ -334,6 +351,7 @@ def launch_config(request: ExportRequest) -> dict[str, Any]:
         "destination_connector_id": request.destination_connector_id or DOWNLOAD,
         "destination_subpath": request.destination_subpath or "",
         **request.content.chosen,
+        **{name: True for name in BESIDE if getattr(request, name)},
     }
 
 
@@ -348,7 +366,15 @@ def _request(
         destination_connector_id=None if connector_id == DOWNLOAD else connector_id,
         destination_subpath=config["destination_subpath"] or None,
         content=content_of(config),
+        bag=config["bag"],
+        dataset_card=config["dataset_card"],
     )
+
+
+def _route(pipeline: Pipeline, index_id: str, automation: str | None = None) -> dict[str, dg.MetadataValue]:
+    """By which the queue finds the tags of runs."""
+    index = pipeline.config.index(index_id)
+    return with_route(index.run_tags if automation is None else index.run_tags_of(automation))
 
 
 def _planned(pipeline: Pipeline, automation: Automation, run_ids: Sequence[str] | None) -> AutomationPlan:

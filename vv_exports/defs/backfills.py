@@ -12,6 +12,7 @@ from vv_exports.defs.dagster_internals import (
     PartitionBackfill,
     make_new_backfill_id,
 )
+from vv_exports.defs.run_tags import route_of
 from vv_exports.errors import RequestError, RunFailedError
 
 _DAEMON = "BACKFILL"
@@ -33,13 +34,14 @@ def submit(
     instance: dg.DagsterInstance, definitions: dg.Definitions, asset: dg.AssetKey, partitions: Sequence[str], title: str
 ) -> str:
     """Ask the daemon for these partitions of an asset. Returns the backfill's id."""
+    graph = definitions.get_repository_def().asset_graph
     backfill = PartitionBackfill.from_asset_partitions(
         backfill_id=make_new_backfill_id(),
-        asset_graph=definitions.get_repository_def().asset_graph,
+        asset_graph=graph,
         partition_names=list(partitions),
         asset_selection=[asset],
         backfill_timestamp=time.time(),
-        tags={},
+        tags=route_of(graph, [asset]),
         dynamic_partitions_store=instance,
         all_partitions=False,
         title=title,

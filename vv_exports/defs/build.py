@@ -53,7 +53,10 @@ class IndexDefinitions:
     def _of(self, index_ids: Iterable[str], further: Sequence[dg.SensorDefinition]) -> dg.Definitions:
         pipeline, names = self._pipeline, self._names
         automations = [automation for index_id in index_ids for automation in self._automations[index_id]]
-        schedules = [reconciliation_schedule(names, automation) for automation in automations]
+        schedules = [
+            reconciliation_schedule(names, one, pipeline.config.index(one.index_id).run_tags_of(one.name))
+            for one in automations
+        ]
         return dg.Definitions(
             assets=[asset for index_id in index_ids for asset in self._assets[index_id]],
             sensors=[

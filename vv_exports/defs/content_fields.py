@@ -17,10 +17,12 @@ from vv_exports.domain.content_options import (
     Compression,
     ContentOptions,
     ContractPolicy,
+    CueKind,
     Formulas,
     OnSchemaConflict,
     RedactionMethod,
 )
+from vv_exports.domain.frame_rates import FRAME_RATES
 from vv_exports.domain.tables import TABLES
 
 
@@ -30,6 +32,7 @@ def _enum(name: str, choices: tuple[str, ...]) -> dg.Enum:
 
 _FORMAT = _enum("Format", FORMAT_NAMES)
 _PATHS = dg.Field([str], is_required=False, description="Paths such as metadata.people[].name.")
+_TIMING = dg.Field(str, is_required=False)
 
 CONTENT_FIELDS: dict[str, dg.Field] = {
     "format": dg.Field(
@@ -46,11 +49,36 @@ CONTENT_FIELDS: dict[str, dg.Field] = {
                     is_required=False,
                     description="csv: what to do with text that a spreadsheet would take for a formula.",
                 ),
+                "kind": dg.Field(
+                    _enum("CueKind", get_args(CueKind)), is_required=False, description="webvtt: what the cues are."
+                ),
+                "text": dg.Field(
+                    [str],
+                    is_required=False,
+                    description="webvtt, markers: the fields that a cue, or the name of a marker, shows, by path.",
+                ),
+                "note": dg.Field(
+                    [str], is_required=False, description="markers: the fields that the note of a marker shows."
+                ),
+                "frame_rate": dg.Field(
+                    _enum("FrameRate", tuple(FRAME_RATES)),
+                    is_required=False,
+                    description="markers: frames in a second of all videos.",
+                ),
+                "start_timecode": dg.Field(
+                    str, is_required=False, description="markers: the timecode of the first frame of all videos."
+                ),
+                "videos": dg.Field(
+                    {str: {"frame_rate": _TIMING, "start_timecode": _TIMING}},
+                    is_required=False,
+                    description="markers: the same of single videos, by video id.",
+                ),
             },
         ),
         default_value="parquet",
         is_required=False,
-        description="File format: its name, or {name: csv, delimiter: ..., excel: ..., formulas: ...}.",
+        description="File format: its name, or a mapping with that and its options, such as {name: csv, "
+        "delimiter: ';'}.",
     ),
     "tables": dg.Field(
         [_enum("Table", TABLES)], default_value=list(TABLES), is_required=False, description="The tables to export."

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.errors import DagsterRunAlreadyExists
@@ -36,6 +37,7 @@ __all__ = [
     "GRPC_INFO_TAG",
     "IMPLICIT_ASSET_JOB_NAME",
     "STARTED_PROCESS",
+    "BaseAssetGraph",
     "BulkActionStatus",
     "BulkActionsFilter",
     "CheckError",

@@ -65,6 +65,14 @@ _ADVICE = {
     "no such column": "was made by another version of Dagster. Run `dagster instance migrate` with the newer one",
     "has no column named": "was made by another version of Dagster. Run `dagster instance migrate` with the newer one",
 }
+_EXTRAS = {
+    "dagster_aws": "aws",
+    "dagster_celery": "celery",
+    "dagster_docker": "docker",
+    "dagster_k8s": "k8s",
+    "dagster_postgres": "postgres",
+}
+"""What a ``dagster.yaml`` may name and is not always installed, and the extra that brings it."""
 _NAMES = ("runs", "index", "schedules")
 _FULL = "database or disk is full"
 _MAY_BE_FULL = ("disk I/O error", "unable to open database file")
@@ -274,6 +282,11 @@ def _problems(error: Exception) -> list[str]:
     for one in said or [str(error)]:
         problem = one.split("\n\nStack Trace")[0].removeprefix("Failure condition: ")
         problem = re.sub(r'Value ".*?" of', "A value of", problem)
+        if (missing := re.match(r"Couldn't import module (\w+)", problem)) and (extra := _EXTRAS.get(missing[1])):
+            problem = (
+                f"it needs packages that are not installed ({missing[1]}); install them with: "
+                f"pip install 'vv-exports[{extra}]' (in a clone: pip install '.[{extra}]')"
+            )
         problems.append(f"{problem[:_LONGEST_PROBLEM]}…" if len(problem) > _LONGEST_PROBLEM else problem)
     return problems
 

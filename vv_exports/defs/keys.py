@@ -81,10 +81,9 @@ class Names:
         """The sensor that tells what is new of automations. Other sensors have the name of an index before theirs."""
         return f"{self.prefix}notifications"
 
-    @property
-    def source_pool(self) -> str:
-        """The pool of what reads the source in bulk: the limit is in ``dagster.yaml``."""
-        return f"{self.prefix}source"
+    def source_pool(self, index_id: str) -> str:
+        """The pool of what reads an index in bulk: the limit is in ``dagster.yaml``."""
+        return f"{self.prefix}source/{dagster_key(index_id)}"
 
     def group(self, index_id: str) -> str:
         """The asset group of an index."""

@@ -11,7 +11,7 @@ from vv_exports.defs.dagster_internals import DagsterRunAlreadyExists, JobFailur
 from vv_exports.defs.heartbeats import beating
 from vv_exports.defs.instance import plain_text
 from vv_exports.defs.processes import PROCESS, WORKER, process_of, this_process
-from vv_exports.defs.run_tags import hidden
+from vv_exports.defs.run_tags import hidden, route_of
 from vv_exports.errors import VVExportsError
 
 INTERRUPTED = "it was interrupted"
@@ -50,7 +50,8 @@ def launch(
     run_id = run_id or new_run_id()
     # With the run's own id, since the UI copies all tags to a run that launches this one again, elsewhere.
     # A person is told of the failure and decides; the daemon could not repeat the run, having no origin for it.
-    run_tags = {**hidden({PROCESS: f"{run_id} {this_process()}"}), **NO_RUN_RETRY, **(tags or {})}
+    route = route_of(definitions.get_repository_def().asset_graph, assets)
+    run_tags = {**route, **hidden({PROCESS: f"{run_id} {this_process()}"}), **NO_RUN_RETRY, **(tags or {})}
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}

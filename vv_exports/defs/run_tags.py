@@ -1,13 +1,18 @@
-"""Tags of Dagster runs: those that people filter by in the UI, three of ours at most, and those that it does not show.
+"""Tags of Dagster runs: those that people filter by in the UI, three of ours at most, those that it does not show, and
+those of the configuration, by which a launcher chooses workers.
 
 A tag that begins with ``.dagster/`` is in the run's record and in no list. Earlier versions had no such tags: of a run
 that they made, theirs are taken.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import dagster as dg
 
+from vv_exports.defs.dagster_internals import BaseAssetGraph
+
+_ROUTE = "vv_exports/run_tags"
 _SHOWN = "vv_exports/"
 _HIDDEN = ".dagster/vv_exports."
 
@@ -35,3 +40,23 @@ def run_with_hidden_tags(instance: dg.DagsterInstance, tags: Mapping[str, str]) 
         if records:
             return records[0].dagster_run
     return None
+
+
+def with_route(run_tags: Mapping[str, str]) -> dict[str, dg.MetadataValue]:
+    """What an asset says of itself where its runs have tags in the configuration."""
+    return {_ROUTE: dg.MetadataValue.json(dict(run_tags))} if run_tags else {}
+
+
+def route_of(graph: BaseAssetGraph[Any], assets: Collection[dg.AssetKey]) -> dict[str, str]:
+    """The tags that the configuration has for runs of these assets. Where two of them have another value for one, that
+    of the first by its key holds: a run is carried out in one place."""
+    route: dict[str, str] = {}
+    for key in sorted(assets):
+        route = {**(said(graph, key, _ROUTE) or {}), **route}
+    return route
+
+
+def said(graph: BaseAssetGraph[Any], key: dg.AssetKey, name: str) -> Any:
+    """What an asset says of itself in its metadata; None where it does not say it, or is not there."""
+    found = graph.get(key).metadata.get(name) if graph.has(key) else None
+    return getattr(found, "value", found)

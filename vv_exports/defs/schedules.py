@@ -1,5 +1,7 @@
 """The schedules: one for each automation that has one, which puts its collection right by the clock."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from vv_exports.automations.automation import Automation
@@ -8,8 +10,11 @@ from vv_exports.defs.keys import Names, reconciliation_key
 from vv_exports.defs.pauses import pause_in_force
 
 
-def reconciliation_schedule(names: Names, automation: Automation) -> dg.ScheduleDefinition | None:
-    """None where the configuration has none. Of ticks that were missed, Dagster makes up for the last one."""
+def reconciliation_schedule(
+    names: Names, automation: Automation, route: Mapping[str, str]
+) -> dg.ScheduleDefinition | None:
+    """None where the configuration has none. Its runs have the tags of ``route``. Of ticks that were missed, Dagster
+    makes up for the last one."""
     index_id, name, config = automation.index_id, automation.name, automation.config
     if config.schedule is None:
         return None
@@ -36,6 +41,6 @@ def reconciliation_schedule(names: Names, automation: Automation) -> dg.Schedule
             return dg.SkipReason("The automation is disabled in the configuration.")
         if pause is not None:
             return dg.SkipReason(f"The automation is paused by {pause.by}: {pause.reason}.")
-        return dg.RunRequest(asset_selection=[asset])
+        return dg.RunRequest(asset_selection=[asset], tags=dict(route))
 
     return reconciliation

@@ -57,7 +57,7 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
     )
     def discovery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         warn_of_other_instances(context.instance, os.environ, pipeline.config.folder or Path.cwd())
-        warn_of_missing_limits(context.instance, names.source_pool, pools)
+        warn_of_missing_limits(context.instance, pools)
         close_lost(context.instance, pipeline.clock(), pipeline.config.indexes)
         pipeline.automations.replay_logs(index_id)
         with turns.turn() as is_its_turn:
@@ -84,11 +84,12 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
         requests: list[dg.RunRequest] = []
         if to_read.due:
             tags = snapshot_tags(index_id)
+            route = pipeline.config.index(index_id).run_tags
             waits = reason_to_wait(context.instance, tags, now)
             said += f" {len(to_read.due)} are to be read. {waits or ''}".rstrip()
             if waits is None:
                 ranges = stretches(context.instance, index_id, to_read.due, SNAPSHOTS_PER_RUN)
-                requests = requests_of(key, ranges[:_RUNS_PER_TICK], tags)
+                requests = requests_of(key, ranges[:_RUNS_PER_TICK], {**route, **tags})
         if listing.problems:
             # A tick that fails asks for nothing, so what there is to do is done first.
             if not requests and not events:
@@ -106,6 +107,7 @@ def discovery_sensor(pipeline: Pipeline, names: Names, turns: Turns, index_id: s
 def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) -> dg.SensorDefinition:
     """Delivers what an automation owes. Its switch is the automation's pause."""
     index_id, name, config = automation.index_id, automation.name, automation.config
+    route = pipeline.config.index(index_id).run_tags_of(name)
     key = asset_key(index_id, "exports", name)
     sensor = names.delivery_sensor(index_id, name)
     active = config.enabled and not config.paused
@@ -154,7 +156,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         first, *_ = owed.batches(due, len(due))
         ranges = stretches(context.instance, index_id, first, config.max_runs_per_delivery)
         tags = delivery_tags(index_id, name, config.destination_connector_id)
-        return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], tags))
+        return dg.SensorResult(run_requests=requests_of(key, ranges[:_RUNS_PER_TICK], {**route, **tags}))
 
     return delivery
 

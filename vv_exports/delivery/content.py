@@ -5,7 +5,7 @@ A content has an id, of which a delivery's id is made; the log says of each entr
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -53,7 +53,7 @@ class Content:
         """What was chosen, as a log entry says it. The policy for conflicts is no part of it: no file shows it."""
         options = self.options
         chosen: dict[str, Any] = {
-            "format": asdict(options.format),
+            "format": options.format.described,
             "tables": list(options.tables),
             "fields": {
                 "include": None if options.fields.include is None else sorted(options.fields.include),

@@ -45,9 +45,9 @@ from vv_exports.delivery.plan import plan
 from vv_exports.delivery.provenance import delivery_id, provenance_of
 from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.delivery.survey import of_one_run, survey_runs
-from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder
+from vv_exports.domain.destinations import LOG_FOLDER, part_name, possible_folders, run_folder, video_file_name
 from vv_exports.domain.progress import Report, Work, silent, unseen
-from vv_exports.domain.tables import DELIVERED_TABLES, TableName
+from vv_exports.domain.tables import DELIVERED_TABLES, TableName, rows_by_table
 from vv_exports.errors import (
     DeliveryConflictError,
     OutcomeUnknownError,
@@ -221,6 +221,8 @@ class Attempt:
         self._check_current()
         # After the log was read: an erasure that this does not see yet commits later, and one of both conflicts.
         self.store.check_not_erased(self.pending)
+        for made in self.plan.files.values():
+            made.check(self.store)
         files = self._upload()
         try:
             entry = self._commit(self._entry(files))
@@ -293,11 +295,13 @@ class Attempt:
         snapshot, table = of
         made = self.plan.files[snapshot.run_id, table]
         files: list[DeliveredFile] = []
+        committed = frozenset(self._committed(snapshot.run_id))
+        taken: set[str] = set()
         with spool_folder() as spool:
             for local in made.make(self.store, spool):
-                file = self._file(snapshot, table, len(files), made.format.suffix, local)
+                file = self._file(snapshot, table, local, taken)
                 self.work("encoding", local.rows, 0)
-                if file not in self._committed(snapshot.run_id) or file.path in self.there[snapshot.run_id].missing:
+                if file not in committed or file.path in self.there[snapshot.run_id].missing:
                     self.work("uploading", 0, local.bytes)
                     with of_one_run():
                         self.destination.connector.put(local.path, self.destination.key(file.path), sha256=local.sha256)
@@ -307,11 +311,13 @@ class Attempt:
         return files
 
     def _file(
-        self, snapshot: Snapshot, table: TableName, number: int, suffix: str, content: LocalFile | ForeseenFile
+        self, snapshot: Snapshot, table: TableName, content: LocalFile | ForeseenFile, taken: set[str]
     ) -> DeliveredFile:
-        """A file of a run, as the log names it."""
+        """A file of a run, as the log names it. ``taken`` are the paths of those of the table before it."""
+        path = self._free_path(snapshot, table, content, taken)
+        taken.add(path)
         return DeliveredFile(
-            path=self._free_path(snapshot, table, number, content.sha256, suffix),
+            path=path,
             table=table,
             prompt_id=snapshot.prompt_id,
             prompt_run_id=snapshot.run_id,
@@ -320,15 +326,23 @@ class Attempt:
             sha256=content.sha256,
         )
 
-    def _free_path(self, snapshot: Snapshot, table: TableName, number: int, sha256: str, suffix: str) -> str:
+    def _free_path(
+        self, snapshot: Snapshot, table: TableName, content: LocalFile | ForeseenFile, taken: Collection[str]
+    ) -> str:
         """Where a file goes. Content that returns gets the next free number: its old path may still be deleted. So does
         what would write over a file that is not ours."""
         folder = run_folder(
             self.plan.folders[snapshot.run_id, table], snapshot.prompt_id, snapshot.run_id, self.state.segment_of
         )
-        paths = (f"{folder}/{part_name(n, sha256, suffix)}" for n in itertools.count(number))
+        if content.stem is None:
+            names = (part_name(n, content.sha256, content.suffix) for n in itertools.count(len(taken)))
+        else:
+            names = (video_file_name(content.stem, n, content.sha256, content.suffix) for n in itertools.count())
+        paths = (f"{folder}/{name}" for name in names)
         foreign = self.there[snapshot.run_id].beside.foreign
-        return next(path for path in paths if path not in self.state.abandoned and path not in foreign)
+        return next(
+            path for path in paths if path not in self.state.abandoned and path not in foreign and path not in taken
+        )
 
     def _commit(self, entry: LogEntry) -> LogEntry | None:
         """Write the entry, and return it as it stands in the log. None where the log has moved on with the same
@@ -500,10 +514,13 @@ class Attempt:
 
     def _delivered_run(self, snapshot: Snapshot, files: Sequence[DeliveredFile]) -> DeliveredRun:
         before = self.state.runs.get(snapshot.run_id)
-        segments, quarantined = snapshot.rows("segments"), 0
+        delivered, quarantined = snapshot.rows("segments"), 0
         if (snapshot.run_id, "segments") in self.plan.files:
-            ours = [one for one in files if (one.prompt_run_id, one.table) == (snapshot.run_id, "segments")]
-            quarantined = segments - sum(one.rows for one in ours)
+            ours = rows_by_table(one for one in files if one.prompt_run_id == snapshot.run_id)
+            segments, delivered = delivered, ours.get("segments", 0)
+            # Files of videos leave out more: what has no times has no place in any.
+            by_video = self.request.content.options.format.is_by_video
+            quarantined = ours.get("quarantine", 0) if by_video else segments - delivered
         return DeliveredRun(
             run_id=snapshot.run_id,
             prompt_id=snapshot.prompt_id,
@@ -512,7 +529,7 @@ class Attempt:
             data_version=snapshot.data_version,
             counts=RowCounts(
                 expected=snapshot.prompt_run.count("total_segments"),
-                delivered=segments - quarantined,
+                delivered=delivered,
                 failed=snapshot.rows("failures"),
                 erased=snapshot.erased.get("segments") or UNSET,
                 quarantined=quarantined if self.request.content.options.contract == "quarantine" else UNSET,

@@ -42,13 +42,14 @@ or left over."""
 
 class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
     """Which export wrote an entry. ``began_at`` is when an automation began, where it had begun by itself: so that the
-    log can tell it where the pipeline's storage was lost."""
+    log can tell it where the pipeline's storage was lost. ``bag`` is told of an export that is the payload of a bag."""
 
     id: str
     type: Literal["index", "prompt_run", "automation"]
     index_id: str
     automation: str | None = None
     began_at: datetime | None = None
+    bag: bool | UnsetType = UNSET
 
     @property
     def owner(self) -> Owner:
@@ -59,7 +60,8 @@ class ExportReference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One committed file. ``path`` is relative to the destination; ``sha256`` is of its bytes, in hex."""
+    """One committed file. ``path`` is relative to the destination; ``sha256`` is of its bytes, in hex. ``rows`` are
+    those of the table that it brings: of several files of the same rows, as of markers, the first alone counts them."""
 
     path: str
     table: TableName

@@ -17,11 +17,18 @@ from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.log import LogFault, broken_log, entries_since, read_log
 from vv_exports.delivery.state import LogState
-from vv_exports.domain.destinations import LOG_FOLDER, OWNER, PIPELINES_OWN, log_entry_name, log_sequence
+from vv_exports.domain.destinations import (
+    LOG_FOLDER,
+    OWNER,
+    PIPELINES_OWN,
+    VIDEO_FOLDERS,
+    log_entry_name,
+    log_sequence,
+)
 from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.errors import DeliveredDataError, DestinationError, TransientError
 
-_FOLDERS = frozenset({*DELIVERED_TABLES, PIPELINES_OWN, LOG_FOLDER})
+_FOLDERS = frozenset({*DELIVERED_TABLES, *VIDEO_FOLDERS, PIPELINES_OWN, LOG_FOLDER})
 """The folders of a collection that deliveries make."""
 _LOG = logging.getLogger(__name__)
 

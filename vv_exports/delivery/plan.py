@@ -10,6 +10,7 @@ from vv_exports.content.files import TableFiles
 from vv_exports.content.quarantine import QuarantineFiles
 from vv_exports.content.selection import Selection
 from vv_exports.content.shapes import OwnColumn, Shapes, shaped
+from vv_exports.content.video_files import VideoFiles
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.entry import TableColumns
 from vv_exports.delivery.state import LogState
@@ -58,9 +59,7 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
             shapes = _shapes(state, content, prompt_id, table, runs)
             for snapshot in runs:
                 folder = folders[snapshot.run_id, table] = shapes.folders[snapshot.run_id]
-                files[snapshot.run_id, table] = TableFiles(
-                    snapshot, table, shapes.columns.get(folder), content.options, content.key
-                )
+                files[snapshot.run_id, table] = _files(snapshot, table, shapes.columns.get(folder), content)
             told += _told(
                 state,
                 content,
@@ -84,9 +83,15 @@ def plan(state: LogState, content: Content, snapshots: Sequence[Snapshot]) -> Pl
     return Plan(files, folders, told)
 
 
+def _files(snapshot: Snapshot, table: RunTable, metadata: Column | None, content: Content) -> TableFiles:
+    if content.options.format.is_by_video:
+        return VideoFiles(snapshot, table, content.options, content.key)
+    return TableFiles(snapshot, table, metadata, content.options, content.key)
+
+
 def _shapes(state: LogState, content: Content, prompt_id: str, table: RunTable, runs: Sequence[Snapshot]) -> Shapes:
     if table == "failures" or not content.options.format.has_columns:
-        return Shapes({}, {one.run_id: table for one in runs}, {}, {})
+        return Shapes({}, {one.run_id: content.options.format.folder(table) for one in runs}, {}, {})
     there = {folder: column_from_json(shape.metadata) for folder, shape in state.shapes_of(prompt_id).items()}
     own = [
         OwnColumn(

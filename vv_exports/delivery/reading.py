@@ -23,7 +23,7 @@ from vv_exports.domain.prompt_runs import JsonObject
 from vv_exports.domain.tables import TableName
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import Format
-from vv_exports.formats.registry import format_of
+from vv_exports.formats.registry import FOR_EDITORS_ALONE, format_of
 from vv_exports.snapshots.columns import Object
 from vv_exports.snapshots.tables import RUN_COLUMNS, Table, table_of
 
@@ -63,7 +63,10 @@ def documents_in(folder: Path) -> Iterator[DeliveredDocument]:
 
 
 def documents_of(path: Path, entry: LogEntry, file: DeliveredFile) -> Iterator[JsonObject]:
-    """The documents of one file of an entry, which is at ``path``."""
+    """The documents of one file of an entry, which is at ``path``. Raises RequestError for captions and chapters, which
+    hold text alone."""
+    if path.suffix in FOR_EDITORS_ALONE:
+        return  # beside it is a file that has them
     read_as, encoding = _reader(entry, file)
     for batch in read_as.read(path, encoding.schema):
         yield from encoding.documents(batch)
@@ -90,6 +93,8 @@ def _reader(entry: LogEntry, file: DeliveredFile) -> tuple[Format, Encoding]:
     folder = file.path.partition("/")[0]
     try:
         options = msgspec.convert(chosen, ContentOptions)
+        if file.table == "quarantine":
+            options = options.for_quarantine
         for told in entry.tables:
             if (told.prompt_id, told.folder) == (file.prompt_id, folder):
                 table = table_of(file.table, True) if told.columns is None else _table(file.table, told.columns)

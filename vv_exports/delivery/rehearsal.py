@@ -81,8 +81,9 @@ class _Rehearsed(Attempt):
         snapshot, table = of
         made = self.plan.files[snapshot.run_id, table]
         files: list[DeliveredFile] = []
+        taken: set[str] = set()
         for foreseen in made.foreseen(self.store):
-            files.append(self._file(snapshot, table, len(files), made.format.suffix, foreseen))
+            files.append(self._file(snapshot, table, foreseen, taken))
             if not foreseen.exact:
                 self.estimated.add(files[-1].path)
         return files

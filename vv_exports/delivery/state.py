@@ -237,7 +237,7 @@ class LogState(Replay):
             for run_id in run_ids
             if (held := self.runs.get(run_id)) is not None
             for folder in possible_folders(
-                held.run.prompt_id, run_id, {*DELIVERED_TABLES, *self.shapes.get(held.run.prompt_id, ())}
+                held.run.prompt_id, run_id, {*DELIVERED_TABLES, *held.folders, *self.shapes.get(held.run.prompt_id, ())}
             )
         }
         for path in self.abandoned:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from vv_exports.connectors.base import StoredFile
+from vv_exports.delivery.cards.marks import is_card
 from vv_exports.delivery.checkpoints import newest_checkpoint
 from vv_exports.delivery.checksums import has_checksums
 from vv_exports.delivery.destination import Destination
@@ -229,6 +230,8 @@ def _sort_out(
             continue
         if path in links:
             beside.foreign[path] = size
+        elif is_card(destination, path):
+            continue
         elif path in named.retained:
             beside.retained[path] = size
         elif path in state.abandoned:

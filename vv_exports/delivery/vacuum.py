@@ -14,10 +14,11 @@ import msgspec
 
 from vv_exports.connectors.base import Connector, UnfinishedUpload
 from vv_exports.connectors.lease import Lease, only_writer
+from vv_exports.delivery.bag import is_bag, write_bag
 from vv_exports.delivery.checkpoints import superseded_checkpoints
 from vv_exports.delivery.destination import Destination, Owner
 from vv_exports.delivery.entry import ExportReference, bare_entry, named_hash, write_entry
-from vv_exports.delivery.log import keep_checkpoint
+from vv_exports.delivery.log import keep_checkpoint, read_log
 from vv_exports.delivery.ownership import check_log, claim, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, survey
@@ -88,6 +89,8 @@ def vacuum(
         if not dry_run:
             connector.delete([destination.key(path) for path in sorted((*gone, *checkpoints))])
             sweep(connector)
+            if is_bag(found.state):
+                write_bag(destination, read_log(destination))  # of which the log is a part
         uploads = discard_unfinished(destination, dry_run=dry_run)
     return Vacuum(
         subpath=destination.subpath,

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vv_exports.connectors.base import Connector
+from vv_exports.delivery.bag import bag_problems, is_bag, payload_of
+from vv_exports.delivery.cards.marks import is_card
 from vv_exports.delivery.checksums import checksums, has_checksums, read_checksums
 from vv_exports.delivery.destination import Destination, Left, Owner
 from vv_exports.delivery.entry import DeliveredFile
@@ -12,7 +14,7 @@ from vv_exports.delivery.log import repair_command, scan_log
 from vv_exports.delivery.ownership import check_log, owned_folders, owner_by_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Beside, Survey, sha256_of, survey
-from vv_exports.domain.destinations import CHECKSUMS, OWNER, check_subpath, is_in_table
+from vv_exports.domain.destinations import CHECKSUMS, OWNER, PIPELINES_OWN, check_subpath, is_in_table
 from vv_exports.domain.progress import Work, unseen
 from vv_exports.errors import DeliveredDataError, DestinationError, NotFoundError, RequestError
 from vv_exports.printable import counted, one_line
@@ -77,7 +79,9 @@ def verify(destination: Destination, work: Work = unseen) -> Verification:
         f"{destination.uri_of(path)} is not the pipeline's, and a glob of the table's folder takes it"
         for path in sorted(filter(is_in_table, found.beside.foreign))
     ]
-    told = checksum_problems(destination, state) if has_checksums(state) and log_problem is None else []
+    told = []
+    if has_checksums(state) and log_problem is None:
+        told = [*checksum_problems(destination, state), *(bag_problems(destination, found) if is_bag(state) else [])]
     advice = []
     if log_problem is None:
         advice = _advice(destination, owner or owner_by_log(state), damaged=bool(damage), left=bool(left))
@@ -134,7 +138,9 @@ def verify_by_checksums(destination: Destination) -> Verification | None:
                     f"{destination.uri_of(path)} has the sha256 {found[1][:16]}…, delivered was {sha256[:16]}…"
                 )
     there = destination.files()
-    foreign = tuple(sorted(path for path in there if path not in told and path != CHECKSUMS))
+    foreign = tuple(
+        sorted(path for path in there if path not in told and path != CHECKSUMS and not is_card(destination, path))
+    )
     problems += [
         f"{destination.uri_of(path)} is not among the checksums, and a glob of the table's folder takes it"
         for path in filter(is_in_table, foreign)
@@ -150,8 +156,13 @@ def verify_connector(connector: Connector, subpath: str | None = None, work: Wor
 
     Raises DestinationError for a subpath that is none, NotFoundError where nobody ever delivered to it.
     """
-    subpaths = destinations(connector) if subpath is None else [check_subpath(subpath, boundary=connector.uri(""))]
-    return [verify(Destination(connector, one), work) for one in subpaths]
+    if subpath is None:
+        return [verify(Destination(connector, one), work) for one in destinations(connector)]
+    checked = check_subpath(subpath, boundary=connector.uri(""))
+    place = Destination(connector, checked)
+    if not place.files(PIPELINES_OWN) and connector.files(payload_of(f"{checked}")):
+        place = Destination(connector, payload_of(checked))
+    return [verify(place, work)]
 
 
 def damaged_files(

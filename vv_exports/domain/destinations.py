@@ -7,7 +7,10 @@ connector's to refuse.
 import re
 import unicodedata
 from collections.abc import Callable, Collection
+from hashlib import sha256
+from typing import get_args
 
+from vv_exports.domain.content_options import CueKind
 from vv_exports.domain.names import caseless, path_segment, storage_segment
 from vv_exports.domain.tables import DELIVERED_TABLES, TableName
 from vv_exports.errors import DestinationError
@@ -26,6 +29,10 @@ CHECKPOINT_FOLDER = "_vv/checkpoints"
 """The checkpoints of that log."""
 CHECKSUMS = "SHA256SUMS"
 """The checksums of an export on demand, beside its tables."""
+CARD, CROISSANT = "README.md", "croissant.json"
+"""The dataset card of a collection or an export: for people and Hugging Face, and for readers of Croissant."""
+PAYLOAD = "data"
+"""The folder of a bag in which the collection is."""
 BROKEN_FOLDER = "_vv/broken"
 """What was in the place of entries of that log, and could not be used: kept for whoever wants to look."""
 
@@ -117,6 +124,10 @@ def table_folder(table: TableName, version: int = 1) -> str:
 
 _TABLE_FOLDER = rf"(?P<table>{'|'.join(DELIVERED_TABLES)})(?:\.v(?P<version>[2-9]|[1-9][0-9]{{1,8}}))?"
 
+VIDEO_FOLDERS: tuple[str, ...] = (*get_args(CueKind), "markers")
+"""The folders of files that are of one video each (``FormatOptions.folder``)."""
+_VIDEO_FOLDER = "|".join(VIDEO_FOLDERS)
+
 
 def version_of_folder(table: TableName, folder: str) -> int | None:
     """The inverse of ``table_folder``; None for a folder of another table, or of none."""
@@ -159,26 +170,70 @@ def part_name(number: int, sha256_hex: str, suffix: str) -> str:
     return f"part-{number:05d}-{sha256_hex[:16]}{suffix}"
 
 
+_LONGEST_NAME = 96
+_LONGEST_ID = 48
+_MEDIA_ENDING = re.compile(r"\.[A-Za-z0-9]{2,4}\Z")
+_KEPT = frozenset("LMN")
+"""The major categories of characters that names keep: letters, their marks, and numbers."""
+
+
+def video_stem(video_id: str, video_name: str | None) -> str:
+    """How the names of files of a video begin: with what can be kept of its name, and then of its id. Letters and
+    digits of any script stay, since people look for them, and so does ``-``; all else becomes ``_``. Videos may share
+    it: what their files hold tells them apart, and so does the hash in the names of the files."""
+    name = _MEDIA_ENDING.sub("", video_name or "")
+    kept = (_named(name, _LONGEST_NAME), _named(video_id, _LONGEST_ID))
+    return "-".join(filter(None, kept)) or "video"
+
+
+def _named(text: str, most_bytes: int) -> str:
+    composed = unicodedata.normalize("NFC", text.encode(errors="replace").decode())
+    kept = "".join(one if one == "-" or unicodedata.category(one)[0] in _KEPT else " " for one in composed)
+    first = next((at for at, one in enumerate(kept) if unicodedata.category(one)[0] in "LN"), len(kept))
+    cut = "_".join(kept[first:].split()).encode()[:most_bytes].decode(errors="ignore")
+    return unicodedata.normalize("NFC", cut).strip("_-")
+
+
+def video_file_name(stem: str, number: int, sha256_hex: str, suffix: str) -> str:
+    """The name of a file of one video. As ``part_name``, it holds the content's hash. Before that are four digits by
+    which a name that somebody made of it, a copy's, is told from it. ``number`` is 0 unless that path is taken."""
+    stem = f"{stem}-{number + 1}" if number else stem
+    digest = sha256_hex[:16]
+    return f"{stem}-{_check_digits(stem, digest)}-{digest}{suffix}"
+
+
+def _check_digits(stem: str, digest: str) -> str:
+    return sha256(f"{stem}-{digest}".encode()).hexdigest()[:4]
+
+
+_RUN_FOLDER = r"prompt_id=[A-Za-z0-9_.~%-]+/prompt_run_id=[A-Za-z0-9_.~%-]+"
 _DATA_FILE = re.compile(
-    rf"{_TABLE_FOLDER}/prompt_id=[\w.~%-]+/prompt_run_id=[\w.~%-]+"
-    r"/part-[0-9]{5,}-(?P<hash>[0-9a-f]{16})(?P<suffix>\..+)",
-    re.ASCII,
+    rf"{_TABLE_FOLDER}/{_RUN_FOLDER}/part-[0-9]{{5,}}-(?P<hash>[0-9a-f]{{16}})(?P<suffix>\..+)", re.ASCII
+)
+_VIDEO_FILE = re.compile(
+    rf"(?:{_VIDEO_FOLDER})/{_RUN_FOLDER}/(?P<stem>[^/]+)-(?P<check>[0-9a-f]{{4}})-(?P<hash>[0-9a-f]{{16}})"
+    r"(?P<suffix>\.[a-z]+)"
 )
 
 
 def hash_in_name(path: str, suffixes: Collection[str]) -> str | None:
     """The beginning of the content's hash (16 hex characters) that a data file's path, relative to a collection's
-    folder, says it has. None for a path that is not as ``table_folder`` and ``part_name`` make it with one of these
-    suffixes."""
+    folder, says it has. None for a path that is not as ``table_folder`` and ``part_name``, or ``video_file_name``, make
+    it with one of these suffixes."""
     found = _DATA_FILE.fullmatch(path)
-    return found["hash"] if found and found["suffix"] in suffixes else None
+    if found is None:
+        found = _VIDEO_FILE.fullmatch(path)
+        if found is None or found["check"] != _check_digits(found["stem"], found["hash"]):
+            return None
+    return found["hash"] if found["suffix"] in suffixes else None
 
 
 def is_in_table(path: str) -> bool:
     """Whether a path, relative to a collection's folder, is one that a plain glob such as ``segments/**`` takes: of any
-    name and at any depth, since DuckDB leaves out none, not even those that begin with a dot or an underscore."""
+    name and at any depth, since DuckDB leaves out none, not even those that begin with a dot or an underscore. So is
+    what lies among files of videos."""
     folder, slash, _ = path.partition("/")
-    return bool(slash) and re.fullmatch(_TABLE_FOLDER, folder) is not None
+    return bool(slash) and (folder in VIDEO_FOLDERS or re.fullmatch(_TABLE_FOLDER, folder) is not None)
 
 
 def log_entry_name(sequence: int) -> str:

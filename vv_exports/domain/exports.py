@@ -11,6 +11,8 @@ from vv_exports.domain.content_options import ContentOptions, FormatName
 from vv_exports.domain.tables import TableName
 
 ExportType = Literal["index", "prompt_run"]
+BESIDE = ("bag", "dataset_card")
+"""What may be asked for beside the tables of an export."""
 
 
 class ExportStatus(StrEnum):
@@ -26,7 +28,8 @@ class ExportStatus(StrEnum):
 class ExportRequest:
     """An export on demand. Without a connector it becomes a download.
 
-    ``prompt_run_ids`` is None for all finished runs of the index; for a ``prompt_run`` export it holds one id.
+    ``prompt_run_ids`` is None for all finished runs of the index; for a ``prompt_run`` export it holds one id. ``bag``
+    asks for a bag of BagIt, ``dataset_card`` for a dataset card beside the tables.
     """
 
     export_type: ExportType
@@ -35,6 +38,8 @@ class ExportRequest:
     destination_connector_id: str | None
     destination_subpath: str | None
     content: ContentOptions = field(default_factory=ContentOptions)
+    bag: bool = False
+    dataset_card: bool = False
 
     @property
     def format(self) -> FormatName:
@@ -54,7 +59,8 @@ class Export:
     """An export as it stands. Counts are of what the destination holds for it: rows of all tables, bytes of all files
     (for a download, of the artifact). ``rows_by_table`` is None of exports that an earlier version made.
 
-    ``content`` is what was chosen of it, as the configuration would hold it. ``prompt_run_ids`` are the runs that it is
+    ``content`` is what was chosen of it, as the configuration would hold it, ``bag`` and ``dataset_card`` what else was
+    asked for. ``prompt_run_ids`` are the runs that it is
     about, also where all were asked for; None where that was not decided before it failed. ``artifact`` is that of a
     completed download. ``dagster_run_ids`` are of all attempts, the last one's last; ``started_at`` is when that began.
     """
@@ -66,6 +72,8 @@ class Export:
     status: ExportStatus
     format: str
     content: dict[str, Any]
+    bag: bool
+    dataset_card: bool
     all_prompt_runs: bool
     prompt_run_ids: tuple[str, ...] | None
     destination_type: Literal["download", "connector"]

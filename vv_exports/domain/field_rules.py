@@ -11,6 +11,8 @@ from vv_exports.errors import SelectionError
 KEPT_NAMES = frozenset({"index_id", "prompt_id", "prompt_run_id", "absent"})
 """Columns that every file has: whose rows they are, and what tells null from absent."""
 RESCUED = "rescued"
+NEEDED_OF_VIDEOS = ("video_id", "start_time", "end_time")
+"""What files of one video cannot be made without."""
 
 
 def check_field_rules(options: ContentOptions) -> None:
@@ -32,6 +34,9 @@ def field_problems(options: ContentOptions) -> Iterator[str]:
     yield from wrong
     for where, path in chain((("fields.exclude", p) for p, _ in exclude), (("redact", p) for p, _ in redact)):
         yield from _kept(where, path)
+    if options.format.is_by_video:
+        yield from _needed(exclude, redact, options)
+        yield from _shown(include, exclude, redact, options)
     for path, text in include:
         if path.steps[0] in KEPT_NAMES | {RESCUED} and len(path.steps) > 1:
             yield f"fields.include names {text!r}: `{path.steps[0]}` has no fields in it"
@@ -59,6 +64,42 @@ def _kept(where: str, path: FieldPath) -> Iterator[str]:
         yield f"{where} names {str(path)!r}, which every file has: it {why}"
     if name == RESCUED and len(path.steps) > 1:
         yield f"{where} names {str(path)!r}: only `rescued` as a whole can be left out"
+
+
+def _needed(
+    exclude: Iterable[tuple[FieldPath, str]], redact: Iterable[tuple[FieldPath, str]], options: ContentOptions
+) -> Iterator[str]:
+    """An id may be hashed: that tells videos apart as well."""
+    name = options.format.name
+    for path, text in exclude:
+        if path.steps[0] in NEEDED_OF_VIDEOS:
+            yield f"fields.exclude names {text!r}, without which there is no {name} file of a video"
+    for path, text in redact:
+        needed = next((one for one in NEEDED_OF_VIDEOS if caseless(one) == caseless(str(path.steps[0]))), None)
+        if needed is not None and (needed, options.redact[text]) != ("video_id", "hash"):
+            yield f"redact names {text!r}, without which there is no {name} file of a video"
+
+
+def _shown(
+    include: list[tuple[FieldPath, str]],
+    exclude: list[tuple[FieldPath, str]],
+    redact: list[tuple[FieldPath, str]],
+    options: ContentOptions,
+) -> Iterator[str]:
+    """What is read in a file of a video is delivered."""
+    out = [(path, f"fields.exclude leaves out with {text!r}") for path, text in exclude]
+    out += [(path, f"redact drops with {text!r}") for path, text in redact if options.redact[text] == "drop"]
+    for where, texts in (("text", options.format.texts), ("note", options.format.note)):
+        try:
+            paths = [(parse_path(text), text) for text in texts]
+        except ValueError as error:
+            yield f"format.{where}: {error}"
+            continue
+        for path, text in paths:
+            if why := next((said for outer, said in out if outer.contains(path)), None):
+                yield f"format.{where} names {text!r}, which {why}"
+            elif include and not any(one.contains(path) or path.contains(one) for one, _ in include):
+                yield f"format.{where} names {text!r}, which fields.include leaves out: name it there, too"
 
 
 def _redaction_problems(redact: Iterable[tuple[FieldPath, str, RedactionMethod]]) -> Iterator[str]:

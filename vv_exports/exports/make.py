@@ -5,11 +5,15 @@ it is not a collection.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from msgspec import UNSET
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.local import LocalConnector
 from vv_exports.connectors.spool import spool_folder
+from vv_exports.delivery.bag import payload_of, write_bag
+from vv_exports.delivery.cards.files import write_card
 from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.content import Content
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery, DeliveryRequest
@@ -18,6 +22,7 @@ from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.ownership import check_log
 from vv_exports.delivery.state import LogState
+from vv_exports.domain.datasets import DatasetTexts
 from vv_exports.domain.destinations import LOG_FOLDER
 from vv_exports.domain.exports import ExportRequest
 from vv_exports.errors import DeliveredDataError
@@ -30,11 +35,13 @@ Deliver = Callable[[DeliveryRequest, LogState | None], Delivery]
 
 @dataclass(frozen=True)
 class ExportJob:
-    """An export on demand with the snapshots that it holds. The id names its folder or its artifact."""
+    """An export on demand with the snapshots that it holds. The id names its folder or its artifact; ``texts`` are for
+    its dataset card."""
 
     export_id: str
     request: ExportRequest
     snapshots: Sequence[Snapshot]
+    texts: DatasetTexts = field(default_factory=DatasetTexts)
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,7 @@ def make_folder(
     job: ExportJob, content: Content, connector: Connector, parent: str, *, deliver: Deliver, run_id: str
 ) -> ExportOutcome:
     """Deliver an export into its own folder of a connector."""
-    subpath = folder_of(parent, job.export_id)
-    request = delivery_of(job, content, connector, subpath, run_id)
+    request = delivery_of(job, content, connector, place_of(job.request, parent, job.export_id), run_id)
     state = read_log(request.destination)
     check_log(request.destination, state)
     if state.last is not None and not all(request.content.is_delivered(state, one) for one in job.snapshots):
@@ -59,12 +65,37 @@ def make_folder(
         write_checksums(request.destination, state)  # whoever died after the commit has not
     else:
         delivery = deliver(request, state)
-    return ExportOutcome(delivery, delivery.uri, delivery.bytes)
+    write_beside(request.destination, job.request, job.texts)
+    return ExportOutcome(delivery, connector.uri(folder_of(parent, job.export_id)), delivery.bytes)
+
+
+def write_beside(destination: Destination, request: ExportRequest, texts: DatasetTexts) -> None:
+    """Write what was asked for beside the tables of an export, of what its log says. A bag comes last: it has all."""
+    if not (request.dataset_card or request.bag):
+        return
+    state = read_log(destination)
+    if request.dataset_card:
+        write_card(destination, state, texts)
+    if request.bag:
+        write_bag(destination, state)
 
 
 def folder_of(parent: str, export_id: str) -> str:
     """The subpath of an export's own folder."""
     return f"{parent}/{export_id}" if parent else export_id
+
+
+def place_of(request: ExportRequest, parent: str, export_id: str) -> str:
+    """The subpath at which an export is delivered: its own folder, or the payload of the bag that this is."""
+    folder = folder_of(parent, export_id)
+    return payload_of(folder) if request.bag else folder
+
+
+def reference_of(request: ExportRequest, export_id: str) -> ExportReference:
+    """How its log names an export."""
+    return ExportReference(
+        id=export_id, type=request.export_type, index_id=request.index_id, bag=True if request.bag else UNSET
+    )
 
 
 def make_artifact(
@@ -81,15 +112,16 @@ def make_artifact(
     with spool_folder() as spool:
         folder = LocalConnector("download", spool)
         if size() is None:
-            request = delivery_of(job, content, folder, job.export_id, run_id)
+            request = delivery_of(job, content, folder, place_of(job.request, "", job.export_id), run_id)
             delivery = deliver(replace(request, moves_on_to=uri), None)
+            write_beside(request.destination, job.request, job.texts)
             archive = spool / f"{job.export_id}.zip"
             pack(spool / job.export_id, archive)
             if size() is None:  # a twin's is as good
                 storage.put(archive, artifact_key(job.export_id))
         else:
             unpack(storage, job.export_id, spool, lambda name: f"/{LOG_FOLDER}/" in name)
-            delivery = _committed(read_log(Destination(folder, job.export_id)), uri)
+            delivery = _committed(read_log(Destination(folder, place_of(job.request, "", job.export_id))), uri)
     return ExportOutcome(delivery, uri, size() or 0)
 
 
@@ -111,7 +143,7 @@ def delivery_of(
     index_id = job.request.index_id
     return DeliveryRequest(
         destination=Destination(connector, subpath, Owner(type="export", index_id=index_id, export_id=job.export_id)),
-        export=ExportReference(id=job.export_id, type=job.request.export_type, index_id=index_id),
+        export=reference_of(job.request, job.export_id),
         content=content,
         snapshots=job.snapshots,
         dagster_run_id=dagster_run_id,

@@ -14,8 +14,10 @@ from vv_exports.config import Config, check_apart
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.configured import Connectors
 from vv_exports.content.known_fields import check_fields
+from vv_exports.delivery.bag import check_bag
 from vv_exports.delivery.content import Content, RedactionKey, content_of
 from vv_exports.delivery.destination import Destination, Owner
+from vv_exports.domain.datasets import DatasetTexts
 from vv_exports.domain.exports import ExportRequest, ExportStatus, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.domain.selection import chosen_runs
@@ -33,9 +35,9 @@ from vv_exports.exports.artifacts import (
     remove_artifact,
 )
 from vv_exports.exports.idempotency import Launch, earlier_launch, remembered_launch
-from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_artifact, make_folder
+from vv_exports.exports.make import Deliver, ExportJob, ExportOutcome, make_artifact, make_folder, place_of
 from vv_exports.exports.records import DELETED, Attempt, Outcome, Record, Records, created_text, index_digest
-from vv_exports.exports.request import check_content, check_destination, parent_folder
+from vv_exports.exports.request import check_beside, check_content, check_destination, parent_folder
 from vv_exports.snapshots.schemas import KnownSchema, schemas_of
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.sources.base import Listing
@@ -100,15 +102,19 @@ class Exports:
     def check(self, request: ExportRequest) -> list[PromptRun]:
         """Everything about an export that can be wrong, before anything is written. Returns the runs it is about."""
         check_content(self._config, request.content)
+        check_beside(request)
         listing, wanted = self._listing(request.index_id), request.prompt_run_ids
         listed = listing.complete() if wanted is None else listing.named(wanted)
         runs = chosen_runs(listed, wanted, index_id=request.index_id)
+        if request.bag:
+            check_bag(id_ for run in runs for id_ in (run.prompt_id, run.run_id))
         check_destination(self._config, self._connectors, request)
         return runs
 
     def check_request(self, request: ExportRequest) -> None:
         """What an export may not hold, and where it may not go, whatever runs it is of. Raises RequestError."""
         check_content(self._config, request.content)
+        check_beside(request)
         check_destination(self._config, self._connectors, request)
 
     def launch_of(self, key: str, request: ExportRequest, run_id: str, created_at: datetime) -> Launch:
@@ -182,6 +188,7 @@ class Exports:
     def make(self, job: ExportJob, dagster_run_id: str) -> ExportOutcome:
         """Make an export, and record that it is complete."""
         request, content = job.request, self.content_of(job.request)
+        job = replace(job, texts=self.texts_of(request))
         self._check_fields(job)
         if request.destination_connector_id is None:
             outcome = make_artifact(
@@ -360,12 +367,17 @@ class Exports:
         return deletion or Deletion(export_id, 0, is_being_read=False)
 
     def folder_of(self, record: Record) -> Destination:
-        """Where an export to a connector is."""
+        """Where an export to a connector is delivered: its folder, or the payload in it."""
         request = record.request
         connector = self._connectors.for_export(request.destination_connector_id or "")
         parent = parent_folder(connector, request)
         owner = Owner(type="export", index_id=request.index_id, export_id=record.export_id)
-        return Destination(connector, f"{parent}/{record.export_id}" if parent else record.export_id, owner)
+        return Destination(connector, place_of(request, parent, record.export_id), owner)
+
+    def texts_of(self, request: ExportRequest) -> DatasetTexts:
+        """What the configuration says of the results of an index as a dataset."""
+        index = self._config.indexes.get(request.index_id)
+        return DatasetTexts() if index is None else index.dataset.texts
 
     def rewrite(self, record: Record, text: Callable[[str], str]) -> None:
         """Let a record say what ``text`` makes of its error."""

@@ -24,7 +24,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.domain.exports import ExportRequest, export_id_of
 from vv_exports.domain.prompt_runs import PromptRun
 from vv_exports.errors import DestinationError, SelectionError, VVExportsError
-from vv_exports.exports.make import ExportJob, delivery_of, folder_of
+from vv_exports.exports.make import ExportJob, delivery_of, place_of
 from vv_exports.exports.on_demand import Exports
 from vv_exports.snapshots.schemas import schemas_of
 from vv_exports.snapshots.store import Snapshot
@@ -43,6 +43,8 @@ class ExportPlan(DeliveryPlan):
     target_id: str
     destination: str
     content: Mapping[str, Any] = field(default_factory=dict)
+    bag: bool = False
+    dataset_card: bool = False
     earlier: str | None = None
 
     @property
@@ -107,7 +109,7 @@ class _Rehearsed:
         job = ExportJob(export_id or _NO_ID_YET, self._request, list(self._read.values()))
         store, clock, parent = self._snapshots.store, self._exports.clock, self._destination
         place = parent if parent is not None else Destination(self._snapshots.storage, "")
-        subpath = folder_of(place.subpath, job.export_id)
+        subpath = place_of(self._request, place.subpath, job.export_id)
         owner = Owner(type="export", index_id=self._request.index_id, export_id=job.export_id)
         try:
             self._rehearsal = (
@@ -137,6 +139,8 @@ class _Rehearsed:
             destination_uri=where,
             format=request.format,
             content=request.content.chosen,
+            bag=request.bag,
+            dataset_card=request.dataset_card,
             prompt_runs=[self._planned(run) for run in runs],
             tables=tables,
             already_delivered=there,

@@ -111,6 +111,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             status=self.status,
             format=request.format,
             content=request.content.chosen,
+            bag=request.bag,
+            dataset_card=request.dataset_card,
             all_prompt_runs=request.prompt_run_ids is None,
             prompt_run_ids=self.prompt_run_ids,
             destination_type="download" if self.is_download else "connector",

@@ -6,15 +6,16 @@ from datetime import datetime
 
 from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest
-from vv_exports.delivery.entry import ExportReference
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.mending import Mending, complete, mending_of, move_what_is_behind
 from vv_exports.delivery.ownership import claim_again
 from vv_exports.delivery.rehearsal import Rehearsal
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import survey
+from vv_exports.domain.datasets import DatasetTexts
+from vv_exports.domain.exports import ExportRequest
 from vv_exports.errors import DeliveredDataError
-from vv_exports.exports.make import Deliver
+from vv_exports.exports.make import Deliver, reference_of, write_beside
 from vv_exports.exports.on_demand import Exports
 from vv_exports.exports.records import Record
 from vv_exports.snapshots.store import Snapshot, SnapshotStore
@@ -23,11 +24,13 @@ from vv_exports.snapshots.store import Snapshot, SnapshotStore
 @dataclass(frozen=True)
 class ExportDamage:
     """What is wrong with an export, as far as something can be done: ``request`` delivers it again, ``outcome`` is what
-    that comes to. Both are None where no prompt run is concerned."""
+    that comes to. Both are None where no prompt run is concerned. ``asked`` and ``texts`` are of what is beside it."""
 
     mending: Mending
     state: LogState
     lacks_owner: bool
+    asked: ExportRequest
+    texts: DatasetTexts
     request: DeliveryRequest | None
     outcome: Delivery | None
 
@@ -39,8 +42,8 @@ def damage_of_export(
 
     Raises DeliveredDataError where it cannot be delivered again as it was.
     """
-    destination, asked = exports.folder_of(record), record.request
-    reference = ExportReference(id=record.export_id, type=asked.export_type, index_id=asked.index_id)
+    destination, asked, texts = exports.folder_of(record), record.request, exports.texts_of(record.request)
+    reference = reference_of(asked, record.export_id)
     mending = mending_of(destination, reference, now, was_ours=True)  # the folder has its id for a name
     state = read_log(mending.as_mended)
     found = survey(mending.as_mended, state, now=now())
@@ -51,7 +54,7 @@ def damage_of_export(
     else:
         run_ids = set(record.prompt_run_ids or ())
     if not run_ids:
-        return ExportDamage(mending, state, lacks_owner, None, None)
+        return ExportDamage(mending, state, lacks_owner, asked, texts, None, None)
     content = exports.content_of(asked)
     snapshots = [_snapshot(store, asked.index_id, run_id, destination.uri) for run_id in sorted(run_ids)]
     if any(state.runs and not content.is_delivered(state, one) for one in snapshots):
@@ -67,7 +70,7 @@ def damage_of_export(
     was = record.outcome
     if not state.runs and (was is None or was.delivery_id != outcome.delivery_id):
         raise _not_again(destination.uri, "what it held is not what the snapshots of its prompt runs hold by now")
-    return ExportDamage(mending, state, lacks_owner, request, outcome)
+    return ExportDamage(mending, state, lacks_owner, asked, texts, request, outcome)
 
 
 def _snapshot(store: SnapshotStore, index_id: str, run_id: str, uri: str) -> Snapshot:
@@ -91,3 +94,4 @@ def repair_export(damage: ExportDamage, deliver: Deliver, dagster_run_id: str | 
         claim_again(there, damage.state)
     complete(mending, ())
     write_checksums(there, read_log(there))
+    write_beside(there, damage.asked, damage.texts)

@@ -26,6 +26,15 @@ def check_content(config: Config, content: ContentOptions) -> None:
         redaction_key(os.environ, config.redaction_key_env)
 
 
+def check_beside(request: ExportRequest) -> None:
+    """What cannot be beside an export's tables. Raises RequestError."""
+    if request.dataset_card and request.format != "parquet":
+        raise RequestError(
+            f"a dataset card tells the columns of Parquet files, and format is {request.format!r}: choose parquet, or "
+            "leave dataset_card out"
+        )
+
+
 def check_destination(config: Config, connectors: Connectors, request: ExportRequest) -> None:
     """Where an export may not go. Raises RequestError."""
     if request.destination_connector_id is None:

@@ -1,7 +1,7 @@
 """Requests as the pipeline's storage keeps them: in records, and as what an idempotency key stands for.
 
-A request that chooses nothing of the content but a format is kept as before there was more to choose: what was written
-then is read, and the same request has the same bytes.
+A request that chooses nothing of the content but a format, and nothing else beside it, is kept as before there was more
+to choose: what was written then is read, and the same request has the same bytes.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from vv_exports.config import content_options
-from vv_exports.domain.exports import ExportRequest, ExportType
+from vv_exports.domain.exports import BESIDE, ExportRequest, ExportType
 
 
 def stored(request: ExportRequest) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def stored(request: ExportRequest) -> dict[str, Any]:
         "destination_subpath": request.destination_subpath,
         "format": request.format,
         **({"content": chosen} if chosen else {}),
+        **{name: True for name in BESIDE if getattr(request, name)},
     }
 
 
@@ -39,6 +40,8 @@ def restored(data: Any) -> ExportRequest:
         destination_connector_id=kept.destination_connector_id,
         destination_subpath=kept.destination_subpath,
         content=content_options({"format": kept.format, **kept.content}),
+        bag=kept.bag,
+        dataset_card=kept.dataset_card,
     )
 
 
@@ -50,3 +53,5 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     destination_subpath: str | None
     format: str
     content: dict[str, Any] = {}
+    bag: bool = False
+    dataset_card: bool = False

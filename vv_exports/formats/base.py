@@ -46,7 +46,7 @@ class Format(Protocol):
 
     @property
     def name(self) -> str:
-        """As in the configuration: ``parquet``, ``jsonl``, ``csv``, ``json``."""
+        """As in the configuration: ``parquet``, ``jsonl``, ``csv``, ``json``, ``webvtt``, ``markers``."""
 
     @property
     def suffix(self) -> str:
@@ -56,11 +56,13 @@ class Format(Protocol):
         """Start a new local file. Memory is bounded by a batch and a constant, never by the file.
 
         Raises ValueError for columns that the format does not take: ``parquet`` takes any, ``csv`` flat ones,
-        ``jsonl`` and ``json`` one column with the JSON text of each row.
+        ``jsonl`` and ``json`` one column with the JSON text of each row; ``webvtt`` and ``markers`` the columns of cues
+        (``videos.CUES``), the rows of one video.
         """
 
     def read(self, path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """The rows of a file that this format wrote with this schema, typed again, in bounded memory.
+        """The rows of a file that this format wrote with this schema, typed again, in bounded memory; what the files of
+        a format for people have no place for is null.
 
         Raises DeliveredDataError where the file is missing, incomplete or of another schema.
         """

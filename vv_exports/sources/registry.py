@@ -17,3 +17,6 @@ def _videovector(**account: Any) -> Source:
 
 SOURCES: dict[str, Callable[..., Source]] = {"local_archive": LocalArchive, "videovector": _videovector}
 """Each takes the other fields of ``source`` in the configuration, by their names."""
+
+OF_A_SERVER = frozenset({"videovector"})
+"""Those that ask a server, and may share its budget of requests with other processes: they take ``shares`` too."""

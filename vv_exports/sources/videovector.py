@@ -21,7 +21,7 @@ from vv_exports.printable import one_line
 from vv_exports.sources.base import Effort, Listing, Results, Stage, UnreadableRun, UpstreamAutomation
 from vv_exports.sources.check import both_deliver, check_indexes
 from vv_exports.sources.documents import as_object, found_in, short, text_of
-from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, PAGE_ROWS, VideoVectorApi
+from vv_exports.sources.videovector_api import CHECK_BASE_URL, CONNECTOR_FIELDS, PAGE_ROWS, VideoVectorApi, about
 from vv_exports.sources.videovector_check import check_account
 from vv_exports.sources.videovector_reading import Reading
 from vv_exports.sources.videovector_records import (
@@ -81,7 +81,9 @@ class VideoVector:
         """One index. Raises NotFoundError with the indexes that there are."""
         try:
             where = f"GET /indexes/{one_line(index_id)}"
-            found = index_of(_with("index_id", self.api.run(self.api.get("indexes", index_id)), where), where)
+            with about(index_id):
+                answer = self.api.run(self.api.get("indexes", index_id))
+            found = index_of(_with("index_id", answer, where), where)
         except NotFoundError as error:
             raise self._no_index(index_id, error) from None
         if found.index_id != index_id:
@@ -124,7 +126,8 @@ class VideoVector:
 
     def _next_page(self, pages: AsyncIterator[list[JsonObject]], index_id: str) -> list[JsonObject] | None:
         try:
-            return self.api.run(_next(pages))
+            with about(index_id):
+                return self.api.run(_next(pages))
         except NotFoundError as error:
             raise self._no_index(index_id, error) from None
 
@@ -141,7 +144,9 @@ class VideoVector:
         self._forget_media()
         where = f"prompt run {one_line(run_id)}"
         try:
-            record = _with("run_id", self.api.run(self.api.get("prompt-runs", run_id)), where)
+            with about(index_id):
+                answer = self.api.run(self.api.get("prompt-runs", run_id))
+            record = _with("run_id", answer, where)
         except NotFoundError as error:
             raise NotFoundError(
                 f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {one_line(index_id)}` shows "
@@ -207,7 +212,9 @@ class VideoVector:
         """
         where = f"GET /indexes/{one_line(index_id)}/automations/export"
         try:
-            record = as_object(self.api.run(self.api.glance("indexes", index_id, "automations", "export")), where)
+            with about(index_id):
+                answer = self.api.run(self.api.glance("indexes", index_id, "automations", "export"))
+            record = as_object(answer, where)
         except NotFoundError:
             return None
         if not isinstance(record.get("enabled"), bool):
@@ -237,7 +244,8 @@ class VideoVector:
     def results(self, run: PromptRun, stage: Stage) -> Iterator[Results]:
         """The run's results. They are fetched in the background, to the stage, from now until the context ends."""
         reading = Reading(self.api, run, self._members(run), stage)
-        fetching = self.api.start(reading.fetch())
+        with about(run.index_id):
+            fetching = self.api.start(reading.fetch())
         complete = False
         try:
             yield Results(reading.prompt(), reading.segments, reading.videos, reading.failures)
@@ -274,7 +282,8 @@ class VideoVector:
             with self._guard:
                 generation, remembered = self._generation, self._remembered.get(index_id)
             if remembered is None:
-                remembered = self.api.run(_list_media(self.api, index_id))
+                with about(index_id):
+                    remembered = self.api.run(_list_media(self.api, index_id))
                 with self._guard:
                     if generation == self._generation:
                         self._remembered[index_id] = remembered

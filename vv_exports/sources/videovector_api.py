@@ -15,8 +15,8 @@ import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
@@ -40,8 +40,11 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
-from vv_exports.sources.request_budget import RequestBudget
+from vv_exports.sources.interpreter_exit import before_executors_end
+from vv_exports.sources.request_budget import NOTHING, Limits, RequestBudget
 from vv_exports.sources.sdk_client import get_decoded, http_client
+from vv_exports.sources.shared_budget import SharedBudget
+from vv_exports.sources.shares import SharesPlace
 
 RUN_FIELDS = frozenset(videovector.PromptRun.model_fields)
 CONNECTOR_FIELDS = tuple(videovector.Connector.model_fields)
@@ -95,10 +98,11 @@ class VideoVectorApi:
         request_timeout_seconds: float,
         max_answer_bytes: int = 64 * 2**20,
         environ: Mapping[str, str] = os.environ,
+        shares: SharesPlace | None = None,
     ) -> None:
         self.base_url = base_url
         self.api_key_env = api_key_env
-        self.budget = _budget(base_url, api_key_env, max_concurrency, max_requests_per_second)
+        self.budget = _budget(base_url, api_key_env, Limits(max_concurrency, max_requests_per_second), shares)
         self._timeout = request_timeout_seconds
         self.max_answer_bytes = max_answer_bytes
         self._environ = environ
@@ -177,7 +181,7 @@ class VideoVectorApi:
         where = _shown(path, params)
         for attempt in count(1):
             try:
-                async with self.budget.request(_RANK.get()):
+                async with self.budget.request(_RANK.get(), _INDEX.get()):
                     return await self._ask(path, params, where, seconds, decoded)
             except _AgainError as again:
                 most = min(most_attempts, again.attempts)
@@ -602,23 +606,37 @@ def _target(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     return _joined(path) + (f"?{query}" if query else "")
 
 
+@contextmanager
+def about(index_id: str) -> Iterator[None]:
+    """What is asked here, and in what is started here, counts as about this index."""
+    token = _INDEX.set(index_id)
+    try:
+        yield
+    finally:
+        _INDEX.reset(token)
+
+
 def _shown(path: tuple[str, ...], params: Mapping[str, Any]) -> str:
     return f"GET {_target(path, params)}"
 
 
+_INDEX: ContextVar[str] = ContextVar("index", default="")
 _RANK: ContextVar[int] = ContextVar("rank", default=0)
 _RANKS = count(1)
-_BUDGETS: dict[tuple[str, str, int, float | None], RequestBudget] = {}
+_BUDGETS: dict[tuple[Any, ...], RequestBudget] = {}
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
 _GUARD = threading.Lock()
 
 
-def _budget(*account_and_limits: Any) -> RequestBudget:
-    """One for all that this process asks of an account, however many pipelines it holds."""
+def _budget(base_url: str, api_key_env: str, limits: Limits, shares: SharesPlace | None) -> RequestBudget:
+    """One for all that this process asks of an account, however many pipelines of a deployment it holds."""
+    account = (os.getpid(), base_url, api_key_env, limits, shares and shares.address)
     with _GUARD:
-        if account_and_limits not in _BUDGETS:
-            _BUDGETS[account_and_limits] = RequestBudget(*account_and_limits[2:])
-        return _BUDGETS[account_and_limits]
+        if account not in _BUDGETS:
+            _BUDGETS[account] = budget = RequestBudget(limits, limits if shares is None else NOTHING)
+            if shares is not None:
+                before_executors_end(SharedBudget(budget, shares.open, base_url).leave)
+        return _BUDGETS[account]
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:

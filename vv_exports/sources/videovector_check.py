@@ -89,9 +89,9 @@ async def _speed(api: VideoVectorApi) -> _Said:
             done += 1
             await _asked(api)
 
-    await asyncio.gather(*(ask() for _ in range(api.budget.max_concurrency)))
+    await asyncio.gather(*(ask() for _ in range(api.budget.limits.places)))
     said = (
-        f"a request takes {statistics.median(latencies) * 1000:,.0f} ms; with up to {api.budget.max_concurrency} at a "
+        f"a request takes {statistics.median(latencies) * 1000:,.0f} ms; with up to {api.budget.limits.places} at a "
         f"time, {done / (time.monotonic() - began):,.0f} requests/s"
     )
     return "ok", said

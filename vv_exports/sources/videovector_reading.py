@@ -27,7 +27,7 @@ from vv_exports.sources.base import DocumentPage, Page, Stage, TextPage
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within
 from vv_exports.sources.documents import as_object, check_page, failed_segments
 from vv_exports.sources.videovector_answers import FILE_BYTES, Answer, Asked, StagedAnswers
-from vv_exports.sources.videovector_api import VideoVectorApi, followed
+from vv_exports.sources.videovector_api import VideoVectorApi, about, followed
 from vv_exports.sources.videovector_records import (
     Touched,
     clean,
@@ -178,7 +178,8 @@ class Reading:
         for asked in item.asked:
             answer = self._answers.get(asked)
             if answer is None:
-                again = self.api.run(self._complete(table, video_id))
+                with about(self.run.index_id):
+                    again = self.api.run(self._complete(table, video_id))
                 self._writer.submit(self._write_all).result()  # it may be so of all items: they must not gather here
                 return again.lines or []
             lines += answer.lines
@@ -231,7 +232,7 @@ class Reading:
                 tasks.create_task(self._fetch_failures())
                 writing = tasks.create_task(self._write(in_writer))
                 async with asyncio.TaskGroup() as working:
-                    for _ in range(self.api.budget.max_concurrency):
+                    for _ in range(self.api.budget.limits.places):
                         working.create_task(self._work(wanted))
                 writing.cancel()
             await in_writer(self._write_all)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.content_options import TABLE_FORMATS
 
 MEBIBYTE = 1 << 20
 REPOSITORY = Path(__file__).parents[2]
@@ -15,7 +15,7 @@ MOST = {"wide": 320 * MEBIBYTE, "long": 10 * 64 * MEBIBYTE, "deep": 64 * MEBIBYT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("name", TABLE_FORMATS)
 @pytest.mark.parametrize("case", MOST)
 def test_memory_is_bounded_for_wide_long_and_deep_rows(case, name):
     done = subprocess.run(

@@ -19,6 +19,7 @@ CELERY = "defs/celery_runs.py tells Dagster's monitoring of lost runs: see monit
 USED = {
     "AssetCheckExecutionRecordStatus": "defs/checks.py asks how a check passed: see EventLogStorage's history of them",
     "BULK_ACTION_TERMINAL_STATUSES": BACKFILL,
+    "BaseAssetGraph": "defs/run_tags.py reads what assets say of runs: see BaseWorkspaceRequestContext.asset_graph",
     "BulkActionStatus": BACKFILL,
     "BulkActionsFilter": BACKFILL,
     "CheckError": "defs/instance.py tells of a wrong dagster.yaml: see what InstanceRef.from_dir raises for one",

@@ -1,5 +1,7 @@
 """What Dagster does about failures: in steps, and through the daemon that runs failed runs again."""
 
+import copy
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +14,9 @@ from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
+from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
-from dagster_graphql.client.query import LAUNCH_PIPELINE_EXECUTION_MUTATION
+from dagster_graphql.client.query import LAUNCH_PARTITION_BACKFILL_MUTATION, LAUNCH_PIPELINE_EXECUTION_MUTATION
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 import vv_exports
@@ -30,11 +33,12 @@ from vv_exports.snapshots.store import SnapshotStore
 from vv_exports.sources.local_archive import LocalArchive
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.defs.failing import Faults, fail_at_times
-from vv_exports_tests.deployments import client_of, write_config, written_files
+from vv_exports_tests.deployments import CONFIG, client_of, write_config, written_files
 
 pytestmark = pytest.mark.slow
 
 TEAM = asset_key("idx", "exports", "team")
+ROUTED = ("vv_exports/connector", "dagster-celery/queue", "dagster/priority")
 STARTED, FAILED, AGAIN = (
     dg.DagsterEventType.STEP_START,
     dg.DagsterEventType.STEP_FAILURE,
@@ -330,6 +334,17 @@ class Daemon:
         )
         assert result.data["launchPipelineExecution"]["__typename"] == "LaunchRunSuccess", result.data
 
+    def backfill(self, asset: dg.AssetKey, partitions: list[str]) -> None:
+        """Materialize partitions as the UI's dialog does, until their runs wait."""
+        parameters = {"assetSelection": [{"path": list(asset.path)}], "partitionNames": partitions}
+        result = execute_dagster_graphql(
+            self._workspace.create_request_context(),
+            LAUNCH_PARTITION_BACKFILL_MUTATION,
+            variables={"backfillParams": parameters},
+        )
+        assert result.data["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", result.data
+        list(execute_backfill_iteration(self._workspace, logging.getLogger("backfill")))
+
     def work(self) -> None:
         """Until every run is over and no more is launched."""
         deadline = time.monotonic() + 300
@@ -411,8 +426,12 @@ def test_only_a_run_whose_worker_crashed_runs_again(start, folder):
     assert len(_entries(folder)) == 2
 
 
-def test_a_launch_from_the_ui_counts_for_its_connector_while_it_waits(start):
-    """The queue's limits know runs by their tags, and the UI gives none."""
+def test_what_the_ui_launches_has_the_tags_of_its_connector_and_of_the_configuration_while_it_waits(start, folder):
+    """The queue's limits and the launchers know runs by their tags, and the UI gives none."""
+    config = copy.deepcopy(CONFIG)
+    config["indexes"]["idx"]["run_tags"] = {"dagster-celery/queue": "idx", "dagster/priority": 3}
+    config["indexes"]["idx"]["automations"]["team"]["run_tags"] = {"dagster-celery/queue": "heavy"}
+    write_config(folder, config)
     launches = (
         {"destination_connector_id": "conn_export", "destination_subpath": "one"},
         {"destination_connector_id": "(download)"},
@@ -423,10 +442,15 @@ def test_a_launch_from_the_ui_counts_for_its_connector_while_it_waits(start):
         for config in launches:
             ops = {"idx__index_export": {"config": config}}
             daemon.launch_asset(dg.AssetKey(["idx", "index_export"]), [], {"ops": ops})
+        own = [{"key": "dagster-celery/queue", "value": "by-hand"}]
+        daemon.launch_asset(dg.AssetKey(["idx", "index_export"]), own, {})
+        daemon.backfill(TEAM, ["run_1", "run_3"])
         waiting = daemon.instance.get_runs(ascending=True)
         assert {run.status for run in waiting} == {dg.DagsterRunStatus.QUEUED}
-        found = [run.tags.get("vv_exports/connector") for run in waiting]
-    assert found == ["conn_export", "conn_export", None, None]
+        found = [[run.tags.get(name) for name in ROUTED] for run in waiting]
+    of_team, of_index = ["conn_export", "heavy", "3"], ["idx", "3"]
+    one_export = [["conn_export", *of_index], [None, *of_index], [None, *of_index]]
+    assert found == [of_team, *one_export, [None, "by-hand", "3"], of_team, of_team]
 
 
 def test_a_permanent_failure_stays_one_where_failed_steps_run_again(start, folder):

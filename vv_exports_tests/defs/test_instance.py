@@ -34,7 +34,7 @@ STAYS = "Whatever was committed to a destination stays committed."
         ("strage: {}\n", 'unexpected config entry "strage"'),
         ("run_monitoring: {enabled: 3}\n", "root:run_monitoring:enabled"),
         ("storage: {sqlite: {base_dir: {env: NOT_SET}}}\n", '"NOT_SET" which is not set'),
-        ("storage: {postgres: {postgres_url: {env: NOT_SET}}}\n", "dagster_postgres"),
+        ("storage: {mysql: {mysql_url: {env: NOT_SET}}}\n", "dagster_mysql"),
         ("storage: {sqlite: {base_dir: 7355608}}\n", "root:storage:sqlite:base_dir"),
         (b"\xff\xfe", "can't decode"),
         ("storage: 7355608\n", "storage: must be a mapping of settings, and is of type int"),
@@ -52,6 +52,18 @@ def test_a_wrong_dagster_yaml_is_a_problem_of_that_file(tmp_path, settings, said
     assert said in str(told.value)
     assert "7355608" not in str(told.value), "a value in the wrong place may be a password"
     assert "Stack Trace" not in str(told.value)
+
+
+def test_a_library_that_is_not_installed_is_told_with_the_extra_that_brings_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dagster_postgres", None)  # as where it is not installed
+    (tmp_path / "dagster.yaml").write_text("storage: {postgres: {postgres_url: postgresql://h/d}}\n")
+    with pytest.raises(ConfigurationError) as told:
+        open_instance({}, tmp_path)
+    (problem,) = told.value.problems
+    assert problem == (
+        "it needs packages that are not installed (dagster_postgres); install them with: "
+        "pip install 'vv-exports[postgres]' (in a clone: pip install '.[postgres]')"
+    )
 
 
 def test_a_folder_without_settings_gets_those_of_the_repository(tmp_path):

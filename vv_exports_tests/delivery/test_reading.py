@@ -6,7 +6,7 @@ import pytest
 
 from vv_exports.delivery.deliver import deliver
 from vv_exports.delivery.reading import documents
-from vv_exports.domain.content_options import FORMAT_NAMES
+from vv_exports.domain.content_options import TABLE_FORMATS
 from vv_exports.domain.destinations import log_entry_name
 from vv_exports.errors import DeliveredDataError
 from vv_exports_tests.archives import segment
@@ -43,7 +43,7 @@ def strict(value):
     return json.dumps(value, sort_keys=True)
 
 
-@pytest.mark.parametrize("format_name", FORMAT_NAMES)
+@pytest.mark.parametrize("format_name", TABLE_FORMATS)
 def test_documents_come_back_from_files_of_any_format(deployment, clock, format_name):
     old = deployment.snapshot(
         "run_1", schema=SCHEMA, segments=[segment(number, metadata=one) for number, one in enumerate(ANSWERS)]

@@ -13,6 +13,7 @@ from vv_exports.domain.destinations import (
     OWNER,
     check_subpath,
     comparable,
+    hash_in_name,
     is_in_table,
     log_entry_name,
     log_sequence,
@@ -21,6 +22,8 @@ from vv_exports.domain.destinations import (
     run_folder,
     table_folder,
     version_of_folder,
+    video_file_name,
+    video_stem,
 )
 from vv_exports.errors import DestinationError
 
@@ -322,3 +325,38 @@ class TestNamesInACollection:
     def test_readers_of_plain_files_skip_what_is_ours(self):
         assert OWNER.startswith("_vv/")
         assert LOG_FOLDER.startswith("_vv/")
+
+
+class TestFilesOfVideos:
+    @given(st.text(max_size=300), st.none() | st.text(max_size=300), st.integers(0, 3))
+    def test_any_video_has_a_name_that_every_disk_takes_and_that_is_known_again(self, video_id, name, number):
+        stem = video_stem(video_id, name)
+        made = video_file_name(stem, number, "0123456789abcdef" * 4, ".vtt")
+        assert all(unicodedata.category(one)[0] in "LMN" or one in "-_" for one in made.removesuffix(".vtt"))
+        assert unicodedata.category(made[0])[0] in "LN"
+        assert len(made.encode()) < 200
+        assert unicodedata.normalize("NFC", made) == made
+        path = f"captions/prompt_id=p/prompt_run_id=r/{made}"
+        assert hash_in_name(path, {".vtt"}) == "0123456789abcdef"
+        assert is_in_table(path)
+
+    def test_words_of_any_script_stay_words(self):
+        assert video_stem("v-1", "नमस्ते, สวัสดี: Ünïcode 日本語.mov") == "नमस्ते_สวัสดี_Ünïcode_日本語-v-1"
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda name: f"x{name}",
+            lambda name: f"copy of {name}",
+            lambda name: name.replace("Film", "film"),
+            lambda name: name.replace(".vtt", ".srt"),
+            lambda name: name.replace("-0123", "-0124"),
+            lambda name: f"sub/{name}",
+            lambda name: name.replace("-vid-", "-vid-2-"),
+        ],
+    )
+    def test_a_name_that_somebody_made_of_it_is_not(self, change):
+        made = video_file_name(video_stem("vid", "Film.mp4"), 0, "0123456789abcdef" * 4, ".vtt")
+        assert made.startswith("Film-vid-")
+        assert hash_in_name(f"captions/prompt_id=p/prompt_run_id=r/{change(made)}", {".vtt"}) is None
+        assert hash_in_name(f"segments/prompt_id=p/prompt_run_id=r/{made}", {".vtt"}) is None

@@ -6,18 +6,32 @@ from itertools import pairwise
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from vv_exports.domain.content_options import COMPRESSIONS, ContentOptions, FormatOptions
+from vv_exports.domain.content_options import (
+    COMPRESSIONS,
+    VIDEO_FORMATS,
+    ContentOptions,
+    FormatOptions,
+    VideoTiming,
+)
 from vv_exports.formats.base import Format
 from vv_exports.formats.csv import JSON_CELLS
 from vv_exports.formats.json_text import json_objects, json_text
+from vv_exports.formats.otio import Otio
 from vv_exports.formats.registry import format_of
+from vv_exports.formats.videos import CUES, Video
+from vv_exports.formats.webvtt import WebVtt
 
 EVERY_FORMAT: dict[str, Format] = {
     f"{name} {compression}": format_of(ContentOptions(FormatOptions(name), compression=compression))
     for name, those in COMPRESSIONS.items()
     for compression in those
 }
+TIMING = VideoTiming("25", "01:00:00:00")
+VIDEO = Video("vid", "A video", {}, TIMING)
 EVERY_FORMAT |= {
+    "webvtt none": WebVtt("captions", VIDEO),
+    "webvtt of metadata": WebVtt("metadata", VIDEO),
+    "markers none": Otio(VIDEO),
     "csv for Excel": format_of(ContentOptions(FormatOptions("csv", delimiter=";", excel=True))),
     "csv with tabs and formulas": format_of(ContentOptions(FormatOptions("csv", delimiter="\t", formulas="keep"))),
 }
@@ -27,6 +41,8 @@ def as_taken(fmt: Format, table: pa.Table) -> pa.Table:
     """The table in the columns that a format takes: text in the place of what it cannot hold."""
     if fmt.name == "parquet":
         return table
+    if fmt.name in VIDEO_FORMATS:
+        return cues(fmt, table)
     batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
     if fmt.name != "csv":
         return pa.table({"row": pa.chunked_array([json_objects(batch, None) for batch in batches])})
@@ -40,6 +56,21 @@ def as_taken(fmt: Format, table: pa.Table) -> pa.Table:
     ]
     chunked = [pa.chunked_array(list(parts)) for parts in zip(*columns, strict=True)]
     return pa.Table.from_arrays(chunked, schema=pa.schema(fields))
+
+
+def cues(fmt: Format, table: pa.Table) -> pa.Table:
+    """A cue for each row, with what a format has a place for: its JSON text, as the text or the document."""
+    texts = as_taken(EVERY_FORMAT["jsonl none"], table).column(0).to_pylist()
+    documents = {} if fmt == EVERY_FORMAT["webvtt none"] else {"document": True}
+    captions = {} if fmt == EVERY_FORMAT["webvtt of metadata"] else {"text": True}
+    held = documents | captions | ({"note": True} if fmt.name == "markers" else {})
+    rows = [
+        {"segment_id": f"seg {n}", "start_time": n / 25, "end_time": (n + 1) / 25, **dict.fromkeys(held, text)}
+        for n, text in enumerate(texts)
+    ]
+    if fmt.name == "markers":  # the name of one is in one line
+        rows = [{**row, "text": f"row {n}"} for n, row in enumerate(rows)]
+    return pa.Table.from_pylist(rows, schema=CUES)
 
 
 TIME = pa.timestamp("us", "UTC")

@@ -33,8 +33,10 @@ def test_a_suffix_tells_the_format_and_how_it_is_compressed():
         "json none": ".json",
         "json gzip": ".json.gz",
         "json zstd": ".json.zst",
+        "webvtt none": ".vtt",
+        "markers none": ".otio",
     }
-    assert set(found.values()) == SUFFIXES
+    assert {*found.values(), ".edl", ".fcpxml"} == SUFFIXES
 
 
 def test_the_options_of_csv_reach_it():

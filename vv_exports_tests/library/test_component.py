@@ -282,7 +282,7 @@ def documented(language, *, holding):
 def test_the_limits_that_are_documented_are_all_that_there_are(tmp_path):
     (tmp_path / "dagster.yaml").write_text(documented("yaml", holding="concurrency:"))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert missing_limits(instance, "vv_exports__source", ["destination/idx/team"]) == []
+        assert missing_limits(instance, ["destination/idx/team"]) == []
 
 
 def test_the_python_that_is_documented_loads(tmp_path, monkeypatch):

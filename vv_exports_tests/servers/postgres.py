@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class PostgresServer:
 @contextmanager
 def postgres(folder: Path) -> Iterator[PostgresServer]:
     """PostgreSQL of the system. It refuses to be root's, and so does its folder: root starts it as somebody else."""
-    programs = {name: _program(name) for name in ("initdb", "postgres", "createdb")}
+    programs = {name: _program(name) for name in ("initdb", "postgres", "pg_isready", "createdb")}
     if None in programs.values():
         not_here("PostgreSQL", "apt-get install postgresql")
     (port,) = free_ports(1)
@@ -52,8 +53,12 @@ def postgres(folder: Path) -> Iterator[PostgresServer]:
         with running(
             [*map(str, command), "-c", "listen_addresses=127.0.0.1"], f"tcp://127.0.0.1:{port}", folder, start=somebody
         ):
+            at = ["-h", "127.0.0.1", "-p", str(port), "-U", server.user]
+            # It listens a moment before it lets anybody in.
+            while subprocess.run([str(programs["pg_isready"]), *at], check=False, capture_output=True).returncode:
+                time.sleep(0.1)
             subprocess.run(
-                [str(programs["createdb"]), "-h", "127.0.0.1", "-p", str(port), "-U", server.user, server.database],
+                [str(programs["createdb"]), *at, server.database],
                 check=True,
                 capture_output=True,
                 env={**os.environ, "PGPASSWORD": server.password},

@@ -4,31 +4,27 @@ What is on screen is found by what it says. What a test does there it looks up e
 client.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from playwright.sync_api import Error, Locator, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Error, Locator, Page, expect, sync_playwright
 
 import vv_exports
 from vv_exports.client import VVExports
 from vv_exports.demo import write_demo
-from vv_exports_tests.servers.processes import free_ports, not_here, running
+from vv_exports_tests.servers.processes import free_ports, running
+from vv_exports_tests.ui.chromium import WAIT, opened
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(vv_exports.__file__).parents[1]
-WAIT = 30_000
-"""Milliseconds, far longer than anything takes here: a busy machine is no finding."""
 _LOOKS, _LOOK = 12, 5_000
 """How often a page is loaded until it says something, and how long one look lasts."""
-CHROMIUM = ("chromium", "google-chrome")
 INDEX_EXPORT, PROMPT_RUNS = "/assets/idx_archive/index_export", "/assets/idx_archive/prompt_runs"
 REVIEW_TEAM, NEWSROOM = "/assets/idx_archive/exports/review-team", "/assets/idx_archive/exports/newsroom"
 SENSOR = "/locations/vv_exports/sensors/idx_archive__review_team__delivery"
@@ -71,30 +67,14 @@ class UI:
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UI]:
     """The demo, as `make ui` shows it: its daemon reads and delivers meanwhile."""
     folder, (port,) = tmp_path_factory.mktemp("ui"), free_ports(1)
-    with sync_playwright() as playwright, _browser(playwright) as page:
+    expect.set_options(timeout=WAIT)
+    with sync_playwright() as playwright, opened(playwright) as page:
         write_demo(folder)
         for name in ("dagster.yaml", "workspace.yaml"):
             shutil.copy(ROOT / name, folder)
         command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
         with running(command, f"http://127.0.0.1:{port}/server_info", folder, {"DAGSTER_HOME": str(folder)}):
             yield UI(page, folder, f"http://127.0.0.1:{port}")
-
-
-@contextmanager
-def _browser(playwright: Playwright) -> Iterator[Page]:
-    found = next(filter(None, map(shutil.which, CHROMIUM)), playwright.chromium.executable_path)
-    if not Path(found).exists():
-        not_here("Chromium", "install your system's package of it, or run `playwright install chromium`")
-    # As root, Chromium has no sandbox; nothing but what was started here is opened.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    browser = playwright.chromium.launch(executable_path=found, args=arguments)
-    try:
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(WAIT)
-        expect.set_options(timeout=WAIT)
-        yield page
-    finally:
-        browser.close()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ from itertools import chain
 
 import msgspec
 
+from vv_exports.domain.destinations import PAYLOAD
 from vv_exports.domain.exports import Export
 from vv_exports.domain.tables import DELIVERED_TABLES
 from vv_exports.formats.json import length_of_rows, rows_between_brackets
@@ -65,7 +66,8 @@ def _pieces(infos: list[zipfile.ZipInfo], export: Export) -> list[bytes | zipfil
     """What the document is put together of; None where a file is not JSON as such."""
     files: dict[str, list[zipfile.ZipInfo]] = {table: [] for table in DELIVERED_TABLES}
     for info in infos:
-        table = info.filename.partition("/")[2].partition("/")[0].partition(".")[0]  # segments.v2 has segments
+        path = info.filename.partition("/")[2].removeprefix(f"{PAYLOAD}/" if export.bag else "")
+        table = path.partition("/")[0].partition(".")[0]  # segments.v2 has segments
         if table in files:
             files[table].append(info)
     if export.format != "json" or not all(one.filename.endswith(".json") for one in chain(*files.values())):

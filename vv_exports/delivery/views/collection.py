@@ -114,7 +114,7 @@ def viewed_collection(
     for file in state.files:
         if not file.path.endswith(".parquet"):
             raise RequestError(
-                f"{one_line(destination.uri_of(file.path))} is not Parquet, and a text does not tell its types: "
+                f"{one_line(destination.uri_of(file.path))} is not Parquet, of which alone views are made: "
                 "docs/formats.md says how to read each format"
             )
     samples = _samples(held) if with_columns else {}
@@ -190,11 +190,12 @@ def _of_entry(destination: Destination, samples: Mapping[int, Sequence[Delivered
         raise DeliveredDataError(f"entry {number} of {one_line(destination.uri)} was there a moment ago")
     return _Told(
         {one.run_id: datetime.fromisoformat(one.executed_at) for one in entry.provenance.prompt_runs},
-        [((file.prompt_id, _folder(file)), _columns(entry, file)) for file in samples.get(number, ())],
+        [((file.prompt_id, _folder(file)), columns_of(entry, file)) for file in samples.get(number, ())],
     )
 
 
-def _columns(entry: LogEntry, file: DeliveredFile) -> Object:
+def columns_of(entry: LogEntry, file: DeliveredFile) -> Object:
+    """The columns of a file of an entry, as the log says them. Raises RequestError where it does not."""
     if are_earlier_parquet(entry.provenance) and (table := earlier_table(entry, file)) is not None:
         ends = {"rescued": Text(nullable=True), "absent": List(Text(), nullable=True)}
         return Object({**{name: Text() for name in RUN_COLUMNS}, **table.column.fields, **ends})
