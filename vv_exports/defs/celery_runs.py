@@ -29,7 +29,8 @@ _MISSING_SECONDS = 30.0
 """A run that is in no queue and with no worker for so long is lost: between the two it is for moments."""
 _ANSWER_SECONDS = 2.0
 _LOOKED_AT_AGAIN_SECONDS = 5.0
-_FORGOTTEN_AFTER_SECONDS = 300.0
+_IN_A_ROW_SECONDS = 60.0
+"""Of looks that are further apart it is not known what was in between."""
 _LONGEST_REASON = 300
 _BROKER = "the broker, or where results are"
 _WAITS = {"PENDING", "RECEIVED"}
@@ -82,10 +83,10 @@ class _Looks:
     def _note(self, name: str, *, silent: bool) -> float:
         now = time.monotonic()
         with self._lock:
-            before = self._by_name.pop(name, None)
+            self._by_name = {one: look for one, look in self._by_name.items() if now - look.at < _IN_A_ROW_SECONDS}
+            before = self._by_name.get(name)
             since = now if before is None or before.silent_since is None else before.silent_since
-            kept = {one: look for one, look in self._by_name.items() if now - look.at < _FORGOTTEN_AFTER_SECONDS}
-            self._by_name = {**kept, name: _Look(now, since if silent else None)}
+            self._by_name[name] = _Look(now, since if silent else None)
         return now - since
 
 

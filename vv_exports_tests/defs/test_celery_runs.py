@@ -114,6 +114,16 @@ def test_the_run_of_a_worker_that_does_not_answer_is_lost_in_every_state(instanc
         )
 
 
+def test_a_worker_that_was_silent_once_and_was_asked_nothing_since_has_its_time_again(instance, monkeypatch):
+    """It was lost as soon as it did not answer the next time, an hour later."""
+    monkeypatch.setattr(celery_runs, "_IN_A_ROW_SECONDS", 0.5)
+    run = launched(instance, STATUS.STARTED)
+    begun_by(instance, run, "slow@nowhere")
+    assert instance.run_launcher.lost(run) is None
+    time.sleep(1.1)
+    assert instance.run_launcher.lost(run) is None
+
+
 def test_a_run_that_no_worker_has_and_no_queue_is_lost_and_was_never_started(instance, dagster_closed):
     run = launched(instance)
     instance.run_launcher.celery.control.purge()  # Redis was started anew, and had kept nothing
