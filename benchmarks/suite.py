@@ -41,6 +41,7 @@ BENCHMARKS = (
     Benchmark("upload_s3", "", ""),
     Benchmark("list_exports", "--exports 2000", "--exports 10000"),
     Benchmark("log_growth", "--sizes 10 1000 --no-s3", "--sizes 10 1000 10000"),
+    Benchmark("table_formats", "--runs 1000 --formats delta", "--runs 10000 --formats delta"),
     Benchmark("start_times", "--rounds 5", "--rounds 15"),
     Benchmark("many_indexes", "1 50", "1 50 200 1000"),
 )

@@ -108,6 +108,7 @@ def deliver_batch(
     if outcome.deliveries:
         automation.places.settle(automation.destination, deliveries.clock())
         automation.write_card()
+    automation.follow_tables()
     delivered = [run.run_id for delivery in outcome.deliveries for run in delivery.prompt_runs]
     versions = {snapshot.run_id: snapshot.data_version for snapshot in batch.snapshots}
     automation.record.succeeded(

@@ -36,6 +36,7 @@ from vv_exports.config.notifications import (
 from vv_exports.config.places import missing_folders
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart
+from vv_exports.config.table_formats import IcebergConfig, TablesConfig
 
 __all__ = [
     "BEGIN",
@@ -48,11 +49,13 @@ __all__ = [
     "Config",
     "ConnectorConfig",
     "FileEdit",
+    "IcebergConfig",
     "IndexAttributes",
     "IndexConfig",
     "IndexScaffold",
     "NotificationsConfig",
     "ScheduleConfig",
+    "TablesConfig",
     "TargetConfig",
     "WebhookConfig",
     "check_apart",

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
-from vv_exports.config.content import ContentConfig
+from vv_exports.config.content import DeliveredContentConfig
 from vv_exports.config.dataset import DatasetConfig
 from vv_exports.config.fields import (
     FINITE,
@@ -46,8 +46,10 @@ from vv_exports.config.fields import (
 from vv_exports.config.messages import entry_named
 from vv_exports.config.notifications import NotificationsConfig
 from vv_exports.config.run_tags import RunTags
+from vv_exports.config.table_formats import TablesChoice, TablesConfig
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
+from vv_exports.domain.tables import TABLES, RunTable
 from vv_exports.errors import DestinationError
 
 
@@ -125,7 +127,7 @@ class ScheduleConfig(Model):
     )
 
 
-class AutomationConfig(ContentConfig):
+class AutomationConfig(DeliveredContentConfig):
     """An export automation: what keeps one collection up to date."""
 
     enabled: StrictBool = Field(
@@ -138,6 +140,11 @@ class AutomationConfig(ContentConfig):
     destination_subpath: str | None = Field(
         default=None,
         description="The collection's folder below the connector's export_base_path. Default: the index id.",
+    )
+    tables: TablesChoice = Field(
+        default=TABLES,
+        description="The tables that are delivered; or a mapping that names them (`include`), and the open table "
+        "formats in which they are registered (`delta`, `iceberg`).",
     )
     on_status: frozenset[Literal[RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]] = Field(
         default=frozenset({RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES}),
@@ -199,6 +206,15 @@ class AutomationConfig(ContentConfig):
         "is not fresh, and Dagster and `vv-exports checks` say so. null: whenever there is something to deliver.",
     )
 
+    @field_validator("tables")
+    @classmethod
+    def _are_of_a_format_that_is_registered(cls, value: Any, info: ValidationInfo) -> Any:
+        format_ = info.data.get("format")  # missing where it has a problem of its own
+        name = getattr(format_, "name", format_)
+        if isinstance(value, TablesConfig) and (value.delta or value.iceberg) and name not in {None, "parquet"}:
+            raise ValueError(f"delta and iceberg are for parquet, and the format is {name}; leave one of them out")
+        return value
+
     dataset_card: StrictBool = Field(
         default=False,
         description="Whether a dataset card is kept beside the tables: `README.md`, which Hugging Face reads as well, "
@@ -222,6 +238,16 @@ class AutomationConfig(ContentConfig):
         if value == "manual" and info.data.get("schedule") is not None:
             raise ValueError("contradicts the schedule, which delivers what it puts right; remove one of them")
         return value
+
+    @property
+    def included_tables(self) -> tuple[RunTable, ...]:
+        """The tables that are delivered."""
+        return self.tables.include if isinstance(self.tables, TablesConfig) else self.tables
+
+    @property
+    def registered(self) -> TablesConfig:
+        """The open table formats in which they are registered."""
+        return self.tables if isinstance(self.tables, TablesConfig) else TablesConfig(include=self.tables)
 
     @property
     def by_itself(self) -> str:

@@ -11,6 +11,7 @@ from vv_exports.config.content import ContentConfig, FieldsConfig, FormatConfig
 from vv_exports.config.messages import Location, did_you_mean, dotted, shown
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, ScheduleConfig
 from vv_exports.config.notifications import TARGETS, NotificationsConfig
+from vv_exports.config.table_formats import CATALOGS, IcebergConfig, TablesConfig
 
 _EXPECTED = {
     "bool_type": "must be true or false",
@@ -41,8 +42,14 @@ _OF_CONTENTS: dict[Location, type[BaseModel]] = {
     ("format", "options"): FormatConfig,
     ("fields",): FieldsConfig,
 }
-_OF_AUTOMATIONS: dict[Location, type[BaseModel]] = {**_OF_CONTENTS, (): AutomationConfig, ("schedule",): ScheduleConfig}
-_KINDS = {"source": ("kind", SOURCES), "notifications": ("kind", TARGETS)}
+_OF_AUTOMATIONS: dict[Location, type[BaseModel]] = {
+    **_OF_CONTENTS,
+    (): AutomationConfig,
+    ("schedule",): ScheduleConfig,
+    ("tables", "formats"): TablesConfig,
+    ("tables", "formats", "iceberg"): IcebergConfig,
+}
+_KINDS = {"source": ("kind", SOURCES), "notifications": ("kind", TARGETS), "indexes": ("type", CATALOGS)}
 _PLAIN: dict[Location, type[BaseModel]] = {
     (): Config,
     ("notifications",): NotificationsConfig,
@@ -104,6 +111,8 @@ def _model_at(location: Location) -> type[BaseModel]:
             return _KINDS[str(location[0])][1][kind]
         case ("connectors", _, str(provider)) | ("storage", str(provider)):
             return PROVIDERS[provider]
+        case ("indexes", _, "automations", _, "tables", "formats", "iceberg", "catalog", str(kind)):
+            return CATALOGS[kind]
         case ("indexes", _, "automations", _, *rest):
             return _OF_AUTOMATIONS[tuple(rest)]
         case _:
@@ -121,7 +130,9 @@ def _in_file(location: Location) -> Location:
             tag = 2
         case ("notifications", "targets", _, _, *_):
             tag = 3
-        case ("indexes", _, "automations", _, "format", _, *_):
+        case ("indexes", _, "automations", _, "tables", "formats", "iceberg", "catalog", _, *rest):
+            return (*location[:5], *location[6:8], *rest)
+        case ("indexes", _, "automations", _, "format" | "tables", _, *_):
             tag = 5
         case _:
             return location

@@ -13,7 +13,8 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import AutomationRecord, Pause
-from vv_exports.checks.index import freshness_of
+from vv_exports.checks.index import freshness_of, tables_of
+from vv_exports.checks.outcome import CheckOutcome
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
 from vv_exports.defs.checks import news_of
@@ -129,6 +130,7 @@ def delivery_sensor(pipeline: Pipeline, names: Names, automation: Automation) ->
         close_lost(context.instance, now, pipeline.config.indexes)
         asked = to_deliver(context, now)
         # Nothing else comes by where nothing is delivered.
+        asked = _with_tables(automation, context, asked, now)
         return asked if config.expect_every is None else _with_freshness(automation, context, asked, now)
 
     def to_deliver(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult | dg.SkipReason:
@@ -176,12 +178,41 @@ def _with_freshness(
     except VVExportsError as error:  # the delivery itself tells of it, and is tried again
         context.log.warning("whether the collection is fresh is not known: %s", error)
         return asked
+    return _with_news(context, asked, outcome)
+
+
+def _with_tables(
+    automation: Automation,
+    context: dg.SensorEvaluationContext,
+    asked: dg.SensorResult | dg.SkipReason,
+    now: datetime,
+) -> dg.SensorResult | dg.SkipReason:
+    """The same, and tables that are behind the log are brought on, where no run does that."""
+    if not (automation.tables.formats and automation.config.enabled) or isinstance(asked, dg.SensorResult):
+        return asked
+    try:
+        last_entry = automation.holdings().next_sequence - 1
+        if last_entry < 0 or not automation.tables.is_to_follow(automation.destination, last_entry, now):
+            return asked
+        automation.follow_tables()
+        outcome = tables_of(automation)
+    except VVExportsError as error:  # the delivery itself tells of it, and is tried again
+        context.log.warning("whether tables follow the delivery log is not known: %s", error)
+        return asked
+    return _with_news(context, asked, outcome)
+
+
+def _with_news(
+    context: dg.SensorEvaluationContext, asked: dg.SensorResult | dg.SkipReason, outcome: CheckOutcome | None
+) -> dg.SensorResult | dg.SkipReason:
     news = [] if outcome is None else news_of(context.instance, outcome)
     if not news:
         return asked
     if isinstance(asked, dg.SkipReason):
         return dg.SensorResult(skip_reason=asked, asset_events=news)
-    return dg.SensorResult(run_requests=asked.run_requests, asset_events=news)
+    return dg.SensorResult(
+        run_requests=asked.run_requests, skip_reason=asked.skip_reason, asset_events=[*asked.asset_events, *news]
+    )
 
 
 def _reason_to_wait(automation: Automation, instance: dg.DagsterInstance, sensor: str, now: datetime) -> str | None:

@@ -82,6 +82,8 @@ class DeliveryRequest:
     """How long superseded files are kept, for readers that began before."""
     erased_since: str | None = None
     """The reason, where the delivery takes away rows of erased media."""
+    on_commit: Callable[[LogState], None] | None = None
+    """Told what the destination holds after the commit, before what that superseded is removed. Raises nothing."""
 
     @property
     def uri(self) -> str:
@@ -397,6 +399,8 @@ class Attempt:
             state.apply(written)
         elif written is not None:
             state = read_log(self.destination, state)
+        if written is not None:
+            self._tell_of_commit(state)
         self._write_checksums(state)
         removed = self._remove_abandoned(state, expired)
         if written is not None:
@@ -419,6 +423,10 @@ class Attempt:
             tables=tables,
             page=None if request.moves_on_to is not None else self.destination.page,
         )
+
+    def _tell_of_commit(self, state: LogState) -> None:
+        if self.request.on_commit is not None:
+            self.request.on_commit(state)
 
     def _write_checksums(self, state: LogState) -> None:
         write_checksums(self.destination, state)
