@@ -35,7 +35,7 @@ _AT_HOME: tuple[tuple[str, set[str]], ...] = (
     ("rich", {"console"}),
     ("apprise cloudevents standardwebhooks", {"notifications"}),
     # At home in single modules: a new one beside them is no home.
-    ("httpx prometheus_client sqlalchemy videovector", set()),
+    ("celery dagster_celery httpx kombu prometheus_client redis sqlalchemy videovector", set()),
     # Of readers, tests and benchmarks.
     ("bagit boto3 datasets deltalake duckdb hypothesis jsonschema mlcroissant moto numpy pandas polars pytest", set()),
     ("vv_exports_tests webvtt", set()),
@@ -68,15 +68,12 @@ EVERYWHERE = {"msgspec"}
 NOT_IMPORTED = {
     *("dagster_webserver", "sniffio", "azure_storage_blob", "google_auth"),
     *(
-        "celery",
         "dagster_aws",
-        "dagster_celery",
         "dagster_docker",
         "dagster_k8s",
         "dagster_postgres",
         "psycopg2_binary",
     ),
-    "redis",
 }
 """Dependencies that other libraries, or Dagster's commands, look for, or that a ``dagster.yaml`` names. Two of them are
 imported as azure and google."""
