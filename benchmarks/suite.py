@@ -29,6 +29,7 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("export_collection", "--segments 40000", "--segments 1000000"),
     Benchmark("memory", "--sizes 20000 100000", "--sizes 1000000 5000000"),
+    Benchmark("large_run", "--sizes 20000 200000", "--sizes 2000000 20000000"),
     Benchmark("content_costs", "--segments 5000 --rounds 5", "--segments 50000 --runs 1 --rounds 7"),
     Benchmark("second_destination", "--segments 100000", "--segments 1000000"),
     Benchmark("read_videovector", "--media 50 --runs 2", "--media 200 --runs 6"),
@@ -41,6 +42,7 @@ BENCHMARKS = (
     Benchmark("upload_s3", "", ""),
     Benchmark("list_exports", "--exports 2000", "--exports 10000"),
     Benchmark("log_growth", "--sizes 10 1000 --no-s3", "--sizes 10 1000 10000"),
+    Benchmark("table_formats", "--runs 1000 --formats delta", "--runs 10000 --formats delta"),
     Benchmark("start_times", "--rounds 5", "--rounds 15"),
     Benchmark("many_indexes", "1 50", "1 50 200 1000"),
 )

@@ -109,13 +109,14 @@ class ErasureReport:
 @dataclass(frozen=True)
 class _Collection:
     """A destination that may hold rows: what is delivered there of which snapshots, and by whose name. ``beside``
-    brings up to date what is beside the tables."""
+    brings up to date what is beside the tables; ``follow_tables`` lets tables of other formats forget what goes."""
 
     what: str
     destination: Destination
     content: Callable[[], Content]
     export: ExportReference
     beside: Callable[[], None]
+    follow_tables: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -303,6 +304,8 @@ class _Erasure:
             erase_runs(destination, held, self.reason, self.pipeline.clock)
         elif held and not self.dry_run:
             self._rewrite(one, index_id, held)
+        if held and not self.dry_run:
+            one.follow_tables()
         # Without a log, all that is there was left by deliveries that died before they committed anything.
         never_committed = state.last is None
         gone = vacuum(
@@ -506,4 +509,12 @@ def _of_automation(automation: Automation) -> _Collection:
         id=automation.id, type="automation", index_id=automation.index_id, automation=automation.name
     )
     destination = Destination(automation.destination.connector, automation.destination.subpath, owner)
-    return _Collection("collection", destination, lambda: automation.content, reference, automation.write_card)
+
+    return _Collection(
+        "collection",
+        destination,
+        lambda: automation.content,
+        reference,
+        automation.write_card,
+        automation.follow_tables,
+    )

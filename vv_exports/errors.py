@@ -8,6 +8,7 @@ VVExportsError
 │   ├── NotFoundError            an index, prompt run, connector, automation or export that does not exist
 │   ├── DestinationError         a subpath that is malformed, leaves its boundary, or belongs to someone else
 │   ├── SelectionError           nothing selected, or a run that cannot be exported
+│   ├── NoRoomError              temporary files of a run do not fit the spool: raise its limit, or free its disk
 │   └── IdempotencyError         the key was used before, for another request
 ├── SchemaConflictError          the run waits: files cannot hold its types, and a policy says so
 ├── ContractBrokenError          the run waits: rows break its prompt's schema, and a policy says so
@@ -79,6 +80,10 @@ class DestinationError(RequestError):
 
 class SelectionError(RequestError):
     """Nothing was selected, or something that cannot be exported."""
+
+
+class NoRoomError(RequestError):
+    """The temporary files of a prompt run do not fit the spool. Nothing of it was delivered; another run may fit."""
 
 
 class IdempotencyError(RequestError):

@@ -265,6 +265,7 @@ def test_every_command_has_help_and_is_tried_here():
         *("automations pause", "automations resume", "automations run"),
         *("backfill", "runs prune", "connectors list", "connectors browse", "connectors test"),
         *("verify", "provenance", "checks", "vacuum", "erase", "sql", "report", "log schema"),
+        *("tables list", "tables rebuild", "tables drop"),
         *("notifications test", "notifications list", "notifications send", "notifications schema"),
         *("indexes list", "indexes sync"),
         # In cli/test_changes.py, cli/test_init.py and test_metrics.py.

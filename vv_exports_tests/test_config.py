@@ -987,6 +987,25 @@ class TestHowLongDownloadsAreKept:
         assert only_problem(f"{HEAD}exports_keep: 30").startswith("exports_keep: ")
 
 
+class TestSpool:
+    def test_its_folder_is_relative_to_the_file_and_its_limit_a_number_of_bytes(self):
+        spool = parsed(f"{HEAD}spool: {{folder: scratch, max_bytes: 268435456}}").spool
+        assert (spool.folder, spool.max_bytes) == ("/srv/scratch", 256 << 20)
+        assert (parsed(HEAD).spool.folder, parsed(HEAD).spool.max_bytes) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("fields", "problem"),
+        [
+            ("folder: s3://bucket/scratch", "spool.folder: "),
+            ("max_bytes: 1000", "spool.max_bytes: "),
+            ("max_bytes: true", "spool.max_bytes: "),
+            ("max_bytes: 4GB", "spool.max_bytes: "),
+        ],
+    )
+    def test_what_is_no_local_folder_or_less_than_writers_need_is_refused(self, fields, problem):
+        assert only_problem(f"{HEAD}spool: {{{fields}}}").startswith(problem)
+
+
 class TestSchema:
     def test_every_field_is_described(self):
         for model in models():
@@ -998,7 +1017,7 @@ class TestSchema:
         objects = [schema, *schema["$defs"].values()]
         assert all(each["additionalProperties"] is False for each in objects if "properties" in each)
         assert set(schema["properties"]) == {
-            *("source", "storage", "exports_keep", "redaction_key_env", "dagster_project", "notifications"),
+            *("source", "storage", "spool", "exports_keep", "redaction_key_env", "dagster_project", "notifications"),
             *("connectors", "indexes", "index_templates"),
         }
         assert set(schema["required"]) == {"source", "storage"}

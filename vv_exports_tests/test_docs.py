@@ -26,8 +26,10 @@ from click.testing import CliRunner
 from vv_exports import errors
 from vv_exports.cli import main
 from vv_exports.client import VVExports
-from vv_exports.config import parse_config
+from vv_exports.config import load_config, parse_config
+from vv_exports.connectors.spool import Spool, use_spool
 from vv_exports.demo import write_demo
+from vv_exports.pipeline import Pipeline
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -378,6 +380,25 @@ def test_the_configuration_that_is_documented_is_valid(tmp_path):
     example, *_ = [block for block in blocks(ROOT / "docs" / "configuration.md") if block.language == "yaml"]
     config = parse_config(example.text, folder=tmp_path, where=example.where)
     assert config.automation("idx_archive", "review-team").subpath == "exports/review-team"
+
+
+def test_the_spool_that_is_documented_is_where_files_are_made(tmp_path):
+    (example,) = [block for block in blocks(ROOT / "docs" / "large-runs.md") if block.language == "yaml"]
+    write_demo(tmp_path)
+    scratch = tmp_path / "scratch"
+    file = tmp_path / "vv_exports.yaml"
+    file.write_text(file.read_text() + example.text.replace("/mnt/scratch", str(scratch)))
+    pipeline = Pipeline.from_config(load_config(file))
+    runs = pipeline.source.prompt_runs("idx_archive")
+    finished = [run for run in runs if run.deliverable][:1]
+    try:
+        with pytest.raises(errors.RequestError, match=r"spool.folder .* is not there, or is no folder: make it"):
+            pipeline.snapshots.of_runs(finished)
+        scratch.mkdir()
+        assert pipeline.snapshots.of_runs(finished)
+        assert [path.name.startswith("vv_exports_spool_") for path in scratch.iterdir()] == [True]
+    finally:
+        use_spool(Spool())
 
 
 def test_the_first_section_names_the_main_job_and_the_tests():

@@ -134,18 +134,18 @@ def test_a_snapshot_whose_files_a_backup_lacks_is_read_again(tmp_path, caplog, f
     config["indexes"]["idx"]["automations"]["team"]["format"] = format_name
     client = client_of(tmp_path, config)
     client.pipeline.snapshots.of_ids("idx", ["run_1"])
-    for part in (tmp_path / "storage").rglob("segments-00000.parquet"):
+    for part in (tmp_path / "storage").rglob(f"segments-00000-{16 * '?'}.parquet"):
         part.unlink()
     assert client.automations.run("idx", "team").delivered == ("run_1",)
     assert "is not there. Delete the newest file in" in caplog.text
-    assert list((tmp_path / "storage").rglob("segments-00000.parquet"))
+    assert list((tmp_path / "storage").rglob(f"segments-00000-{16 * '?'}.parquet"))
 
 
 def test_a_damaged_snapshot_is_read_again(tmp_path, caplog):
     run_with(tmp_path, 1)
     client = client_of(tmp_path)
     client.pipeline.snapshots.of_ids("idx", ["run_1"])
-    (part,) = (tmp_path / "storage").rglob("segments-00000.parquet")
+    (part,) = (tmp_path / "storage").rglob(f"segments-00000-{16 * '?'}.parquet")
     whole = part.read_bytes()
     part.write_bytes(whole[:-20] + bytes(20))
     assert client.automations.run("idx", "team").delivered == ("run_1",)

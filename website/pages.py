@@ -22,6 +22,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "LICENSE": "license.md",
     "benchmarks/README.md": "benchmarks.md",
+    "deploy/celery/README.md": "deploy-celery.md",
     "deploy/compose/README.md": "deploy-compose.md",
     "deploy/grafana/README.md": "deploy-grafana.md",
     "deploy/kubernetes/README.md": "deploy-kubernetes.md",

@@ -26,6 +26,8 @@ from vv_exports.errors import SelectionError, UnusableEntryError, VVExportsError
 from vv_exports.snapshots.catalog import KnownRuns
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import Snapshots
+from vv_exports.table_formats.collection import CollectionTables
+from vv_exports.table_formats.registry import table_formats_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Automation:
             Owner(type="automation", index_id=index_id, automation=name),
         )
         self._redaction_key = redaction_key
+        self.tables = CollectionTables(snapshots.storage, index_id, name, table_formats_of(self.config.registered))
         self.record = AutomationRecord(snapshots.storage, index_id, name)
         self.verifications = Verifications(snapshots.storage, index_id, name)
         self.places = AutomationPlaces(snapshots.storage, connectors, index_id, name)
@@ -211,6 +214,20 @@ class Automation:
         found = {run_id: one for run_id, one in remembered.conflicts.items() if one.uri == here and one.why == why}
         return {run_id: one.data_version for run_id, one in found.items()}
 
+    def follow_tables(self) -> None:
+        """Bring the tables of open table formats to the end of the log, where they are not there. What goes wrong with
+        them is remembered, and raised by nobody."""
+        if self.tables.formats:
+            try:
+                state = self.collection()
+            except VVExportsError as error:  # whoever delivers says it, too
+                _LOG.warning("tables of %s do not follow its log: %s", self.destination.uri, error)
+            else:
+                self.tables.follow(self.destination, state, self.snapshots.clock())
+
+    def _follow_commit(self, state: LogState) -> None:
+        self.tables.follow(self.destination, state, self.snapshots.clock(), is_only_writer=True)
+
     def write_card(self) -> None:
         """Bring the dataset card of its collection up to date, where it keeps one. Nothing depends on it, so what goes
         wrong is a warning, and the next delivery or reconciliation writes it."""
@@ -244,4 +261,5 @@ class Automation:
             dagster_run_id=dagster_run_id,
             damaged=damaged,
             retain_superseded=self.config.superseded_kept,
+            on_commit=self._follow_commit if self.tables.formats else None,
         )

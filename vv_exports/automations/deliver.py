@@ -14,6 +14,7 @@ from vv_exports.delivery.state import LogState
 from vv_exports.errors import (
     ContractBrokenError,
     DeliveryConflictError,
+    NoRoomError,
     NotFoundError,
     OutcomeUnknownError,
     QuotaError,
@@ -108,6 +109,7 @@ def deliver_batch(
     if outcome.deliveries:
         automation.places.settle(automation.destination, deliveries.clock())
         automation.write_card()
+    automation.follow_tables()
     delivered = [run.run_id for delivery in outcome.deliveries for run in delivery.prompt_runs]
     versions = {snapshot.run_id: snapshot.data_version for snapshot in batch.snapshots}
     automation.record.succeeded(
@@ -193,4 +195,4 @@ def _waits(error: Exception, snapshot: Snapshot) -> bool:
 
 def _is_everyones(error: Exception) -> bool:
     everyones = RequestError | TransientError | OutcomeUnknownError | QuotaError
-    return isinstance(error, everyones) and not isinstance(error, DeliveryConflictError)
+    return isinstance(error, everyones) and not isinstance(error, DeliveryConflictError | NoRoomError)

@@ -91,6 +91,7 @@ def reconcile(
     known = automation.snapshots.known(automation.index_id, listing, automation.collection().runs)
     by_now = automation.standings(known)
     paid.pay(automation, deliveries, by_now, outgrown := by_now.to_reshape(), dagster_run_id, altered=altered)
+    automation.follow_tables()
     automation.write_card()
     problems = paid.problems
     whys = {**dict.fromkeys(outgrown, "reshape"), **{run_id: owed.by_run[run_id].why for run_id in todo}}

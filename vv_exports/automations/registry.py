@@ -22,6 +22,8 @@ from vv_exports.printable import one_line
 from vv_exports.snapshots.catalog import SeenRun
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Listed, ListedRun, Listing
+from vv_exports.table_formats.base import FORMAT_NAMES
+from vv_exports.table_formats.progress import ProgressRecord
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,6 +74,8 @@ class Automations:
         for name in self._remembered(index_id):
             AutomationRecord(self._snapshots.storage, index_id, name).rewrite(text, over)
             Verifications(self._snapshots.storage, index_id, name).rewrite(text)
+            for format_name in FORMAT_NAMES:
+                ProgressRecord(self._snapshots.storage, index_id, name, format_name).rewrite(text)
 
     def dropped(self, index_id: str) -> dict[str, Place]:
         """The automations of an index that the configuration has no more, and where each delivered last."""

@@ -10,6 +10,7 @@ from vv_exports.checks.contract import Answers, contract
 from vv_exports.checks.freshness import freshness
 from vv_exports.checks.outcome import SHOWN, CheckOutcome
 from vv_exports.checks.schema_change import last_news, schema_change
+from vv_exports.checks.tables import tables
 from vv_exports.checks.verification import verification
 from vv_exports.snapshots.store import Snapshot
 from vv_exports.snapshots.taking import Batch, Snapshots
@@ -75,8 +76,19 @@ def checks_of_collection(automation: Automation, now: datetime) -> Iterator[Chec
     yield contract(index_id, ("exports", name), *_answers(automation.snapshots, index_id, held), policy=policy)
     yield schema_change(index_id, name, last_news(destination, state))
     yield verification(index_id, name, destination.uri, automation.verifications.last())
+    if (outcome := tables_of(automation)) is not None:
+        yield outcome
     if (outcome := freshness_of(automation, now)) is not None:
         yield outcome
+
+
+def tables_of(automation: Automation) -> CheckOutcome | None:
+    """Of the tables of an automation; None where the configuration has none."""
+    if not automation.tables.formats:
+        return None
+    last_entry = automation.holdings().next_sequence - 1
+    uri, known = automation.destination.uri, automation.tables.progress()
+    return tables(automation.index_id, automation.name, uri, last_entry, known)
 
 
 def freshness_of(automation: Automation, now: datetime) -> CheckOutcome | None:

@@ -45,6 +45,7 @@ OF_A_COLLECTION: Mapping[str, Kind] = {
         "ERROR",
     ),
 }
+TABLES = Kind("Tables of open table formats show the last entry of the delivery log.", "WARN")
 FRESHNESS = Kind("Something was delivered within the time that `expect_every` of the automation says.", "ERROR")
 
 

@@ -27,6 +27,7 @@ from vv_exports.cli import (
     source,
     sql,
     status,
+    tables,
     ui,
 )
 from vv_exports.cli.commands import COMMON, Commands, Settings
@@ -55,6 +56,7 @@ from vv_exports.cli.commands import COMMON, Commands, Settings
         provenance.provenance,
         report.report,
         sql.sql,
+        tables.GROUP,
         log.GROUP,
         checks.checks,
         notifications.GROUP,

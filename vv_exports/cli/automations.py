@@ -335,6 +335,7 @@ def _paused(console: Console, client: Any, index: str, name: str, done: str) -> 
     click.option("--enabled/--disabled", default=None, help="Whether it may deliver at all."),
     click.option("--paused/--no-paused", default=None, help="Whether it waits until the configuration says otherwise."),
     *AUTOMATION_CONTENT,
+    click.option("--delta/--no-delta", default=None, help="Whether each table of each prompt is a Delta table, too."),
     click.option(
         "--on-status", multiple=True, metavar="S", help="Only runs of this status: completed, completed_with_failures."
     ),
@@ -375,6 +376,7 @@ def set_(
     cron: str | None,
     timezone: str | None,
     tags: tuple[str, ...],
+    delta: bool | None,
     run_tags: tuple[str, ...],
     dry_run: bool,
     **options: Any,
@@ -386,6 +388,8 @@ def set_(
     client = open_client()
     if cron is not None or timezone is not None:
         fields["schedule"] = _schedule(client, index, name, cron, timezone)
+    if delta is not None or fields.get("tables"):
+        fields["tables"] = _tables(client, index, name, fields.get("tables"), delta)
     changes.told(console, client.automations.set(index, name, dry_run=dry_run, **fields))
 
 
@@ -400,6 +404,15 @@ def _schedule(client: Any, index: str, name: str, cron: str | None, timezone: st
     schedule = client.automations.schedule(index, name) or {}
     given = {"cron": cron, "timezone": timezone}
     return {**schedule, **{field: value for field, value in given.items() if value is not None}}
+
+
+def _tables(client: Any, index: str, name: str, include: Sequence[str] | None, delta: bool | None) -> Any:
+    """Tables of which the names, or the formats, may be as they were."""
+    given = {"include": include, "delta": delta}
+    tables = {**client.automations.tables(index, name), **{key: one for key, one in given.items() if one is not None}}
+    if not tables.get("delta") and "iceberg" not in tables:
+        return tables.get("include")
+    return {key: list(one) if key == "include" else one for key, one in tables.items() if one is not False}
 
 
 GROUP = click.Group(

@@ -26,6 +26,7 @@ from vv_exports.client.provenance import Provenance
 from vv_exports.client.repairs import Repairs
 from vv_exports.client.source import Source
 from vv_exports.client.status import CollectionStatus, Status
+from vv_exports.client.tables import Tables
 from vv_exports.client.ui import become, ui_process
 from vv_exports.config import Config
 from vv_exports.defs.webserver import LOCATION, reload_location
@@ -67,6 +68,7 @@ class VVExports(Deployment):
         self.checks = Checks(self)
         self.repairs = Repairs(self)
         self.provenance = Provenance(self)
+        self.tables = Tables(self)
         self.notifications = Notifications(self)
         self.metrics = Metrics(self)
 

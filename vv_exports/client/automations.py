@@ -73,7 +73,8 @@ class AutomationState:
     tried again, and those whose record cannot be read; ``held`` wait until they are complete or somebody names them;
     ``history`` were finished before the automation began, and are delivered by a backfill only; ``gone`` vanished from
     the source before they were delivered. ``content`` is what the configuration chooses of it. ``tables`` are the
-    folders of each prompt that has more than one of a table, since its types changed. ``paused_by`` is who or what
+    folders of each prompt that has more than one of a table, since its types changed. ``table_formats`` says of each
+    open table format that the configuration chooses how far its tables are. ``paused_by`` is who or what
     paused it. ``left`` are the addresses where it delivered before, each with the time at which it left.
     ``last_error`` is of the last delivery, where that failed; ``unreadable`` is why what it holds or owes is not known.
     ``oldest_due_run`` was executed first, at ``oldest_due_at``, of those that are due or failing. ``trigger`` is when
@@ -109,6 +110,7 @@ class AutomationState:
     oldest_due_at: str | None
     held_why: dict[str, int]
     tables: dict[str, list[str]]
+    table_formats: dict[str, str]
     due_runs: Sequence[str] = field(repr=False)
     held_runs: Sequence[str] = field(repr=False)
     gone_runs: Sequence[str] = field(repr=False)
@@ -149,7 +151,7 @@ class AutomationFields(TypedDict, total=False):
     destination_connector_id: str
     destination_subpath: str | None
     format: str | Mapping[str, Any] | None
-    tables: Sequence[str] | None
+    tables: Sequence[str] | Mapping[str, Any] | None
     fields: Mapping[str, Any] | None
     redact: Mapping[str, str] | None
     compression: str | None
@@ -278,6 +280,12 @@ class Automations:
         found = self._deployment.pipeline.config.index(index_id).automations.get(automation)
         return None if found is None or found.schedule is None else found.schedule.model_dump()
 
+    def tables(self, index_id: str, automation: str) -> Mapping[str, Any]:
+        """The tables of an automation, as the configuration has them: those that are delivered, and the open table
+        formats in which they are registered. Empty where it is not there yet."""
+        found = self._deployment.pipeline.config.index(index_id).automations.get(automation)
+        return {} if found is None else found.registered.model_dump(exclude_defaults=True)
+
     def remove(self, index_id: str, automation: str, *, dry_run: bool = False) -> ConfigurationChange:
         """Take an automation out of the configuration's file. What it delivered stays. Raises NotFoundError, and what
         ``set`` raises."""
@@ -371,6 +379,7 @@ class Automations:
         ]
         with naming_unreadable("delivered", len(chosen.todo) + len(chosen.there), unreadable):
             done = self._deliver(found, chosen, [*chosen.todo, *hidden], left_before, listing)
+            found.follow_tables()  # a delivery does it, and there may have been none
             found.write_card()  # it may be new that there is one, and nothing due
             return replace(
                 done,
@@ -664,6 +673,7 @@ class Automations:
                 for prompt_id, folders in sorted(state.shapes.items())
                 if any(folder not in DELIVERED_TABLES for folder in folders)
             },
+            table_formats=automation.tables.summary(automation.destination, state.next_sequence - 1),
             due_runs=owed.of("due"),
             held_runs=owed.of("held"),
             gone_runs=owed.of("gone"),

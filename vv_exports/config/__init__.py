@@ -36,6 +36,7 @@ from vv_exports.config.notifications import (
 from vv_exports.config.places import missing_folders
 from vv_exports.config.redaction_key import key_problems
 from vv_exports.config.rules import check_apart, followed_by_templates
+from vv_exports.config.table_formats import IcebergConfig, TablesConfig
 
 __all__ = [
     "BEGIN",
@@ -48,12 +49,14 @@ __all__ = [
     "Config",
     "ConnectorConfig",
     "FileEdit",
+    "IcebergConfig",
     "IndexAttributes",
     "IndexConfig",
     "IndexScaffold",
     "IndexTemplate",
     "NotificationsConfig",
     "ScheduleConfig",
+    "TablesConfig",
     "TargetConfig",
     "WebhookConfig",
     "check_apart",

@@ -246,18 +246,16 @@ Redactions = Annotated[dict[FieldPathText, RedactionMethod], BeforeValidator(_sp
 FileBytes = Annotated[int, Field(ge=MIN_TARGET_FILE_BYTES, le=MAX_TARGET_FILE_BYTES), BeforeValidator(no_boolean)]
 
 
-class ContentConfig(Model):
-    """What is delivered, and in which shape."""
+ChosenTables = Annotated[tuple[RunTable, ...], _SOME, AfterValidator(_chosen_tables)]
+
+
+class DeliveredContentConfig(Model):
+    """What is delivered, and in which shape, but for the tables: an automation says more of them."""
 
     format: FormatChoice = Field(
         default="parquet",
         description="The format of the files: parquet, jsonl, csv, json or webvtt; or a mapping with its name and "
         "options, which markers need.",
-    )
-    tables: Annotated[tuple[RunTable, ...], _SOME, AfterValidator(_chosen_tables)] = Field(
-        default=TABLES,
-        description="The tables that are delivered.",
-        json_schema_extra={"minItems": 1, "uniqueItems": True},
     )
     fields: FieldsConfig = Field(default=FieldsConfig(), description="Which fields are delivered.")
     redact: Redactions = Field(
@@ -289,10 +287,11 @@ class ContentConfig(Model):
             _check_timings(FormatOptions("markers"))
         return value
 
-    @field_validator("tables")
+    @field_validator("tables", check_fields=False)
     @classmethod
-    def _are_what_the_format_takes(cls, value: tuple[RunTable, ...], info: ValidationInfo) -> tuple[RunTable, ...]:
-        if (name := _name_of_format(info)) in VIDEO_FORMATS and value not in {TABLES, ("segments",)}:
+    def _are_what_the_format_takes(cls, value: Any, info: ValidationInfo) -> Any:
+        included = getattr(value, "include", value)  # an automation's may be a mapping
+        if (name := _name_of_format(info)) in VIDEO_FORMATS and included not in {TABLES, ("segments",)}:
             raise ValueError(f"{name} files are made of segments alone; leave it out")
         return value
 
@@ -312,12 +311,22 @@ class ContentConfig(Model):
         return value
 
     @property
+    def format_name(self) -> FormatName:
+        """The format's."""
+        return self.format if isinstance(self.format, str) else self.format.name
+
+    @property
+    def included_tables(self) -> tuple[RunTable, ...]:
+        """Those that are delivered."""
+        raise NotImplementedError
+
+    @property
     def content(self) -> ContentOptions:
         """The same for the parts that deliver."""
         format_ = FormatOptions(self.format) if isinstance(self.format, str) else self.format.options
         return ContentOptions(
             format=format_,
-            tables=self.tables,
+            tables=self.included_tables,
             fields=Fields(self.fields.include, self.fields.exclude),
             redact=self.redact,
             compression=self.compression,
@@ -325,3 +334,18 @@ class ContentConfig(Model):
             on_schema_conflict=self.on_schema_conflict,
             contract=self.contract,
         )
+
+
+class ContentConfig(DeliveredContentConfig):
+    """What is delivered by an export on demand."""
+
+    tables: ChosenTables = Field(
+        default=TABLES,
+        description="The tables that are delivered.",
+        json_schema_extra={"minItems": 1, "uniqueItems": True},
+    )
+
+    @property
+    def included_tables(self) -> tuple[RunTable, ...]:
+        """Those that are delivered."""
+        return self.tables

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from vv_exports.config.connectors import ConnectorConfig, StorageConfig
-from vv_exports.config.content import ContentConfig
+from vv_exports.config.content import DeliveredContentConfig
 from vv_exports.config.dataset import DatasetConfig
 from vv_exports.config.fields import (
     FINITE,
@@ -49,8 +49,10 @@ from vv_exports.config.fields import (
 from vv_exports.config.messages import entry_named
 from vv_exports.config.notifications import NotificationsConfig
 from vv_exports.config.run_tags import RunTags
+from vv_exports.config.table_formats import TablesChoice, TablesConfig
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.domain.redaction_key import REDACTION_KEY_ENV
+from vv_exports.domain.tables import TABLES, RunTable
 from vv_exports.errors import DestinationError
 
 PLACEHOLDER = "{index_id}"
@@ -61,6 +63,8 @@ Patterns = Annotated[
     BeforeValidator(one_or_more),
     WithJsonSchema({"anyOf": [_PATTERN, {"type": "array", "items": _PATTERN}]}),
 ]
+MIN_SPOOL_BYTES = 256 << 20
+"""Less would be used up by what writers hold in memory."""
 
 
 class LocalArchiveConfig(Model):
@@ -128,6 +132,21 @@ SourceConfig = Annotated[
 ]
 
 
+class SpoolConfig(Model):
+    """Where files are made on this machine before they are uploaded."""
+
+    folder: Annotated[Place, AfterValidator(of_this_machine)] | None = Field(
+        default=None,
+        description="A folder that is there, on a local disk; a relative one is relative to this file's folder. "
+        "null: the system's temporary folder, which TMPDIR names.",
+    )
+    max_bytes: Annotated[int, Field(ge=MIN_SPOOL_BYTES), BeforeValidator(no_boolean)] | None = Field(
+        default=None,
+        description="Most bytes that one process keeps there at a time. A run that needs more is refused, by itself. "
+        "null: as much as the disk has free.",
+    )
+
+
 class ScheduleConfig(Model):
     """When an automation puts its collection right by the clock."""
 
@@ -137,7 +156,7 @@ class ScheduleConfig(Model):
     )
 
 
-class AutomationConfig(ContentConfig):
+class AutomationConfig(DeliveredContentConfig):
     """An export automation: what keeps one collection up to date."""
 
     enabled: StrictBool = Field(
@@ -150,6 +169,11 @@ class AutomationConfig(ContentConfig):
     destination_subpath: str | None = Field(
         default=None,
         description="The collection's folder below the connector's export_base_path. Default: the index id.",
+    )
+    tables: TablesChoice = Field(
+        default=TABLES,
+        description="The tables that are delivered; or a mapping that names them (`include`), and the open table "
+        "formats in which they are registered (`delta`, `iceberg`).",
     )
     on_status: frozenset[Literal[RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]] = Field(
         default=frozenset({RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES}),
@@ -211,6 +235,15 @@ class AutomationConfig(ContentConfig):
         "is not fresh, and Dagster and `vv-exports checks` say so. null: whenever there is something to deliver.",
     )
 
+    @field_validator("tables")
+    @classmethod
+    def _are_of_a_format_that_is_registered(cls, value: Any, info: ValidationInfo) -> Any:
+        format_ = info.data.get("format")  # missing where it has a problem of its own
+        name = getattr(format_, "name", format_)
+        if isinstance(value, TablesConfig) and (value.delta or value.iceberg) and name not in {None, "parquet"}:
+            raise ValueError(f"delta and iceberg are for parquet, and the format is {name}; leave one of them out")
+        return value
+
     dataset_card: StrictBool = Field(
         default=False,
         description="Whether a dataset card is kept beside the tables: `README.md`, which Hugging Face reads as well, "
@@ -234,6 +267,16 @@ class AutomationConfig(ContentConfig):
         if value == "manual" and info.data.get("schedule") is not None:
             raise ValueError("contradicts the schedule, which delivers what it puts right; remove one of them")
         return value
+
+    @property
+    def included_tables(self) -> tuple[RunTable, ...]:
+        """The tables that are delivered."""
+        return self.tables.include if isinstance(self.tables, TablesConfig) else self.tables
+
+    @property
+    def registered(self) -> TablesConfig:
+        """The open table formats in which they are registered."""
+        return self.tables if isinstance(self.tables, TablesConfig) else TablesConfig(include=self.tables)
 
     @property
     def by_itself(self) -> str:
@@ -368,6 +411,9 @@ class Config(Destinations, extra="forbid"):
         default={},
         description="What is done with indexes that are alike, by the template's name. Which indexes there are is what "
         "`vv-exports indexes sync` has read of the source.",
+    )
+    spool: SpoolConfig = Field(
+        default=SpoolConfig(), description="Where files are made on this machine before they are uploaded."
     )
     exports_keep: Duration | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from vv_exports.config.dataset import DatasetConfig
 from vv_exports.config.messages import Location, did_you_mean, dotted, shown
 from vv_exports.config.models import SOURCES, AutomationConfig, Config, IndexConfig, IndexTemplate, ScheduleConfig
 from vv_exports.config.notifications import TARGETS, NotificationsConfig
+from vv_exports.config.table_formats import CATALOGS, IcebergConfig, TablesConfig
 
 _EXPECTED = {
     "bool_type": "must be true or false",
@@ -42,8 +43,14 @@ _OF_CONTENTS: dict[Location, type[BaseModel]] = {
     ("format", "options"): FormatConfig,
     ("fields",): FieldsConfig,
 }
-_OF_AUTOMATIONS: dict[Location, type[BaseModel]] = {**_OF_CONTENTS, (): AutomationConfig, ("schedule",): ScheduleConfig}
-_KINDS = {"source": ("kind", SOURCES), "notifications": ("kind", TARGETS)}
+_OF_AUTOMATIONS: dict[Location, type[BaseModel]] = {
+    **_OF_CONTENTS,
+    (): AutomationConfig,
+    ("schedule",): ScheduleConfig,
+    ("tables", "formats"): TablesConfig,
+    ("tables", "formats", "iceberg"): IcebergConfig,
+}
+_KINDS = {"source": ("kind", SOURCES), "notifications": ("kind", TARGETS), "indexes": ("type", CATALOGS)}
 _PLAIN: dict[Location, type[BaseModel]] = {
     (): Config,
     ("notifications",): NotificationsConfig,
@@ -97,7 +104,7 @@ def _kind_problem(at: str, location: Location, data: Any) -> str:
     return f"{at}.{field}: {what}{did_you_mean(value, known)}"
 
 
-def _model_at(location: Location) -> type[BaseModel]:
+def _model_at(location: Location) -> type[BaseModel]:  # noqa: PLR0911
     """The model of the mapping at a place of pydantic's, which has a tag after a source, a connector or a format."""
     match location:
         case () | ("notifications",) | ("indexes" | "index_templates", _):
@@ -108,6 +115,18 @@ def _model_at(location: Location) -> type[BaseModel]:
             return PROVIDERS[provider]
         case ("indexes" | "index_templates", _, "dataset"):
             return DatasetConfig
+        case (
+            "indexes" | "index_templates",
+            _,
+            "automations",
+            _,
+            "tables",
+            "formats",
+            "iceberg",
+            "catalog",
+            str(kind),
+        ):
+            return CATALOGS[kind]
         case ("indexes" | "index_templates", _, "automations", _, *rest):
             return _OF_AUTOMATIONS[tuple(rest)]
         case _:
@@ -125,7 +144,9 @@ def _in_file(location: Location) -> Location:
             tag = 2
         case ("notifications", "targets", _, _, *_):
             tag = 3
-        case ("indexes" | "index_templates", _, "automations", _, "format", _, *_):
+        case ("indexes" | "index_templates", _, "automations", _, "tables", "formats", "iceberg", "catalog", _, *rest):
+            return (*location[:5], *location[6:8], *rest)
+        case ("indexes" | "index_templates", _, "automations", _, "format" | "tables", _, *_):
             tag = 5
         case _:
             return location

@@ -2,14 +2,15 @@
 encoded."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vv_exports.connectors.spool import spool_folder
+from vv_exports.connectors.spool import make_room, nothing_to_wait_for, spool_folder
 from vv_exports.content.column_json import column_id, column_to_json
 from vv_exports.content.encoding import encoding_of
 from vv_exports.content.retyping import retyped
@@ -20,7 +21,8 @@ from vv_exports.formats.base import Format, TableWriter
 from vv_exports.formats.registry import format_of
 from vv_exports.snapshots.broken_rows import breaks_contract, parted
 from vv_exports.snapshots.columns import Column, List, Text
-from vv_exports.snapshots.store import Part, Rows, Snapshot, SnapshotStore
+from vv_exports.snapshots.store import Rows, Snapshot, SnapshotStore
+from vv_exports.snapshots.stored_parts import Part
 from vv_exports.snapshots.tables import RUN_COLUMNS, Table, with_metadata
 
 _STRING = column_to_json(Text(nullable=True))
@@ -73,6 +75,7 @@ class TableFiles:
         self._selection = Selection(options, key)
         self._delivered = Table(table, self._selection.column(self._wanted.column))
         self._encoding = encoding_of(options.format, self._delivered)
+        self._parts = snapshot.tables[table]
         self._sets_apart = options.contract == "quarantine" and breaks_contract(snapshot, table)
         self._format = format_of(options)
 
@@ -83,33 +86,50 @@ class TableFiles:
         return {**dict.fromkeys(RUN_COLUMNS, _STRING), **fields, "rescued": _STRING, "absent": _STRINGS}
 
     @property
+    def spooled_bytes(self) -> int:
+        """The least that is on the spool at a time while they are made: the largest part of the snapshot, with its
+        answers where rows are made anew of both."""
+        needs_both = self._needs_answers and not self._are_the_snapshots
+        return max(sum(file.bytes for file in part.files) if needs_both else part.bytes for part in self._parts)
+
+    @property
     def shape(self) -> str:
         """An id of these columns: where files differ in it, a reader of them all sees different ones."""
         return column_id(self._delivered.column)
 
+    @property
+    def parts(self) -> int:
+        """How many parts of the snapshot they are made of."""
+        return len(self._parts)
+
     def check(self, store: SnapshotStore) -> None:
         """Raise, before any file is made, what is known to keep the rows out of files of this format."""
 
-    def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
+    def make(
+        self, store: SnapshotStore, folder: Path, wait: Callable[[], None] = nothing_to_wait_for
+    ) -> Iterator[LocalFile]:
         """Make the files in an empty folder, one after the other: each may be moved away before the next one is made.
+        ``wait`` makes room where there is none: it returns when those before are moved away.
 
-        Raises SnapshotDamagedError where a file of the snapshot is gone or damaged.
+        Raises SnapshotDamagedError where a file of the snapshot is gone or damaged, and NoRoomError where a file does
+        not fit the spool.
         """
         if self._are_the_snapshots:
-            for number, part in enumerate(self._snapshot.tables[self._name]):
+            for number, part in enumerate(self._parts):
                 path = folder / f"{number}{self._format.suffix}"
+                make_room(f"a file of {part.rows:,} {self._name}", wait, part.bytes)
                 store.copy(part, path)
                 yield LocalFile(path, part.rows, part.bytes, part.sha256, self._format.suffix)
             return
-        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes)
-        for part in self._snapshot.tables[self._name]:
+        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes, wait)
+        for part in self._parts:
             # A file for each, since what bounds a part (rows, and what its columns cost a writer) bounds a file.
             yield from files.write(self._rows(store, part))
 
     def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:
         """The files that ``make`` would make, in order: their number and rows exactly. Encodes them only where a size
         at which a file ends, or the contract of rows, decides how many there are."""
-        parts, suffix = self._snapshot.tables[self._name], self._format.suffix
+        parts, suffix = self._parts, self._format.suffix
         if self._are_the_snapshots:
             return [ForeseenFile(part.rows, part.bytes, part.sha256, suffix, exact=True) for part in parts]
         if self._options.target_file_bytes is None and not self._sets_apart:
@@ -119,7 +139,7 @@ class TableFiles:
         with spool_folder() as spool:
             return foreseen_by_making(self.make(store, spool))
 
-    @property
+    @cached_property
     def _are_the_snapshots(self) -> bool:
         """Whether the snapshot's own files are these, byte by byte."""
         options = self._options
@@ -130,19 +150,23 @@ class TableFiles:
             and options.compressed_with == COMPRESSIONS["parquet"][0]
             and self._own.is_typed_like(self._delivered)
             and not self._selection.changes(self._own.column)
-            and (limit is None or all(part.bytes <= limit for part in self._snapshot.tables[self._name]))
+            and (limit is None or all(part.bytes <= limit for part in self._parts))
         )
 
+    @cached_property
+    def _needs_answers(self) -> bool:
+        """Answers are read where they are delivered, and where the rows have to be typed by them."""
+        return self._sets_apart or self._encoding.needs_answers or not self._own.is_typed_like(self._wanted)
+
     def _rows(self, store: SnapshotStore, part: Part) -> Iterator[pa.RecordBatch]:
-        # Answers are read where they are delivered, and where the rows have to be typed by them.
-        needs_answers = self._encoding.needs_answers
         if self._sets_apart:
             for kept, _ in parted(store, self._snapshot, self._name, part):
                 if kept.batch.num_rows:
                     yield self._encoded(kept)
             return
-        answers = needs_answers or not self._own.is_typed_like(self._wanted)
-        rows = store.rows_of_part(self._own, part, answers=answers, metadata=not needs_answers)
+        rows = store.rows_of_part(
+            self._own, part, answers=self._needs_answers, metadata=not self._encoding.needs_answers
+        )
         yield from map(self._encoded, rows)
 
     def _encoded(self, rows: Rows) -> pa.RecordBatch:
@@ -169,11 +193,19 @@ def _name_of(part: Part, shape: str) -> str:
 class FilesOfRows:
     """Consecutive files of rows: another one begins after so many bytes."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, file_format: Format, most_bytes: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        file_format: Format,
+        most_bytes: int | None,
+        wait: Callable[[], None] = nothing_to_wait_for,
+    ) -> None:
         self._folder = folder
         self._schema = schema
         self._format = file_format
         self._most_bytes = most_bytes
+        self._wait = wait
         self._number = 0
         self._rows = 0
 
@@ -185,6 +217,7 @@ class FilesOfRows:
                 if self._most_bytes is not None and self._rows and writer.bytes_written >= self._most_bytes:
                     yield self._finished(writer)
                     writer = self._open()
+                make_room(f"a {self._format.name} file", self._wait)
                 writer.write(batch)
                 self._rows += batch.num_rows
             yield self._finished(writer)

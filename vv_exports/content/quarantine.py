@@ -4,13 +4,13 @@ What is left out or replaced in the other tables is so here, too: an answer is t
 place only where the answer shows what is there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vv_exports.connectors.spool import spool_folder
+from vv_exports.connectors.spool import nothing_to_wait_for, spool_folder
 from vv_exports.content.column_json import column_to_json
 from vv_exports.content.encoding import encoding_of
 from vv_exports.content.files import FilesOfRows, ForeseenFile, LocalFile, foreseen_by_making
@@ -59,12 +59,25 @@ class QuarantineFiles:
     def shape(self) -> None:
         """The columns are the same for all prompts."""
 
+    @property
+    def parts(self) -> int:
+        """One file is made of all, unless it is too large: they are seldom many."""
+        return 1
+
+    @property
+    def spooled_bytes(self) -> int:
+        """See ``TableFiles.spooled_bytes``."""
+        tables = [self._snapshot.tables.get(table, ()) for table in WITH_ANSWERS]
+        return max((sum(file.bytes for file in part.files) for parts in tables for part in parts), default=0)
+
     def check(self, store: SnapshotStore) -> None:
         """See ``TableFiles.check``."""
 
-    def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
+    def make(
+        self, store: SnapshotStore, folder: Path, wait: Callable[[], None] = nothing_to_wait_for
+    ) -> Iterator[LocalFile]:
         """See ``TableFiles.make``."""
-        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes)
+        files = FilesOfRows(folder, self._encoding.schema, self._format, self._options.target_file_bytes, wait)
         yield from files.write(self._rows(store))
 
     def foreseen(self, store: SnapshotStore) -> list[ForeseenFile]:

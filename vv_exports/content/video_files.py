@@ -1,7 +1,7 @@
 """The segments of a snapshot as files of one video each: captions for players, markers for editors."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vv_exports.connectors.spool import spool_folder
+from vv_exports.connectors.spool import make_room, nothing_to_wait_for, spool_folder
 from vv_exports.content.files import ForeseenFile, LocalFile, TableFiles, foreseen_by_making
 from vv_exports.content.media import media_of
 from vv_exports.domain.content_options import ContentOptions
@@ -76,7 +76,9 @@ class VideoFiles(TableFiles):
                 counted(without_times, "medium", "media"),
             )
 
-    def make(self, store: SnapshotStore, folder: Path) -> Iterator[LocalFile]:
+    def make(
+        self, store: SnapshotStore, folder: Path, wait: Callable[[], None] = nothing_to_wait_for
+    ) -> Iterator[LocalFile]:
         """See ``TableFiles.make``."""
         under_way: _VideoUnderWay | None = None
         try:
@@ -85,6 +87,7 @@ class VideoFiles(TableFiles):
                     if under_way is not None:
                         yield from under_way.finished()
                     under_way = self._begun(rows, folder)
+                make_room(f"a {self._options.format.name} file", wait)
                 under_way.write(rows.cues)
             if under_way is not None:
                 yield from under_way.finished()

@@ -9,7 +9,7 @@ from itertools import islice
 
 import dagster as dg
 
-from vv_exports.checks.outcome import FRESHNESS, OF_A_COLLECTION, OF_PROMPT_RUNS, SHOWN, CheckOutcome, Kind, utc
+from vv_exports.checks.outcome import FRESHNESS, OF_A_COLLECTION, OF_PROMPT_RUNS, SHOWN, TABLES, CheckOutcome, Kind, utc
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.dagster_internals import StepExecutionContext, last_evaluation, log_check
 from vv_exports.defs.keys import asset_key
@@ -27,6 +27,8 @@ def checks_of_automation(index_id: str, name: str, config: AutomationConfig) -> 
         kinds["freshness"] = FRESHNESS._replace(
             description=f"Something was delivered within {config.expect_every}, as `expect_every` says."
         )
+    if config.registered.names:
+        kinds["tables"] = TABLES
     return _specs(asset_key(index_id, "exports", name), kinds.items())
 
 

@@ -23,7 +23,7 @@ from dagster._core.execution.backfill import (
 )
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.launcher import DefaultRunLauncher
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -41,6 +41,7 @@ __all__ = [
     "BulkActionStatus",
     "BulkActionsFilter",
     "CheckError",
+    "CheckRunHealthResult",
     "DagsterRunAlreadyExists",
     "DefaultRunLauncher",
     "InstanceRef",
@@ -53,6 +54,7 @@ __all__ = [
     "SqliteRunStorage",
     "StepExecutionContext",
     "SubmitRunContext",
+    "WorkerStatus",
     "add_partition_metadata",
     "enum_or_shape",
     "last_evaluation",

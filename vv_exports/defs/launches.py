@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from vv_exports.defs.dagster_internals import DagsterRunAlreadyExists, JobFailureData, make_new_run_id
+from vv_exports.defs.heartbeats import beating
 from vv_exports.defs.instance import plain_text
 from vv_exports.defs.processes import PROCESS, WORKER, process_of, this_process
 from vv_exports.defs.run_tags import hidden, route_of
@@ -54,7 +55,7 @@ def launch(
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
-    with IN_TURN, suppress(DagsterRunAlreadyExists):
+    with IN_TURN, suppress(DagsterRunAlreadyExists), beating(instance, run_id):
         definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,
             asset_selection=list(assets),

@@ -1,7 +1,8 @@
 """Runs that are under way for Dagster and for nobody else: a crash took their process, or they never got one.
 
 Dagster finds out by itself where a worker alone is killed. Of a machine, or a container, that crashed it does not: such
-a run would hold its place in the queue, and its destination, until ``run_monitoring`` in ``dagster.yaml`` ends it.
+a run would hold its place in the queue, and its destination, until ``run_monitoring`` in ``dagster.yaml`` ends it. What
+is on other machines is the launcher's to know, where it does.
 """
 
 import json
@@ -9,7 +10,7 @@ import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
 
@@ -20,8 +21,9 @@ from vv_exports.defs.dagster_internals import (
     DefaultRunLauncher,
     SqliteRunStorage,
 )
-from vv_exports.defs.launches import NO_RUN_RETRY
-from vv_exports.defs.processes import PROCESS, WORKER, is_gone, process_of, this_machine, was_alive
+from vv_exports.defs.heartbeats import SILENT_SECONDS, silent_seconds
+from vv_exports.defs.launches import NO_RUN_RETRY, launched_here
+from vv_exports.defs.processes import PROCESS, WORKER, is_gone, is_of_this_machine, process_of, this_machine, was_alive
 from vv_exports.defs.run_tags import hidden, hidden_tag
 from vv_exports.domain.names import dagster_key
 
@@ -41,9 +43,19 @@ _CONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class _Lost:
+class Lost:
+    """Why a run is one that nobody carries out, and whether anybody ever did."""
+
     why: str
     never_started: bool = False
+
+
+@runtime_checkable
+class KnowsItsRuns(Protocol):
+    """A launcher of runs on other machines, which can say of each, in whatever state, whether somebody has it."""
+
+    def lost(self, run: dg.DagsterRun) -> Lost | None:
+        """Why nobody carries out a run that is launched and not over; None where somebody does, or may."""
 
 
 def close_lost(instance: dg.DagsterInstance, now: datetime, indexes: Iterable[str] | None = None) -> list[str]:
@@ -79,7 +91,7 @@ def _is_ours(run: dg.DagsterRun, keys: Collection[str]) -> bool:
     return any(key.path[0] in keys for key in run.asset_selection)
 
 
-def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, lost: _Lost) -> None:
+def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, lost: Lost) -> None:
     if run.status == dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(run, lost.why)
         return
@@ -89,10 +101,22 @@ def _close(instance: dg.DagsterInstance, run: dg.DagsterRun, lost: _Lost) -> Non
     instance.report_run_failed(run, lost.why)
 
 
-def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> _Lost | None:
+def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> Lost | None:
     process = process_of(run, PROCESS) or process_of(run, WORKER)
-    if process is not None:
-        return _Lost(f"The process that ran this ({process}) is gone.") if is_gone(process) else None
+    if process is not None and is_gone(process):
+        return Lost(f"The process that ran this ({process}) is gone.")
+    if process is not None and launched_here(run):
+        silent = 0 if is_of_this_machine(process) else silent_seconds(instance, run.run_id)
+        lost = silent >= SILENT_SECONDS
+        return Lost(f"The command that ran this ({process}) has shown no life for {silent:.0f} s.") if lost else None
+    launcher = instance.run_launcher
+    if isinstance(launcher, KnowsItsRuns) and run.status != dg.DagsterRunStatus.NOT_STARTED:
+        return launcher.lost(run)
+    return None if process is not None else _lost_before_its_first_step(instance, run, now)
+
+
+def _lost_before_its_first_step(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> Lost | None:
+    """Of a run whose process is not noted yet, and is, or was to be, one of this machine."""
     # Of those that are not started the daemon goes on with the tick, or the backfill, that they were created in.
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "null"))
     if run.status == dg.DagsterRunStatus.NOT_STARTED or not _is_of_this_machine(instance, run, server):
@@ -100,14 +124,14 @@ def _lost(instance: dg.DagsterInstance, run: dg.DagsterRun, now: float) -> _Lost
     if worker := _worker(instance, run):
         pid, noted_at = worker
         gone = not was_alive(pid, noted_at)
-        return _Lost(f"The process that was started for this (pid {pid}) is gone.") if gone else None
+        return Lost(f"The process that was started for this (pid {pid}) is gone.") if gone else None
     if server is None:
         launched_at = instance.get_run_stats(run.run_id).launch_time
         lost = launched_at is not None and now - launched_at > _HANDED_OVER_SECONDS
         why = "The daemon that launched this was gone before it asked a code server to start it."
     else:
         lost, why = not _answers(server), "The code server that was to start this is gone, and no process was started."
-    return _Lost(why, never_started=True) if lost else None
+    return Lost(why, never_started=True) if lost else None
 
 
 def _is_of_this_machine(instance: dg.DagsterInstance, run: dg.DagsterRun, server: Mapping[str, Any] | None) -> bool:

@@ -38,9 +38,14 @@ def is_gone(process: str) -> bool:
     return host == this_machine() and _started(int(pid)) != started
 
 
+def is_of_this_machine(process: str) -> bool:
+    """Whether a process is, or was, one of this machine."""
+    return process.rsplit(" ", 2)[0] == this_machine()
+
+
 def is_of_another(process: str) -> bool:
     """Whether a process is one of this machine, and not this one."""
-    return process.rsplit(" ", 2)[0] == this_machine() and process != this_process()
+    return is_of_this_machine(process) and process != this_process()
 
 
 def was_alive(pid: int, moment: float) -> bool:

@@ -7,7 +7,7 @@ answer into requests. It keeps no cursor: losing Dagster's database loses nothin
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import dagster as dg
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.records import Pause
 from vv_exports.automations.standing import Standings
-from vv_exports.checks.index import freshness_of
+from vv_exports.checks.index import freshness_of, tables_of
+from vv_exports.checks.outcome import CheckOutcome
 from vv_exports.defs.automation_runs import delivery_tags, reason_to_wait, requests_of, snapshot_tags
 from vv_exports.defs.checks import news_of
 from vv_exports.defs.instance import warn_of_other_instances
@@ -148,12 +149,12 @@ def delivery_sensor(
         quiet.forget(sensor)
         asked = to_deliver(context, moment)
         # Nothing else comes by where nothing is delivered.
+        asked = _with_tables(automation, context, asked, moment.now)
         return asked if config.expect_every is None else _with_freshness(automation, context, asked, moment)
 
     def nothing_to_do(moment: Moment, said: str) -> dg.SkipReason:
-        # Whether the collection is fresh is seen by a whole look alone.
-        every = config.expected_within
-        quiet.remember(sensor, moment, said, within=LOOK_ANEW if every is None else every / _FRESHNESS_SEEN_IN)
+        if within := _quiet_for(automation):
+            quiet.remember(sensor, moment, said, within=within)
         return dg.SkipReason(said)
 
     def to_deliver(context: dg.SensorEvaluationContext, moment: Moment) -> dg.SensorResult | dg.SkipReason:
@@ -200,12 +201,49 @@ def _with_freshness(
     except VVExportsError as error:  # the delivery itself tells of it, and is tried again
         context.log.warning("whether the collection is fresh is not known: %s", error)
         return asked
+    return _with_news(context, asked, outcome)
+
+
+def _quiet_for(automation: Automation) -> timedelta:
+    """How long a sensor with nothing to do may leave its collection alone."""
+    if automation.config.enabled and automation.tables.formats:
+        return timedelta()  # they may be behind the log, which a whole look alone finds
+    every = automation.config.expected_within
+    return LOOK_ANEW if every is None else every / _FRESHNESS_SEEN_IN
+
+
+def _with_tables(
+    automation: Automation,
+    context: dg.SensorEvaluationContext,
+    asked: dg.SensorResult | dg.SkipReason,
+    now: datetime,
+) -> dg.SensorResult | dg.SkipReason:
+    """The same, and tables that are behind the log are brought on, where no run does that."""
+    if not (automation.tables.formats and automation.config.enabled) or isinstance(asked, dg.SensorResult):
+        return asked
+    try:
+        last_entry = automation.holdings().next_sequence - 1
+        if last_entry < 0 or not automation.tables.is_to_follow(automation.destination, last_entry, now):
+            return asked
+        automation.follow_tables()
+        outcome = tables_of(automation)
+    except VVExportsError as error:  # the delivery itself tells of it, and is tried again
+        context.log.warning("whether tables follow the delivery log is not known: %s", error)
+        return asked
+    return _with_news(context, asked, outcome)
+
+
+def _with_news(
+    context: dg.SensorEvaluationContext, asked: dg.SensorResult | dg.SkipReason, outcome: CheckOutcome | None
+) -> dg.SensorResult | dg.SkipReason:
     news = [] if outcome is None else news_of(context.instance, outcome)
     if not news:
         return asked
     if isinstance(asked, dg.SkipReason):
         return dg.SensorResult(skip_reason=asked, asset_events=news)
-    return dg.SensorResult(run_requests=asked.run_requests, asset_events=news)
+    return dg.SensorResult(
+        run_requests=asked.run_requests, skip_reason=asked.skip_reason, asset_events=[*asked.asset_events, *news]
+    )
 
 
 @dataclass(frozen=True)

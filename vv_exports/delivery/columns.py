@@ -18,8 +18,10 @@ from vv_exports.content.union import join
 from vv_exports.delivery.entry import DeliveredFile, LogEntry
 from vv_exports.domain.json_text import decode, encode_sorted, encode_text
 from vv_exports.domain.tables import TableName
-from vv_exports.snapshots.columns import Column
-from vv_exports.snapshots.tables import Table, table_of, with_metadata
+from vv_exports.errors import DeliveredDataError
+from vv_exports.printable import one_line
+from vv_exports.snapshots.columns import Column, List, Object, Text
+from vv_exports.snapshots.tables import RUN_COLUMNS, Table, table_of, with_metadata
 
 EARLIER_LAYOUT = 1
 """That of version 0.1."""
@@ -78,6 +80,25 @@ def earlier_table(entry: LogEntry, file: DeliveredFile) -> Table | None:
         return table_of(file.table, None, EARLIER_LAYOUT)
     text = _schemas(entry).get((file.prompt_run_id, file.table))
     return None if text is None else table_of(file.table, decode(text.encode()), EARLIER_LAYOUT)
+
+
+def columns_of_file(entry: LogEntry, file: DeliveredFile) -> Object | None:
+    """All columns of a file of an entry, by name, those of its prompt run included; None where the entry does not tell
+    them: of documents, and of some files of version 0.1.
+
+    Raises DeliveredDataError where what it tells are no columns.
+    """
+    if are_earlier_parquet(entry.provenance) and (table := earlier_table(entry, file)) is not None:
+        ends = {"rescued": Text(nullable=True), "absent": List(Text(), nullable=True)}
+        return Object({**{name: Text() for name in RUN_COLUMNS}, **table.column.fields, **ends})
+    for told in entry.tables or ():
+        if (told.prompt_id, told.folder) == (file.prompt_id, file.folder) and told.columns is not None:
+            try:
+                return Object({name: column_from_json(column) for name, column in told.columns.items()})
+            except ValueError as error:
+                problem = f"what entry {entry.sequence} says of the columns of {one_line(file.path)} cannot be read"
+                raise DeliveredDataError(f"{problem}: {error}. Deliver again.") from error
+    return None
 
 
 def columns_of_all(table: TableName, shapes: Iterable[Shape]) -> Shape:

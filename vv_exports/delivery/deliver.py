@@ -14,13 +14,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 from msgspec import UNSET
 
 from vv_exports.connectors.base import StoredFile
 from vv_exports.connectors.lease import Lease, only_writer
-from vv_exports.connectors.spool import spool_folder
+from vv_exports.connectors.spool import at_a_time, check_room, has_room, spool_folder
+from vv_exports.connectors.uploads import UploadsBehind
 from vv_exports.content.files import ForeseenFile, LocalFile
 from vv_exports.delivery.checksums import write_checksums
 from vv_exports.delivery.content import Content
@@ -82,6 +84,8 @@ class DeliveryRequest:
     """How long superseded files are kept, for readers that began before."""
     erased_since: str | None = None
     """The reason, where the delivery takes away rows of erased media."""
+    on_commit: Callable[[LogState], None] | None = None
+    """Told what the destination holds after the commit, before what that superseded is removed. Raises nothing."""
 
     @property
     def uri(self) -> str:
@@ -221,6 +225,7 @@ class Attempt:
         self._check_current()
         # After the log was read: an erasure that this does not see yet commits later, and one of both conflicts.
         self.store.check_not_erased(self.pending)
+        self._check_room()
         for made in self.plan.files.values():
             made.check(self.store)
         files = self._upload()
@@ -276,16 +281,28 @@ class Attempt:
         self._delete(ours)
         _LOG.info("%s: deleted %s, whose content is out of date", self.request.uri, _listed(ours))
 
-    def _upload(self) -> list[DeliveredFile]:
-        tables = [
+    def _tables(self) -> list[tuple[Snapshot, TableName]]:
+        return [
             (snapshot, table)
             for snapshot in self.pending
             for table in DELIVERED_TABLES
             if (snapshot.run_id, table) in self.plan.files
         ]
+
+    def _check_room(self) -> None:
+        """Raise NoRoomError, before anything is written, where the spool has no room for a file of a run."""
+        needed = {key: made.spooled_bytes for key, made in self.plan.files.items()}
+        if needed:
+            run_id, table = max(needed, key=needed.__getitem__)
+            check_room(needed[run_id, table], f"a file of the {table} of prompt run {one_line(run_id)}")
+
+    def _upload(self) -> list[DeliveredFile]:
+        tables = self._tables()
         files = []
         self.work("encoding", 0, sum(one.rows(table) for one, table in tables if table != "quarantine"))
-        with ThreadPoolExecutor(self.destination.connector.uploads_at_once) as pool:
+        # Files of a table may be two at a time: one is made while the one before it is uploaded.
+        room = 2 * max((made.spooled_bytes for made in self.plan.files.values()), default=0)
+        with ThreadPoolExecutor(at_a_time(room, self.destination.connector.uploads_at_once)) as pool:
             for (snapshot, table), uploaded in zip(tables, pool.map(self._upload_table, tables), strict=True):
                 files += uploaded
                 self.progress(f"{snapshot.run_id} {table}", sum(file.rows for file in uploaded))
@@ -295,20 +312,32 @@ class Attempt:
         snapshot, table = of
         made = self.plan.files[snapshot.run_id, table]
         files: list[DeliveredFile] = []
-        committed = frozenset(self._committed(snapshot.run_id))
         taken: set[str] = set()
-        with spool_folder() as spool:
-            for local in made.make(self.store, spool):
+        committed = frozenset(self._committed(snapshot.run_id))
+        with spool_folder() as spool, UploadsBehind() as behind:
+            for local in made.make(self.store, spool, behind.wait):
                 file = self._file(snapshot, table, local, taken)
-                self.work("encoding", local.rows, 0)
-                if file not in committed or file.path in self.there[snapshot.run_id].missing:
-                    self.work("uploading", 0, local.bytes)
-                    with of_one_run():
-                        self.destination.connector.put(local.path, self.destination.key(file.path), sha256=local.sha256)
-                    self.work("uploading", local.bytes, 0)
-                local.path.unlink()
                 files.append(file)
+                if made.parts == 1:
+                    self._put(local, file, committed)
+                    continue
+                behind.begin(partial(self._put, local, file, committed))
+                if not has_room(made.spooled_bytes):
+                    behind.wait()
         return files
+
+    def _put(self, local: LocalFile, file: DeliveredFile, committed: Collection[DeliveredFile]) -> None:
+        """Upload a file, unless it is there, and let it go. A delivery that died has left it there, where it is a file
+        of which the content was found to be what its name says."""
+        self.work("encoding", local.rows, 0)
+        found = self.there[file.prompt_run_id]
+        is_there = file in committed and file.path not in found.missing
+        if not is_there and found.beside.strays.get(file.path) != file.bytes:
+            self.work("uploading", 0, local.bytes)
+            with of_one_run():
+                self.destination.connector.put(local.path, self.destination.key(file.path), sha256=local.sha256)
+            self.work("uploading", local.bytes, 0)
+        local.path.unlink()
 
     def _file(
         self, snapshot: Snapshot, table: TableName, content: LocalFile | ForeseenFile, taken: set[str]
@@ -397,6 +426,8 @@ class Attempt:
             state.apply(written)
         elif written is not None:
             state = read_log(self.destination, state)
+        if written is not None:
+            self._tell_of_commit(state)
         self._write_checksums(state)
         removed = self._remove_abandoned(state, expired)
         if written is not None:
@@ -419,6 +450,10 @@ class Attempt:
             tables=tables,
             page=None if request.moves_on_to is not None else self.destination.page,
         )
+
+    def _tell_of_commit(self, state: LogState) -> None:
+        if self.request.on_commit is not None:
+            self.request.on_commit(state)
 
     def _write_checksums(self, state: LogState) -> None:
         write_checksums(self.destination, state)

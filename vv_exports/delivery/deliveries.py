@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from vv_exports.connectors.lease import only_writer
 from vv_exports.delivery.deliver import Delivery, DeliveryRequest, deliver
 from vv_exports.delivery.erase import erase_runs
+from vv_exports.delivery.log import read_log
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.vacuum import vacuum
 from vv_exports.domain.progress import Report, Work, unseen
@@ -65,6 +67,9 @@ class Deliveries:
                 if without is not None:
                     again = replace(request, snapshots=[without], erased_since=str(problem), retain_superseded=None)
                     deliver(again, store, self.clock)
+        if request.on_commit is not None:
+            with only_writer(request.destination.connector, request.destination.subpath):
+                request.on_commit(read_log(request.destination))
         vacuum(request.destination, self.clock, retained=True)
         raise problem
 

@@ -71,6 +71,11 @@ class DeliveredFile(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
 
+    @property
+    def folder(self) -> str:
+        """The first part of its path: the table's name, or that and a version, as in ``segments.v2``."""
+        return self.path.partition("/")[0]
+
 
 class RowCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Segments of a run: stated by its record (None where it states none), delivered, failed; ``erased`` were left out,

@@ -14,7 +14,7 @@ from vv_exports.delivery.ownership import owner_file
 from vv_exports.delivery.survey import is_of_the_log, survey
 from vv_exports.delivery.vacuum import discard_unfinished, sweep
 from vv_exports.delivery.verify import destinations
-from vv_exports.domain.destinations import CARD, CROISSANT, LOG_FOLDER, OWNER
+from vv_exports.domain.destinations import CARD, CROISSANT, LOG_FOLDER, OWNER, registered_in
 from vv_exports.errors import DeliveredDataError, DestinationError
 
 _LOG = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ def remove_left(destination: Destination, *, dry_run: bool = False) -> Removal:
             raise DestinationError(copy)
         own = {file.path for file in found.state.files} | found.beside.superseded.keys()
         own |= found.beside.retained.keys() | found.beside.strays.keys()
-        own |= set(filter(is_of_the_log, found.there)) | ({CARD, CROISSANT} - found.beside.foreign.keys())
+        own |= {path for path in found.there if is_of_the_log(path) or registered_in(path) is not None}
+        own |= {CARD, CROISSANT} - found.beside.foreign.keys()
         own = (own & found.there.keys()) - found.links
         # The log goes after what it names, and the claim after all.
         files = sorted(own, key=lambda path: (path == OWNER, path.startswith(f"{LOG_FOLDER}/"), path))

@@ -97,6 +97,9 @@ class _Rehearsed(Attempt):
             self.request.content, self.pending, snapshot_store="", dagster_run_id=None, commit="put_if_absent"
         )
 
+    def _tell_of_commit(self, state: LogState) -> None:
+        """There is none."""
+
     def _write_checksums(self, state: LogState) -> None:
         """None are written."""
 

@@ -31,6 +31,7 @@ from vv_exports.domain.destinations import (
     checkpoint_sequence,
     is_kept_broken,
     log_sequence,
+    registered_in,
 )
 from vv_exports.errors import DeliveredDataError, DestinationError, RequestError, VVExportsError
 
@@ -228,6 +229,8 @@ def _sort_out(
     for path, size in there.items():
         if path in named.committed or is_of_the_log(path) or (path == CHECKSUMS and has_checksums(state)):
             continue
+        if registered_in(path) is not None and path not in links:
+            continue  # it repeats what the log says, for readers of such tables
         if path in links:
             beside.foreign[path] = size
         elif is_card(destination, path):

@@ -36,6 +36,11 @@ PAYLOAD = "data"
 BROKEN_FOLDER = "_vv/broken"
 """What was in the place of entries of that log, and could not be used: kept for whoever wants to look."""
 
+DELTA_LOG = "_delta_log"
+"""The log of a Delta table, relative to the folder of a prompt in a table's folder: that is where readers look."""
+ICEBERG_FOLDER = "_vv/iceberg"
+"""The metadata of Iceberg tables, relative to a collection's folder: where it is, the catalog says."""
+
 _Rules = tuple[tuple[re.Pattern[str], str], ...]
 
 _PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -226,6 +231,28 @@ def hash_in_name(path: str, suffixes: Collection[str]) -> str | None:
         if found is None or found["check"] != _check_digits(found["stem"], found["hash"]):
             return None
     return found["hash"] if found["suffix"] in suffixes else None
+
+
+_PROMPT_FOLDER = rf"{_TABLE_FOLDER}/prompt_id=[\w.~%-]+"
+_DELTA_LOG_FILE = re.compile(
+    rf"{_PROMPT_FOLDER}/{DELTA_LOG}/(?:[0-9]{{20}}\.(?:json|checkpoint\.parquet)|_last_checkpoint)", re.ASCII
+)
+_ICEBERG_FILE = re.compile(rf"{ICEBERG_FOLDER}/{_PROMPT_FOLDER}/metadata/[^/]+", re.ASCII)
+
+
+def prompt_folder(path: str) -> str:
+    """The folder of a prompt in a table's folder, such as ``segments/prompt_id=prm_1``, in which a data file is."""
+    return "/".join(path.split("/")[:2])
+
+
+def registered_in(path: str) -> str | None:
+    """The folder of the prompt (see ``prompt_folder``) whose Delta or Iceberg table a path is metadata of; None for any
+    other path."""
+    if _DELTA_LOG_FILE.fullmatch(path):
+        return prompt_folder(path)
+    if _ICEBERG_FILE.fullmatch(path):
+        return prompt_folder(path.removeprefix(f"{ICEBERG_FOLDER}/"))
+    return None
 
 
 def is_in_table(path: str) -> bool:

@@ -150,7 +150,8 @@ def being_read(storage: Connector, export_id: str, now: datetime) -> Iterator[No
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """The same folder gives the same bytes: names sorted, no times. Files that are compressed already are stored."""
+    """The same folder gives the same bytes: names sorted, no times. Files that are compressed already are stored. Each
+    file is removed once it is packed, so that there need not be room for all of them twice."""
     with zipfile.ZipFile(archive, "x") as zipped:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), date_time=(1980, 1, 1, 0, 0, 0))
@@ -161,6 +162,7 @@ def pack(folder: Path, archive: Path) -> None:
             with path.open("rb") as content, zipped.open(entry, "w") as out:
                 while block := content.read(1 << 20):
                     out.write(block)
+            path.unlink()
 
 
 def unpack(storage: Connector, export_id: str, folder: Path, wanted: Callable[[str], bool]) -> None:

@@ -11,7 +11,8 @@ from vv_exports.domain.tables import RunTable
 from vv_exports.errors import SnapshotDamagedError
 from vv_exports.snapshots.contract import Contract, Violation, contract_of
 from vv_exports.snapshots.contract_report import ContractCheck, ContractReport
-from vv_exports.snapshots.store import Part, Rows, Snapshot, SnapshotStore
+from vv_exports.snapshots.store import Rows, Snapshot, SnapshotStore
+from vv_exports.snapshots.stored_parts import Part
 
 WITH_ANSWERS: tuple[RunTable, ...] = ("segments", "videos")
 """The tables whose rows have ``metadata``, which the schema describes."""

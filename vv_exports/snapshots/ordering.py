@@ -1,9 +1,11 @@
 """Rows in one order, whatever order they were read in, so that the same content gives the same bytes.
 
-Sources mostly deliver in order, and then nothing is sorted or kept. Otherwise the rows are sorted outside memory. Null
+Sources mostly deliver in order, and then nothing is sorted or kept. Otherwise the rows are sorted outside memory, which
+takes a compressed copy of all of them on the spool: whether that fits is told after the first of them. Null
 comes first, then numbers, then text by code point, then the rest, which no column of a key holds and ``rescued`` does.
 """
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vv_exports.connectors.spool import check_room, make_room, nothing_to_wait_for
 from vv_exports.domain.json_text import decode, encode_sorted
 from vv_exports.snapshots.json_pointer import pointer
 from vv_exports.sources.documents import short
@@ -24,6 +27,8 @@ _CHUNK_ROWS = 1_024
 _CHUNK_BYTES = 1 << 20
 _STRETCH_BYTES = 32 << 20
 _MERGED_BYTES = 128 << 20
+_WRITTEN = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)  # rows are then a quarter of what they were
+_LOG = logging.getLogger(__name__)
 _OPEN_FILES = 64  # stretches merged at a time: the usual limit of a process is 1024 open files, on macOS 256
 
 SortKey = tuple[tuple[int, Any], ...]
@@ -69,15 +74,22 @@ def in_order(batches: Iterable[pa.RecordBatch], names: Sequence[str]) -> Iterato
         yield batch
 
 
-def externally_sorted(batches: Iterable[pa.RecordBatch], names: Sequence[str], spool: Path) -> Iterator[pa.RecordBatch]:
+def externally_sorted(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str], spool: Path, *, stated: int = 0, beside: int = 0
+) -> Iterator[pa.RecordBatch]:
     """All rows in order, with their PLACE. Some at a time become a sorted stretch below ``spool``, and the stretches
     are merged.
 
-    Memory holds one stretch while they are written, and then a chunk of each that is merged at a time.
+    Memory holds one stretch while they are written, and then a chunk of each that is merged at a time. The spool holds
+    all rows. Where ``stated`` says how many they are, 0 if that is unknown, NoRoomError is raised after the first
+    stretch if they do not fit there with so many rows ``beside`` them.
     """
-    stretches = [
-        _Stretch.write(_chunks(_sorted(rows, names)), spool / f"0-{n:06}") for n, rows in enumerate(_gathered(batches))
-    ]
+    stretches: list[_Stretch] = []
+    for n, rows in enumerate(_gathered(batches)):
+        stretches.append(_Stretch.write(_chunks(_sorted(rows, names)), spool / f"0-{n:06}"))
+        if n == 0:
+            _check_room(stretches[0], rows.num_rows, stated, beside)
+        make_room("sorting rows that are out of order", nothing_to_wait_for)
     for turn in count(1):
         most = _most_at_once(stretches)
         if len(stretches) <= most:
@@ -85,6 +97,21 @@ def externally_sorted(batches: Iterable[pa.RecordBatch], names: Sequence[str], s
         groups = [stretches[start : start + most] for start in range(0, len(stretches), most)]
         stretches = [_merge(group, names, spool / f"{turn}-{n:06}") for n, group in enumerate(groups)]
     yield from _merged(stretches, names)
+
+
+def _check_room(first: "_Stretch", rows: int, stated: int, beside: int) -> None:
+    """Whether all rows fit, by what the first ones take: and a group of stretches once more, while it is merged."""
+    if stated <= rows:
+        return
+    of_a_row = first.path.stat().st_size / rows
+    all_of_them = stated * of_a_row
+    stretches = stated / rows
+    most = _most_at_once([first])
+    twice = min(all_of_them, most * rows * of_a_row) if stretches > most else 0
+    needed = int(all_of_them + twice + beside * of_a_row)
+    what = f"sorting {stated:,} rows that are out of order"
+    _LOG.info("%s takes %d MiB of temporary files at a time", what, needed >> 20)
+    check_room(needed, what)
 
 
 def sort_keys(batch: pa.RecordBatch, names: Sequence[str]) -> list[SortKey]:
@@ -233,7 +260,7 @@ class _Stretch:
     def write(cls, chunks: Iterator[pa.RecordBatch], path: Path) -> Self:
         first = next(chunks)
         largest = first.nbytes
-        with pa.ipc.new_file(str(path), first.schema) as writer:
+        with pa.ipc.new_file(str(path), first.schema, options=_WRITTEN) as writer:
             writer.write_batch(first)
             for chunk in chunks:
                 largest = max(largest, chunk.nbytes)

@@ -1,18 +1,22 @@
-"""Reading one prompt run from its source into typed local Parquet files, in one pass and bounded memory."""
+"""Reading one prompt run from its source into typed local Parquet files, in one pass and bounded memory.
+
+Each file is handed on as soon as the next one is begun: a run may be larger than the local disk.
+"""
 
 import gc
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from vv_exports.connectors.spool import check_room, make_room
 from vv_exports.domain.json_text import encode_sorted
 from vv_exports.domain.prompt_runs import Prompt, PromptRun
 from vv_exports.domain.tables import TableName
@@ -25,6 +29,7 @@ from vv_exports.snapshots.contract_report import ContractCheck, ContractReport
 from vv_exports.snapshots.erasures import NOTHING, Excluded
 from vv_exports.snapshots.json_schema import compile_schema
 from vv_exports.snapshots.ordering import OutOfOrderError, TwiceError, externally_sorted, in_order
+from vv_exports.snapshots.partly_failed import PartlyFailed
 from vv_exports.snapshots.row_hash import RowHash
 from vv_exports.snapshots.tables import ANSWERS, RUN_COLUMNS, SORT_KEYS, UNLIKE, Table, tables_of
 from vv_exports.snapshots.typed_pages import ANSWER, DOCUMENT, TypedPages
@@ -37,7 +42,6 @@ _PART_BYTES_OF_COLUMNS = 100_000 * (32 << 20)
 until the file is complete: 100 MB of a file that is written, whatever it is that makes it wide or long."""
 _GROUP_ROWS = 8_192
 _GROUP_BYTES = 8 << 20
-_KEYS_AT_A_TIME = 65_536
 HASHED_AS = 3
 """Part of every data version. Raised where the same results would be hashed otherwise, and then all look changed."""
 _HASHED_BEFORE = 1
@@ -75,25 +79,72 @@ class Reading:
     erased: dict[TableName, int] = field(default_factory=dict)
 
 
+class TakesParts(Protocol):
+    """What takes finished files of a reading away, all but the last one of each table."""
+
+    def add(self, file: SpoolFile, /) -> None:
+        """Take a file, which is another one's then: it may be gone at once, or later."""
+
+    def wait(self) -> None:
+        """Until all that were taken are gone from the local disk."""
+
+
+class _Stay:
+    """Leaves files where they are."""
+
+    def add(self, file: SpoolFile) -> None:
+        """See ``TakesParts.add``."""
+
+    def wait(self) -> None:
+        """See ``TakesParts.wait``."""
+
+
+STAY: TakesParts = _Stay()
+
+
+def failures_first(names: Iterable[TableName]) -> list[TableName]:
+    """The tables in the order in which they are read: segments are looked up among the failures."""
+    return sorted(names, key=lambda name: name != "failures")
+
+
 def read_run(
-    results: Results, run: PromptRun, spool: Path, *, earlier: bool = False, excluded: Excluded = NOTHING
+    results: Results,
+    run: PromptRun,
+    spool: Path,
+    *,
+    parts: TakesParts = STAY,
+    earlier: bool = False,
+    excluded: Excluded = NOTHING,
 ) -> Reading:
     """Read all results of a run into ``spool``, but for what is ``excluded``; with ``earlier``, for the earlier data
-    version too, which takes longer. Raises what the source raises; then nothing is kept."""
+    version too, which takes longer. Raises what the source raises; and NoRoomError, as soon as that can be told, where
+    the spool has no room for a part, or to sort what is out of order."""
     prompt = results.prompt
     tables = tables_of(prompt)
     pages = {"segments": results.segments, "videos": results.videos, "failures": results.failures}
-    found: dict[TableName, Spooled] = {}
-    for name, table in tables.items():
-        contract = contract_of(schema_of(prompt, name)) if table.has_answers else None
+    read: dict[TableName, Spooled] = {}
+    for name in failures_first(tables):
+        table = tables[name]
+        stated = run.stated_segments if name == "segments" else 0
+        write = partial(
+            spool_rows,
+            table=table,
+            contract=contract_of(schema_of(prompt, name)) if table.has_answers else None,
+            spool=spool,
+            excluded=excluded,
+            parts=parts,
+            failures=read.get("failures"),
+            stated=stated,
+        )
         typed = TypedPages(table, run, documents=earlier)
-        found[name] = _read_table(pages[name], typed, table, contract, spool, excluded)
+        read[name] = _read_table(pages[name], typed, table.name, spool, write, stated)
+    found = {name: read[name] for name in tables}
     erased = {name: one.erased for name, one in found.items() if one.erased}
     completeness = Completeness.of_rows(
         run,
         segments=found["segments"].rows,
         failures=found["failures"].rows,
-        partly=in_both(found["segments"].files, found["failures"].files),
+        partly=found["segments"].partly_failed,
         erased=erased,
     )
     check_balance(run.run_id, run.index_id, completeness)
@@ -135,41 +186,26 @@ def reports_of(found: "dict[TableName, Spooled]") -> dict[TableName, ContractRep
     return {name: one.check.report for name, one in found.items() if one.check is not None}
 
 
-def in_both(segments: "Sequence[SpoolFile]", failures: "Sequence[SpoolFile]") -> int:
-    """How many segments have a result and are among the failures too."""
-    failed = [key for file in failures for key in _keys(file)]
-    if not failed:
-        return 0
-    known = pa.concat_arrays(failed)
-    return sum(pc.sum(pc.is_in(key, known)).as_py() or 0 for file in segments for key in _keys(file))
-
-
-def _keys(file: "SpoolFile") -> Iterator[pa.Array]:
-    with pq.ParquetFile(file.path) as opened:
-        for batch in opened.iter_batches(_KEYS_AT_A_TIME, columns=["video_id", "segment_id"], use_threads=False):
-            texts = [pc.fill_null(batch.column(name), "") for name in ("video_id", "segment_id")]
-            lengths = pc.binary_length(texts[0]).cast(pa.string())  # so that no two pairs are one text
-            yield pc.binary_join_element_wise(lengths, *texts, " ")
-
-
 def _read_table(  # noqa: PLR0917
     pages: Callable[[], Iterator[Page]],
     typed: TypedPages,
-    table: Table,
-    contract: Contract | None,
+    name: TableName,
     spool: Path,
-    excluded: Excluded,
+    write: "Callable[[Iterator[pa.RecordBatch]], Spooled]",
+    stated: int,
 ) -> "Spooled":
-    names = SORT_KEYS[table.name]
+    names = SORT_KEYS[name]
     try:
         with _garbage_collection_paused():
             with suppress(OutOfOrderError):
-                return spool_rows(in_order(_grouped(typed.batches(pages())), names), table, contract, spool, excluded)
-            stretches = spool / f"sort-{table.name}"
+                return write(in_order(_grouped(typed.batches(pages())), names))
+            stretches = spool / f"sort-{name}"
             stretches.mkdir()
             try:
-                rows = externally_sorted(typed.batches(pages()), names, stretches)
-                return spool_rows(in_order(_grouped(rows), names), table, contract, spool, excluded)
+                beside = 2 * min(stated, PART_ROWS)  # the part that is written, and the one that is uploaded
+                batches = typed.batches(pages())
+                rows = externally_sorted(batches, names, stretches, stated=stated, beside=beside)
+                return write(in_order(_grouped(rows), names))
             finally:
                 shutil.rmtree(stretches)
     except TwiceError as error:
@@ -190,20 +226,25 @@ def _location(pages: Iterator[Page], row: int) -> str:
 @dataclass
 class Spooled:
     """A table on its way to the spool. ``check`` is of its rows against the prompt's schema, where it has answers;
-    ``documents`` is the hash of its documents, where they are asked for."""
+    ``documents`` is the hash of its documents, where they are asked for. ``partly`` looks segments up among the
+    failures; ``partly_failed`` is how many are there too."""
 
     check: ContractCheck | None
+    partly: PartlyFailed | None
     hash: RowHash = field(default_factory=RowHash)
     documents: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     rows: int = 0
     rescued: int = 0
     erased: int = 0
+    partly_failed: int = 0
     files: list[SpoolFile] = field(default_factory=list)
 
     def add(self, batch: pa.RecordBatch, hashed: list[str]) -> None:
         self.rows += batch.num_rows
         self.rescued += batch.num_rows - batch.column("rescued").null_count
         self.hash.update(batch.select(hashed))
+        if self.partly is not None:
+            self.partly.add(batch)
         if self.check is not None:
             self.check.add(batch, batch.column(ANSWER))
         if DOCUMENT in batch.schema.names:
@@ -218,14 +259,21 @@ def spool_rows(
     contract: Contract | None,
     spool: Path,
     excluded: Excluded = NOTHING,
+    *,
+    parts: TakesParts = STAY,
+    failures: "Spooled | None" = None,
+    stated: int = 0,
 ) -> Spooled:
     """Write typed rows in their order, each with its answer, but for those that are excluded; the others are checked
-    against the contract."""
-    spooled = Spooled(None if contract is None else ContractCheck(contract))
+    against the contract. ``failures`` are those of the run, which are there; ``stated`` is how many rows are expected,
+    0 where that is unknown."""
+    partly = PartlyFailed([file.path for file in failures.files]) if failures and table.name == "segments" else None
+    spooled = Spooled(None if contract is None else ContractCheck(contract), partly)
     # An answer says all that its typed columns do, and how its numbers were written.
     hashed = [name for name in table.schema.names if name not in {*RUN_COLUMNS, "metadata"}]
     hashed += [ANSWER] if table.has_answers else []
-    parts = _Parts(table, spool)
+    # Failures stay until the segments were looked up among them.
+    written = _Parts(table, spool, STAY if table.name == "failures" else parts, stated)
     try:
         for each in batches:
             batch = excluded.without(each)
@@ -234,12 +282,13 @@ def spool_rows(
                 continue  # as if it had never been read: no rows give no other hash than none
             spooled.add(batch, hashed)
             answers = pa.record_batch([batch.column(ANSWER)], schema=ANSWERS) if table.has_answers else None
-            parts.write(batch.select(table.schema.names), answers)
-        spooled.files = parts.close()
+            written.write(batch.select(table.schema.names), answers)
+        spooled.partly_failed = 0 if partly is None else partly.finish()
+        spooled.files = written.close()
     except BaseException:
         # Rows out of order are read again into files of the same names. A writer that was left to the garbage
         # collector would flush what it holds into the new files.
-        parts.abandon()
+        written.abandon()
         raise
     return spooled
 
@@ -280,11 +329,14 @@ def _garbage_collection_paused() -> Iterator[None]:
 
 
 class _Parts:
-    """Consecutive files of one table, of PART_ROWS rows each, or fewer that are large; beside them those of answers."""
+    """Consecutive files of one table, of PART_ROWS rows each, or fewer that are large; beside them those of answers.
+    Each goes to ``parts`` as soon as another one follows."""
 
-    def __init__(self, table: Table, spool: Path) -> None:
+    def __init__(self, table: Table, spool: Path, parts: TakesParts, stated: int) -> None:
         self._table = table
         self._spool = spool
+        self._parts = parts
+        self._stated = min(stated, PART_ROWS)
         self._files: list[SpoolFile] = []
         self._bytes = 0
         self._columns = table.column.width
@@ -295,7 +347,9 @@ class _Parts:
         while batch.num_rows:
             if self._rows >= PART_ROWS or self._bytes >= self._most_bytes:
                 self._finish()
+                self._parts.add(self._files[-1])
                 self._open()
+            make_room(f"reading {self._table.name}", self._parts.wait)
             count = self._fitting(min(batch.num_rows, PART_ROWS - self._rows), answers)
             self._writer.write(batch.slice(0, count))
             if self._answers is not None and answers is not None:
@@ -303,6 +357,14 @@ class _Parts:
                 answers = answers.slice(count)
             self._rows += count
             batch = batch.slice(count)
+        if not self._files and self._stated > self._rows:
+            self._check_room()
+
+    def _check_room(self) -> None:
+        """Say as early as can be that there is none for the first part: by what its rows have taken until now. Then
+        nothing was uploaded yet."""
+        written = self._writer.bytes_written + (0 if self._answers is None else self._answers.bytes_written)
+        check_room(written * self._stated // self._rows, f"reading a part of {self._stated:,} {self._table.name}")
 
     def _fitting(self, rows: int, answers: pa.RecordBatch | None) -> int:
         """How many of so many rows belong to the part that is open, by the size of the rows alone: batches that end at
@@ -326,10 +388,11 @@ class _Parts:
         return self._files
 
     def abandon(self) -> None:
-        """Give up the files that are open."""
+        """Give up the files that are open. Those that were taken away are gone then: others may have their names."""
         self._writer.abandon()
         if self._answers is not None:
             self._answers.abandon()
+        self._parts.wait()
 
     def _open(self) -> None:
         self._rows, self._bytes = 0, 0

@@ -4,10 +4,23 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vv_exports.errors import NotFoundError, SelectionError, SourceChangedError, SourceDataError, VVExportsError
+from vv_exports.errors import (
+    NoRoomError,
+    NotFoundError,
+    SelectionError,
+    SourceChangedError,
+    SourceDataError,
+    VVExportsError,
+)
 from vv_exports.printable import printable
 
-OF_ONE_RUN: tuple[type[Exception], ...] = (SelectionError, NotFoundError, SourceDataError, SourceChangedError)
+OF_ONE_RUN: tuple[type[Exception], ...] = (
+    SelectionError,
+    NotFoundError,
+    NoRoomError,
+    SourceDataError,
+    SourceChangedError,
+)
 """Errors that are one run's, while others can be read."""
 
 _LONGEST = 500

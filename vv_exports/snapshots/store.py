@@ -3,8 +3,8 @@
 Layout in the pipeline's storage::
 
     snapshots/<index>/<run>/revisions/00000001.json    what a snapshot holds; written last, put-if-absent
-    snapshots/<index>/<run>/<data version>-<layout version>/segments-00000.parquet …
-    snapshots/<index>/<run>/<data version>-<layout version>/segments-00000.answers.parquet …
+    snapshots/<index>/<run>/parts/segments-00000-<first 16 hex of sha256>.parquet …
+    snapshots/<index>/<run>/parts/segments-00000-<first 16 hex of sha256>.answers.parquet …
     snapshots/<index>/<run>/fingerprint.json           when to look again; a hint, its loss costs one reading
     snapshots/<index>/<run>/staging/…                  what was read of a run that is not read to its end yet
     snapshots/store.json                               the store's own id
@@ -51,8 +51,8 @@ from vv_exports.snapshots.erasures import Excluded, Tombstones
 from vv_exports.snapshots.reading import (
     HASHED_AS,
     Reading,
-    SpoolFile,
-    in_both,
+    Spooled,
+    failures_first,
     read_run,
     reports_of,
     spool_rows,
@@ -61,15 +61,13 @@ from vv_exports.snapshots.reading import (
 from vv_exports.snapshots.run_faults import faults_of_run
 from vv_exports.snapshots.schemas import Schemas, schemas_of
 from vv_exports.snapshots.staging import STAGED, StoredStage
+from vv_exports.snapshots.stored_parts import PART_FILE, Answers, Part, PartUploads
 from vv_exports.snapshots.tables import LAYOUT_VERSION, Table, layouts_like, table_of, tables_of
 from vv_exports.snapshots.typed_pages import ANSWER
 from vv_exports.sources.base import Page, Results, Source
 
 _REVISION = re.compile(r"revisions/[0-9]{8}\.json")
-_KEPT = re.compile(
-    rf"{_REVISION.pattern}|fingerprint\.json|[0-9a-f]{{64}}(-[0-9]+)?/({'|'.join(TABLES)})-[0-9]{{5,}}(\.answers)?\.parquet"
-    rf"|staging/{STAGED.pattern}"
-)
+_KEPT = re.compile(rf"{_REVISION.pattern}|fingerprint\.json|{PART_FILE}|staging/{STAGED.pattern}")
 """What this module, and staging, write of a run, relative to its folder."""
 _NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError)
 _ATTEMPTS = 20
@@ -78,25 +76,6 @@ _READINGS = 3
 MARKERS = ("video_id", "video_name", "gcs_uri", "thumbnail_gcs_uri", "gif_gcs_uri")
 """Columns that name a medium."""
 _LOG = logging.getLogger(__name__)
-
-
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """A Parquet file of the answers of a part's rows, as JSON text. ``key`` is its place in the pipeline's storage."""
-
-    key: str
-    bytes: int
-    sha256: str
-
-
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One Parquet file of a snapshot. ``key`` is its place in the pipeline's storage. Parts of failures, and of
-    snapshots that version 0.1 took, have no ``answers``."""
-
-    key: str
-    rows: int
-    bytes: int
-    sha256: str
-    answers: Answers | None = None
 
 
 class Rows(NamedTuple):
@@ -164,11 +143,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     def has_file(self, key: str) -> bool:
         """Whether this is the place of one of its files."""
-        return any(
-            part.key == key or (part.answers is not None and part.answers.key == key)
-            for parts in self.tables.values()
-            for part in parts
-        )
+        return any(file.key == key for parts in self.tables.values() for part in parts for file in part.files)
 
     @property
     def has_answers(self) -> bool:
@@ -341,19 +316,23 @@ class SnapshotStore:
             before = self.current(run.index_id, run.run_id)
             # Rows that are as they were keep the data version that an earlier version of the pipeline gave them.
             earlier = before is not None and before.content_hash is None
-            with spool_folder() as spool:
+            with spool_folder() as spool, self._uploads(run, before, anew=above > 0) as uploads:
                 try:
                     with faults_of_run(run.index_id, run.run_id), source.results(run, stage) as results:
-                        reading = read_run(self._watched(results), run, spool, earlier=earlier, excluded=excluded)
+                        reading = read_run(
+                            self._watched(results), run, spool, parts=uploads, earlier=earlier, excluded=excluded
+                        )
                     problem = None
                 except SourceDataError as error:
                     stage.clear()  # what does not add up must not be the start of the next reading
+                    uploads.remove_others({})
                     problem = error
                 run = source.prompt_run(run.index_id, run.run_id)
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem
-                    snapshot = self._keep(reading, run, now, above, excluded)
+                    snapshot = self._keep(reading, run, now, above, excluded, uploads)
+                    uploads.remove_others(snapshot.tables)
                     stage.clear()  # before the note: whoever is killed in between clears it at the next reading
                     self._write_note(_Note(fingerprint=fingerprint, revision=snapshot.revision), run, spool)
                     # An erasure that began meanwhile looked at what was kept before, or is seen here.
@@ -365,6 +344,21 @@ class SnapshotStore:
             f"prompt run {run.run_id!r} of index {run.index_id!r} changed during each of {_READINGS} readings; it is "
             "read again when it is asked for the next time"
         )
+
+    def _uploads(self, run: PromptRun, before: Snapshot | None, *, anew: bool = False) -> PartUploads:
+        """What takes the parts of a reading of a run away, of which ``before`` is the snapshot."""
+        known = [] if before is None else [part for parts in before.tables.values() for part in parts]
+
+        def held() -> set[str] | None:
+            top = f"{_folder(run.index_id, run.run_id)}/"
+            keys = [file.key for file in self._storage.files(f"{top}revisions")]
+            read = [self._revision(key) for key in keys if _REVISION.fullmatch(key.removeprefix(top))]
+            if None in read:  # one is damaged, and nobody knows its files
+                return None
+            tables = [one.tables for one in read if one is not None]
+            return {f.key for each in tables for parts in each.values() for part in parts for f in part.files}
+
+        return PartUploads(self._storage, _folder(run.index_id, run.run_id), known, held, anew=anew)
 
     def _watched(self, results: Results) -> Results:
         """The same, whose segments are told as they come."""
@@ -381,18 +375,25 @@ class SnapshotStore:
         local.write_bytes(msgspec.json.encode(note))
         self._storage.put(local, f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
 
-    def _keep(self, reading: Reading, run: PromptRun, now: datetime, above: int, excluded: Excluded) -> Snapshot:
+    def _keep(  # noqa: PLR0917
+        self,
+        reading: Reading,
+        run: PromptRun,
+        now: datetime,
+        above: int,
+        excluded: Excluded,
+        uploads: PartUploads,
+    ) -> Snapshot:
         """Record what was read, unless it is what the current snapshot holds."""
-        folder = _folder(run.index_id, run.run_id)
         there = self._revisions(run.index_id, run.run_id)
         current = there.current
         is_known = current is not None and _holds(current, reading)
         data_version = current.data_version if current is not None and is_known else reading.data_version
         if current is None or current.revision <= above or not _same(current, data_version, run):
-            own = f"{folder}/{data_version}-{LAYOUT_VERSION}"
             tables: dict[str, list[Part]] = {
-                name: [self._put(file, own) for file in files] for name, files in reading.files.items()
+                name: [uploads.part_of(file) for file in files] for name, files in reading.files.items()
             }
+            uploads.check_all_there(tables)
             self.schemas.note(run.index_id, schemas_of(reading.prompt))  # before: whoever is killed here has noted it
             current = self._record(
                 Snapshot(
@@ -422,17 +423,6 @@ class SnapshotStore:
             )
         return current
 
-    def _put(self, file: SpoolFile, folder: str) -> Part:
-        """Keep a file that was read, and that of its answers."""
-        key = f"{folder}/{file.path.name}"
-        self._storage.put(file.path, key)
-        answers = None
-        if file.answers is not None:
-            beside = f"{folder}/{file.answers.path.name}"
-            self._storage.put(file.answers.path, beside)
-            answers = Answers(key=beside, bytes=file.answers.bytes, sha256=file.answers.sha256)
-        return Part(key=key, rows=file.rows, bytes=file.bytes, sha256=file.sha256, answers=answers)
-
     def count_files(self, index_id: str, run_id: str) -> int:
         """How many files are kept of a run."""
         return len(self._kept(index_id, run_id))
@@ -451,20 +441,25 @@ class SnapshotStore:
         if current is None or not self.holds_erased(current, excluded):
             return current
         fingerprint = self.fingerprint(current)
-        with spool_folder() as spool:
-            found = {
-                name: spool_rows(
+        with spool_folder() as spool, self._uploads(current.prompt_run, current) as uploads:
+
+            def spooled(name: TableName) -> Spooled:
+                table = current.table(name)
+                return spool_rows(
                     map(_with_answers, self.rows(current, name, answers=table.has_answers)),
                     table,
                     contract_of(current.schema_of(name)) if table.has_answers else None,
                     spool,
                     excluded,
+                    parts=uploads,
+                    failures=found.get("failures"),
                 )
-                for name in tables_of(current.prompt, current.layout_version)
-                for table in [current.table(name)]
-            }
+
+            found: dict[TableName, Spooled] = {}
+            for name in failures_first(tables_of(current.prompt, current.layout_version)):
+                found[name] = spooled(name)
+            found = {name: found[name] for name in tables_of(current.prompt, current.layout_version)}
             version = version_of(HASHED_AS, current.prompt, {n: one.hash.digest().hex() for n, one in found.items()})
-            own = f"{_folder(index_id, run_id)}/{version}-{current.layout_version}"
             erased = {n: current.erased.get(n, 0) + one.erased for n, one in found.items()}
             snapshot = self._record(
                 msgspec.structs.replace(
@@ -475,12 +470,12 @@ class SnapshotStore:
                     taken_at=now,
                     run=excluded.scrubbed(current.run),
                     tables={
-                        n: [self._put(file, own) for file in one.files]
+                        n: [uploads.part_of(file) for file in one.files]
                         for n, one in found.items()
                         if one.rows or n == "segments"
                     },
                     rescued_rows=sum(one.rescued for one in found.values()),
-                    partly_failed=in_both(found["segments"].files, found["failures"].files),
+                    partly_failed=found["segments"].partly_failed,
                     contract=reports_of(found),  # examples of what breaks it may be of those media
                     erased={n: rows for n, rows in erased.items() if rows},
                 ),

@@ -63,7 +63,7 @@ class Snapshots:
         self.storage = storage
         self.store = SnapshotStore(storage, work)
         self.catalogs = Catalogs(storage)
-        self._clock = clock
+        self.clock = clock
         self._progress = progress
         self._work = work
 
@@ -108,7 +108,7 @@ class Snapshots:
         batch = self._take(runs, isolated=OF_ONE_RUN)
         problems.update(batch.problems)
         if problems:
-            now, before = self._clock(), self.catalogs.read(index_id).problems
+            now, before = self.clock(), self.catalogs.read(index_id).problems
             noted = {run_id: problem_of(error, before.get(run_id), now) for run_id, error in problems.items()}
             self.catalogs.record(index_id, (), noted)
         return Batch(batch.taken, problems)
@@ -172,7 +172,7 @@ class Snapshots:
     def read_again(self, snapshot: Snapshot, above: int) -> Snapshot:
         """Read a run anew, and keep it as a revision that is greater than ``above``."""
         run = self.source.prompt_run(snapshot.index_id, snapshot.run_id)
-        taken = self.store.take(self.source, run, self._clock(), above)
+        taken = self.store.take(self.source, run, self.clock(), above)
         fingerprint = self.store.fingerprint(taken)
         if fingerprint is not None:
             self.catalogs.record(snapshot.index_id, [(taken, fingerprint)])
@@ -227,7 +227,7 @@ class Snapshots:
         if not listing.problems:
             return
         known = {run_id: problem.message for run_id, problem in self.catalogs.read(index_id).problems.items()}
-        found = {run_id: problem_of(error, None, self._clock()) for run_id, error in listing.problems.items()}
+        found = {run_id: problem_of(error, None, self.clock()) for run_id, error in listing.problems.items()}
         news = {run_id: problem for run_id, problem in found.items() if known.get(run_id) != problem.message}
         if news:
             self.catalogs.record(index_id, (), news)
@@ -295,7 +295,7 @@ class Snapshots:
         return Batch(taken, problems)
 
     def _one(self, run: PromptRun, *, answers: bool) -> TakenSnapshot:
-        started = self._clock()
+        started = self.clock()
         with faults_of_run(run.index_id, run.run_id):
             self._check_not_erased(run.index_id, run.run_id)
             snapshot = self.store.ensure(self.source, run, started, answers=answers)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import math
 import random
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from vv_exports.domain.json_text import Members, decode, encode_line, members_in, members_of
 from vv_exports.domain.prompt_runs import JsonObject, Prompt, PromptRun
@@ -28,6 +27,7 @@ from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_withi
 from vv_exports.sources.documents import as_object, check_page, failed_segments
 from vv_exports.sources.videovector_answers import FILE_BYTES, Answer, Asked, StagedAnswers
 from vv_exports.sources.videovector_api import VideoVectorApi, about, followed
+from vv_exports.sources.videovector_items import Item, Items
 from vv_exports.sources.videovector_records import (
     Touched,
     clean,
@@ -46,8 +46,6 @@ _OF_THE_READING = 0.002
 """Each file costs as much as some answers: those that arrive within this time, or this part of the time that the
 reading took until then, are in one. Whoever is killed asks again for as many, and for what was under way."""
 _MOST_UNWRITTEN_BYTES = 2**23
-_MOST_HELD_BYTES = 2**23
-"""Bytes of results that are kept to be handed on, for each table; others are read from the stage."""
 _PROGRESS_SECONDS = 5.0
 _PAGE_BYTES = 2**18
 _ANSWERS_OF_AN_ITEM = 4  # as many of the largest answers there may be
@@ -57,16 +55,6 @@ _LOG = logging.getLogger(__name__)
 _Media = Literal["segments", "videos"]
 """What there is about each media item."""
 _Staged = Callable[[Asked], Awaitable[Answer | None]]
-
-
-class _Item(NamedTuple):
-    """All results of one table about one media item. ``order`` are their places, where they did not arrive in order.
-    ``lines`` are the results in order, None where they are on the stage alone."""
-
-    asked: list[Asked]
-    order: list[int] | None
-    lines: list[bytes] | None
-    size: int
 
 
 @dataclass
@@ -90,13 +78,10 @@ class Reading:
         self._failures: Future[DocumentPage] = Future()
         self._videos_wanted: Future[bool] = Future()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stage")
-        self._guard = threading.Lock()
         self._is_written = asyncio.Event()
         self._fills_a_file = asyncio.Event()
-        self._held: dict[_Media, int] = {"segments": 0, "videos": 0}
-        self._items: dict[_Media, dict[str, Future[_Item]]] = {
-            table: {video_id: Future() for video_id in sorted(self.members)} for table in self._held
-        }
+        self._media = sorted(self.members)
+        self._items: dict[_Media, Items] = {"segments": Items(), "videos": Items()}
 
     # Called from the thread that wants the results
 
@@ -154,7 +139,7 @@ class Reading:
         lines: list[bytes] = []
         begins: list[tuple[int, str]] = []  # the row of the page with which an item begins; before it for a part of one
         size = 0
-        for video_id in self._items[table]:
+        for video_id in self._media:
             begins.append((len(lines), video_id))
             for row, line in enumerate(self._lines_of(table, video_id)):
                 lines.append(line)
@@ -166,13 +151,8 @@ class Reading:
             yield TextPage(lines, partial(self._locate, begins), self._documents)
 
     def _lines_of(self, table: _Media, video_id: str) -> Iterable[bytes]:
-        item = self._items[table][video_id].result()
+        item = self._items[table].take(video_id)
         if item.lines is not None:
-            done: Future[_Item] = Future()
-            done.set_result(item._replace(lines=None))
-            with self._guard:
-                self._items[table][video_id] = done
-                self._held[table] -= item.size
             return item.lines
         lines: list[bytes] = []
         for asked in item.asked:
@@ -226,7 +206,7 @@ class Reading:
         in_writer = partial(asyncio.get_running_loop().run_in_executor, self._writer)
         try:
             await in_writer(self._answers.find)
-            wanted = iter([(table, video_id) for video_id in sorted(self.members) for table in self._items])
+            wanted = ((table, video_id) for video_id in self._media for table in self._items)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fetch_prompt())
                 tasks.create_task(self._fetch_failures())
@@ -247,7 +227,7 @@ class Reading:
     def _give_up(self, error: BaseException) -> None:
         promised: list[Future[Any]] = [self._prompt, self._videos_wanted, self._failures]
         for items in self._items.values():
-            promised += items.values()
+            items.fail(error)
         for future in promised:
             if not future.done():
                 future.set_exception(error)
@@ -279,7 +259,7 @@ class Reading:
             if table == "segments":
                 self._media_done += 1
                 self._rows += len(item.lines or [])
-            self._items[table][video_id].set_result(self._kept(table, item))
+            self._items[table].put(video_id, item)
             if time.monotonic() > self._said + _PROGRESS_SECONDS:
                 self._said = time.monotonic()
                 _LOG.info("%s", self.progress())
@@ -290,15 +270,7 @@ class Reading:
     async def _from_stage(self, asked: Asked) -> Answer | None:
         return await asyncio.to_thread(self._answers.get, asked)
 
-    def _kept(self, table: _Media, item: _Item) -> _Item:
-        """With its results, as long as there is room for them."""
-        with self._guard:
-            if self._held[table] + item.size > _MOST_HELD_BYTES:
-                return item._replace(lines=None)
-            self._held[table] += item.size
-            return item
-
-    async def _complete(self, table: _Media, video_id: str) -> _Item:
+    async def _complete(self, table: _Media, video_id: str) -> Item:
         """All results of one table about a media item, that add up."""
         read = self._segments if table == "segments" else self._video
         if self._answers.has(Asked(table, video_id)):
@@ -319,7 +291,7 @@ class Reading:
                 await asyncio.sleep(_BETWEEN_READINGS_SECONDS * (1 + random.random()))  # noqa: S311
         raise AssertionError("the last reading returns or raises")
 
-    async def _segments(self, video_id: str, staged: _Staged) -> _Item:
+    async def _segments(self, video_id: str, staged: _Staged) -> Item:
         where = f"segments of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
         path = ("prompt-runs", self.run.run_id, "results")
         asked: list[Asked] = []
@@ -361,8 +333,8 @@ class Reading:
         in_order = list(places.values())
         order = sorted(range(len(lines)), key=in_order.__getitem__)
         if order == list(range(len(lines))):
-            return _Item(asked, None, lines, size)
-        return _Item(asked, order, [lines[i] for i in order], size)
+            return Item(asked, None, lines, size)
+        return Item(asked, order, [lines[i] for i in order], size)
 
     async def _check_number(self, video_id: str, segment_ids: Collection[str], where: str) -> None:
         touched = self.members.get(video_id)
@@ -376,17 +348,17 @@ class Reading:
                 "results were read"
             )
 
-    async def _video(self, video_id: str, staged: _Staged) -> _Item:
+    async def _video(self, video_id: str, staged: _Staged) -> Item:
         wanted = self._videos_wanted
         if not (wanted.result() if wanted.done() else await asyncio.wrap_future(wanted)):
-            return _Item([], None, [], 0)
+            return Item([], None, [], 0)
         where = f"video result of media item {one_line(video_id)} in prompt run {one_line(self.run.run_id)}"
         asked = Asked("videos", video_id)
         answer = await staged(asked)
         if answer is None:
             answer = Answer(await self._video_result(video_id, where))
             self._add(asked, answer)
-        return _Item([asked], None, answer.lines, answer.size)
+        return Item([asked], None, answer.lines, answer.size)
 
     async def _video_result(self, video_id: str, where: str) -> list[bytes]:
         try:
@@ -464,7 +436,7 @@ class Reading:
 
     async def _schema_used(self) -> Any:
         """The schema that a result says it was made with; an empty one where none says so."""
-        for video_id in sorted(self.members)[:_SCHEMA_TRIES]:
+        for video_id in self._media[:_SCHEMA_TRIES]:
             async for documents in self.api.pages("prompt-runs", self.run.run_id, "results", video_id=video_id):
                 for document in documents:
                     schema = schema_in(document.get("schema_used"))

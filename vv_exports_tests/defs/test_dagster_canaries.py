@@ -15,6 +15,7 @@ MODULE = PACKAGE / "defs" / "dagster_internals.py"
 BACKFILL = "defs/backfills.py asks the daemon for a backfill as the UI does: see dagster_graphql's launch_backfill"
 SWITCH = "defs/pauses.py reads and sets a sensor's switch: see DagsterInstance.start_sensor and stop_sensor"
 LOST = "defs/lost_runs.py finds runs that lost their process: see DefaultRunLauncher.launch_run_from_grpc_client"
+CELERY = "defs/celery_runs.py tells Dagster's monitoring of lost runs: see monitor_started_run in run_monitoring.py"
 USED = {
     "AssetCheckExecutionRecordStatus": "defs/checks.py asks how a check passed: see EventLogStorage's history of them",
     "BULK_ACTION_TERMINAL_STATUSES": BACKFILL,
@@ -22,6 +23,7 @@ USED = {
     "BulkActionStatus": BACKFILL,
     "BulkActionsFilter": BACKFILL,
     "CheckError": "defs/instance.py tells of a wrong dagster.yaml: see what InstanceRef.from_dir raises for one",
+    "CheckRunHealthResult": CELERY,
     "DagsterEvent": "a batch that fails in part says what it delivered: see how AssetExecutionContext.log_event works",
     "DagsterRunAlreadyExists": "defs/launches.py meets a run that has its id: see what execute_in_process raises then",
     "DefaultRunLauncher": LOST,
@@ -37,6 +39,7 @@ USED = {
     "SqliteRunStorage": LOST,
     "StepExecutionContext": "type of the step around an asset: see OpExecutionContext.get_step_execution_context",
     "SubmitRunContext": "defs/run_queue.py tags runs before they wait: see QueuedRunCoordinator.submit_run",
+    "WorkerStatus": CELERY,
     "make_new_backfill_id": BACKFILL,
     "make_new_run_id": "defs/launches.py names a run before it begins: see what execute_in_process takes for run_id",
 }

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -12,8 +13,11 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from vv_exports.defs import heartbeats, lost_runs
+from vv_exports.defs.heartbeats import beating
+from vv_exports.defs.launches import launch, new_run_id
 from vv_exports.defs.lost_runs import SENSORS, close_lost
-from vv_exports.defs.processes import was_alive
+from vv_exports.defs.processes import PROCESS, was_alive
 from vv_exports.defs.run_tags import hidden
 from vv_exports_tests.defs.test_sensors import DISCOVERY, TEAM, Daemon, finish
 
@@ -175,6 +179,71 @@ def test_a_run_whose_noted_process_was_killed_is_closed_in_every_state(instance,
 def test_what_was_being_cancelled_when_everything_was_killed_is_canceled(instance, tmp_path):
     run_id = launched(instance, "PIPELINE_CANCELING", server=at(tmp_path / "gone"), **HERE)
     assert status(instance, run_id) == "CANCELED"
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """An instance that other machines use as well: one in SQLite is taken for one machine's."""
+    monkeypatch.setattr(heartbeats, "are_shared", lambda _: True)
+    monkeypatch.setattr(heartbeats, "_BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lost_runs, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(heartbeats, "_seen", {})
+
+
+def elsewhere(instance, run_id) -> None:
+    """Note a run as one of a command on another machine."""
+    instance.add_run_tags(run_id, hidden({PROCESS: f"{run_id} another-machine 77 12345"}))
+
+
+@pytest.mark.usefixtures("shared")
+def test_the_run_of_a_command_that_died_with_its_machine_is_found_from_elsewhere(instance):
+    """It held a place in the queue for a day."""
+    run_id = launched(instance, "PIPELINE_START")
+    elsewhere(instance, run_id)
+    with beating(instance, run_id):
+        for _ in range(8):
+            assert status(instance, run_id) == "STARTED"
+            time.sleep(0.1)
+    assert status(instance, run_id) == "STARTED"
+    time.sleep(0.6)
+    assert status(instance, run_id) == "FAILURE"
+
+
+@pytest.mark.usefixtures("shared")
+def test_one_that_an_earlier_version_runs_elsewhere_shows_nothing_and_is_left_alone(instance):
+    run_id = launched(instance, "PIPELINE_START")
+    elsewhere(instance, run_id)
+    for _ in range(3):
+        assert status(instance, run_id) == "STARTED"
+        time.sleep(0.3)
+
+
+def test_an_instance_of_one_machine_needs_no_signs_of_life(instance):
+    with dg.DagsterInstance.ephemeral() as in_memory:
+        assert not any(map(heartbeats.are_shared, (instance, in_memory)))
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_command_beats_as_long_as_its_run_is_at_work(instance):
+    beats = []
+
+    @dg.asset
+    def slow():
+        time.sleep(0.5)
+
+    def look():
+        while not over.wait(0.05):
+            beats.append(instance.run_storage.get_cursor_values({key}).get(key))
+
+    run_id, over = new_run_id(), threading.Event()
+    key = f"vv_exports/alive/{run_id}"
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert launch(instance, dg.Definitions([slow]), [slow.key], run_id=run_id).is_success
+    over.set()
+    looking.join()
+    assert len(set(beats)) > 3
+    assert not [one for one in threading.enumerate() if one.name == "heartbeat"]
 
 
 @pytest.mark.slow

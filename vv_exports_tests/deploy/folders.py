@@ -9,6 +9,7 @@ import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DOCKERFILE = DEPLOY / "Dockerfile"
+CELERY = DEPLOY / "celery"
 COMPOSE = DEPLOY / "compose"
 KUBERNETES = DEPLOY / "kubernetes"
 

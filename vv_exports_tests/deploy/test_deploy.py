@@ -22,7 +22,7 @@ from dagster._serdes import ConfigurableClassData
 from vv_exports import __version__
 from vv_exports.config import load_config
 from vv_exports.defs.limits import missing_limits
-from vv_exports_tests.deploy.folders import COMPOSE, DEPLOY, DOCKERFILE, KUBERNETES, compose, instruction
+from vv_exports_tests.deploy.folders import CELERY, COMPOSE, DEPLOY, DOCKERFILE, KUBERNETES, compose, instruction
 from vv_exports_tests.servers.processes import not_here
 from vv_exports_tests.test_docs import ROOT, parse
 
@@ -30,7 +30,7 @@ SETTINGS = yaml.safe_load((files("vv_exports.defs") / "dagster.yaml").read_text(
 """What every instance has that the package makes."""
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (COMPOSE / "example.env").read_text(), re.MULTILINE))
 ENVIRONMENT = {**EXAMPLE, "PWD": "/somewhere"}
-POOLS = ("vv_exports__source", ["destination/idx_archive/review-team"])
+POOLS = ["destination/idx_archive/review-team"]
 ELSEWHERE = ("storage", "local_artifact_storage", "compute_logs", "run_launcher")
 """Sections of a ``dagster.yaml`` that a deployment has its own of."""
 SECRETS = re.compile(r"(?i)(password|secret|api_key|access_key)\w*\s*[:=]\s*[\"']?[a-z0-9/+]{12,}")
@@ -72,7 +72,20 @@ def in_compose() -> dict:
     return {name: section for name, section in settings.items() if name not in ELSEWHERE}
 
 
-@pytest.mark.parametrize("settings", [in_compose, in_kubernetes])
+def in_celery() -> dict:
+    """With the figures of one machine, where they are those of several."""
+    settings = yaml.safe_load((CELERY / "dagster.yaml").read_text())
+    runs = settings["concurrency"]["runs"]
+    assert runs["max_concurrent_runs"] > SETTINGS["concurrency"]["runs"]["max_concurrent_runs"]
+    settings["concurrency"]["runs"] = {
+        "max_concurrent_runs": SETTINGS["concurrency"]["runs"]["max_concurrent_runs"],
+        "tag_concurrency_limits": [{**one, "limit": 2} for one in runs["tag_concurrency_limits"]],
+    }
+    assert settings["run_monitoring"].pop("cancel_timeout_seconds") <= 60
+    return {name: section for name, section in settings.items() if name not in ELSEWHERE}
+
+
+@pytest.mark.parametrize("settings", [in_celery, in_compose, in_kubernetes])
 def test_a_deployment_has_the_settings_of_every_instance(settings, tmp_path):
     said = settings()
     # How long a start may take is of a deployment: a process, a container, a pod that waits for a node.
@@ -80,7 +93,7 @@ def test_a_deployment_has_the_settings_of_every_instance(settings, tmp_path):
     assert said == SETTINGS
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings()))
     with DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert missing_limits(instance, *POOLS) == []
+        assert missing_limits(instance, POOLS) == []
 
 
 def test_the_instance_of_compose_is_what_dagster_takes(tmp_path, monkeypatch):

@@ -40,10 +40,19 @@ class GcsServer:
 
 @dataclass
 class ProxiedGcsServer(GcsServer):
-    """The same behind the proxy of ours. ``fault`` sees each request as ``METHOD /path?query`` and its body."""
+    """The same behind the proxy of ours. ``fault`` sees each request as ``METHOD /path?query`` and its body.
+
+    Requests that create an object in whose name ``hold`` is found are ``held`` until they are let go, one by one.
+    """
 
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     fault: Callable[[str, bytes], Fault] = lambda _line, _body: None
+    hold: str | None = None
+    held: list[object] = field(default_factory=list)
+
+    def let_go(self) -> None:
+        """The request that has been held longest goes on."""
+        self.held.pop(0)
 
     def failing(self, pattern: str, with_: Fault, *, times: int = 10**6) -> None:
         """Let requests that match fail, the first ``times`` of them."""
@@ -152,6 +161,8 @@ class _Proxy:
             return web.Response(status=fault)
         if isinstance(fault, tuple):
             return web.Response(status=fault[0], text=fault[1], content_type="application/json")
+        if self._server.hold is not None and re.search(self._server.hold, _created(request, body)):
+            await self._let_go()
         answer = await self._answer(request, body[: len(body) // 2 // _QUARTER * _QUARTER] if fault == "half" else body)
         if fault == "half":
             return web.Response(status=503)
@@ -160,11 +171,17 @@ class _Proxy:
             request.transport.abort()
         return answer
 
+    async def _let_go(self) -> None:
+        request = object()
+        self._server.held.append(request)
+        while request in self._server.held:  # noqa: ASYNC110 - another thread lets it go
+            await asyncio.sleep(0.02)
+
     async def _answer(self, request: web.Request, body: bytes) -> web.Response:
         if "upload_id" in request.query and request.method == "PUT":
             return await self._chunk(request, body)
         if self._decides and request.query.get("ifGenerationMatch") == "0":
-            name = request.query.get("name") or json.loads(body.split(b"\r\n\r\n", 1)[1].split(b"\r\n--", 1)[0])["name"]
+            name = _created(request, body)
             async with self._one_at_a_time[name]:
                 if await self._is_there(f"b/{self._store.bucket}/o/{quote(name, safe='')}"):
                     return _error(
@@ -226,6 +243,13 @@ class _Proxy:
             if "Location" in kept:  # of an upload in chunks, which goes through here as well
                 kept["Location"] = kept["Location"].replace(self._store.endpoint_url, self._server.endpoint_url)
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
+
+
+def _created(request: web.Request, body: bytes) -> str:
+    """The name of the object that a request creates; empty where it creates none."""
+    if request.query.get("uploadType") != "multipart":
+        return request.query.get("name", "")
+    return str(json.loads(body.split(b"\r\n\r\n", 1)[1].split(b"\r\n--", 1)[0])["name"])
 
 
 def _error(status: int, reason: str, message: str) -> web.Response:

@@ -182,7 +182,7 @@ def test_a_broken_line_far_into_the_run_stops_the_reading_and_completes_no_file(
     (folder / "segment_results.jsonl").write_bytes(b"\n".join(lines))
     with pytest.raises(SourceDataError, match=r"segment_results\.jsonl, line 401"):
         reading(tmp_path)
-    assert names(tmp_path / "spool") == [], "neither a file nor an unfinished one"
+    assert names(tmp_path / "spool") == ["failures-00000.parquet"], "neither a file of segments nor an unfinished one"
 
 
 MEASURE = """

@@ -394,11 +394,11 @@ class Waiting(LocalConnector):
         super().__init__(*arguments, **options)
         self.reached, self.go_on = threading.Event(), threading.Event()
 
-    def put(self, local, key):
+    def put(self, local, key, **options):
         if key.endswith(self.name):
             self.reached.set()
             assert self.go_on.wait(30)
-        super().put(local, key)
+        super().put(local, key, **options)
 
 
 class DeadAtTheNote(LocalConnector):

@@ -14,17 +14,15 @@ from typing import Literal, get_args
 
 from msgspec import UNSET
 
-from vv_exports.content.column_json import column_from_json
 from vv_exports.content.union import join
-from vv_exports.delivery.columns import are_earlier_parquet, earlier_table
+from vv_exports.delivery.columns import columns_of_file
 from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, LogEntry, read_entry
 from vv_exports.delivery.log import read_log
 from vv_exports.delivery.state import CommittedRun
 from vv_exports.errors import DeliveredDataError, NotFoundError, RequestError
 from vv_exports.printable import counted, one_line
-from vv_exports.snapshots.columns import Column, List, Object, Text
-from vv_exports.snapshots.tables import RUN_COLUMNS
+from vv_exports.snapshots.columns import Column, Object
 
 View = Literal["current", "latest"]
 VIEWS: tuple[View, ...] = get_args(View)
@@ -159,7 +157,7 @@ def _samples(held: Iterable[CommittedRun]) -> dict[int, list[DeliveredFile]]:
     for run in held:
         made = run.entry
         for file in run.files:
-            folder = _folder(file)
+            folder = file.folder
             if run.earlier is not None:
                 shape = run.earlier[folder].files if folder in run.earlier else None
             else:
@@ -190,26 +188,18 @@ def _of_entry(destination: Destination, samples: Mapping[int, Sequence[Delivered
         raise DeliveredDataError(f"entry {number} of {one_line(destination.uri)} was there a moment ago")
     return _Told(
         {one.run_id: datetime.fromisoformat(one.executed_at) for one in entry.provenance.prompt_runs},
-        [((file.prompt_id, _folder(file)), columns_of(entry, file)) for file in samples.get(number, ())],
+        [((file.prompt_id, file.folder), columns_of(entry, file)) for file in samples.get(number, ())],
     )
 
 
 def columns_of(entry: LogEntry, file: DeliveredFile) -> Object:
     """The columns of a file of an entry, as the log says them. Raises RequestError where it does not."""
-    if are_earlier_parquet(entry.provenance) and (table := earlier_table(entry, file)) is not None:
-        ends = {"rescued": Text(nullable=True), "absent": List(Text(), nullable=True)}
-        return Object({**{name: Text() for name in RUN_COLUMNS}, **table.column.fields, **ends})
-    for told in entry.tables or ():
-        if (told.prompt_id, told.folder) == (file.prompt_id, _folder(file)) and told.columns is not None:
-            try:
-                return Object({name: column_from_json(column) for name, column in told.columns.items()})
-            except ValueError as error:
-                problem = f"what entry {entry.sequence} says of the columns of {one_line(file.path)} cannot be read"
-                raise DeliveredDataError(f"{problem}: {error}. Deliver again.") from error
-    raise RequestError(
-        f"the log does not say which columns {one_line(file.path)} has: version 0.1 delivered it. Deliver again "
-        "(`vv-exports automations run`), or take --engine duckdb, which looks into the files"
-    )
+    if (found := columns_of_file(entry, file)) is None:
+        raise RequestError(
+            f"the log does not say which columns {one_line(file.path)} has: version 0.1 delivered it. Deliver again "
+            "(`vv-exports automations run`), or take --engine duckdb, which looks into the files"
+        )
+    return found
 
 
 def _tables(held: Iterable[CommittedRun], told: Mapping[int, _Told]) -> Iterable[ViewedTable]:
@@ -217,7 +207,7 @@ def _tables(held: Iterable[CommittedRun], told: Mapping[int, _Told]) -> Iterable
     for run in held:
         for file in run.files:
             viewed = ViewedFile(file.path, run.run.run_id, file.rows)
-            files.setdefault((file.prompt_id, _folder(file)), []).append(viewed)
+            files.setdefault((file.prompt_id, file.folder), []).append(viewed)
     columns: dict[tuple[str, str], Object] = {}
     for number in sorted(told, reverse=True):  # the newest have the order of the columns
         for key, found in told[number].columns:
@@ -235,7 +225,3 @@ def _latest(held: Iterable[CommittedRun], told: Mapping[int, _Told]) -> frozense
             moment = told[run.entry.sequence].executed[run.run.run_id], run.run.run_id
             found[run.prompt_id] = max(found.get(run.prompt_id, moment), moment)
     return frozenset(run_id for _, run_id in found.values())
-
-
-def _folder(file: DeliveredFile) -> str:
-    return file.path.partition("/")[0]
