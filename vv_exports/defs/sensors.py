@@ -153,8 +153,7 @@ def delivery_sensor(
         return asked if config.expect_every is None else _with_freshness(automation, context, asked, moment)
 
     def nothing_to_do(moment: Moment, said: str) -> dg.SkipReason:
-        if within := _quiet_for(automation):
-            quiet.remember(sensor, moment, said, within=within)
+        quiet.remember(sensor, moment, said, within=_quiet_for(automation))
         return dg.SkipReason(said)
 
     def to_deliver(context: dg.SensorEvaluationContext, moment: Moment) -> dg.SensorResult | dg.SkipReason:
