@@ -40,10 +40,10 @@ run: $(INSTALLED) vv_exports.yaml  ## run the main job on the demo archive and s
 	$(BIN)/vv-exports verify conn_export
 
 test: $(INSTALLED)  ## run the tests
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 test-fast: $(INSTALLED)  ## run the tests without servers, processes and daemons
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
 
 check: $(INSTALLED)  ## lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -21,7 +21,8 @@ VVExportsError
 ├── TransientError               try again later; nothing is committed
 │   ├── DeliveryConflictError    another delivery committed the same runs meanwhile
 │   │   └── StorageSetBackError  a destination holds newer snapshots than the pipeline's storage, which was restored
-│   └── SourceChangedError       a prompt run kept changing while it was read
+│   ├── SourceChangedError       a prompt run kept changing while it was read
+│   └── TableMovedOnError        somebody else changed a Delta or Iceberg table meanwhile: read it again
 ├── InstanceError                Dagster's disk or database refuses: mend that, then the same again; commits stay
 ├── OutcomeUnknownError          a write may have landed: read the destination's log before trying again
 ├── NotificationError            a message could not be sent: it waits, and is tried again; no delivery depends on it
@@ -160,6 +161,10 @@ class StorageSetBackError(DeliveryConflictError):
 
 class SourceChangedError(TransientError):
     """A prompt run changed each time while it was read, so no reading of it is of one piece."""
+
+
+class TableMovedOnError(TransientError):
+    """A Delta or Iceberg table has another newest version than was thought: it has to be read again."""
 
 
 class InstanceError(VVExportsError):

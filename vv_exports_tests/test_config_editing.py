@@ -46,8 +46,8 @@ def test_a_new_automation_is_added_behind_the_others_and_nothing_else_changes():
 def test_a_field_changes_in_its_place_and_the_comment_behind_it_stays():
     after = change(DEMO, (*AUTOMATIONS, "review-team", "format"), {"name": "csv", "delimiter": ";"})
     assert changed_lines(DEMO, after) == (
-        ["        format: parquet                # parquet | jsonl | csv | json"],
-        ["        format: {name: csv, delimiter: ;}                # parquet | jsonl | csv | json"],
+        ["        format: parquet                # parquet | jsonl | csv | json | webvtt | markers"],
+        ["        format: {name: csv, delimiter: ;}                # parquet | jsonl | csv | json | webvtt | markers"],
     )
 
 

@@ -33,10 +33,12 @@ USES = {
     "apprise": ["vv_exports.notifications.apprise_service"],
     "aws": ["dagster_aws.s3"],
     "azure": ["vv_exports.connectors.azure"],
-    "celery": ["dagster_celery.app"],
+    "celery": ["dagster_celery.app", "vv_exports.defs.celery_runs"],
     "docker": ["dagster_docker.docker_run_launcher"],
     "gcs": ["vv_exports.connectors.gcs"],
+    "iceberg": ["vv_exports.table_formats.iceberg"],
     "k8s": ["dagster_k8s.launcher"],
+    "video": ["vv_exports.formats.otio"],
     "postgres": ["sqlalchemy.dialects.postgresql.psycopg2", "dagster_postgres.run_storage"],
 }
 """What each is there for."""

@@ -12,7 +12,6 @@ from typing import Literal, Protocol, get_args
 import msgspec
 
 from vv_exports.delivery.entry import DeliveredFile
-from vv_exports.errors import TransientError
 from vv_exports.snapshots.columns import Object
 
 FormatName = Literal["delta", "iceberg"]
@@ -59,10 +58,6 @@ class Found:
     paths: frozenset[str]
 
 
-class MovedOnError(TransientError):
-    """A table has another newest version than was thought: it has to be read again."""
-
-
 class RegisteredTables(Protocol):
     """The tables of one format of one collection. Each change is atomic: readers see all of it, or nothing."""
 
@@ -83,7 +78,7 @@ class RegisteredTables(Protocol):
     def commit(self, name: str, head: Head | None, change: Change) -> Head:
         """Make a new version, of a new table where ``head`` is None. The same once more is no change.
 
-        Raises MovedOnError where ``head`` is not the newest version.
+        Raises TableMovedOnError where ``head`` is not the newest version.
         """
 
     def checkpoint_is_due(self, before: Head | None, head: Head) -> bool:

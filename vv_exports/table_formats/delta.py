@@ -17,10 +17,10 @@ import pyarrow as pa
 from vv_exports.connectors.spool import spool_folder
 from vv_exports.delivery.destination import Destination
 from vv_exports.domain.destinations import DELTA_LOG, registered_in
-from vv_exports.errors import DeliveredDataError
+from vv_exports.errors import DeliveredDataError, TableMovedOnError
 from vv_exports.snapshots.columns import Object
 from vv_exports.table_formats import delta_checkpoint
-from vv_exports.table_formats.base import Added, Change, FormatName, Found, Head, MovedOnError
+from vv_exports.table_formats.base import Added, Change, FormatName, Found, Head
 from vv_exports.table_formats.delta_log import (
     APP,
     LAST_CHECKPOINT,
@@ -100,7 +100,7 @@ class DeltaTables:
         if not self._destination.connector.create(self._key(name, path), data):
             there = self._destination.read(f"{name}/{path}")
             if there != data:
-                raise MovedOnError(f"{self._destination.uri_of(f'{name}/{path}')} is there already")
+                raise TableMovedOnError(f"{self._destination.uri_of(f'{name}/{path}')} is there already")
         return after
 
     def checkpoint_is_due(self, before: Head | None, head: Head) -> bool:

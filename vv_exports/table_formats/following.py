@@ -13,10 +13,10 @@ from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import DeliveredFile, LogEntry
 from vv_exports.delivery.state import CommittedRun, LogState
 from vv_exports.domain.failures import problem_of
-from vv_exports.errors import DeliveredDataError, VVExportsError, first_few
+from vv_exports.errors import DeliveredDataError, TableMovedOnError, VVExportsError, first_few
 from vv_exports.printable import counted, one_line
 from vv_exports.snapshots.columns import Object
-from vv_exports.table_formats.base import Added, Change, Found, Head, MovedOnError, RegisteredTables
+from vv_exports.table_formats.base import Added, Change, Found, Head, RegisteredTables
 from vv_exports.table_formats.changes import changes_of, columns_of, entries_of, held_by, is_beside_the_log
 from vv_exports.table_formats.progress import Behind, Progress
 
@@ -101,7 +101,7 @@ class _Following:
             if change.entry > head.entry:
                 try:
                     head = self.tables.commit(name, head, change)
-                except MovedOnError as error:
+                except TableMovedOnError as error:
                     _LOG.info("%s is read again: %s", self.tables.location(name), error)
                     return False
                 self.heads[name] = head
@@ -129,14 +129,14 @@ class _Following:
             if change is not None:
                 try:
                     head = self.tables.commit(name, before, change)
-                except MovedOnError as error:
+                except TableMovedOnError as error:
                     _LOG.info("%s is read again: %s", self.tables.location(name), error)
                     continue
             if head is not None:
                 self.heads[name] = head
                 self._keep_checkpoint(name, before, head)
             return
-        raise MovedOnError(f"{self.tables.location(name)}: {_ATTEMPTS} other changes came first; try again")
+        raise TableMovedOnError(f"{self.tables.location(name)}: {_ATTEMPTS} other changes came first; try again")
 
     def _take_out_erased(self, name: str, held: Sequence[tuple[CommittedRun, DeliveredFile]]) -> None:
         """Even a table that waits must not go on naming files of prompt runs that are in the collection no more."""

@@ -40,12 +40,13 @@ from vv_exports.errors import (
     DeliveredDataError,
     OutcomeUnknownError,
     RequestError,
+    TableMovedOnError,
     TransientError,
     VVExportsError,
 )
 from vv_exports.printable import one_line
 from vv_exports.snapshots.columns import Object
-from vv_exports.table_formats.base import Added, Change, FormatName, Found, Head, MovedOnError
+from vv_exports.table_formats.base import Added, Change, FormatName, Found, Head
 from vv_exports.table_formats.delta_log import milliseconds
 from vv_exports.table_formats.delta_schema import delta_schema, schema_id
 from vv_exports.table_formats.iceberg_internals import set_schema
@@ -131,12 +132,12 @@ class IcebergTables:
             if head is None and table is None:
                 table = self._create(name, change)
             if table is None:
-                raise MovedOnError(f"the Iceberg table {self.location(name)} is not there any more")
+                raise TableMovedOnError(f"the Iceberg table {self.location(name)} is not there any more")
             there = _head(table)
             if there.entry == change.entry:
                 return there  # the same change, made before
             if head is not None and there.version != head.version:
-                raise MovedOnError(f"the Iceberg table {self.location(name)} has version {there.version} already")
+                raise TableMovedOnError(f"the Iceberg table {self.location(name)} has version {there.version} already")
             with table.transaction() as transaction:
                 if change.columns is not None and self.columns_id(change.columns) != there.columns:
                     self._set_columns(table, transaction, change.columns)
@@ -201,7 +202,7 @@ class IcebergTables:
         except VVExportsError:
             raise
         except (CommitFailedException, TableAlreadyExistsError) as error:
-            raise MovedOnError(f"{what}: somebody else was faster: {self._said(error)}") from None
+            raise TableMovedOnError(f"{what}: somebody else was faster: {self._said(error)}") from None
         except CommitStateUnknownException:
             raise OutcomeUnknownError(f"{what} does not say whether a change landed; it is looked at again") from None
         except (UnauthorizedError, OAuthError, AuthorizationExpiredError):
@@ -244,7 +245,7 @@ class IcebergTables:
 
     def _create(self, name: str, change: Change) -> Table:
         if change.columns is None:
-            raise MovedOnError(f"the Iceberg table {self.location(name)} is not there any more")
+            raise TableMovedOnError(f"the Iceberg table {self.location(name)} is not there any more")
         levels = self.namespace.split(".")
         for depth in range(1, len(levels) + 1):
             try:

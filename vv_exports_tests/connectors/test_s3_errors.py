@@ -389,7 +389,7 @@ def test_a_full_local_disk_is_told_commits_nothing_and_keeps_the_automations_pla
     with no_room(), pytest.raises(RunFailedError) as caught:
         client.automations.run("idx", "team")
     assert f"no room for temporary files in {spool.spool_top()}: No space left on device" in str(caught.value)
-    assert "set TMPDIR to another folder, and try again" in str(caught.value)
+    assert "set spool.folder, or TMPDIR, to another folder, and try again" in str(caught.value)
     assert entries_since(Destination(deployed.direct, "exports/team"), 0) == []
     assert not list(spool.spool_top().glob("*/part*")), "what was begun there is gone"
     assert client.automations.run("idx", "team").delivered == ("run_0", "run_1")

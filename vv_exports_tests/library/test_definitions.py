@@ -53,7 +53,7 @@ def test_two_configurations_in_one_project_have_prefixes_of_their_own(project, t
     names = {"conn_export", "conn_import", "snapshots", "exports_on_demand"}
     assert set(whole.resources) == {f"{prefix}{name}" for prefix in ("vv_exports__", "second__") for name in names}
     asset = whole.resolve_assets_def(asset_key("other", "prompt_runs"))
-    assert asset.op.pool == "second__source"
+    assert asset.op.pool == "second__source/other"
 
 
 def test_what_they_are_imported_by_is_among_the_names_of_the_package_and_costs_nothing_before():

@@ -14,7 +14,7 @@ from vv_exports.connectors.local import LocalConnector
 from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import NotFoundError, SelectionError, SourceChangedError, SourceDataError, TransientError
 from vv_exports.snapshots.staging import StoredStage
-from vv_exports.sources import videovector_answers, videovector_reading
+from vv_exports.sources import videovector_answers, videovector_items
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import SCHEMA, make_platform
 from vv_exports_tests.sources.accounts import INDEX, NOW, Account, account, fault, held
@@ -378,7 +378,7 @@ def test_what_another_process_tidied_away_is_read_again_and_does_not_gather_in_m
     run = here.source.prompt_run(INDEX, RUN)
     stage = StoredStage(LocalConnector("storage", here.folder, make_root=True), "snapshots/idx_1/run", "0" * 16)
     with (
-        patch.object(videovector_reading, "_MOST_HELD_BYTES", 0),
+        patch.object(videovector_items, "_MOST_HELD_BYTES", 0),
         patch.object(videovector_answers, "_FILES_AT_HAND", 0),
         here.source.results(run, stage) as results,
     ):
