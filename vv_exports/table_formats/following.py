@@ -50,7 +50,13 @@ class _Following:
         for name in names:
             self._follow(name, None if changes is None else changes.get(name, []))
         return Progress(
-            uri=self.destination.uri, entry=self.last, at=self.now, heads=self.heads, behind=self.behind, problem=None
+            uri=self.destination.uri,
+            entry=self.last,
+            delivery_id="" if self.state.last is None else self.state.last.delivery_id,
+            at=self.now,
+            heads=self.heads,
+            behind=self.behind,
+            problem=None,
         )
 
     @property
@@ -67,6 +73,8 @@ class _Following:
             return None
         found: dict[str, list[Change]] = {}
         try:
+            if self.entries(before.entry).delivery_id != before.delivery_id:
+                return None  # the log that tables went by was lost, and another one begun
             for sequence in range(before.entry + 1, self.last + 1):
                 entry: LogEntry = self.entries(sequence)
                 if is_beside_the_log(entry):
