@@ -97,6 +97,26 @@ def test_an_erasure_takes_rows_out_of_tables_before_their_files_go(tmp_path):
     assert open_delivery(tmp_path / "deliveries/exports/team").table().num_rows == 0
 
 
+@pytest.mark.parametrize("earlier", ["csv", "jsonl", {"name": "webvtt", "text": ["metadata.title"]}])
+def test_what_stays_in_another_format_is_in_no_table_and_is_named(tmp_path, earlier):
+    for number in (1, 2):
+        write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number}T00:00:00Z")
+    config = config_with({"include": ["segments"]}, format=earlier)
+    client_of(tmp_path, config).automations.run("idx", "team")
+    shutil.rmtree(tmp_path / "storage")
+    shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_1")
+    client = client_of(tmp_path, config_with({"delta": True}))
+    client.automations.run("idx", "team")
+    assert set(rows_in(tmp_path)["prompt_run_id"]) == {"run_2"}
+    (told,) = [one.behind for one in client.tables.list("idx", "team") if one.behind]
+    assert "1 prompt run (run_1)" in told
+    outcomes = checked(client)
+    assert (outcomes["tables"], told in outcomes["says"]) == ("warning", True)
+    client.erasure.erase(run_id="run_1", reason="asked for")
+    assert [one.behind for one in client.tables.list("idx", "team")] == [None]
+    assert checked(client)["tables"] == "passed"
+
+
 def test_a_log_that_begins_anew_at_the_same_number_is_another_one_to_tables(tmp_path):
     write_run(tmp_path / "archive", run_id="run_1")
     client = client_of(tmp_path, config_with({"delta": True}))
