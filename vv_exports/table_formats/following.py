@@ -125,8 +125,8 @@ class _Following:
             self._take_out_erased(name, held)
             self.behind[name] = Behind(
                 why="waits",
-                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({_first(unlike)}) wait to "
-                "be delivered with it. Until the last of them the table stays at the state before, whose superseded "
+                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({_first(unlike)}) wait "
+                "to be delivered with it. Until the last of them the table stays at the state before, whose superseded "
                 "files `retain_superseded` keeps",
             )
             return
