@@ -128,6 +128,16 @@ def test_a_log_that_begins_anew_at_the_same_number_is_another_one_to_tables(tmp_
     assert rows_in(tmp_path).height == 5
 
 
+def test_a_collection_of_which_the_log_of_a_table_alone_is_left_is_repaired(tmp_path):
+    write_run(tmp_path / "archive", run_id="run_1")
+    client = client_of(tmp_path, config_with({"delta": True}))
+    client.automations.run("idx", "team")
+    shutil.rmtree(tmp_path / "deliveries/exports/team/_vv")
+    shutil.rmtree(tmp_path / "deliveries/exports/team/segments/prompt_id=prm/prompt_run_id=run_1")
+    assert client.repairs.repair("idx", "team").is_fine
+    assert rows_in(tmp_path).height == 3
+
+
 def test_a_repair_of_a_lost_entry_leaves_tables_no_file_of_it(tmp_path):
     client = client_of(tmp_path, config_with({"delta": True}))
     for number in (1, 2):
