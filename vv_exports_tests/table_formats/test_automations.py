@@ -97,7 +97,7 @@ def test_an_erasure_takes_rows_out_of_tables_before_their_files_go(tmp_path):
     assert open_delivery(tmp_path / "deliveries/exports/team").table().num_rows == 0
 
 
-@pytest.mark.parametrize("earlier", ["csv", "jsonl", {"name": "webvtt", "text": ["metadata.title"]}])
+@pytest.mark.parametrize("earlier", ["csv", {"name": "webvtt", "text": ["metadata.title"]}])
 def test_what_stays_in_another_format_is_in_no_table_and_is_named(tmp_path, earlier):
     for number in (1, 2):
         write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number}T00:00:00Z")
