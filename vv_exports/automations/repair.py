@@ -171,6 +171,9 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
     automation = damage.automation.reading(mending.as_mended) if damage.mending.moved else damage.automation
     destination = automation.destination
     automation.claim_again(clock())
+    if mending.replaced:
+        # What tables name of lost entries is superseded by none: the next delivery would only add to it.
+        automation.tables.look_anew()
     if damage.erased:
         erase_runs(destination, damage.erased, "they had been erased, and the log had lost that", clock)
     store = automation.snapshots.store
@@ -187,6 +190,7 @@ def repair(damage: Damage, deliveries: Deliveries, listing: Listing, dagster_run
     paid.pay(automation, deliveries, outgrown, todo, dagster_run_id, altered=altered)
     _remove_superseded(automation, clock())
     complete(mending, damage.erased)
+    automation.follow_tables()
     automation.write_card()
     problems = {**damage.beyond, **{run_id: str(error) for run_id, error in paid.problems.items()}}
     automation.verifications.note(

@@ -22,7 +22,7 @@ from vv_exports.delivery.log import entries_since, repair_command
 from vv_exports.delivery.mending import Mending
 from vv_exports.delivery.survey import is_of_the_log
 from vv_exports.delivery.verify import Verification, verify, verify_connector
-from vv_exports.domain.destinations import is_in_table, log_entry_name, log_sequence
+from vv_exports.domain.destinations import is_in_table, log_entry_name, log_sequence, registered_in
 from vv_exports.errors import NotFoundError, RequestError, RunFailedError, VVExportsError
 from vv_exports.exports.records import Record
 from vv_exports.exports.repair import ExportDamage, damage_of_export, repair_export
@@ -326,7 +326,8 @@ def _is_emptied(automation: Automation) -> bool:
         there = destination.files()
     except VVExportsError:  # a link, say: what verifies it says so
         return False
-    return not any(log_sequence(path) is not None or is_in_table(path) for path in there)
+    # What says which files a table has is none of them.
+    return not any(log_sequence(path) is not None or (is_in_table(path) and not registered_in(path)) for path in there)
 
 
 def _with_erased(automation: Automation, found: Verification) -> Verification:

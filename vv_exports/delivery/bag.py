@@ -14,7 +14,7 @@ from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import LogEntry
 from vv_exports.delivery.state import LogState
 from vv_exports.delivery.survey import Survey, survey
-from vv_exports.domain.destinations import PAYLOAD
+from vv_exports.domain.destinations import PAYLOAD, is_in_table
 from vv_exports.domain.names import path_segment
 from vv_exports.errors import RequestError
 from vv_exports.printable import one_line
@@ -70,11 +70,17 @@ def write_bag(destination: Destination, state: LogState) -> None:
 
 
 def bag_problems(destination: Destination, found: Survey) -> list[str]:
-    """What is wrong with what is beside the payload of a bag. Nothing is, where that cannot be reached from there."""
+    """What is wrong with a bag, but for what was delivered. Nothing is, where that cannot be reached from there."""
     bag = bag_of(destination)
     if bag is None:
         return []
-    problems = []
+    # What a glob of a table takes is a problem of any destination.
+    others = [path for path in sorted(found.beside.foreign) if not is_in_table(path)]
+    problems = [
+        f"{destination.uri_of(path)} is not the pipeline's, and tools for BagIt take a bag for broken that has a file "
+        "in data/ which its manifest does not name. Move it out of the bag"
+        for path in others
+    ]
     for name, data in _tag_files(destination, found).items():
         there = bag.read(name)
         if there is None:

@@ -1,6 +1,7 @@
 """What entries of a delivery log change of tables. Pure, but for the entries that it reads."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
@@ -41,7 +42,7 @@ def changes_of(entry: LogEntry, entries: Entries) -> dict[str, Change]:
         for run in entry.prompt_runs
         if run.supersedes is not None
         for file in entries(run.supersedes).files
-        if file.prompt_run_id == run.run_id
+        if file.prompt_run_id == run.run_id and _is_parquet(file)
     }
     added: dict[str, list[DeliveredFile]] = {}
     removed: dict[str, list[str]] = {}
@@ -64,17 +65,35 @@ def changes_of(entry: LogEntry, entries: Entries) -> dict[str, Change]:
 
 
 def is_beside_the_log(entry: LogEntry) -> bool:
-    """Whether an entry does not tell what was there before it: it stands in the place of one that was lost."""
-    return entry.replaces is not UNSET
+    """Whether an entry does not tell what it changes of tables: it stands in the place of one that was lost, or was
+    delivered in another format, while no tables were kept."""
+    return entry.replaces is not UNSET or not all(map(_is_parquet, entry.files))
 
 
-def held_by(state: LogState) -> dict[str, list[tuple[CommittedRun, DeliveredFile]]]:
-    """The files that a collection holds, by table, each with its run."""
-    found: dict[str, list[tuple[CommittedRun, DeliveredFile]]] = {}
+@dataclass(frozen=True)
+class Held:
+    """What a collection holds of a table: its files, each with its run; and the runs of which files are in another
+    format than Parquet, that of an earlier configuration."""
+
+    files: list[tuple[CommittedRun, DeliveredFile]] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
+
+
+def held_by(state: LogState) -> dict[str, Held]:
+    """What a collection holds, by table."""
+    found: dict[str, Held] = {}
     for run in state.runs.values():
         for file in run.files:
-            found.setdefault(prompt_folder(file.path), []).append((run, file))
+            held = found.setdefault(prompt_folder(file.path), Held())
+            if _is_parquet(file):
+                held.files.append((run, file))
+            else:
+                held.others.add(file.prompt_run_id)
     return found
+
+
+def _is_parquet(file: DeliveredFile) -> bool:
+    return file.path.endswith(".parquet")
 
 
 def columns_of(held: Iterable[tuple[CommittedRun, DeliveredFile]], entries: Entries) -> tuple[Object, frozenset[str]]:

@@ -62,7 +62,7 @@ class CollectionTables:
         for name, record in self._records.items():
             try:
                 before = record.read()
-                if state.last is None or before.is_at(destination.uri, state.last.sequence):
+                if state.last is None or before.is_at(destination.uri, state.last):
                     continue
                 if is_only_writer:
                     record.note(self._followed(name, destination, state, before, now))
@@ -81,6 +81,12 @@ class CollectionTables:
         except Exception as error:  # noqa: BLE001 - a delivery is committed, whatever a library of a format raises
             _LOG.warning("the %s tables of %s do not follow its log: %s", name, destination.uri, error)
             return msgspec.structs.replace(before, problem=problem_of(error, before.problem, now))
+
+    def look_anew(self) -> None:
+        """Let all tables be compared with what the log holds the next time, whatever was done before: entries that they
+        went by are lost or replaced."""
+        for record in self._records.values():
+            record.note(Progress())
 
     def rebuild(self, destination: Destination, state: LogState, now: datetime) -> None:
         """Drop all tables, and make them of what the log holds now. Repeatable. What goes wrong with one table is in

@@ -17,7 +17,7 @@ from vv_exports.errors import DeliveredDataError, TableMovedOnError, VVExportsEr
 from vv_exports.printable import counted, one_line
 from vv_exports.snapshots.columns import Object
 from vv_exports.table_formats.base import Added, Change, Found, Head, RegisteredTables
-from vv_exports.table_formats.changes import changes_of, columns_of, entries_of, held_by, is_beside_the_log
+from vv_exports.table_formats.changes import Held, changes_of, columns_of, entries_of, held_by, is_beside_the_log
 from vv_exports.table_formats.progress import Behind, Progress
 
 _ATTEMPTS = 5
@@ -38,7 +38,7 @@ class _Following:
     def __post_init__(self) -> None:
         self.last = self.state.next_sequence - 1
         self.entries = entries_of(self.destination, [] if self.state.last is None else [self.state.last])
-        self._held: dict[str, list[tuple[CommittedRun, DeliveredFile]]] | None = None
+        self._held: dict[str, Held] | None = None
 
     def run(self) -> Progress:
         changes = self._changes()
@@ -50,11 +50,17 @@ class _Following:
         for name in names:
             self._follow(name, None if changes is None else changes.get(name, []))
         return Progress(
-            uri=self.destination.uri, entry=self.last, at=self.now, heads=self.heads, behind=self.behind, problem=None
+            uri=self.destination.uri,
+            entry=self.last,
+            delivery_id="" if self.state.last is None else self.state.last.delivery_id,
+            at=self.now,
+            heads=self.heads,
+            behind=self.behind,
+            problem=None,
         )
 
     @property
-    def held(self) -> Mapping[str, list[tuple[CommittedRun, DeliveredFile]]]:
+    def held(self) -> Mapping[str, Held]:
         """What the collection holds, by table: only made where it is needed, since it is as large as the collection."""
         if self._held is None:
             self._held = held_by(self.state)
@@ -67,6 +73,8 @@ class _Following:
             return None
         found: dict[str, list[Change]] = {}
         try:
+            if self.entries(before.entry).delivery_id != before.delivery_id:
+                return None  # the log that tables went by was lost, and another one begun
             for sequence in range(before.entry + 1, self.last + 1):
                 entry: LogEntry = self.entries(sequence)
                 if is_beside_the_log(entry):
@@ -110,18 +118,25 @@ class _Following:
 
     def _compare(self, name: str) -> None:
         """Let a table have what the log holds, whatever it has."""
-        held = self.held.get(name, [])
+        kept = self.held.get(name, Held())
+        held = kept.files
         columns, unlike = columns_of(held, self.entries) if held else (None, frozenset[str]())
         if unlike:
             self._take_out_erased(name, held)
-            first = ", ".join(first_few(sorted(map(one_line, unlike)), _NAMED))
             self.behind[name] = Behind(
                 why="waits",
-                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({first}) wait to be "
-                "delivered with it. Until the last of them the table stays at the state before, whose superseded files "
-                "`retain_superseded` keeps",
+                message=f"a column changed its type, and {counted(len(unlike), 'prompt run')} ({_first(unlike)}) wait "
+                "to be delivered with it. Until the last of them the table stays at the state before, whose superseded "
+                "files `retain_superseded` keeps",
             )
             return
+        if kept.others:
+            self.behind[name] = Behind(
+                why="waits",
+                message=f"{counted(len(kept.others), 'prompt run')} ({_first(kept.others)}) of it are there in another "
+                "format, and not in the table until they are delivered as Parquet. What neither the source nor a "
+                "snapshot has any more cannot be",
+            )
         for _ in range(_ATTEMPTS):
             found = self.tables.read(name)
             before = head = None if found is None else found.head
@@ -167,13 +182,17 @@ class _Following:
         return Change(self.last, self.state.last.moment, columns, added, removed)
 
     def _keep_checkpoint(self, name: str, before: Head | None, head: Head) -> None:
-        if not self.tables.checkpoint_is_due(before, head) or not (held := self.held.get(name)):
+        if not self.tables.checkpoint_is_due(before, head) or not (held := self.held.get(name, Held()).files):
             return
         try:
             columns, _ = columns_of(held, self.entries)
             self.tables.keep_checkpoint(name, head, _added(held), columns)
         except VVExportsError as error:
             _LOG.warning("%s gets no checkpoint at version %d: %s", self.tables.location(name), head.version, error)
+
+
+def _first(run_ids: Iterable[str]) -> str:
+    return ", ".join(first_few(sorted(map(one_line, run_ids)), _NAMED))
 
 
 def _added(held: Iterable[tuple[CommittedRun, DeliveredFile]]) -> Iterator[Added]:

@@ -54,6 +54,7 @@ from vv_exports.table_formats.iceberg_io import io_properties
 from vv_exports.table_formats.iceberg_schema import iceberg_schema, next_schema
 
 _NAME = "vv_exports.table"
+_OWNER = "vv_exports.collection"
 _ENTRY = "vv_exports.entry"
 _COLUMNS = "vv_exports.columns"
 _CREATED = "vv_exports.created-ms"
@@ -88,8 +89,10 @@ class IcebergTables:
     @property
     def namespace(self) -> str:
         """That of the tables."""
-        if self._config.namespace is not None:
-            return self._config.namespace
+        return self._owner if self._config.namespace is None else self._config.namespace
+
+    @property
+    def _owner(self) -> str:
         owner = self._destination.claimant
         return _identifier(f"{owner.index_id}__{owner.automation}")
 
@@ -134,9 +137,10 @@ class IcebergTables:
             if table is None:
                 raise TableMovedOnError(f"the Iceberg table {self.location(name)} is not there any more")
             there = _head(table)
-            if there.entry == change.entry:
+            is_where_it_was = head is not None and there.version == head.version
+            if there.entry == change.entry and not is_where_it_was:
                 return there  # the same change, made before
-            if head is not None and there.version != head.version:
+            if head is not None and not is_where_it_was:
                 raise TableMovedOnError(f"the Iceberg table {self.location(name)} has version {there.version} already")
             with table.transaction() as transaction:
                 if change.columns is not None and self.columns_id(change.columns) != there.columns:
@@ -239,9 +243,23 @@ class IcebergTables:
 
     def _load(self, name: str) -> Table | None:
         try:
-            return self._catalog.load_table(self.location(name))
+            table = self._catalog.load_table(self.location(name))
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
+        if table.location().rstrip("/") == self._location_of(name):
+            return table
+        if table.properties.get(_OWNER) != self._owner:
+            raise RequestError(
+                f"the Iceberg table {self.location(name)} is another collection's, at {one_line(table.location())}: "
+                "choose another `namespace` for one of them"
+            )
+        # The collection has moved. What is at the place before goes with what else was left there.
+        self._catalog.drop_table(self.location(name))
+        return None
+
+    def _location_of(self, name: str) -> str:
+        """Where its metadata is."""
+        return self._destination.uri_of(f"{ICEBERG_FOLDER}/{name}")
 
     def _create(self, name: str, change: Change) -> Table:
         if change.columns is None:
@@ -256,8 +274,8 @@ class IcebergTables:
         return self._catalog.create_table(
             self.location(name),
             schema=iceberg_schema(change.columns),
-            location=self._destination.uri_of(f"{ICEBERG_FOLDER}/{name}"),
-            properties={**_PROPERTIES, _NAME: name, _CREATED: created},
+            location=self._location_of(name),
+            properties={**_PROPERTIES, _NAME: name, _OWNER: self._owner, _CREATED: created},
         )
 
     def _set_columns(self, table: Table, transaction: Transaction, columns: Object) -> None:

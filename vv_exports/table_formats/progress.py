@@ -12,6 +12,7 @@ import msgspec
 
 from vv_exports.connectors.base import Connector
 from vv_exports.connectors.versioned_document import VersionedDocument
+from vv_exports.delivery.entry import LogEntry
 from vv_exports.domain.failures import Problem
 from vv_exports.domain.names import storage_segment
 from vv_exports.table_formats.base import FormatName, Head
@@ -28,18 +29,21 @@ class Behind(msgspec.Struct, frozen=True, kw_only=True):
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Up to which ``entry`` of the log at ``uri`` all tables were looked after, and where each is. Those in ``behind``
-    show an earlier one. ``problem`` is what kept all of them from being looked after the last time."""
+    show an earlier one. ``problem`` is what kept all of them from being looked after the last time. ``delivery_id`` is
+    the entry's own: a log that was lost begins anew with the same numbers, and is another one."""
 
     uri: str = ""
     entry: int = -1
+    delivery_id: str = ""
     at: datetime | None = None
     heads: dict[str, Head] = {}
     behind: dict[str, Behind] = {}
     problem: Problem | None = None
 
-    def is_at(self, uri: str, entry: int) -> bool:
+    def is_at(self, uri: str, entry: LogEntry) -> bool:
         """Whether all is done up to an entry, and nothing is to be tried again."""
-        return self.uri == uri and self.entry == entry and self.problem is None and not self.behind
+        is_there = (self.uri, self.entry, self.delivery_id) == (uri, entry.sequence, entry.delivery_id)
+        return is_there and self.problem is None and not self.behind
 
     @property
     def failed(self) -> list[Problem]:

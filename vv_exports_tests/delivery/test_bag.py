@@ -99,6 +99,23 @@ def test_a_bag_without_its_declaration_is_repaired(client, tmp_path):
     assert before.keys() <= everything(folder).keys()
 
 
+def test_a_file_of_somebody_else_in_a_bag_is_a_problem_as_it_is_to_tools(client, tmp_path):
+    made = client.exports.create_index_export(**ASKED, dataset_card=True)
+    folder = tmp_path / "deliveries/x y" / made.export_id
+    (folder / "data/README.md").write_text("ours")
+    (folder / "data/notes").mkdir()
+    (folder / "data/notes/a.txt").write_text("ours")
+    with pytest.raises(bagit.BagError):
+        bagit.Bag(str(folder)).validate()
+    for found in (client.verify("conn_export", f"x y/{made.export_id}")[0], verify_at(str(folder))[0]):
+        told = [problem.partition(" is not the")[0] for problem in found.problems if "Move it out" in problem]
+        assert [one.rpartition("data/")[2] for one in told] == ["README.md", "notes/a.txt"]
+    (folder / "data/README.md").rename(tmp_path / "README.md")
+    shutil.rmtree(folder / "data/notes")
+    assert client.repairs.repair_at("conn_export", f"x y/{made.export_id}")[0].after.problems == ()
+    assert bagit.Bag(str(folder)).validate()
+
+
 def test_a_download_is_a_zip_file_of_a_bag(client, tmp_path):
     made = client.exports.create_index_export("idx", format="jsonl", bag=True)
     archive = client.exports.download(made.export_id, tmp_path / "out.zip").path

@@ -1,6 +1,7 @@
 """Tables of an automation, as whoever configures it and looks after it sees them."""
 
 import copy
+import shutil
 from datetime import timedelta
 
 import dagster as dg
@@ -94,6 +95,59 @@ def test_an_erasure_takes_rows_out_of_tables_before_their_files_go(tmp_path):
     client.erasure.erase(video_id="vid_1", reason="asked for")
     assert rows_in(tmp_path).height == 0
     assert open_delivery(tmp_path / "deliveries/exports/team").table().num_rows == 0
+
+
+@pytest.mark.parametrize("earlier", ["csv", {"name": "webvtt", "text": ["metadata.title"]}])
+def test_what_stays_in_another_format_is_in_no_table_and_is_named(tmp_path, earlier):
+    for number in (1, 2):
+        write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number}T00:00:00Z")
+    config = config_with({"include": ["segments"]}, format=earlier)
+    client_of(tmp_path, config).automations.run("idx", "team")
+    shutil.rmtree(tmp_path / "storage")
+    shutil.rmtree(tmp_path / "archive/indexes/idx/prompt_runs/run_1")
+    client = client_of(tmp_path, config_with({"delta": True}))
+    client.automations.run("idx", "team")
+    assert set(rows_in(tmp_path)["prompt_run_id"]) == {"run_2"}
+    (told,) = [one.behind for one in client.tables.list("idx", "team") if one.behind]
+    assert "1 prompt run (run_1)" in told
+    outcomes = checked(client)
+    assert (outcomes["tables"], told in outcomes["says"]) == ("warning", True)
+    client.erasure.erase(run_id="run_1", reason="asked for")
+    assert [one.behind for one in client.tables.list("idx", "team")] == [None]
+    assert checked(client)["tables"] == "passed"
+
+
+def test_a_log_that_begins_anew_at_the_same_number_is_another_one_to_tables(tmp_path):
+    write_run(tmp_path / "archive", run_id="run_1")
+    client = client_of(tmp_path, config_with({"delta": True}))
+    client.automations.run("idx", "team")
+    shutil.rmtree(tmp_path / "deliveries/exports/team/_vv")
+    write_run(tmp_path / "archive", run_id="run_1", segments=5)
+    client.automations.run("idx", "team")
+    assert client.automations.retrieve("idx", "team").table_formats == {"delta": "1 table as of entry 0 of 0"}
+    assert rows_in(tmp_path).height == 5
+
+
+def test_a_collection_of_which_the_log_of_a_table_alone_is_left_is_repaired(tmp_path):
+    write_run(tmp_path / "archive", run_id="run_1")
+    client = client_of(tmp_path, config_with({"delta": True}))
+    client.automations.run("idx", "team")
+    shutil.rmtree(tmp_path / "deliveries/exports/team/_vv")
+    shutil.rmtree(tmp_path / "deliveries/exports/team/segments/prompt_id=prm/prompt_run_id=run_1")
+    assert client.repairs.repair("idx", "team").is_fine
+    assert rows_in(tmp_path).height == 3
+
+
+def test_a_repair_of_a_lost_entry_leaves_tables_no_file_of_it(tmp_path):
+    client = client_of(tmp_path, config_with({"delta": True}))
+    for number in (1, 2):
+        write_run(tmp_path / "archive", run_id=f"run_{number}", executed_at=f"2026-10-0{number}T00:00:00Z")
+        client.automations.run("idx", "team")
+    (tmp_path / "deliveries/exports/team/_vv/log" / f"{0:020}.json").unlink()
+    write_run(tmp_path / "archive", run_id="run_1", executed_at="2026-10-01T00:00:00Z", segments=5)
+    assert client.repairs.repair("idx", "team").is_fine
+    assert sorted(rows_in(tmp_path)["prompt_run_id"]) == ["run_1"] * 5 + ["run_2"] * 3
+    assert checked(client)["tables"] == "passed"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Iceberg tables beside the delivery log, in a catalog of SQLite, as pyiceberg and Polars read them."""
 
 import gzip
+import shutil
 from contextlib import closing
 from datetime import timedelta
 
@@ -14,8 +15,9 @@ from vv_exports.delivery.vacuum import vacuum
 from vv_exports.reader import open_delivery
 from vv_exports.table_formats.collection import CollectionTables
 from vv_exports.table_formats.iceberg import IcebergTables
-from vv_exports_tests.archives import SCHEMA, segment
+from vv_exports_tests.archives import SCHEMA, segment, write_run
 from vv_exports_tests.delivery.conftest import NOW
+from vv_exports_tests.deployments import CONFIG, client_of
 from vv_exports_tests.fakes.faulty_connector import Crash, FaultyConnector, crashes, crashes_after
 from vv_exports_tests.fakes.iceberg_rest import TOKEN, rest_catalog
 from vv_exports_tests.table_formats.given import EVERY_CALL, PROMPT, Kept, in_order, rows_of
@@ -184,3 +186,49 @@ def test_of_very_many_snapshots_the_oldest_are_forgotten(kept, monkeypatch):
         kept.deliver(f"run_{run}")
     assert kept.read()[1] in ([2, 3, 4], [3, 4])
     assert_table_is_the_collection(kept)
+
+
+def automations_with(config, folder, monkeypatch, **places):
+    """A client of automations, by their destinations, whose Iceberg tables share one namespace."""
+    monkeypatch.setenv("CATALOG", f"sqlite:///{folder}/catalog.db")
+    tables = {"iceberg": {"catalog": {"type": "sql", "uri_env": "CATALOG"}, "namespace": "shared"}}
+    team = {**config["indexes"]["idx"]["automations"]["team"], "tables": tables}
+    automations = {name: {**team, "destination_subpath": place} for name, place in places.items()}
+    return client_of(folder, {**config, "indexes": {"idx": {"automations": automations}}})
+
+
+def shared_rows(folder):
+    with closing(load_catalog("vv_exports", type="sql", uri=f"sqlite:///{folder}/catalog.db")) as catalog:
+        table = catalog.load_table("shared.segments__prm")
+        return table.location(), table.scan().to_arrow().num_rows
+
+
+def test_a_table_moves_with_its_collection(tmp_path, monkeypatch):
+    write_run(tmp_path / "archive")
+    automations_with(CONFIG, tmp_path, monkeypatch, team="before").automations.run("idx", "team")
+    client = automations_with(CONFIG, tmp_path, monkeypatch, team="after")
+    client.automations.run("idx", "team")
+    client.vacuum_abandoned("conn_export")
+    assert not (tmp_path / "deliveries/before").exists()
+    location, rows = shared_rows(tmp_path)
+    assert ("/deliveries/after/" in location, rows) == (True, 3)
+    assert [one.behind for one in client.tables.list("idx", "team")] == [None]
+
+
+def test_two_collections_share_no_table(tmp_path, monkeypatch):
+    write_run(tmp_path / "archive")
+    client = automations_with(CONFIG, tmp_path, monkeypatch, team="one", other="two")
+    client.automations.run("idx", "team")
+    client.automations.run("idx", "other")
+    (told,) = client.tables.list("idx", "other")
+    assert "choose another `namespace`" in told.behind
+    assert "/deliveries/one/" in shared_rows(tmp_path)[0]
+    assert [one.behind for one in client.tables.list("idx", "team")] == [None]
+
+
+def test_a_log_that_begins_anew_at_the_same_number_is_another_one(kept):
+    kept.deliver("run_1", segments=2)
+    shutil.rmtree(kept.folder / "_vv/log")
+    (kept.folder / "_vv/owner.json").unlink()
+    kept.deliver("run_1", segments=[segment(number, metadata={"brands": BRANDS}) for number in range(5)])
+    assert kept.read()[0].height == 5
