@@ -12,6 +12,7 @@ import yaml
 from vv_exports.client import VVExports
 from vv_exports.config import load_config
 from vv_exports.definitions import defs
+from vv_exports.defs.keys import Names
 from vv_exports.errors import ConfigurationError, RequestError, TransientError
 from vv_exports.index_list import IndexList, load
 from vv_exports_tests.archives import write_run
@@ -82,6 +83,19 @@ def test_definitions_load_with_them_and_ask_no_source(client, tmp_path, monkeypa
     names = {sensor.name for sensor in repository.sensor_defs}
     assert {"prod_1__discovery", "prod_2__legal__delivery", "index_list"} <= names
     assert "test_1__discovery" not in names
+
+
+def test_one_that_comes_later_renames_no_sensor_of_another(client, tmp_path):
+    """A sensor that is switched off in the UI would be on again. Dagster takes neither `-` nor `.` in a name."""
+
+    def sensor():
+        client.indexes.sync()
+        return Names.of(load(tmp_path / "vv_exports.yaml")).delivery_sensor("prod-1.a", "legal")
+
+    index(tmp_path, "prod-1.a")
+    before = sensor()
+    index(tmp_path, "prod-1-a")
+    assert sensor() == before == "prod_1_a__legal__delivery"
 
 
 def test_what_the_file_describes_itself_is_no_templates(client, tmp_path):

@@ -50,12 +50,13 @@ def resolved(
 
 def followed_by_templates(config: Config, known: Mapping[str, str]) -> Config:
     """The configuration with the indexes that its templates match. ``known`` are the names of those that there are, by
-    id; one that is described itself is none of a template's. The rules hold for all of them.
+    id; one that is described itself is none of a template's. The rules hold for all of them. They stay in the order in
+    which they were found: names in Dagster depend on it, and a new one renames no other.
 
     Raises ConfigurationError.
     """
     described, matched, problems = config.described, dict[str, str](), list[str]()
-    for index_id, name in sorted(known.items()):
+    for index_id, name in known.items():
         if index_id in described:
             continue
         fitting = [title for title, one in config.index_templates.items() if one.matches(index_id, name)]
