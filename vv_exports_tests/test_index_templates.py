@@ -152,6 +152,25 @@ def test_names_match_too(client, tmp_path):
     assert followed(client) == {"a1": "news"}
 
 
+def test_one_that_gets_another_name_at_the_source_keeps_its_automations(client, tmp_path):
+    """It was followed no more, and neither the command nor the sensor had said so."""
+    index(tmp_path, "a1", "News, morning")
+    news, shows = ({**TEMPLATE, "match": "a*", "match_name": name} for name in ("News*", "Show*"))
+    write_config(tmp_path, config_with(news=news, shows=shows))
+    client.indexes.sync()
+    for name in ("Morning", "Show: morning", "News, early"):
+        index(tmp_path, "a1", name)
+        client.indexes.sync()
+        assert followed(client) == {"a1": "news"}
+    index(tmp_path, "a2", "Sports")
+    client.indexes.sync()
+    index(tmp_path, "a2", "Show: sports")
+    assert client.indexes.sync().followed == 2, "one that nothing matched until then"
+    write_config(tmp_path, config_with(news={**news, "exclude": "a1"}))
+    client.refresh()
+    assert followed(client) == {}
+
+
 def test_one_that_two_templates_match_is_refused_and_what_is_followed_stays(client, tmp_path):
     client.indexes.sync()
     other = {"match": "prod-9*", "automations": {}}
