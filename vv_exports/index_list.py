@@ -1,8 +1,8 @@
 """Which indexes the source has, as it was asked last: kept in the pipeline's storage, so that those which templates of
 the configuration match are known without asking the source, while Dagster loads the definitions.
 
-An index that the source has no more stays in the list, and so keeps its automations: only the configuration ends that.
-A source that fails to list changes nothing.
+An index that the source has no more stays in the list, as do the names that it had, and so keeps its automations: only
+the configuration ends that. A source that fails to list changes nothing.
 
 Layout: ``indexes/<version>.json.zst``
 """
@@ -27,11 +27,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class ListedIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """An index of the source. ``gone_at`` is when it was missed first; None where the source has it."""
+    """An index of the source. ``gone_at`` is when it was missed first; None where the source has it. ``former_names``
+    are those that it had before, the first one first."""
 
     name: str
     found_at: datetime
     gone_at: datetime | None = None
+    former_names: tuple[str, ...] = ()
 
 
 class Indexes(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +43,9 @@ class Indexes(msgspec.Struct, frozen=True, kw_only=True):
     indexes: dict[str, ListedIndex] = {}
 
     @property
-    def names(self) -> dict[str, str]:
-        """The names of all of them, by id."""
-        return {index_id: one.name for index_id, one in self.indexes.items()}
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """The names that each of them has and had, by id, the first one first."""
+        return {index_id: (*one.former_names, one.name) for index_id, one in self.indexes.items()}
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,11 @@ def _with(before: Indexes, found: Collection[Index], now: datetime) -> Indexes:
     indexes: dict[str, ListedIndex] = {}
     for index_id, one in before.indexes.items():
         gone_at = None if index_id in there else one.gone_at or now
-        indexes[index_id] = msgspec.structs.replace(one, name=there.get(index_id, one.name), gone_at=gone_at)
+        name = there.get(index_id, one.name)
+        former = one.former_names if name == one.name else (*one.former_names, one.name)
+        indexes[index_id] = msgspec.structs.replace(
+            one, name=name, gone_at=gone_at, former_names=tuple(dict.fromkeys(former))
+        )
     for index_id, name in there.items():
         indexes.setdefault(index_id, ListedIndex(name=name, found_at=now))
     if before.changed_at is not None and indexes == before.indexes:

@@ -12,6 +12,7 @@ import yaml
 from vv_exports.client import VVExports
 from vv_exports.config import load_config
 from vv_exports.definitions import defs
+from vv_exports.defs.keys import Names
 from vv_exports.errors import ConfigurationError, RequestError, TransientError
 from vv_exports.index_list import IndexList, load
 from vv_exports_tests.archives import write_run
@@ -84,6 +85,19 @@ def test_definitions_load_with_them_and_ask_no_source(client, tmp_path, monkeypa
     assert "test_1__discovery" not in names
 
 
+def test_one_that_comes_later_renames_no_sensor_of_another(client, tmp_path):
+    """A sensor that is switched off in the UI would be on again. Dagster takes neither `-` nor `.` in a name."""
+
+    def sensor():
+        client.indexes.sync()
+        return Names.of(load(tmp_path / "vv_exports.yaml")).delivery_sensor("prod-1.a", "legal")
+
+    index(tmp_path, "prod-1.a")
+    before = sensor()
+    index(tmp_path, "prod-1-a")
+    assert sensor() == before == "prod_1_a__legal__delivery"
+
+
 def test_what_the_file_describes_itself_is_no_templates(client, tmp_path):
     mine = {"team": {"destination_connector_id": "conn_export", "destination_subpath": "mine"}}
     write_config(tmp_path, config_with({"prod-1": {"automations": mine}}))
@@ -136,6 +150,25 @@ def test_names_match_too(client, tmp_path):
     write_config(tmp_path, config_with(news={**TEMPLATE, "match": ["a*", "b*"], "match_name": "News*"}))
     client.indexes.sync()
     assert followed(client) == {"a1": "news"}
+
+
+def test_one_that_gets_another_name_at_the_source_keeps_its_automations(client, tmp_path):
+    """It was followed no more, and neither the command nor the sensor had said so."""
+    index(tmp_path, "a1", "News, morning")
+    news, shows = ({**TEMPLATE, "match": "a*", "match_name": name} for name in ("News*", "Show*"))
+    write_config(tmp_path, config_with(news=news, shows=shows))
+    client.indexes.sync()
+    for name in ("Morning", "Show: morning", "News, early"):
+        index(tmp_path, "a1", name)
+        client.indexes.sync()
+        assert followed(client) == {"a1": "news"}
+    index(tmp_path, "a2", "Sports")
+    client.indexes.sync()
+    index(tmp_path, "a2", "Show: sports")
+    assert client.indexes.sync().followed == 2, "one that nothing matched until then"
+    write_config(tmp_path, config_with(news={**news, "exclude": "a1"}))
+    client.refresh()
+    assert followed(client) == {}
 
 
 def test_one_that_two_templates_match_is_refused_and_what_is_followed_stays(client, tmp_path):

@@ -31,10 +31,11 @@ _LOG = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ToRead:
     """Runs of which an automation needs a snapshot that there is not, in the order (executed_at, run id). ``failing``
-    could not be read and wait for their next attempt."""
+    could not be read and wait for their next attempt. What the automations in ``unknown`` need could not be told."""
 
     due: tuple[str, ...]
     failing: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
 
 class Automations:
@@ -106,6 +107,7 @@ class Automations:
         """The runs that must be read, since an automation owes them and they are new or look changed. For one that
         delivers when it is asked alone they are read then; for one that does by the clock now, so that it is quick."""
         unread: set[str] = set()
+        unknown: list[str] = []
         known = self._snapshots.known(index_id, listing)
         for automation in self._enabled(index_id):
             if automation.config.trigger == "manual":
@@ -115,6 +117,7 @@ class Automations:
             except VVExportsError as error:
                 # Its own sensor fails, and says so. The index's other automations must not wait for it.
                 _LOG.warning("index %s is read without automation %s: %s", one_line(index_id), automation.name, error)
+                unknown.append(automation.name)
                 continue
             unread |= {run_id for run_id in found.of("due", "failing") if known.rows[run_id].data_version is None}
         # Of a run that could not be delivered, but can be read, new content may be what it takes.
@@ -125,6 +128,7 @@ class Automations:
         return ToRead(
             due=tuple(run.run_id for run in listing.runs if run.run_id in due) if due else (),
             failing=tuple(run.run_id for run in listing.runs if run.run_id in failing) if failing else (),
+            unknown=tuple(unknown),
         )
 
     def _begins(self, automation: Automation, listing: Listed[ListedRun], now: datetime) -> bool:

@@ -2,7 +2,7 @@
 other, the pipeline's storage or the archive, choices of fields that contradict each other."""
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -48,17 +48,23 @@ def resolved(
     return indexes
 
 
-def followed_by_templates(config: Config, known: Mapping[str, str]) -> Config:
-    """The configuration with the indexes that its templates match. ``known`` are the names of those that there are, by
-    id; one that is described itself is none of a template's. The rules hold for all of them.
+def followed_by_templates(config: Config, known: Mapping[str, Sequence[str]]) -> Config:
+    """The configuration with the indexes that its templates match. ``known`` are the names that each one has and had,
+    by id: the first that matches holds, so that another name at the source ends nothing. One that is described itself
+    is none of a template's. The rules hold for all of them. They stay in the order in which they were found: names in
+    Dagster depend on it, and a new one renames no other.
 
     Raises ConfigurationError.
     """
     described, matched, problems = config.described, dict[str, str](), list[str]()
-    for index_id, name in sorted(known.items()):
+    for index_id, names in known.items():
         if index_id in described:
             continue
-        fitting = [title for title, one in config.index_templates.items() if one.matches(index_id, name)]
+        by_name = [
+            (name, [title for title, one in config.index_templates.items() if one.matches(index_id, name)])
+            for name in names
+        ]
+        name, fitting = next((one for one in by_name if one[1]), ("", []))
         if len(fitting) > 1:
             problems.append(
                 f"index_templates: index {shown(index_id)} ({shown(name)}) matches {' and '.join(fitting)}; let all "

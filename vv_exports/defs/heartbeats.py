@@ -20,10 +20,13 @@ from vv_exports.errors import InstanceError
 SILENT_SECONDS = 40.0
 """A command that showed no life for so long, by the clock of who looks, is gone."""
 _BEAT_SECONDS = 10.0
+_MOST_BETWEEN_LOOKS_SECONDS = 20.0
+"""That silence between two looks counts for: where nobody could look for longer, as the database was out of reach, the
+command could not beat either."""
 _FORGOTTEN_AFTER_SECONDS = 3600.0
 _LOG = logging.getLogger(__name__)
-_seen: dict[str, tuple[str, float]] = {}
-"""By run: what its command said last, and since when this process has seen nothing else."""
+_seen: dict[str, tuple[str, float, float]] = {}
+"""By run: what its command said last, for how long this process has seen nothing else, and when it looked."""
 
 
 def are_shared(instance: dg.DagsterInstance) -> bool:
@@ -53,13 +56,12 @@ def silent_seconds(instance: dg.DagsterInstance, run_id: str) -> float:
     if said is None:
         return 0
     now = time.monotonic()
-    before, since = _seen.get(run_id, ("", now))
-    if said == before:
-        return now - since
-    for one in [one for one, (_, since) in _seen.items() if now - since > _FORGOTTEN_AFTER_SECONDS]:
+    before, silent, looked_at = _seen.get(run_id, ("", 0.0, now))
+    silent = silent + min(now - looked_at, _MOST_BETWEEN_LOOKS_SECONDS) if said == before else 0.0
+    for one in [one for one, (*_, at) in _seen.items() if now - at > _FORGOTTEN_AFTER_SECONDS and one != run_id]:
         del _seen[one]
-    _seen[run_id] = said, now
-    return 0
+    _seen[run_id] = said, silent, now
+    return silent
 
 
 def _beat(instance: dg.DagsterInstance, run_id: str, over: threading.Event) -> None:

@@ -50,13 +50,14 @@ class Changes:
             if self._asked_at is None or self._clock() - self._asked_at >= self.ask_again_seconds:
                 instance = opened()
                 close_lost(instance, now, self._counts)
-                self._ask(instance)
+                self._ask(instance, now)
                 self._asked_at = self._clock()
             return self._counts[index_id]
 
-    def _ask(self, instance: dg.DagsterInstance) -> None:
-        # By what the database says itself, never by our clock: it keeps local times where it is told to.
-        since = None if self._newest is None else dg.RunsFilter(updated_after=self._newest - _OVERLAP)
+    def _ask(self, instance: dg.DagsterInstance, now: datetime) -> None:
+        # By what the database says itself, and never by a time that is yet to come: a clock that was ahead has written
+        # that, or a database of local times, which has those of new runs alone. What came after would not be seen.
+        since = None if self._newest is None else dg.RunsFilter(updated_after=min(self._newest, now) - _OVERLAP)
         most = 1 if self._asked_at is None else None  # of what was before, the newest alone says when that is
         records = instance.get_run_records(since, limit=most, order_by="update_timestamp", ascending=False)
         found = {one.dagster_run.run_id: (one.dagster_run.status, one.update_timestamp) for one in records}

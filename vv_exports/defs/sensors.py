@@ -95,6 +95,7 @@ def discovery_sensor(  # noqa: PLR0917
                 *(f"{one}." for one in (*erased.said, *erased.not_erased)),
             ]
         )
+        is_whole = not (to_read.unknown or erased.not_erased)
         requests: list[dg.RunRequest] = []
         if to_read.due:
             tags = snapshot_tags(index_id)
@@ -109,7 +110,7 @@ def discovery_sensor(  # noqa: PLR0917
             if not requests and not events:
                 raise UnreadableRunsError("listed", len(runs), listing.problems)
             context.log.error("%s", UnreadableRunsError("listed", len(runs), listing.problems))
-        elif not (to_read.due or to_read.failing or events or _waits_to_erase(pipeline, index_id)):
+        elif not (to_read.due or to_read.failing or events or _waits_to_erase(pipeline, index_id)) and is_whole:
             quiet.remember(sensor, moment, said, listed=listed)
         return dg.SensorResult(
             run_requests=requests,

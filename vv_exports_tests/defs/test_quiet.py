@@ -156,6 +156,29 @@ def test_of_several_runs_at_once_each_is_seen_and_each_once():
     assert counts() == [2, 2, 1], "one of all assets is one of each index"
 
 
+def test_a_run_that_was_noted_with_a_time_to_come_hides_no_other():
+    """By a machine whose clock is ahead, or by a PostgreSQL that keeps local times, as it does of new runs."""
+    instance, changes, now = dg.DagsterInstance.ephemeral(), Changes(["a"]), datetime.now(UTC)
+    key = frozenset({dg.AssetKey(["a", "prompt_runs"])})
+    early, run = (instance.add_run(dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=key)) for _ in range(2))
+    began = dg.DagsterEvent("PIPELINE_START", job_name="__ASSET_JOB")
+    instance.run_storage.handle_run_event(early.run_id, began, now + timedelta(hours=9))
+    before = changes.count("a", lambda: instance, now)
+    before = changes.count("a", lambda: instance, now)
+    instance.report_run_failed(run)
+    assert changes.count("a", lambda: instance, now) == before + 1
+    assert changes.count("a", lambda: instance, now) == before + 1
+
+
+def test_a_look_that_could_not_tell_what_an_automation_needs_is_made_again(deployment, tmp_path):
+    broken = tmp_path / "deliveries" / "exports" / "team" / "_vv" / "log" / f"{1:020}.json"
+    broken.write_text("{")
+    write_run(tmp_path / "archive", run_id="run_2", executed_at="2026-10-03T00:00:00Z")
+    assert deployment.tick(DISCOVERY).startswith("1 new of 3 finished prompt runs")
+    broken.unlink()
+    assert deployment.tick(DISCOVERY) == 1
+
+
 def test_switching_on_has_it_look(deployment):
     assert "Nothing has happened" not in deployment.tick(TEAM, last_sensor_start_time=1.0)
 
