@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -97,6 +98,7 @@ class Machines:
     code_port: int
     places: int
     worker_timeout_seconds: float
+    until: ExitStack
     by_name: dict[str, Machine] = field(default_factory=dict)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -105,13 +107,14 @@ class Machines:
         if name not in self.by_name:
             folder = self.folder / name
             shutil.copytree(FILES, folder)
-            (folder / "tmp").mkdir()
+            # Not below the test's own folder: Dagster's sockets are there, and their paths may have 107 characters.
+            temporary = self.until.enter_context(tempfile.TemporaryDirectory(prefix=f"vv-{name}-"))
             (folder / "vv_exports.yaml").write_text(yaml.safe_dump(self.config))
             settings = yaml.safe_load((FILES / "dagster.yaml").read_text())
             settings["concurrency"]["runs"]["max_concurrent_runs"] = self.places
             settings["run_launcher"]["config"]["worker_timeout_seconds"] = self.worker_timeout_seconds
             (folder / "dagster.yaml").write_text(yaml.safe_dump(settings))
-            self.by_name[name] = Machine(name, folder, self._environment(folder))
+            self.by_name[name] = Machine(name, folder, self._environment(folder, temporary))
         return self.by_name[name]
 
     def start(self, name: str, what: str) -> "subprocess.Popen[bytes]":
@@ -171,7 +174,7 @@ class Machines:
             for process in machine.processes:
                 kill(process)
 
-    def _environment(self, folder: Path) -> dict[str, str]:
+    def _environment(self, folder: Path, temporary: str) -> dict[str, str]:
         given = dict(
             line.split("=", 1) for line in (FILES / "example.env").read_text().splitlines() if line[:1] not in {"", "#"}
         )
@@ -204,7 +207,7 @@ class Machines:
             "VV_WEB_PORT": str(web),
             "PATH": programs,
             "PYTHONPATH": str(REPOSITORY),
-            "TMPDIR": str(folder / "tmp"),
+            "TMPDIR": temporary,
             "NO_PROXY": "127.0.0.1",
             "DAGSTER_DISABLE_TELEMETRY": "1",
         }
@@ -242,11 +245,15 @@ def machines(
             free_ports(1)[0],
             places,
             worker_timeout_seconds,
+            until,
         )
+        before = dict(os.environ)
         try:
             yield made
         finally:
             made.stop()
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def wait_until(what: Callable[[], Any], seconds: float, why: Callable[[], str] = lambda: "") -> float:
