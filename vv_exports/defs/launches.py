@@ -55,20 +55,22 @@ def launch(
     if partitions is not None:
         run_tags["dagster/asset_partition_range_start"], run_tags["dagster/asset_partition_range_end"] = partitions
     ops = {name: {"config": dict(values)} for name, values in (config or {}).items()}
-    with IN_TURN, suppress(DagsterRunAlreadyExists), beating(instance, run_id):
-        definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=instance,
-            asset_selection=list(assets),
-            run_id=run_id,
-            run_config={**_QUIET, "ops": ops},
-            tags=run_tags,
-            raise_on_error=False,
-        )
-    run = instance.get_run_by_id(run_id)
-    if run is None:
-        raise RuntimeError(f"Dagster run {run_id} vanished from its instance")
-    if run.status == dg.DagsterRunStatus.FAILURE and error_of(instance, run_id) == INTERRUPTED:
-        raise KeyboardInterrupt
+    # Reading it, too: a database in memory refuses a reader while another thread writes.
+    with IN_TURN:
+        with suppress(DagsterRunAlreadyExists), beating(instance, run_id):
+            definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=instance,
+                asset_selection=list(assets),
+                run_id=run_id,
+                run_config={**_QUIET, "ops": ops},
+                tags=run_tags,
+                raise_on_error=False,
+            )
+        run = instance.get_run_by_id(run_id)
+        if run is None:
+            raise RuntimeError(f"Dagster run {run_id} vanished from its instance")
+        if run.status == dg.DagsterRunStatus.FAILURE and error_of(instance, run_id) == INTERRUPTED:
+            raise KeyboardInterrupt
     return run
 
 

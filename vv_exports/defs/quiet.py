@@ -122,7 +122,7 @@ class Quiet:
             return None
         if not found.moment.now <= moment.now < found.until:
             return None
-        return f"{found.said} Nothing has happened since {found.moment.now:%H:%M:%S} UTC."
+        return f"Nothing has happened since {found.moment.now:%H:%M:%S} UTC, when it was: {found.said}"
 
     def remember(
         self, sensor: str, moment: Moment, said: str, *, listed: bytes = b"", within: timedelta = LOOK_ANEW

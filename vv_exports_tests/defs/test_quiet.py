@@ -85,7 +85,7 @@ def test_a_tick_for_nothing_asks_no_store_and_no_database(deployment, statements
     deployment.tick(sensor)
     statements.clear()
     said = deployment.tick(sensor)
-    assert "Nothing has happened since 00:00:00 UTC." in said
+    assert "Nothing has happened since 00:00:00 UTC, when it was: " in said
     assert (deployment.asked, statements) == ({}, [])
 
 
