@@ -75,6 +75,14 @@ def test_counters_are_the_sum_of_the_log_whoever_sums_it_and_whatever_was_lost(c
         assert {key: again[key] for key in counted} == counted
 
 
+def test_counters_are_told_where_they_cannot_be_kept(client, tmp_path):
+    client.automations.run("idx", "team")
+    (tmp_path / "storage/automations/idx/team/totals").write_text("in the place of the folder")
+    for _ in range(2):
+        text = client_of(tmp_path).metrics.text()
+        assert of_team(text, "automation_readable") == of_team(text, "deliveries_total") == 1
+
+
 def test_a_log_that_another_one_has_taken_the_place_of_is_counted_anew(client, tmp_path):
     client.automations.run("idx", "team")
     write_run(tmp_path / "archive", run_id="run_2")

@@ -6,6 +6,8 @@ that only new entries are read; losing it costs reading the log once.
 Layout: ``automations/<index>/<automation>/totals/<version>.json.zst``
 """
 
+import logging
+
 import msgspec
 
 from vv_exports.connectors.base import Connector
@@ -14,6 +16,9 @@ from vv_exports.delivery.destination import Destination
 from vv_exports.delivery.entry import LogEntry
 from vv_exports.delivery.log import entries_since
 from vv_exports.domain.names import storage_segment
+from vv_exports.errors import VVExportsError
+
+_LOG = logging.getLogger(__name__)
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,14 +61,22 @@ class DeliveredTotals:
 
     def of(self, destination: Destination, last: LogEntry | None) -> Totals:
         """The totals of the log at a destination, which ends with ``last``. Entries that cannot be used are left out:
-        what is wrong there is said where the log is replayed."""
-        found = self._totals = self._kept.read() if self._totals is None else self._totals
-        if _is_of(found, destination, last):
-            return found
-        found = self._kept.read()
-        if not _is_of(found, destination, last):
-            found = self._kept.update(lambda kept: _summed(kept, destination))
-        self._totals = found
+        what is wrong there is said where the log is replayed. Where they cannot be kept, or what was kept not be read,
+        they are summed all the same: whoever asks may have the right to read alone."""
+        if self._totals is not None and _is_of(self._totals, destination, last):
+            return self._totals
+        kept = self._totals or Totals()
+        try:
+            kept = self._kept.read()
+        except VVExportsError as error:
+            _LOG.info("what was summed of the log of %s cannot be read: %s", destination.uri, error)
+        self._totals = found = kept if _is_of(kept, destination, last) else _summed(kept, destination)
+        if found != kept:
+            try:
+                # Where another process was faster, what it kept is as right.
+                self._kept.update(lambda there: found if there == kept else None)
+            except VVExportsError as error:
+                _LOG.info("what was summed of the log of %s cannot be kept: %s", destination.uri, error)
         return found
 
 
@@ -72,7 +85,7 @@ def _is_of(totals: Totals, destination: Destination, last: LogEntry | None) -> b
     return (totals.uri, totals.next_sequence, totals.last) == (destination.uri, *ends)
 
 
-def _summed(kept: Totals, destination: Destination) -> Totals | None:
+def _summed(kept: Totals, destination: Destination) -> Totals:
     before = kept
     # The last one is read again: another log may have begun in that one's place.
     entries = entries_since(destination, max(0, kept.next_sequence - 1))
@@ -83,7 +96,7 @@ def _summed(kept: Totals, destination: Destination) -> Totals | None:
         entries = entries_since(destination, 0)
     for entry in entries:
         before = before.after(entry)
-    return None if before == kept else before
+    return before
 
 
 def _is_last_of(kept: Totals, entry: LogEntry) -> bool:
