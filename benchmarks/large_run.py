@@ -17,11 +17,11 @@ import random
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import measuring
 import pyarrow as pa
@@ -33,7 +33,6 @@ KINDS = 65_537
 """Results that differ in more than ids and times, so many that what compresses them does not see one twice."""
 OF_A_MEDIUM = 500
 BLOCK = 4_096
-SAMPLED_EVERY = 0.05
 MEBIBYTE = 2**20
 
 
@@ -125,28 +124,6 @@ def job() -> dict[str, Any]:
     return {"delivered": len(outcome.delivered), "rows": outcome.rows}
 
 
-class SpoolSampled:
-    """The most bytes that files below a folder had together."""
-
-    def __init__(self, folder: Path) -> None:
-        self.peak = 0
-        self._folder = folder
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._ended.wait(SAMPLED_EVERY):
-            self.peak = max(self.peak, _bytes_below(self._folder))
-
-
 def _bytes_below(folder: Path) -> int:
     total = 0
     for top, _, names in os.walk(folder):
@@ -184,7 +161,7 @@ def measure(segments: int, options: argparse.Namespace, connector: dict[str, Any
         if options.limit:
             configuration["spool"] = {"folder": "tmp", "max_bytes": options.limit}
         (folder / "vv_exports.yaml").write_text(json.dumps(configuration))
-        with SpoolSampled(folder / "tmp") as spool:
+        with measuring.Sampled(partial(_bytes_below, folder / "tmp")) as spool:
             measured = measuring.once(folder, job, environment={"TMPDIR": str(folder / "tmp"), **keys})
         assert measured.result == {"delivered": 1, "rows": segments}, measured.result
         kept = _bytes_below(folder / "storage")

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -98,7 +99,7 @@ class Worker:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps([module, side.__name__, arguments]) + "\n")
         self._process.stdin.flush()
-        with _Sampled(self._process.pid) as sampled:
+        with Sampled(partial(_resident_tree, self._process.pid)) as sampled:
             answer = self._process.stdout.readline()
         if not answer:
             sys.exit(f"{module}.{side.__name__}{arguments} failed: its process ended with {self._process.wait()}")
@@ -172,12 +173,12 @@ def in_turns(
     return found
 
 
-class _Sampled:
-    """The most that a process and its descendants held together, in MiB: sampled."""
+class Sampled:
+    """The most that a measure gave, looked at twenty times a second."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, measure: Callable[[], float]) -> None:
         self.peak = 0.0
-        self._pid = pid
+        self._measure = measure
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -191,7 +192,12 @@ class _Sampled:
 
     def _sample(self) -> None:
         while not self._ended.wait(_SAMPLED_EVERY):
-            self.peak = max(self.peak, sum(_resident(pid) for pid in _tree(self._pid)))
+            self.peak = max(self.peak, self._measure())
+
+
+def _resident_tree(pid: int) -> float:
+    """What a process and its descendants hold together, in MiB."""
+    return sum(_resident(one) for one in _tree(pid))
 
 
 def _tree(pid: int) -> list[int]:
