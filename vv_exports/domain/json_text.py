@@ -8,8 +8,11 @@ types and no others; NaN and the infinities are not JSON.
 import codecs
 import json
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
+from io import BytesIO
+from itertools import accumulate
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -113,14 +116,16 @@ def encode_each_sorted(values: Sequence[Any]) -> list[bytes]:
         return list(map(encode_sorted, values))
 
 
-def encode_each_of_structs(values: Sequence[Any]) -> list[bytes]:
-    """``encode_sorted`` of values whose objects are msgspec Structs with fields in the order of their names, or
-    dicts."""
+def encode_each_of_structs(values: Sequence[Any]) -> "tuple[bytes, array[int]]":
+    """``encode_sorted`` of values whose objects are msgspec Structs with fields in the order of their names, or dicts:
+    one text after the other, and where each of them begins and the last one ends, in bytes."""
     if len(values) == 1:  # it may be large, and is not copied
-        return [_STRUCT_ENCODER.encode(values[0])]
-    lines = _STRUCT_ENCODER.encode_lines(values).split(b"\n")
-    lines.pop()
-    return lines
+        text = _STRUCT_ENCODER.encode(values[0])
+        return text, array("i", [0, len(text)])
+    lines = _STRUCT_ENCODER.encode_lines(values)
+    # A line feed in a text is written as an escape.
+    ends = accumulate((len(line) - 1 for line in BytesIO(lines).readlines()), initial=0)
+    return lines.replace(b"\n", b""), array("i", ends)
 
 
 Members = dict[str, msgspec.Raw]

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -403,14 +404,16 @@ class _Parts:
         self._answers = _ANSWERS.open(self._answers_path, ANSWERS) if self._table.has_answers else None
 
     def _finish(self) -> None:
-        self._writer.close()
-        answers = None
-        if self._answers is not None:
-            self._answers.close()
-            answers = self._finished(self._answers_path)
-        self._files.append(replace(self._finished(self._path), answers=answers))
+        if self._answers is None:
+            self._files.append(self._closed(self._writer, self._path))
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="answers") as thread:  # both have row groups to be encoded
+            answers = thread.submit(self._closed, self._answers, self._answers_path)
+            typed = self._closed(self._writer, self._path)
+            self._files.append(replace(typed, answers=answers.result()))
 
-    def _finished(self, path: Path) -> SpoolFile:
+    def _closed(self, writer: TableWriter, path: Path) -> SpoolFile:
+        writer.close()
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return SpoolFile(path, self._rows, path.stat().st_size, digest)

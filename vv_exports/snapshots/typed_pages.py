@@ -116,7 +116,10 @@ class TypedPages:
 
     def _of_values(self, types: TypedObject, columns: Sequence[Sequence[Any]], rows: int) -> pa.RecordBatch:
         batch = self._table.of_built(types.built(columns, rows), rows, self._run)
-        return self._with(batch, encode_each_of_structs(types.column(columns, "metadata")) if self._more else [])
+        if not self._more:
+            return batch
+        text, ends = encode_each_of_structs(types.column(columns, "metadata"))
+        return self._with(batch, pa.StringArray.from_buffers(rows, pa.py_buffer(ends), pa.py_buffer(text)))
 
     def _of_documents(self, documents: list[JsonObject]) -> pa.RecordBatch:
         batch = self._table.batch(documents, self._run)
@@ -125,12 +128,9 @@ class TypedPages:
             texts.append(encode_each_sorted([document["metadata"] for document in documents]))
         if DOCUMENT in self._more:
             texts.append(encode_each_sorted(documents))
-        return self._with(batch, *texts)
+        return self._with(batch, *(pa.array(column, pa.string()) for column in texts))
 
-    def _with(self, batch: pa.RecordBatch, *texts: Sequence[bytes]) -> pa.RecordBatch:
-        if not self._more:
-            return batch
-        more = [pa.array(column, pa.string()) for column in texts]
+    def _with(self, batch: pa.RecordBatch, *more: pa.StringArray) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([*batch.columns, *more], schema=self.schema)
 
     def _decoded(self, page: Page) -> "_Decoded":
@@ -152,14 +152,17 @@ class TypedPages:
         typed = types.of(exact, self._never_there)
         values, refused = _taken(page.lines, typed.decoder)
         if refused and self._never_there:
-            everything = types.of(exact, frozenset())
-            if _taken([page.lines[row] for row in refused], everything.decoder)[0]:  # one has a field that none had
-                self._never_there, typed = frozenset(), everything
+            strange = [page.lines[row] for row in refused]
+            if _taken(strange, types.of(exact, frozenset()).decoder)[0]:  # one has a field that none had
+                fewer = _not_named(self._never_there, strange)
+                self._never_there = fewer if fewer != self._never_there else frozenset()
+                typed = types.of(exact, self._never_there)
                 values, refused = _taken(page.lines, typed.decoder)
         columns = typed.types.columns(values)
         if self._is_first and values:
             self._is_first = False
-            self._never_there = typed.never_there(columns)
+            # Null in each row is not the same as never there, but the values are.
+            self._never_there = _not_named(typed.never_there(columns), page.lines)
         return self._checked(page, typed, values, columns, refused)
 
     def _checked(
@@ -236,6 +239,12 @@ def _joined(group: "list[_Decoded]") -> _Decoded:
     columns = [list(chain.from_iterable(parts)) for parts in zip(*(one.columns for one in group), strict=True)]
     documents = list(chain.from_iterable(one.documents for one in group))
     return _Decoded(group[0].types, columns, refused, documents, sum(one.size for one in group))
+
+
+def _not_named(names: frozenset[str], lines: Sequence[bytes]) -> frozenset[str]:
+    """Those of the names that no line has anywhere, as they are usually written."""
+    text = b"\n".join(lines)
+    return frozenset(name for name in names if f'"{name}"'.encode() not in text)
 
 
 def _size_of(page: Page) -> int:

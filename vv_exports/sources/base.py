@@ -47,7 +47,8 @@ not."""
 
 @dataclass(frozen=True)
 class TextPage:
-    """A page as JSON text that is not decoded yet: a line for each result. No line is blank."""
+    """A page as JSON text that is not decoded yet: a line for each result, with its line feed or without. No line is
+    blank."""
 
     lines: Sequence[bytes]
     locate: Callable[[int], str]

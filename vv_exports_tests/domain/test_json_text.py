@@ -3,6 +3,7 @@
 import json
 import math
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -182,11 +183,12 @@ class _Inner(msgspec.Struct, omit_defaults=True):
 @given(st.lists(st.builds(_Inner, st.sampled_from([None, 5, 5.0, -0.0, 2**70]), _VALUES)))
 def test_structs_are_written_as_their_documents_are(values):
     try:
-        lines = encode_each_of_structs(values)
+        text, ends = encode_each_of_structs(values)
     except UnicodeEncodeError:  # which a decoder of Structs does not let through
         return
     documents = [({} if one.a is None else {"a": one.a}) | {"b": one.b} for one in values]
-    assert lines == [encode_sorted(document) for document in documents]
+    assert [text[start:end] for start, end in pairwise(ends)] == [encode_sorted(document) for document in documents]
+    assert ends[-1] == len(text)
 
 
 def _strict(value):
