@@ -29,18 +29,22 @@ from archive import ODD_EVERY, write_archive
 from measuring import Measured
 
 CONFIG = """
-source: {kind: local_archive, path: archive}
+source: {kind: local_archive, path: archive, processes: PROCESSES}
 storage: storage
 connectors: {conn: {provider: local, root: ., export_base_path: out, scopes: [export]}}
 indexes: {idx: {automations: {all: {destination_connector_id: conn, start: beginning}}}}
 """
 OURS, ODD, SMALL = "vv_exports", "vv_exports, odd rows", "vv_exports, a segment each"
+TWO = "vv_exports, processes: 2"
 
 
 def job(profile: bool = False) -> dict[str, Any]:
     """What `vv-exports automations run` does, in the working directory."""
+    import pyarrow as pa
+
     from vv_exports.client import VVExports
 
+    pa.array([0])  # imports pandas, where something has brought it here
     profiler = None
     if profile:
         import cProfile
@@ -72,7 +76,7 @@ def main() -> None:
         plain, odd, small = (folder / one for one in ("plain", "odd", "small"))
         for one in (plain, odd, small):
             one.mkdir()
-            (one / "vv_exports.yaml").write_text(CONFIG)
+            _configure(one, processes=1)
         size = write_archive(plain / "archive", options.segments, options.runs)
         if options.profile:
             measuring.once(plain, job, True)
@@ -93,6 +97,7 @@ def compare(plain: Path, odd: Path, small: Path, size: int, options: argparse.Na
     }
     sides: dict[str, Callable[[], Measured]] = {
         OURS: partial(_ours, plain, segments, runs),
+        TWO: partial(_ours, plain, segments, runs, processes=2),
         ODD: partial(_ours, odd, segments, runs),
         SMALL: partial(_ours, small, runs, runs),
     }
@@ -113,6 +118,7 @@ def compare(plain: Path, odd: Path, small: Path, size: int, options: argparse.Na
     walls, cpus = ([getattr(one, of) for one in found[SMALL]] for of in ("wall", "cpu"))
     each = [(one.cpu - few.cpu) / segments * 1e6 for one, few in zip(found[OURS], found[SMALL], strict=True)]
     times = {side: measuring.ratios(found[side], found[OURS][: len(found[side])]) for side in equal}
+    two = {side: measuring.ratios(found[TWO][: len(found[side])], found[side]) for side in equal}
     measuring.show(
         f"Export: {segments:,} segments in {runs} runs, {size / segments:.0f} bytes each, to Parquet",
         ["", "rows/s", "wall s", "CPU µs/row", "process s", "peak MiB", "ours ÷ this, wall", "ours ÷ this, CPU"],
@@ -121,7 +127,8 @@ def compare(plain: Path, odd: Path, small: Path, size: int, options: argparse.Na
         f"Whatever the size, {runs} runs through Dagster take {measuring.middle(walls)} s and "
         f"{measuring.middle(cpus)} s of CPU. Beyond that a row takes {measuring.middle(each, 1)} µs of CPU.",
         *(
-            f"{side} takes {measuring.middle(times[side])} times as long as ours; {told}."
+            f"{side} takes {measuring.middle(times[side])} times as long as ours, ours with two processes "
+            f"{measuring.middle(two[side])} times as long as it; {told}."
             for side, told in equal.items()
         ),
         measuring.noise(found),
@@ -147,7 +154,12 @@ def _other(folder: Path, side: Callable[..., Any], *arguments: int) -> Callable[
     return lambda target: measuring.once(folder, side, target, *arguments)
 
 
-def _ours(folder: Path, segments: int, runs: int) -> Measured:
+def _configure(folder: Path, processes: int) -> None:
+    (folder / "vv_exports.yaml").write_text(CONFIG.replace("PROCESSES", str(processes)))
+
+
+def _ours(folder: Path, segments: int, runs: int, processes: int = 1) -> Measured:
+    _configure(folder, processes)
     for made in ("storage", "out", ".dagster"):
         shutil.rmtree(folder / made, ignore_errors=True)
     measured = measuring.once(folder, job)

@@ -32,10 +32,17 @@ VVExportsError
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vv_exports.printable import counted, one_line
 
 _LISTED = 20
+
+
+def _restored(kind: "type[VVExportsError]", message: tuple[Any, ...], fields: dict[str, Any]) -> "VVExportsError":
+    error = kind.__new__(kind, *message)
+    error.__dict__.update(fields)
+    return error
 
 
 def first_few(items: Sequence[str], most: int = _LISTED) -> list[str]:
@@ -45,6 +52,10 @@ def first_few(items: Sequence[str], most: int = _LISTED) -> list[str]:
 
 class VVExportsError(Exception):
     """Base of every error that this package raises on purpose. The message is one readable paragraph."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process may raise it, and not every one is made of its message alone.
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class RequestError(VVExportsError):

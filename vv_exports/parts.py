@@ -69,7 +69,7 @@ def open_parts(config: Config) -> Parts:
 def open_source(config: Config, storage: Connector | None = None) -> Source:
     """The source. All processes that give the same storage share the requests that a server gets; without one, this
     process keeps to the limits by itself, and writes nothing."""
-    kind, fields = config.source.kind, config.source.model_dump(exclude={"kind"})
+    kind, fields = config.source.kind, config.source.model_dump(exclude={"kind", "processes"})
     if storage is not None and kind in OF_A_SERVER:
         fields["shares"] = SharesPlace(storage.address, partial(_shares, config, storage))
     return SOURCES[kind](**fields)

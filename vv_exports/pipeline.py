@@ -19,6 +19,7 @@ from vv_exports.exports.on_demand import Exports
 from vv_exports.index_list import IndexList
 from vv_exports.notifications.notifier import Notifications
 from vv_exports.parts import open_parts
+from vv_exports.reading_processes import ReadingProcesses
 from vv_exports.snapshots.taking import Snapshots
 from vv_exports.sources.base import Source
 from vv_exports.sources.identity import identity_of
@@ -53,7 +54,14 @@ class Pipeline:
             connector.remember_in(storage)
         key = partial(redaction_key, os.environ, config.redaction_key_env)
         delivered = [index_id for index_id, index in config.indexes.items() if index.automations]
-        self.snapshots = Snapshots(source, storage, clock=self.now, progress=progress.snapshot, work=progress.work)
+        self.snapshots = Snapshots(
+            source,
+            storage,
+            clock=self.now,
+            progress=progress.snapshot,
+            work=progress.work,
+            apart=ReadingProcesses(config),
+        )
         self.indexes = Indexes(source, config.indexes, delivered, self.snapshots.is_erased)
         self.index_list = IndexList(storage)
         self.deliveries = Deliveries(self.snapshots, clock=self.now, progress=progress.file, work=progress.work)

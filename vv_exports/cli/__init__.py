@@ -35,8 +35,8 @@ from vv_exports.cli import (
 from vv_exports.cli.commands import COMMON, Commands, Settings
 
 _NEW_OBJECTS = 20_000
-"""So many before Python looks for cycles among them. Else it looks several times at all that is imported, a quarter of a
-million objects that stay: a seventh of the time that a command takes to start."""
+"""So many before Python looks for cycles among them. Else it looks several times at all that is imported, a quarter of
+a million objects that stay: a seventh of the time that a command takes to start."""
 
 
 @click.group(

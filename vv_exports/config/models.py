@@ -88,6 +88,11 @@ class LocalArchiveConfig(Model):
         description="Whether symbolic links may lead out of the archive's folder. Only where path is a folder; links "
         "within it are always followed.",
     )
+    processes: Annotated[int, Field(ge=1, le=64), BeforeValidator(no_boolean)] = Field(
+        default=1,
+        description="Processes that read prompt runs at a time, where at least two are to be read, of 50,000 segments "
+        "or more for each process. Each takes a core, and about 250 MB of memory.",
+    )
 
     @model_validator(mode="after")
     def _folders_alone_have_links(self) -> "LocalArchiveConfig":

@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Protocol
 
 from vv_exports.connectors.base import Connector
 from vv_exports.domain.failures import problem_of
@@ -44,10 +46,31 @@ class Batch:
         return [one.snapshot for one in self.taken]
 
 
+class Taker(Protocol):
+    """What takes snapshots elsewhere, several at a time."""
+
+    def take(self, run: PromptRun, now: datetime, /) -> Snapshot:
+        """See ``SnapshotStore.take``. Called from several threads."""
+
+    def stop(self) -> None:
+        """End what is under way: it raises, at once."""
+
+
+class Apart(Protocol):
+    """Where snapshots may be taken, if that is worth it."""
+
+    def count(self, runs: Sequence[PromptRun], /) -> int:
+        """How many of these runs are best read there at a time; 1: here."""
+
+    def taker(self, count: int, /) -> AbstractContextManager[Taker]:
+        """What takes so many at a time."""
+
+
 class Snapshots:
     """The snapshots of a deployment's prompt runs: found where a run is as it was, taken where it is new or changed.
 
-    ``progress`` is told (run id, segments) of each that is taken, ``work`` how much is to be read and was.
+    ``progress`` is told (run id, segments) of each that is taken, ``work`` how much is to be read and was. Where there
+    is somewhere ``apart``, many are taken there.
     """
 
     def __init__(
@@ -58,6 +81,7 @@ class Snapshots:
         clock: Callable[[], datetime],
         progress: Report,
         work: Work = unseen,
+        apart: Apart | None = None,
     ) -> None:
         self.source = source
         self.storage = storage
@@ -66,6 +90,7 @@ class Snapshots:
         self.clock = clock
         self._progress = progress
         self._work = work
+        self._apart = apart
 
     def check_storage(self) -> None:
         """Raise RequestError for a storage in which processes that meet would lose each other's snapshots."""
@@ -269,10 +294,10 @@ class Snapshots:
         taken: list[TakenSnapshot] = []
         problems: dict[str, Exception] = {}
         self._work("reading", 0, sum(run.stated_segments for run in runs))
-        with ThreadPoolExecutor(source.readings_at_once, thread_name_prefix="snapshots") as threads:
+        with self._taker(runs) as (at_once, taker), ThreadPoolExecutor(at_once, "snapshots") as threads:
             # In this thread where one at a time is best: an interrupt then ends it where it is.
-            one_by_one = source.readings_at_once == 1 or len(runs) == 1
-            read = partial(self._one, answers=answers)
+            one_by_one = at_once == 1 or len(runs) == 1
+            read = partial(self._one, answers=answers, taker=taker)
             waiting = [partial(read, run) if one_by_one else threads.submit(read, run) for run in runs]
             try:
                 for run, one in zip(runs, waiting, strict=True):
@@ -287,18 +312,36 @@ class Snapshots:
                 for one in waiting:
                     if isinstance(one, Future):
                         one.cancel()
-                source.close()  # those that have begun would hold up the error, or the interrupt
+                # Those that have begun would hold up the error, or the interrupt.
+                source.close()
+                if taker is not None:
+                    taker.stop()
                 raise
             finally:
                 if taken:
                     self._catalog({run.run_id: run for run in runs}, taken)
         return Batch(taken, problems)
 
-    def _one(self, run: PromptRun, *, answers: bool) -> TakenSnapshot:
+    @contextmanager
+    def _taker(self, runs: Sequence[PromptRun]) -> Iterator[tuple[int, Taker | None]]:
+        """How many of the runs are best taken at a time, and by whom, if not by this process."""
+        if self._apart is not None and runs:
+            rows = self.catalogs.read(runs[0].index_id).runs
+            news = [run for run in runs if run.run_id not in rows or not self._is_as_cataloged(run, rows[run.run_id])]
+            if (count := self._apart.count(news)) > 1:
+                with self._apart.taker(count) as taker:
+                    yield count, taker
+                return
+        yield self.source.readings_at_once, None
+
+    def _one(self, run: PromptRun, *, answers: bool, taker: Taker | None) -> TakenSnapshot:
         started = self.clock()
         with faults_of_run(run.index_id, run.run_id):
             self._check_not_erased(run.index_id, run.run_id)
-            snapshot = self.store.ensure(self.source, run, started, answers=answers)
+            if taker is None:
+                snapshot = self.store.ensure(self.source, run, started, answers=answers)
+            else:
+                snapshot = self.without_reading(run, answers=answers) or taker.take(run, started)
         is_fresh = snapshot.taken_at == started
         if not is_fresh:  # there was nothing to be read
             self._work("reading", 0, -run.stated_segments)
