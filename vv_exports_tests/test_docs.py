@@ -23,13 +23,15 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from vv_exports import errors
+from vv_exports import errors, reading_processes
 from vv_exports.cli import main
 from vv_exports.client import VVExports
 from vv_exports.config import load_config, parse_config
 from vv_exports.connectors.spool import Spool, use_spool
 from vv_exports.demo import write_demo
 from vv_exports.pipeline import Pipeline
+from vv_exports.snapshots.store import SnapshotStore
+from vv_exports_tests.archives import write_run
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -383,7 +385,7 @@ def test_the_configuration_that_is_documented_is_valid(tmp_path):
 
 
 def test_the_spool_that_is_documented_is_where_files_are_made(tmp_path):
-    (example,) = [block for block in blocks(ROOT / "docs" / "large-runs.md") if block.language == "yaml"]
+    example, _ = [block for block in blocks(ROOT / "docs" / "large-runs.md") if block.language == "yaml"]
     write_demo(tmp_path)
     scratch = tmp_path / "scratch"
     file = tmp_path / "vv_exports.yaml"
@@ -399,6 +401,18 @@ def test_the_spool_that_is_documented_is_where_files_are_made(tmp_path):
         assert [path.name.startswith("vv_exports_spool_") for path in scratch.iterdir()] == [True]
     finally:
         use_spool(Spool())
+
+
+def test_the_processes_that_are_documented_read(tmp_path, monkeypatch):
+    _, example = [block for block in blocks(ROOT / "docs" / "large-runs.md") if block.language == "yaml"]
+    for run_id in ("run_1", "run_2"):
+        write_run(tmp_path / "archive", run_id=run_id)
+    (tmp_path / "vv_exports.yaml").write_text(f"{example.text}\nstorage: storage\nconnectors: {{}}\nindexes: {{}}\n")
+    pipeline = Pipeline.from_config(load_config(tmp_path / "vv_exports.yaml"))
+    monkeypatch.setattr(reading_processes, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(SnapshotStore, "take", lambda *_: pytest.fail("read by this process"))
+    batch = pipeline.snapshots.of_ids("idx", ["run_1", "run_2"])
+    assert [one.snapshot.rows("segments") for one in batch.taken] == [3, 3]
 
 
 def test_the_first_section_names_the_main_job_and_the_tests():
