@@ -68,12 +68,17 @@ def test_runs_read_elsewhere_are_as_they_are_read_here(tmp_path, request):
     alone = pipeline_of(here, CONFIG).snapshots.of_ids("idx", ["run_1", "run_2", "run_3"])
 
     request.getfixturevalue("nothing_read_here")
-    told = []
-    pipeline = pipeline_of(tmp_path, snapshot=lambda run_id, rows: told.append((run_id, rows)))
+    told, done = [], []
+    pipeline = pipeline_of(
+        tmp_path,
+        snapshot=lambda run_id, rows: told.append((run_id, rows)),
+        work=lambda step, rows, more: done.append(rows),
+    )
     apart = pipeline.snapshots.of_ids("idx", ["run_1", "run_2", "run_3"])
 
     assert content_of(apart) == content_of(alone)
     assert told == [("run_1", 5), ("run_2", 3)]
+    assert sum(done) == 8
     (problem,), (expected,) = apart.problems.values(), alone.problems.values()
     assert type(problem) is type(expected) is SourceDataError
     assert str(problem).replace(str(tmp_path), "") == str(expected).replace(str(here), "")

@@ -345,6 +345,8 @@ class Snapshots:
         is_fresh = snapshot.taken_at == started
         if not is_fresh:  # there was nothing to be read
             self._work("reading", 0, -run.stated_segments)
+        elif taker is not None:  # nobody was told page by page
+            self._work("reading", snapshot.rows("segments"), 0)
         return TakenSnapshot(snapshot, fresh=is_fresh)
 
     def _catalog(self, runs: Mapping[str, PromptRun], taken: Sequence[TakenSnapshot]) -> None:
