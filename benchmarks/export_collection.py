@@ -43,7 +43,9 @@ def job(profile: bool = False) -> dict[str, Any]:
     import pyarrow as pa
 
     from vv_exports.client import VVExports
+    from vv_exports.own_process import settle
 
+    settle()
     pa.array([0])  # imports pandas, where something has brought it here
     profiler = None
     if profile:

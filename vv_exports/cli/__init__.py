@@ -3,8 +3,6 @@
 A module for each group of commands. Exit codes: 0 done, 1 the work failed, 2 the request or the configuration is wrong.
 """
 
-import gc
-
 import click
 
 from vv_exports import __version__
@@ -33,10 +31,7 @@ from vv_exports.cli import (
     ui,
 )
 from vv_exports.cli.commands import COMMON, Commands, Settings
-
-_NEW_OBJECTS = 20_000
-"""So many before Python looks for cycles among them. Else it looks several times at all that is imported, a quarter of
-a million objects that stay: a seventh of the time that a command takes to start."""
+from vv_exports.own_process import settle
 
 
 @click.group(
@@ -76,5 +71,5 @@ a million objects that stay: a seventh of the time that a command takes to start
 @click.pass_context
 def main(context: click.Context, as_json: bool, debug: bool) -> None:
     """Deliver VideoVector prompt runs: complete, typed, in the right folder."""
-    gc.set_threshold(_NEW_OBJECTS)
+    settle()
     context.obj = Settings(as_json, debug)
