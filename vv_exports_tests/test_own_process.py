@@ -11,8 +11,10 @@ import gc, sys, pyarrow as pa
 print(pa.default_memory_pool().backend_name, gc.get_threshold()[0], file=sys.stderr)
 """
 COMMAND = """
+import contextlib
 from vv_exports.cli import main
-main(["automations", "list"], standalone_mode=False)
+with contextlib.suppress(SystemExit):
+    main(["automations", "list"])
 """
 LOADED = """
 import pyarrow as pa
