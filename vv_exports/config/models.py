@@ -91,7 +91,7 @@ class LocalArchiveConfig(Model):
     processes: Annotated[int, Field(ge=1, le=64), BeforeValidator(no_boolean)] = Field(
         default=1,
         description="Processes that read prompt runs at a time, where at least two are to be read, of 50,000 segments "
-        "or more for each process. Each takes a core, and about 250 MB of memory.",
+        "or more for each process. Each takes a core, and about 300 MB of memory.",
     )
 
     @model_validator(mode="after")
