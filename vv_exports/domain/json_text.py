@@ -12,7 +12,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from io import BytesIO
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -188,13 +189,12 @@ def has_unusual_numbers(text: bytes) -> bool:
         end = len(sample) if end < 0 else end
         if _LONG_NUMBER.search(text, max(0, 4 * begin - 16), 4 * end + 36):
             return True
-    # Only after a dash: to look for two characters takes as long as to decode the text.
-    before = b""
-    for part in text.split(b"-"):
-        if before.endswith(_EXPONENT) and _SMALL.fullmatch(before[-2:] + part[:3]):
-            return True
-        before = part
-    return False
+    # Only after a dash: to look for two characters takes as long as to decode the text, and a split half of that.
+    parts = BytesIO(text.replace(b"-", b"\n")).readlines()
+    before = b"".join(map(_BEFORE_A_DASH, parts))
+    if b"e" not in before and b"E" not in before:
+        return False
+    return any(_SMALL.fullmatch(part[-3:-1] + after[:3]) for part, after in pairwise(parts))
 
 
 def _begun(text: bytes) -> int:
@@ -293,7 +293,7 @@ _SORTED_ENCODER = msgspec.json.Encoder(decimal_format="number", order="sorted")
 _STRUCT_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _DIGITS = bytes(ord("0") if chr(character) in "0123456789." else ord("x") for character in range(256))
 _LONG_NUMBER = re.compile(rb"[:,\[\s]-?[0-9.]{16}")
-_EXPONENT = (b"e", b"E")
+_BEFORE_A_DASH = itemgetter(slice(-2, -1))
 _AT_A_TIME = 1 << 20
 _OVERLAP = 64
 _SMALL = re.compile(rb"[0-9.][eE][0-9]{3}")
