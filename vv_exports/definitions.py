@@ -3,6 +3,7 @@
 import dagster as dg
 
 from vv_exports.defs.build import build_definitions
+from vv_exports.defs.history import write_in_batches
 from vv_exports.index_list import load
 from vv_exports.pipeline import Pipeline
 
@@ -11,4 +12,5 @@ from vv_exports.pipeline import Pipeline
 def defs() -> dg.Definitions:
     """Definitions of the configuration that ``load`` finds. The network is used where the storage is remote and the
     configuration has templates of indexes: one document says which indexes there are."""
+    write_in_batches()  # in the processes of Dagster runs, too
     return build_definitions(Pipeline.from_config(load()))
