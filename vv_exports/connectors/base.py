@@ -1,6 +1,7 @@
 """What storage must provide to be a destination. It knows nothing of prompt runs, formats or logs."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase
@@ -100,6 +101,9 @@ class Connector(Protocol):
 
         Without ``durable`` it may be gone or damaged after a crash of the machine, not of the process.
         """
+
+    def many_writes(self) -> AbstractContextManager[None]:
+        """Around writes of many files, for what each of them would else prepare for itself. None of them needs it."""
 
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""

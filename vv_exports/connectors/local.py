@@ -44,6 +44,7 @@ from vv_exports.errors import (
     OutcomeUnknownError,
     RequestError,
     TransientError,
+    VVExportsError,
 )
 
 _TEMPORARY = ".vv_exports_tmp"
@@ -189,6 +190,15 @@ class LocalConnector:
 
         with self._translated("create", key):
             return self._put_in_place(key, folders, write, link, durable=durable)
+
+    @contextmanager
+    def many_writes(self) -> Iterator[None]:
+        """Let a temporary file of its own keep their folder there: a file system may take longer to make and remove
+        that for each file than to write the file."""
+        with ExitStack() as stack:
+            with suppress(OSError, VVExportsError):  # what is in the way is told by the write that meets it
+                stack.enter_context(self._temporary())
+            yield
 
     def read(self, key: str) -> bytes | None:
         """The content, or None."""

@@ -302,7 +302,8 @@ class Attempt:
         self.work("encoding", 0, sum(one.rows(table) for one, table in tables if table != "quarantine"))
         # Files of a table may be two at a time: one is made while the one before it is uploaded.
         room = 2 * max((made.spooled_bytes for made in self.plan.files.values()), default=0)
-        with ThreadPoolExecutor(at_a_time(room, self.destination.connector.uploads_at_once)) as pool:
+        connector = self.destination.connector
+        with connector.many_writes(), ThreadPoolExecutor(at_a_time(room, connector.uploads_at_once)) as pool:
             for (snapshot, table), uploaded in zip(tables, pool.map(self._upload_table, tables), strict=True):
                 files += uploaded
                 self.progress(f"{snapshot.run_id} {table}", sum(file.rows for file in uploaded))

@@ -331,10 +331,11 @@ class SnapshotStore:
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem
-                    snapshot = self._keep(reading, run, now, above, excluded, uploads)
-                    uploads.remove_others(snapshot.tables)
-                    stage.clear()  # before the note: whoever is killed in between clears it at the next reading
-                    self._write_note(_Note(fingerprint=fingerprint, revision=snapshot.revision), run, spool)
+                    with self._storage.many_writes():
+                        snapshot = self._keep(reading, run, now, above, excluded, uploads)
+                        uploads.remove_others(snapshot.tables)
+                        stage.clear()  # before the note: whoever is killed in between clears it at the next reading
+                        self._write_note(_Note(fingerprint=fingerprint, revision=snapshot.revision), run, spool)
                     # An erasure that began meanwhile looked at what was kept before, or is seen here.
                     if self.tombstones.excluded(run.index_id) == excluded:
                         return snapshot
