@@ -90,10 +90,11 @@ class Connector(Protocol):
     def remember_in(self, storage: "Connector") -> None:
         """Say which storage is the pipeline's own."""
 
-    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None, durable: bool = True) -> None:
         """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced.
 
-        ``sha256`` is the file's, in hex, where it is known: storage that can compares it with what arrives.
+        ``sha256`` is the file's, in hex, where it is known: storage that can compares it with what arrives. ``durable``
+        as for ``create``.
         """
 
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:

@@ -144,13 +144,13 @@ class LocalConnector:
     def remember_in(self, storage: Connector) -> None:
         """Nothing has to be found out."""
 
-    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None, durable: bool = True) -> None:
         """Copy, make durable, rename into place."""
         del sha256  # the kernel compares nothing
         with local.open("rb") as content:
-            self.put_stream(content, key)
+            self.put_stream(content, key, durable=durable)
 
-    def put_stream(self, content: BufferedIOBase, key: str) -> None:
+    def put_stream(self, content: BufferedIOBase, key: str, *, durable: bool = True) -> None:
         """The same from an open file, from its start."""
         *folders, name = _names(self, key)
 
@@ -163,11 +163,12 @@ class LocalConnector:
             if (mode := mode_of(folder, name)) is not None and stat.S_ISDIR(mode):
                 raise NotAFileError(key, mode)
             os.rename(temporary.name, name, src_dir_fd=temporary.folder, dst_dir_fd=folder)
-            sync(folder)
+            if durable:
+                sync(folder)
             return True
 
         with self._translated("write", key):
-            self._put_in_place(key, folders, write, replace)
+            self._put_in_place(key, folders, write, replace, durable=durable)
 
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """Write beside, make durable, hard-link into place: the kernel refuses a name that is taken."""

@@ -268,8 +268,9 @@ class ObjectStoreConnector(ABC):
             return "the store answers; whether these credentials may use it, the next steps say"
         return f"{self.bucket} is there"
 
-    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None, durable: bool = True) -> None:
         """Upload; the object is there whole or not at all."""
+        del durable  # what a store has acknowledged is durable
         name = self._name(key)
         size = local.stat().st_size
         if size <= WHOLE_BYTES:

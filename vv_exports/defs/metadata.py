@@ -244,8 +244,10 @@ def column_schema(columns: Iterable[DescribedColumn]) -> dg.TableSchema:
 
 def _preview(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> str:
     """The first rows of a run's segments as a Markdown table."""
-    head = store.head(snapshot, "segments", _PREVIEW_ROWS)
-    rows = shown.apply(head, snapshot.table("segments").column).to_pylist()
+    column = snapshot.table("segments").column
+    # A selection needs the other columns, too.
+    needed = None if shown.changes(column) else _PREVIEW_COLUMNS
+    rows = shown.apply(store.head(snapshot, "segments", _PREVIEW_ROWS, needed), column).to_pylist()
     if not rows:
         return "*no rows*"
     names = [name for name in _PREVIEW_COLUMNS if any(row.get(name) is not None for row in rows)]
