@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from vv_exports.defs.dagster_internals import add_partition_metadata, log_materializations, step_of
 from vv_exports.defs.history import write_in_batches
 from vv_exports_tests.defs.test_dagster_canaries import HISTORY, USED
+from vv_exports_tests.servers.postgres import postgres
 
 OURS = "{custom: {module: vv_exports.defs.history, class: History, config: {base_dir: %s}}}"
 DAGSTERS = "{sqlite: {base_dir: %s}}"
@@ -104,6 +105,22 @@ def _commits() -> Iterator[list[str]]:
         sa.event.remove(sa.Engine, "commit", note)
 
 
+@contextmanager
+def _inserts(table: str) -> Iterator[list[str]]:
+    """Statements that write rows of a table."""
+    found: list[str] = []
+
+    def note(_connection, _cursor, statement: str, *_) -> None:
+        if statement.startswith(f"INSERT INTO {table} "):
+            found.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
 @pytest.fixture
 def in_batches(monkeypatch):
     monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE", raising=False)
@@ -180,3 +197,32 @@ def test_what_was_said_before_an_error_is_kept(tmp_path, in_batches):
     with _opened(tmp_path, OURS) as instance:
         assert not dg.materialize([broken], instance=instance, tags=tags, raise_on_error=False).success
         assert instance.get_materialized_partitions(dg.AssetKey("read")) == {"a", "b"}
+
+
+@pytest.mark.slow
+def test_in_postgresql_a_batch_is_stored_by_dagsters_own_storage(tmp_path, in_batches):
+    with postgres(tmp_path / "server") as server:
+        place = {
+            "hostname": "127.0.0.1",
+            "port": server.port,
+            "username": server.user,
+            "password": server.password,
+            "db_name": server.database,
+            "scheme": "postgresql+psycopg2",
+        }
+        write_in_batches()
+        said = json.dumps({"storage": {"postgres": {"postgres_db": place}}, "telemetry": {"enabled": False}})
+        (tmp_path / "dagster.yaml").write_text(said)
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+            _delivered(instance, "a", "a")
+            with _inserts("event_logs") as of_two:
+                _delivered(instance, "a", "b")
+            with _inserts("event_logs") as of_six:
+                _delivered(instance, "a", "f")
+            assert instance.get_materialized_partitions(dg.AssetKey("read")) == set("abcdef")
+            records = instance.fetch_materializations(delivered.key, limit=6).records
+        assert {one.partition_key: one.asset_materialization.metadata["rows"].value for one in records} == {
+            key: ord(key) for key in "abcdef"
+        }
+        # What it stores one by one are the plans.
+        assert len(of_six) - len(of_two) == len("cdef")
