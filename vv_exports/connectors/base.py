@@ -104,7 +104,8 @@ class Connector(Protocol):
         """
 
     def many_writes(self) -> AbstractContextManager[None]:
-        """Around writes of many files, for what each of them would else prepare for itself. None of them needs it."""
+        """Around writes of many files, for what each of them would else prepare for itself: it may write, too. None of
+        them needs it."""
 
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""
