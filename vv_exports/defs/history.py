@@ -22,7 +22,7 @@ def write_in_batches() -> None:
 
 
 class History(SqliteHistory):
-    """Named in ``dagster.yaml``, as ``storage``: the daemon and the webserver have nothing else of this package."""
+    """Named in ``dagster.yaml``, as ``storage``, so that every process of Dagster writes in batches."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         super().__init__(base_dir, inst_data)
