@@ -29,7 +29,7 @@ from vv_exports.client.changes import (
 from vv_exports.client.deployment import Deployment, naming_unreadable, tells_of_the_instance
 from vv_exports.config import REMOVED, Change
 from vv_exports.content.coverage import coverage_of
-from vv_exports.defs.backfills import check_daemon, follow, submit, under_way
+from vv_exports.defs.backfills import check_daemon, follow, has_succeeded, submit, under_way
 from vv_exports.defs.keys import asset_key
 from vv_exports.defs.notifications import telling
 from vv_exports.defs.partitions import sync_partitions
@@ -513,7 +513,8 @@ class Automations:
     ) -> AutomationRun:
         """What ``backfill`` does, worked off by the Dagster daemon, like a backfill from the UI.
 
-        Returns when it is over; interrupted, the daemon goes on. Raises RequestError where there is no daemon.
+        Returns when all is delivered and no Dagster run of it goes on, or when the daemon says that it is over, which
+        may be half a minute later. Interrupted, the daemon goes on. Raises RequestError where there is no daemon.
         """
         check_range(since, until)
         pipeline = self._deployment.pipeline
@@ -541,6 +542,8 @@ class Automations:
                 for _ in follow(instance, backfill_id):
                     done = len(_delivered_since(found.collection(), before).intersection(chosen.todo))
                     _LOG.info("backfill %s: %d of %d prompt runs delivered", backfill_id, done, len(chosen.todo))
+                    if done == len(chosen.todo) and has_succeeded(instance, backfill_id):
+                        break
             return outcome_of(found, chosen, before, left_before, None)
 
     def _listing(self, index_id: str, named: Sequence[str] | None) -> tuple[Listing, Mapping[str, Exception]]:

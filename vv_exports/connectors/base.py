@@ -1,6 +1,7 @@
 """What storage must provide to be a destination. It knows nothing of prompt runs, formats or logs."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from io import BufferedIOBase
@@ -89,10 +90,11 @@ class Connector(Protocol):
     def remember_in(self, storage: "Connector") -> None:
         """Say which storage is the pipeline's own."""
 
-    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None, durable: bool = True) -> None:
         """Upload a finished file. Atomic: a reader sees all of it or nothing. An existing file is replaced.
 
-        ``sha256`` is the file's, in hex, where it is known: storage that can compares it with what arrives.
+        ``sha256`` is the file's, in hex, where it is known: storage that can compares it with what arrives. ``durable``
+        as for ``create``.
         """
 
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
@@ -100,6 +102,10 @@ class Connector(Protocol):
 
         Without ``durable`` it may be gone or damaged after a crash of the machine, not of the process.
         """
+
+    def many_writes(self) -> AbstractContextManager[None]:
+        """Around writes of many files, for what each of them would else prepare for itself: it may write, too. None of
+        them needs it."""
 
     def read(self, key: str) -> bytes | None:
         """The content of a small file, or None where there is none."""

@@ -44,6 +44,7 @@ from vv_exports.errors import (
     OutcomeUnknownError,
     RequestError,
     TransientError,
+    VVExportsError,
 )
 
 _TEMPORARY = ".vv_exports_tmp"
@@ -143,13 +144,13 @@ class LocalConnector:
     def remember_in(self, storage: Connector) -> None:
         """Nothing has to be found out."""
 
-    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None, durable: bool = True) -> None:
         """Copy, make durable, rename into place."""
         del sha256  # the kernel compares nothing
         with local.open("rb") as content:
-            self.put_stream(content, key)
+            self.put_stream(content, key, durable=durable)
 
-    def put_stream(self, content: BufferedIOBase, key: str) -> None:
+    def put_stream(self, content: BufferedIOBase, key: str, *, durable: bool = True) -> None:
         """The same from an open file, from its start."""
         *folders, name = _names(self, key)
 
@@ -162,11 +163,12 @@ class LocalConnector:
             if (mode := mode_of(folder, name)) is not None and stat.S_ISDIR(mode):
                 raise NotAFileError(key, mode)
             os.rename(temporary.name, name, src_dir_fd=temporary.folder, dst_dir_fd=folder)
-            sync(folder)
+            if durable:
+                sync(folder)
             return True
 
         with self._translated("write", key):
-            self._put_in_place(key, folders, write, replace)
+            self._put_in_place(key, folders, write, replace, durable=durable)
 
     def create(self, key: str, data: bytes, *, durable: bool = True) -> bool:
         """Write beside, make durable, hard-link into place: the kernel refuses a name that is taken."""
@@ -189,6 +191,15 @@ class LocalConnector:
 
         with self._translated("create", key):
             return self._put_in_place(key, folders, write, link, durable=durable)
+
+    @contextmanager
+    def many_writes(self) -> Iterator[None]:
+        """Let a temporary file of its own keep their folder there: a file system may take longer to make and remove
+        that for each file than to write the file."""
+        with ExitStack() as stack:
+            with suppress(OSError, VVExportsError):  # what is in the way is told by the write that meets it
+                stack.enter_context(self._temporary())
+            yield
 
     def read(self, key: str) -> bytes | None:
         """The content, or None."""

@@ -12,7 +12,7 @@ import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -268,8 +268,9 @@ class ObjectStoreConnector(ABC):
             return "the store answers; whether these credentials may use it, the next steps say"
         return f"{self.bucket} is there"
 
-    def put(self, local: Path, key: str, *, sha256: str | None = None) -> None:
+    def put(self, local: Path, key: str, *, sha256: str | None = None, durable: bool = True) -> None:
         """Upload; the object is there whole or not at all."""
+        del durable  # what a store has acknowledged is durable
         name = self._name(key)
         size = local.stat().st_size
         if size <= WHOLE_BYTES:
@@ -359,6 +360,10 @@ class ObjectStoreConnector(ABC):
         found = self._run("list", prefix, below, seconds=float("inf"), again=False)
         keys = ((name.removeprefix(self.prefix), size) for name, size in found)
         return sorted((StoredFile(key, size) for key, size in keys), key=lambda file: file.key)
+
+    def many_writes(self) -> AbstractContextManager[None]:
+        """Nothing is prepared for a write."""
+        return nullcontext()
 
     def delete(self, keys: list[str]) -> None:
         """Delete objects, many in one request."""

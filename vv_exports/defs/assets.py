@@ -20,6 +20,7 @@ from vv_exports.checks.index import checks_of_batch, checks_of_collection
 from vv_exports.config import AutomationConfig
 from vv_exports.defs.checks import checks_of_automation, checks_of_prompt_runs, evaluation, freshness_policy
 from vv_exports.defs.content_fields import CONTENT_FIELDS, content_of
+from vv_exports.defs.dagster_internals import step_of
 from vv_exports.defs.dry_runs import DRY_RUN_FIELD, REPAIR_FIELD, damaged_files_of, is_dry_run, is_repair, show
 from vv_exports.defs.export_runs import begin_exports, export_tags, failures_recorded, root_run_id
 from vv_exports.defs.failures import step_failures
@@ -28,7 +29,7 @@ from vv_exports.defs.keys import CONNECTOR, DOWNLOAD, Names, asset_key, destinat
 from vv_exports.defs.metadata import (
     data_version,
     delivered_run_metadata,
-    materialization,
+    log_materialized,
     reconciliation_metadata,
     repair_metadata,
     snapshot_metadata,
@@ -191,13 +192,17 @@ def _reconciliation(pipeline: Pipeline, names: Names, automation: Automation) ->
                     else reconcile(automation, pipeline.deliveries, listing, context.run.run_id)
                 )
             by_id = {snapshot.run_id: snapshot for snapshot in found.snapshots}
-            for delivery in found.deliveries:
-                for run in delivery.prompt_runs:
-                    metadata = delivered_run_metadata(
+            delivered = (
+                (
+                    partition_key(run.run_id),
+                    delivered_run_metadata(
                         run, delivery, by_id[run.run_id], pipeline.snapshots.store, automation.content.selection
-                    )
-                    partition = partition_key(run.run_id)
-                    context.log_event(materialization(collection, partition, metadata, run.data_version))
+                    ),
+                )
+                for delivery in found.deliveries
+                for run in delivery.prompt_runs
+            )
+            log_materialized(step_of(context), collection, delivered)
             for outcome in checks_of_collection(automation, pipeline.clock()):
                 context.log_event(evaluation(outcome))
             if found.problems:
@@ -398,11 +403,9 @@ def _log_fresh(context: dg.AssetExecutionContext, pipeline: Pipeline, index_id: 
     if fresh.taken or fresh.problems:
         for outcome in checks_of_batch(pipeline.snapshots, index_id, fresh, pipeline.clock()):
             context.log_event(evaluation(outcome))
-    for snapshot in fresh.snapshots:
-        shown = pipeline.automations.shown(snapshot.index_id)
-        metadata = snapshot_metadata(snapshot, pipeline.snapshots.store, shown)
-        key, partition = asset_key(snapshot.index_id, "prompt_runs"), partition_key(snapshot.run_id)
-        context.log_event(materialization(key, partition, metadata, snapshot.data_version))
+    store, shown = pipeline.snapshots.store, pipeline.automations.shown(index_id)
+    taken = ((partition_key(one.run_id), snapshot_metadata(one, store, shown)) for one in fresh.snapshots)
+    log_materialized(step_of(context), asset_key(index_id, "prompt_runs"), taken)
 
 
 def _tag(context: dg.AssetExecutionContext, request: ExportRequest, targets: Sequence[str]) -> None:

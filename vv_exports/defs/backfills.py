@@ -59,6 +59,13 @@ def under_way(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[str]:
     return [one.backfill_id for one in found if asset in (one.asset_selection or ())]
 
 
+def has_succeeded(instance: dg.DagsterInstance, backfill_id: str) -> bool:
+    """Whether all Dagster runs that a backfill has had so far have succeeded: the daemon, which closes it, looks at it
+    every 30 seconds."""
+    runs = instance.get_runs(dg.RunsFilter.for_backfill(backfill_id))
+    return bool(runs) and all(run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
+
+
 def follow(instance: dg.DagsterInstance, backfill_id: str, poll_seconds: float = 1.0) -> Iterator[None]:
     """Yield until a backfill is over. Raises RunFailedError where it failed or was cancelled."""
     while True:

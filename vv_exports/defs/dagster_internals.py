@@ -6,15 +6,16 @@ version of Dagster changes it.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+from uuid import uuid4
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.errors import DagsterRunAlreadyExists
-from dagster._core.events import DagsterEvent, JobFailureData
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, JobFailureData
 from dagster._core.execution.backfill import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
@@ -27,7 +28,10 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.utils import make_new_backfill_id, make_new_run_id
 from dagster_shared.check import CheckError
@@ -51,6 +55,7 @@ __all__ = [
     "JobFailureData",
     "PartitionBackfill",
     "SensorInstigatorData",
+    "SqliteHistory",
     "SqliteRunStorage",
     "StepExecutionContext",
     "SubmitRunContext",
@@ -59,7 +64,7 @@ __all__ = [
     "enum_or_shape",
     "last_evaluation",
     "log_check",
-    "log_materialization",
+    "log_materializations",
     "make_new_backfill_id",
     "make_new_run_id",
     "step_of",
@@ -68,6 +73,7 @@ __all__ = [
 STARTED_PROCESS = re.compile(r"Started process for run \(pid: (\d+)\)")
 """What the code server logs at a run when its process begins; nothing else tells the pid."""
 
+_OF_PARTITIONS = {dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION}
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
@@ -113,6 +119,60 @@ def last_evaluation(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> bool
     return records[0].status == AssetCheckExecutionRecordStatus.SUCCEEDED if records else None
 
 
-def log_materialization(step: StepExecutionContext, materialization: dg.AssetMaterialization) -> None:
-    """Say at once that a partition is materialized, in a step that has not ended."""
-    DagsterEvent.asset_materialization(step, materialization)
+def log_materializations(step: StepExecutionContext, materializations: Iterable[dg.AssetMaterialization]) -> None:
+    """Say at once that partitions are materialized, in a step that has not ended. They are one batch of events; where
+    the next one cannot be had, those before it are said all the same."""
+    batch, waiting = str(uuid4()), None
+
+    def say(one: dg.AssetMaterialization, *, is_last: bool) -> None:
+        DagsterEvent.asset_materialization(step, one, DagsterEventBatchMetadata(batch, is_last))
+
+    try:
+        for one in materializations:
+            if waiting is not None:
+                say(waiting, is_last=False)
+            waiting = one
+    finally:
+        if waiting is not None:
+            say(waiting, is_last=True)
+
+
+class _SqliteEvents(SqliteEventLogStorage):
+    """Dagster's event log in SQLite, where the events of partitions in a batch share their transactions: one in the
+    database of the run, one in that of all assets. Dagster's own makes three for each event, and opens both databases
+    anew for it."""
+
+    def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
+        """Store events of one run, as single ones would be. Where this fails, Dagster stores them one by one."""
+        together = [event for event in events if event.dagster_event_type in _OF_PARTITIONS]
+        if together:
+            self._store_together(together)
+        for event in events:
+            if event.dagster_event_type not in _OF_PARTITIONS:
+                self.store_event(event)
+
+    def _store_together(self, events: Sequence[dg.EventLogEntry]) -> None:
+        rows = [self._event_to_row(event) for event in events]
+        insert = SqlEventLogStorageTable.insert()
+        with self.run_connection(events[0].run_id) as connection:
+            connection.execute(insert, rows)
+        with self.index_transaction() as connection:
+            ids = [connection.execute(insert, row).lastrowid for row in rows]
+            self._store_asset_event_tags(connection, events, ids)
+            # Of each asset, what it shows is what it was told last.
+            last = {row["asset_key"]: number for number, row in enumerate(rows)}
+            for number in last.values():
+                self._store_asset_event(connection, events[number], ids[number])
+
+
+class SqliteHistory(DagsterSqliteStorage):
+    """Dagster's storage in SQLite, with that event log: the same files, and the same in them."""
+
+    def __init__(self, base_dir: str, inst_data: Any = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = _SqliteEvents(f"{base_dir}/history/runs/")
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> Self:
+        """As ``dagster.yaml`` names it."""
+        return cls.from_local(inst_data=inst_data, **config_value)

@@ -22,6 +22,7 @@ import yaml
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vv_exports.defs.dagster_internals import CheckError, InstanceRef
+from vv_exports.defs.history import write_in_batches
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ WORKSPACE = files("vv_exports.defs") / "workspace.yaml"
 """What Dagster loads, where no `workspace.yaml` is beside the configuration."""
 _MADE = ".dagster"
 """The folder of an instance that this package makes."""
+_BESIDE_THE_FILE = {"env": "DAGSTER_HOME"}
+"""As a place in a ``dagster.yaml``: the folder that the file is in. Dagster finds the file by this variable; a command
+need not have it."""
 _WRONG_SETTINGS = (
     yaml.YAMLError,
     UnicodeDecodeError,
@@ -224,6 +228,8 @@ def _ref_if_any(home: Path) -> InstanceRef | None:
 
 
 def _placed(home: Path, settings: Any) -> Any:
+    if settings == _BESIDE_THE_FILE:
+        return str(home)
     if not isinstance(settings, dict):
         return settings
     return {
@@ -245,12 +251,27 @@ def _history(ref: InstanceRef) -> str:
 
 
 def _runs_folder(ref: InstanceRef) -> Path | None:
-    place = None if ref.run_storage_data is None else ref.run_storage_data.config_dict.get("base_dir")
-    return Path(place).resolve() if isinstance(place, str) else None
+    found = [*_sqlite_folders(ref), _base_dir(ref.run_storage_data)]
+    return None if found[0] is None else found[0].resolve()
+
+
+def _sqlite_folders(ref: InstanceRef) -> list[Path]:
+    """Where one storage in SQLite, Dagster's or ours, keeps runs, events, and schedules."""
+    base = _base_dir(ref.storage_data)
+    return [] if base is None else [base / "history", base / "history" / "runs", base / "schedules"]
+
+
+def _base_dir(settings: Any) -> Path | None:
+    """The folder of a part of an instance that is kept in one."""
+    place = None if settings is None else settings.config_dict.get("base_dir")
+    if place == _BESIDE_THE_FILE:
+        place = os.environ.get("DAGSTER_HOME")
+    return Path(place).absolute() if isinstance(place, str) else None
 
 
 def _opened(home: Path, ref: InstanceRef) -> dg.DagsterInstance:
     try:
+        write_in_batches()
         return _with_tables(dg.DagsterInstance.from_ref(ref))
     except (DBAPIError, sqlite3.Error) as error:
         raise InstanceError(_database_said(error, home, _folders(ref, home))) from error
@@ -314,9 +335,8 @@ def _told(error: Exception, home: Path, folders: list[Path]) -> InstanceError | 
 
 def _folders(ref: InstanceRef, home: Path) -> list[Path]:
     """Where an instance keeps its databases and logs, as far as that is in folders. ``home`` last."""
-    settings = [getattr(ref, name) for name in _STORAGES]
-    found = [one.config_dict.get("base_dir") for one in settings if one is not None]
-    return [*dict.fromkeys(Path(one).absolute() for one in found if isinstance(one, str)), home]
+    found = [*_sqlite_folders(ref), *(_base_dir(getattr(ref, name)) for name in _STORAGES)]
+    return [*dict.fromkeys(one for one in found if one is not None), home]
 
 
 def _database_said(error: DBAPIError | sqlite3.Error, home: Path, folders: list[Path]) -> str:

@@ -21,7 +21,7 @@ from vv_exports.defs.metadata import (
     collection_metadata,
     delivered_run_metadata,
     export_metadata,
-    log_materializations,
+    log_materialized,
     pace,
     snapshot_metadata,
 )
@@ -201,7 +201,7 @@ def _report(
     if len(problems) == 1 and not metadata:
         raise next(iter(problems.values()))
     if problems:
-        log_materializations(context.step_context, context.asset_key, metadata)
+        log_materialized(context.step_context, context.asset_key, metadata.items())
         raise PartlyFailedError(what, len(metadata), problems)
     add_partition_metadata(context.step_context, context.asset_key, metadata)
 

@@ -15,7 +15,7 @@ from vv_exports.automations.repair import Repair
 from vv_exports.content.coverage import coverage_of
 from vv_exports.content.described import DescribedColumn, described
 from vv_exports.content.selection import Selection
-from vv_exports.defs.dagster_internals import StepExecutionContext, log_materialization
+from vv_exports.defs.dagster_internals import StepExecutionContext, log_materializations
 from vv_exports.delivery.deliver import DeliveredPromptRun, Delivery
 from vv_exports.delivery.entry import DeliveredFile
 from vv_exports.delivery.overview import collected_runs
@@ -40,22 +40,20 @@ _KEPT = 50
 _MARKDOWN = frozenset("|\\`*_[]<>!#~&")
 
 
-def log_materializations(
-    step: StepExecutionContext, key: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]
+def log_materialized(
+    step: StepExecutionContext, key: dg.AssetKey, metadata: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> None:
-    """Say at once that partitions are materialized, in a step that is about to fail because of others. A step that
-    succeeds says it by itself, and would say it twice."""
-    for partition, values in metadata.items():
-        version = str(values["data_version"])
-        log_materialization(step, materialization(key, partition, values, version))
+    """Say at once that partitions are materialized: each with its metadata, which says its content too. Of what a step
+    succeeds with it says it by itself, and would say it twice."""
+    log_materializations(step, (_materialization(key, partition, values) for partition, values in metadata))
 
 
-def materialization(
-    key: dg.AssetKey, partition: str, metadata: Mapping[str, Any], data_version: str
-) -> dg.AssetMaterialization:
-    """One partition, materialized with a content."""
-    tags = {"dagster/data_version": data_version, "dagster/data_version_is_user_provided": "true"}
-    return dg.AssetMaterialization(asset_key=key, partition=partition, metadata=dict(metadata), tags=tags)
+def _materialization(key: dg.AssetKey, partition: str, metadata: Mapping[str, Any]) -> dg.AssetMaterialization:
+    version = {
+        "dagster/data_version": str(metadata["data_version"]),
+        "dagster/data_version_is_user_provided": "true",
+    }
+    return dg.AssetMaterialization(asset_key=key, partition=partition, metadata=dict(metadata), tags=version)
 
 
 def data_version(snapshots: Sequence[Snapshot]) -> dg.DataVersion:
@@ -246,8 +244,10 @@ def column_schema(columns: Iterable[DescribedColumn]) -> dg.TableSchema:
 
 def _preview(snapshot: Snapshot, store: SnapshotStore, shown: Selection) -> str:
     """The first rows of a run's segments as a Markdown table."""
-    head = store.head(snapshot, "segments", _PREVIEW_ROWS)
-    rows = shown.apply(head, snapshot.table("segments").column).to_pylist()
+    column = snapshot.table("segments").column
+    # A selection needs the other columns, too.
+    needed = None if shown.changes(column) else _PREVIEW_COLUMNS
+    rows = shown.apply(store.head(snapshot, "segments", _PREVIEW_ROWS, needed), column).to_pylist()
     if not rows:
         return "*no rows*"
     names = [name for name in _PREVIEW_COLUMNS if any(row.get(name) is not None for row in rows)]

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -302,11 +303,15 @@ class Attempt:
         self.work("encoding", 0, sum(one.rows(table) for one, table in tables if table != "quarantine"))
         # Files of a table may be two at a time: one is made while the one before it is uploaded.
         room = 2 * max((made.spooled_bytes for made in self.plan.files.values()), default=0)
-        with ThreadPoolExecutor(at_a_time(room, self.destination.connector.uploads_at_once)) as pool:
+        threads = at_a_time(room, self.destination.connector.uploads_at_once)
+        with self._many_writes(), ThreadPoolExecutor(threads) as pool:
             for (snapshot, table), uploaded in zip(tables, pool.map(self._upload_table, tables), strict=True):
                 files += uploaded
                 self.progress(f"{snapshot.run_id} {table}", sum(file.rows for file in uploaded))
         return files
+
+    def _many_writes(self) -> AbstractContextManager[None]:
+        return self.destination.connector.many_writes()
 
     def _upload_table(self, of: tuple[Snapshot, TableName]) -> list[DeliveredFile]:
         snapshot, table = of

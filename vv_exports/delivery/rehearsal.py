@@ -4,6 +4,7 @@ What is found out about a delivery before it begins is what it finds out itself,
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 from vv_exports.connectors.base import StoredFile
@@ -76,6 +77,10 @@ class _Rehearsed(Attempt):
     def __init__(self, *arguments: object, **named: object) -> None:
         self.estimated: set[str] = set()
         super().__init__(*arguments, **named)  # type: ignore[arg-type]
+
+    def _many_writes(self) -> AbstractContextManager[None]:
+        """None follow."""
+        return nullcontext()
 
     def _upload_table(self, of: tuple[Snapshot, TableName]) -> list[DeliveredFile]:
         snapshot, table = of

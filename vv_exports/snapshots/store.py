@@ -331,10 +331,11 @@ class SnapshotStore:
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem
-                    snapshot = self._keep(reading, run, now, above, excluded, uploads)
-                    uploads.remove_others(snapshot.tables)
-                    stage.clear()  # before the note: whoever is killed in between clears it at the next reading
-                    self._write_note(_Note(fingerprint=fingerprint, revision=snapshot.revision), run, spool)
+                    with self._storage.many_writes():
+                        snapshot = self._keep(reading, run, now, above, excluded, uploads)
+                        uploads.remove_others(snapshot.tables)
+                        stage.clear()  # before the note: whoever is killed in between clears it at the next reading
+                        self._write_note(_Note(fingerprint=fingerprint, revision=snapshot.revision), run, spool)
                     # An erasure that began meanwhile looked at what was kept before, or is seen here.
                     if self.tombstones.excluded(run.index_id) == excluded:
                         return snapshot
@@ -373,7 +374,8 @@ class SnapshotStore:
     def _write_note(self, note: _Note, run: PromptRun, spool: Path) -> None:
         local = spool / "fingerprint.json"
         local.write_bytes(msgspec.json.encode(note))
-        self._storage.put(local, f"{_folder(run.index_id, run.run_id)}/fingerprint.json")
+        # A hint: the disk is not waited for.
+        self._storage.put(local, f"{_folder(run.index_id, run.run_id)}/fingerprint.json", durable=False)
 
     def _keep(  # noqa: PLR0917
         self,
@@ -658,11 +660,16 @@ class SnapshotStore:
             for group in range(opened.num_row_groups):  # which is what is held in memory
                 yield from opened.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False)
 
-    def head(self, snapshot: Snapshot, table: TableName, rows: int) -> pa.RecordBatch:
-        """The first rows of a table, for showing: reads no more than it needs, so it does not check the file."""
+    def head(
+        self, snapshot: Snapshot, table: TableName, rows: int, names: Sequence[str] | None = None
+    ) -> pa.RecordBatch:
+        """The first rows of a table, all their columns or those of ``names`` that it has, for showing: reads no more
+        than it needs, so it does not check the file."""
         for part in snapshot.tables.get(table, [])[:1]:
             with self._opened(part) as file:
-                for batch in pq.ParquetFile(file, buffer_size=1 << 20).iter_batches(batch_size=rows):
+                opened = pq.ParquetFile(file, buffer_size=1 << 20)
+                there = None if names is None else [name for name in names if name in opened.schema_arrow.names]
+                for batch in opened.iter_batches(rows, columns=there, use_threads=False):
                     return batch
         return pa.RecordBatch.from_pylist([], schema=snapshot.table(table).schema)
 

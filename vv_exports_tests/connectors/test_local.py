@@ -88,6 +88,25 @@ def test_nothing_but_the_file_is_left_behind(connector, tmp_path):
     assert sorted(path.name for path in (tmp_path / "base").iterdir()) == ["a.parquet", "b.json"]
 
 
+def test_the_temporary_folder_stays_for_many_writes_and_goes_with_them(connector, tmp_path):
+    folder = tmp_path / "base" / ".vv_exports_tmp"
+    with connector.many_writes():
+        before = folder.stat().st_ino
+        for number in range(3):
+            connector.put(_file(tmp_path), f"{number}.parquet")
+            assert connector.create(f"{number}.json", b"{}")
+        connector.sweep()
+        assert folder.stat().st_ino == before
+        assert len(connector.files("")) == 6
+    assert not folder.exists()
+
+
+def test_many_writes_that_are_not_possible_are_told_by_the_first(tmp_path):
+    connector = LocalConnector("conn", tmp_path / "not-mounted", "base")
+    with connector.many_writes(), pytest.raises(RequestError, match=r"its root .* is not a folder"):
+        connector.create("x", b"")
+
+
 def test_a_dead_writers_leftover_is_swept_and_a_live_ones_is_not(connector, tmp_path):
     script = """
         import sys, time

@@ -16,6 +16,9 @@ BACKFILL = "defs/backfills.py asks the daemon for a backfill as the UI does: see
 SWITCH = "defs/pauses.py reads and sets a sensor's switch: see DagsterInstance.start_sensor and stop_sensor"
 LOST = "defs/lost_runs.py finds runs that lost their process: see DefaultRunLauncher.launch_run_from_grpc_client"
 CELERY = "defs/celery_runs.py tells Dagster's monitoring of lost runs: see monitor_started_run in run_monitoring.py"
+HISTORY = (
+    "defs/history.py stores events in batches: see SqliteEventLogStorage.store_event, and dagster-postgres's batch"
+)
 USED = {
     "AssetCheckExecutionRecordStatus": "defs/checks.py asks how a check passed: see EventLogStorage's history of them",
     "BULK_ACTION_TERMINAL_STATUSES": BACKFILL,
@@ -25,7 +28,9 @@ USED = {
     "CheckError": "defs/instance.py tells of a wrong dagster.yaml: see what InstanceRef.from_dir raises for one",
     "CheckRunHealthResult": CELERY,
     "DagsterEvent": "a batch that fails in part says what it delivered: see how AssetExecutionContext.log_event works",
+    "DagsterEventBatchMetadata": "events are handed over as a batch: see DagsterInstance.handle_new_event",
     "DagsterRunAlreadyExists": "defs/launches.py meets a run that has its id: see what execute_in_process raises then",
+    "DagsterSqliteStorage": HISTORY,
     "DefaultRunLauncher": LOST,
     "GRPC_INFO_TAG": LOST,
     "IMPLICIT_ASSET_JOB_NAME": "the job that schedules target: see RepositoryDefinition.get_implicit_asset_job_names",
@@ -36,6 +41,8 @@ USED = {
     "JobFailureData": "defs/launches.py tells why a run failed: see what DagsterEvent.job_failure carries",
     "PartitionBackfill": BACKFILL,
     "SensorInstigatorData": SWITCH,
+    "SqlEventLogStorageTable": HISTORY,
+    "SqliteEventLogStorage": HISTORY,
     "SqliteRunStorage": LOST,
     "StepExecutionContext": "type of the step around an asset: see OpExecutionContext.get_step_execution_context",
     "SubmitRunContext": "defs/run_queue.py tags runs before they wait: see QueuedRunCoordinator.submit_run",

@@ -26,7 +26,7 @@ from vv_exports.defs.dagster_internals import (
     PartitionBackfill,
     SensorInstigatorData,
     add_partition_metadata,
-    log_materialization,
+    log_materializations,
     make_new_run_id,
     step_of,
 )
@@ -48,7 +48,7 @@ def test_a_step_takes_metadata_of_single_partitions_and_materializations_before_
 
     @dg.asset(partitions_def=letters, backfill_policy=several)
     def bad(context: dg.AssetExecutionContext):
-        log_materialization(step_of(context), dg.AssetMaterialization("bad", partition="a"))
+        log_materializations(step_of(context), [dg.AssetMaterialization("bad", partition="a")])
         raise ValueError("the rest")
 
     said = "see StepExecutionContext._metadata_accumulator, which AssetExecutionContext.add_asset_metadata writes to"

@@ -17,7 +17,13 @@ import yaml
 from sqlalchemy.exc import OperationalError
 
 import vv_exports
-from vv_exports.defs.instance import instance_errors, open_instance, plain_text, settings_beside
+from vv_exports.defs.instance import (
+    instance_errors,
+    open_instance,
+    plain_text,
+    settings_beside,
+    warn_of_other_instances,
+)
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 from vv_exports_tests.archives import write_run
 from vv_exports_tests.deployments import CONFIG, write_config
@@ -388,3 +394,20 @@ def test_a_disk_that_takes_no_more_files_is_named(scenes):
     assert (code, traceback) == (1, False)
     _is_said_to_be_full(document["error"]["message"], folder)
     assert "and room for 0 more files left" in document["error"]["message"]
+
+
+def test_dagster_with_our_settings_records_where_commands_look(tmp_path, monkeypatch, caplog):
+    open_instance({}, tmp_path).dispose()
+    home = tmp_path / ".dagster"
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        dg.materialize([dg.AssetsDefinition.from_op(_an_op)], instance=instance)
+        warn_of_other_instances(instance, {}, tmp_path)
+    monkeypatch.delenv("DAGSTER_HOME")
+    with open_instance({}, tmp_path) as instance:
+        assert len(instance.get_runs()) == 1
+    assert not [one for one in caplog.messages if "the history of this Dagster" in one]
+
+
+@dg.op
+def _an_op(): ...

@@ -132,10 +132,10 @@ def test_half_a_zip_is_never_the_artifact(client, tmp_path, monkeypatch):
     """The disk breaks while the finished zip is on its way to the pipeline's storage."""
     put = LocalConnector.put_stream
 
-    def dying(self, content, key):
+    def dying(self, content, key, **how):
         if key.startswith("exports/"):
             content = Broken(content.read(1000))
-        put(self, content, key)
+        put(self, content, key, **how)
 
     monkeypatch.setattr(LocalConnector, "put_stream", dying)
     failed = client.exports.create_index_export("idx", idempotency_key="k")
