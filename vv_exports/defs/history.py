@@ -6,6 +6,7 @@ half.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from vv_exports.defs.dagster_internals import SqliteHistory
@@ -27,3 +28,8 @@ class History(SqliteHistory):
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         super().__init__(base_dir, inst_data)
         write_in_batches()
+
+
+def history_in(folder: Path) -> dict[str, Any]:
+    """What ``storage`` of a ``dagster.yaml`` says of one that is kept in a folder."""
+    return {"custom": {"module": __name__, "class": History.__name__, "config": {"base_dir": str(folder)}}}

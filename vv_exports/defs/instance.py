@@ -22,7 +22,7 @@ import yaml
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from vv_exports.defs.dagster_internals import CheckError, InstanceRef
-from vv_exports.defs.history import write_in_batches
+from vv_exports.defs.history import history_in, write_in_batches
 from vv_exports.errors import ConfigurationError, InstanceError, RequestError
 
 _LOG = logging.getLogger(__name__)
@@ -33,9 +33,8 @@ WORKSPACE = files("vv_exports.defs") / "workspace.yaml"
 """What Dagster loads, where no `workspace.yaml` is beside the configuration."""
 _MADE = ".dagster"
 """The folder of an instance that this package makes."""
-_BESIDE_THE_FILE = {"env": "DAGSTER_HOME"}
-"""As a place in a ``dagster.yaml``: the folder that the file is in. Dagster finds the file by this variable; a command
-need not have it."""
+_OF_HISTORY = frozenset({"storage", "run_storage", "event_log_storage", "schedule_storage", "instance_class"})
+"""The sections of a ``dagster.yaml`` that say where the history is. Without any, Dagster keeps it in SQLite beside."""
 _WRONG_SETTINGS = (
     yaml.YAMLError,
     UnicodeDecodeError,
@@ -200,7 +199,10 @@ def _ref(home: Path) -> InstanceRef:
     settings = home / _SETTINGS.name
     said = yaml.safe_load(settings.read_text("utf-8")) if settings.exists() else None
     try:
-        return InstanceRef.from_dir(str(home), overrides=_placed(home, said) if isinstance(said, dict) else None)
+        overrides = _placed(home, said) if isinstance(said, dict) else {}
+        if _OF_HISTORY.isdisjoint(overrides):
+            overrides |= {"storage": history_in(home)}  # where Dagster would keep it
+        return InstanceRef.from_dir(str(home), overrides=overrides)
     except (TypeError, AttributeError) as error:
         # Dagster looks into some sections (`storage`, `concurrency`) before it checks that they are mappings.
         raise ConfigurationError(str(settings), _shapeless(said, error)) from error
@@ -228,8 +230,6 @@ def _ref_if_any(home: Path) -> InstanceRef | None:
 
 
 def _placed(home: Path, settings: Any) -> Any:
-    if settings == _BESIDE_THE_FILE:
-        return str(home)
     if not isinstance(settings, dict):
         return settings
     return {
@@ -264,8 +264,6 @@ def _sqlite_folders(ref: InstanceRef) -> list[Path]:
 def _base_dir(settings: Any) -> Path | None:
     """The folder of a part of an instance that is kept in one."""
     place = None if settings is None else settings.config_dict.get("base_dir")
-    if place == _BESIDE_THE_FILE:
-        place = os.environ.get("DAGSTER_HOME")
     return Path(place).absolute() if isinstance(place, str) else None
 
 
