@@ -277,7 +277,7 @@ class LocalArchive:
         names = self._files.names(parent)
         if names is None:
             return None
-        texts = self._files.documents([f"{parent}/{name}/{record}" for name in names])
+        texts = self._files.documents(f"{parent}/{name}/{record}" for name in names)
         return ((name, text) for name, text in zip(names, texts, strict=True) if text is not None)
 
     def _index(self, folder: str, data: bytes) -> Index:
