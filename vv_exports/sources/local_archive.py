@@ -151,6 +151,7 @@ class LocalArchive:
             segments=partial(self.segment_results, run),
             videos=partial(self.video_results, run),
             failures=partial(self.failed_segments, run),
+            run_afterwards=partial(self.prompt_run, run.index_id, run.run_id),
         )
 
     def close(self) -> None:
