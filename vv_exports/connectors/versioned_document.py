@@ -8,11 +8,14 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import pyarrow as pa
+from msgspec import UNSET
 
 from vv_exports.connectors.base import Connector, StoredFile
 from vv_exports.errors import DeliveredDataError, TransientError, VVExportsError
@@ -22,6 +25,7 @@ _KEPT = 3  # a reader that has just listed the folder still finds what it saw
 _LONGEST_WAIT_SECONDS = 0.2
 _VERSION = re.compile(r"([0-9]{10,})\.json\.zst")
 _T = TypeVar("_T")
+_MEMBERS_AT_A_TIME = 1_000
 _LOG = logging.getLogger(__name__)
 NOT_PACKED = (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowException)
 """What ``unpacked`` raises for anything else."""
@@ -29,10 +33,58 @@ NOT_PACKED = (msgspec.MsgspecError, UnicodeDecodeError, OSError, pa.ArrowExcepti
 
 def packed(document: object) -> bytes:
     """A document as compressed JSON, as ``zstd -d`` reads it."""
-    sink = pa.BufferOutputStream()
+    sink = _Sink()  # one of Arrow's doubles itself as it grows, and is copied in the end
     with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(msgspec.json.encode(document))
-    return bytes(sink.getvalue().to_pybytes())
+        for piece in pieces(document):
+            stream.write(piece)
+    return sink.getvalue()
+
+
+class _Sink(BytesIO):
+    def close(self) -> None:
+        """Stay: what was written is wanted after that."""
+
+
+def pieces(document: object) -> Iterator[bytes]:
+    """The JSON of a document, of which long mappings come a part at a time: all of it at once would be as large as what
+    it is made of."""
+    members = _members_of(document)
+    if not members:
+        yield msgspec.json.encode(document)
+        return
+    before = b"{"
+    for name, value in members.items():
+        yield before + msgspec.json.encode(name) + b":"
+        if type(value) is dict and value:
+            yield from _pieces_of(value)
+        else:
+            yield msgspec.json.encode(value)
+        before = b","
+    yield b"}"
+
+
+def _members_of(document: object) -> dict[str, Any]:
+    """Those that a structure has as JSON; none where it is none, or they depend on their values."""
+    if not isinstance(document, msgspec.Struct):
+        return {}
+    config = document.__struct_config__
+    members = {field.encode_name: getattr(document, field.name) for field in msgspec.structs.fields(document)}
+    depends = (
+        config.array_like
+        or config.omit_defaults
+        or config.tag is not None
+        or any(value is UNSET for value in members.values())
+    )
+    return {} if depends else members
+
+
+def _pieces_of(mapping: dict[Any, Any]) -> Iterator[bytes]:
+    members = iter(mapping.items())
+    before = b"{"
+    while some := dict(islice(members, _MEMBERS_AT_A_TIME)):
+        yield before + msgspec.json.encode(some)[1:-1]
+        before = b","
+    yield b"}"
 
 
 def unpacked(data: bytes, kind: type[_T]) -> _T:

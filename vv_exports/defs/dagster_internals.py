@@ -6,7 +6,7 @@ version of Dagster changes it.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 from uuid import uuid4
 
@@ -67,6 +67,7 @@ __all__ = [
     "log_materializations",
     "make_new_backfill_id",
     "make_new_run_id",
+    "partition_keys",
     "step_of",
 ]
 
@@ -74,7 +75,22 @@ STARTED_PROCESS = re.compile(r"Started process for run \(pid: (\d+)\)")
 """What the code server logs at a run when its process begins; nothing else tells the pid."""
 
 _OF_PARTITIONS = {dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, dg.DagsterEventType.ASSET_MATERIALIZATION}
+_KEYS_AT_A_TIME = 10_000
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+
+
+def partition_keys(instance: dg.DagsterInstance, name: str) -> Iterator[str]:
+    """The keys of dynamic partitions, in the order in which they were added.
+
+    All at once, Dagster has several times their size in memory: with 100,000 of them that is 20 MiB more.
+    """
+    cursor = None
+    while True:
+        page = instance.get_paginated_dynamic_partitions(name, limit=_KEYS_AT_A_TIME, ascending=True, cursor=cursor)
+        yield from page.results
+        if not page.has_more:
+            return
+        cursor = page.cursor
 
 
 def step_of(context: dg.AssetExecutionContext | dg.OutputContext) -> StepExecutionContext:

@@ -8,6 +8,7 @@ import dagster as dg
 
 from vv_exports.automations.automation import Automation
 from vv_exports.automations.selection import in_stretches
+from vv_exports.defs.dagster_internals import partition_keys
 from vv_exports.defs.keys import asset_key
 from vv_exports.domain.names import dagster_key, partition_key, run_id_from_partition_key
 from vv_exports.errors import RequestError
@@ -38,7 +39,7 @@ class Partitions:
     def __init__(self, instance: dg.DagsterInstance, index_id: str) -> None:
         self._instance = instance
         self._name = partitions_name(index_id)
-        self._keys = frozenset(instance.get_dynamic_partitions(self._name))
+        self._keys = frozenset(partition_keys(instance, self._name))
 
     def add(self, runs: Iterable[ListedRun]) -> list[str]:
         """Add one for each finished run that had none, in the runs' order. Returns the new ones' run ids."""

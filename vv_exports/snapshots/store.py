@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -322,12 +322,12 @@ class SnapshotStore:
                         reading = read_run(
                             self._watched(results), run, spool, parts=uploads, earlier=earlier, excluded=excluded
                         )
-                    problem = None
+                    problem, ask_again = None, results.run_afterwards
                 except SourceDataError as error:
                     stage.clear()  # what does not add up must not be the start of the next reading
                     uploads.remove_others({})
-                    problem = error
-                run = source.prompt_run(run.index_id, run.run_id)
+                    problem, ask_again = error, partial(source.prompt_run, run.index_id, run.run_id)
+                run = ask_again()
                 if fingerprint_of(source, run) == fingerprint:
                     if problem is not None:
                         raise problem

@@ -6,10 +6,11 @@ holds: by the limit of a document, or by a block and a record.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
+from itertools import tee
 
 import pyarrow as pa
 
@@ -50,10 +51,11 @@ class ArchiveFiles:
             raise found
         return found
 
-    def documents(self, paths: Sequence[str]) -> Iterator[bytes | SourceDataError | None]:
+    def documents(self, paths: Iterable[str]) -> Iterator[bytes | SourceDataError | None]:
         """The text of each file; None where there is none, the error where it cannot be had or is over the limit."""
         most = self._limits.max_document_bytes
-        for path, found in zip(paths, self._place.read(paths, most), strict=True):
+        paths, asked = tee(paths)
+        for path, found in zip(paths, self._place.read(asked, most), strict=True):
             if isinstance(found, bytes) and (values := count_values(found, self._limits.document_values)):
                 yield too_many_values(self.show(path), values, self._limits.document_values, "max_document_bytes")
             else:

@@ -6,7 +6,7 @@ It knows nothing of what the files hold.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -91,7 +91,7 @@ class ArchiveFolder:
                         found[entry.name] = [status.st_size, str(status.st_mtime)]
         return found
 
-    def read(self, paths: Sequence[str], most: int) -> Iterator[bytes | SourceDataError | None]:
+    def read(self, paths: Iterable[str], most: int) -> Iterator[bytes | SourceDataError | None]:
         """The content of each file, None where there is none, the error where it cannot be had or is over ``most``
         bytes. Of such a one nothing is read, or ``most`` + 1 bytes where its size was not known."""
         for path in paths:

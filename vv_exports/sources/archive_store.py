@@ -1,7 +1,8 @@
 """An archive's files in a store, wherever fsspec can read. It knows nothing of what the files hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -52,12 +53,12 @@ class ArchiveStore:
             for info in files
         }
 
-    def read(self, paths: Sequence[str], most: int) -> Iterator[bytes | SourceDataError | None]:
+    def read(self, paths: Iterable[str], most: int) -> Iterator[bytes | SourceDataError | None]:
         """The content of each file, None where there is none, the error where it cannot be had or is over ``most``
         bytes. Of such a one no more than 64 KiB are fetched where its size is known; small ones at the same time."""
         first = min(_SMALL, most) + 1
-        for start in range(0, len(paths), _AT_ONCE):
-            group = paths[start : start + _AT_ONCE]
+        left = iter(paths)
+        while group := list(islice(left, _AT_ONCE)):
             # cat_ranges and not cat, which takes a "[" in a path for a pattern.
             with self._translated(group[0]):
                 found = self._fs.cat_ranges([self._full(path) for path in group], 0, first, on_error="return")

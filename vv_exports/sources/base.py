@@ -71,13 +71,15 @@ class Results:
 
     ``segments`` come best in the order (video_id, start_time, segment_id), ``videos`` in that of video_id; they are
     empty where the prompt has no video level. ``failures`` are the segments that failed, one document each (the SDK's
-    manifest, with ``video_id`` in each).
+    manifest, with ``video_id`` in each). ``run_afterwards`` is the run as it was when all of them were there, or later;
+    it raises as ``Source.prompt_run``, and may be called after the results' context.
     """
 
     prompt: Prompt
     segments: Callable[[], Iterator[Page]]
     videos: Callable[[], Iterator[Page]]
     failures: Callable[[], Iterator[Page]]
+    run_afterwards: Callable[[], PromptRun]
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,8 @@ class Source(Protocol):
 
         What is wrong with the run is no error here, but when its results are read.
 
-        It is at least as new as the last call of ``prompt_run``, ``prompt_runs`` or ``listing``, and as the first run
-        that ``each_run`` gave.
+        It is at least as new as the last call of ``prompt_run``, ``prompt_runs`` or ``listing``, as the first run that
+        ``each_run`` gave, and as what ``Results.run_afterwards`` gave.
         """
 
     def effort(self, run: PromptRun) -> Effort:

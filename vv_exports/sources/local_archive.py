@@ -151,6 +151,7 @@ class LocalArchive:
             segments=partial(self.segment_results, run),
             videos=partial(self.video_results, run),
             failures=partial(self.failed_segments, run),
+            run_afterwards=partial(self.prompt_run, run.index_id, run.run_id),
         )
 
     def close(self) -> None:
@@ -277,7 +278,7 @@ class LocalArchive:
         names = self._files.names(parent)
         if names is None:
             return None
-        texts = self._files.documents([f"{parent}/{name}/{record}" for name in names])
+        texts = self._files.documents(f"{parent}/{name}/{record}" for name in names)
         return ((name, text) for name, text in zip(names, texts, strict=True) if text is not None)
 
     def _index(self, folder: str, data: bytes) -> Index:

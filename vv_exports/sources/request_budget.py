@@ -108,22 +108,35 @@ class RequestBudget:
         self._wants_places = self._wants_turns = False
 
     @asynccontextmanager
-    async def request(self, rank: int = 0, topic: str = "") -> AsyncIterator[None]:
-        """Around one request: waits for its turn and for one of the places under way. Lower ranks go first."""
+    async def request(self, rank: int = 0, topic: str = "") -> AsyncIterator[Callable[[], None]]:
+        """Around one request: waits for its turn and for one of the places under way. Lower ranks go first.
+
+        What it gives is to be called where the place is free before all that is done here is over.
+        """
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         heappush(self._waiting, (rank, next(self._arrived), loop.time(), turn))
         self.wanted()
         self._begin()
+        holds_place = True
+
+        def leave() -> None:
+            nonlocal holds_place
+            if holds_place:
+                holds_place = False
+                self.under_way -= 1
+                self._begin()
+
         try:
             await turn
             self.spent.requests += 1
             self.spent.by_topic[topic] += 1
-            yield
+            yield leave
         finally:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.under_way -= 1
-            self._begin()
+                leave()
+            else:
+                self._begin()
 
     @property
     def is_waiting(self) -> bool:

@@ -10,8 +10,6 @@ import videovector
 
 from vv_exports.sources.connections import Connections
 
-_OF_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=5.0)
-
 
 async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient:
     """The HTTP client, which the SDK makes when it first needs it, with connections of ours. Where the environment
@@ -21,9 +19,7 @@ async def http_client(client: videovector.AsyncVideoVector) -> httpx.AsyncClient
     if not isinstance(unused, Connections):
         trusted = httpx.create_ssl_context()  # as the SDK has it; to read the certificates takes long
         http._cookies = _NoCookies()  # noqa: SLF001
-        http._transport = Connections(  # noqa: SLF001
-            lambda: httpx.AsyncHTTPTransport(verify=trusted, limits=_OF_ONE)
-        )
+        http._transport = Connections(trusted)  # noqa: SLF001
         await unused.aclose()
     return http
 

@@ -3,15 +3,17 @@
 It must not know how a request is made (``videovector_api``) nor what is made of the results.
 """
 
+import asyncio
 import hashlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 from vv_exports.domain.findings import Finding
 from vv_exports.domain.json_text import encode_sorted
@@ -39,6 +41,8 @@ _NAMED = 20
 _READINGS = 3
 _BETWEEN_READINGS_SECONDS = 0.5
 _LOG = logging.getLogger(__name__)
+_One = TypeVar("_One")
+_Other = TypeVar("_Other")
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,13 @@ class VideoVector:
     def prompt_run(self, index_id: str, run_id: str) -> PromptRun:
         """One run, read now. Raises NotFoundError, also where the run is one of another index."""
         self._forget_media()
+        with about(index_id):
+            return self.api.run(self._prompt_run(index_id, run_id))
+
+    async def _prompt_run(self, index_id: str, run_id: str) -> PromptRun:
         where = f"prompt run {one_line(run_id)}"
         try:
-            with about(index_id):
-                answer = self.api.run(self.api.get("prompt-runs", run_id))
-            record = _with("run_id", answer, where)
+            record = _with("run_id", await self.api.get("prompt-runs", run_id), where)
         except NotFoundError as error:
             raise NotFoundError(
                 f"Index {index_id!r} has no prompt run {run_id!r}; `vv-exports runs list {one_line(index_id)}` shows "
@@ -244,16 +250,41 @@ class VideoVector:
     def results(self, run: PromptRun, stage: Stage) -> Iterator[Results]:
         """The run's results. They are fetched in the background, to the stage, from now until the context ends."""
         reading = Reading(self.api, run, self._members(run), stage)
+        again: Future[PromptRun] = Future()
         with about(run.index_id):
             fetching = self.api.start(reading.fetch())
+            asking = self.api.start(self._ask_again(run, reading, again))
+
+        def run_afterwards() -> PromptRun:
+            found = again.result()
+            return self.prompt_run(run.index_id, run.run_id) if reading.lost_some else found
+
         complete = False
         try:
-            yield Results(reading.prompt(), reading.segments, reading.videos, reading.failures)
+            yield Results(reading.prompt(), reading.segments, reading.videos, reading.failures, run_afterwards)
             _LOG.info("%s", reading.progress())
             complete = True
         finally:
             self.api.stop(fetching)
+            if not complete:
+                self.api.stop(asking)
             reading.close(complete=complete)
+
+    async def _ask_again(self, run: PromptRun, reading: Reading, again: "Future[PromptRun]") -> None:
+        """Ask for the run, and for what its change hint needs, as soon as all was fetched: what came last is still
+        being typed then."""
+        try:
+            await reading.is_fetched.wait()
+            generation = self._forget_media()
+            asked = self._prompt_run(run.index_id, run.run_id), _list_media(self.api, run.index_id)
+            found, media = await _both(*asked)
+            self._remember_media(run.index_id, media, generation)
+            again.set_result(found)
+        except VVExportsError as error:
+            again.set_exception(error)
+        finally:
+            if not again.done():
+                again.set_exception(RuntimeError("the reading was given up"))
 
     def _members(self, run: PromptRun) -> "dict[str, Touched | None]":
         """The media of a run, by id; None where nothing is known of an item in the run."""
@@ -284,15 +315,29 @@ class VideoVector:
             if remembered is None:
                 with about(index_id):
                     remembered = self.api.run(_list_media(self.api, index_id))
-                with self._guard:
-                    if generation == self._generation:
-                        self._remembered[index_id] = remembered
+                self._remember_media(index_id, remembered, generation)
             return remembered
 
-    def _forget_media(self) -> None:
+    def _remember_media(self, index_id: str, media: _MediaList, generation: int) -> None:
+        with self._guard:
+            if generation == self._generation:
+                self._remembered[index_id] = media
+
+    def _forget_media(self) -> int:
         with self._guard:
             self._generation += 1
             self._remembered.clear()
+            return self._generation
+
+
+async def _both(one: Awaitable[_One], other: Awaitable[_Other]) -> tuple[_One, _Other]:
+    """What comes of two that wait at the same time. Raises what the first one raises, else what the other does."""
+    found, more = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(found, BaseException):
+        raise found
+    if isinstance(more, BaseException):
+        raise more
+    return found, more
 
 
 async def _next(pages: AsyncIterator[list[JsonObject]]) -> list[JsonObject] | None:

@@ -73,6 +73,11 @@ class StagedAnswers:
         """Whether an answer was staged, by this reading or one before."""
         return asked in self._places or asked in self._unwritten
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether there are answers to be written. They may be empty."""
+        return bool(self._unwritten)
+
     def add(self, asked: Asked, answer: Answer) -> None:
         """Have an answer written with the next file, in the place of one to the same request."""
         with self._guard:

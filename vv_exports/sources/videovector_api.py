@@ -16,12 +16,13 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
+from weakref import WeakSet
 
 import httpx
 import msgspec
@@ -40,6 +41,7 @@ from vv_exports.errors import (
     VVExportsError,
 )
 from vv_exports.sources.bounded_answers import AnswerTooLargeError, decode_within, read_body
+from vv_exports.sources.connections import HeaderTooLongError
 from vv_exports.sources.interpreter_exit import before_executors_end
 from vv_exports.sources.request_budget import NOTHING, Limits, RequestBudget
 from vv_exports.sources.sdk_client import get_decoded, http_client
@@ -75,6 +77,7 @@ _REASON_CHARACTERS = 200
 _SAID_CHARACTERS = 400
 _HEADERS_TOO_LARGE = 431
 _NO_CONTENT = 204
+_CLOSING_SECONDS = 0.1
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 _Row = TypeVar("_Row")
@@ -181,8 +184,8 @@ class VideoVectorApi:
         where = _shown(path, params)
         for attempt in count(1):
             try:
-                async with self.budget.request(_RANK.get(), _INDEX.get()):
-                    return await self._ask(path, params, where, seconds, decoded)
+                async with self.budget.request(_RANK.get(), _INDEX.get()) as leave:
+                    return await self._ask(path, params, where, seconds, decoded, leave)
             except _AgainError as again:
                 most = min(most_attempts, again.attempts)
                 if attempt >= most:
@@ -215,10 +218,16 @@ class VideoVectorApi:
         async for documents in followed(page_at, where):
             yield documents
 
-    async def _ask(
-        self, path: tuple[str, ...], params: Mapping[str, Any], where: str, seconds: float, decoded: "_Decoder"
+    async def _ask(  # noqa: PLR0917
+        self,
+        path: tuple[str, ...],
+        params: Mapping[str, Any],
+        where: str,
+        seconds: float,
+        decoded: "_Decoder",
+        leave: Callable[[], None],
     ) -> Any:
-        exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds), decoded)
+        exchange = _Exchange(self.max_answer_bytes, self.budget, asyncio.timeout(seconds), decoded, leave)
         token = _EXCHANGE.set(exchange)
         client = await self._ready_client()
         try:
@@ -311,6 +320,7 @@ class VideoVectorApi:
             http.timeout = httpx.Timeout(None)  # there is one for all of a request
             http.event_hooks = {"request": [_watch], "response": [_note]}
             self._client = client
+            _CLIENTS.setdefault(os.getpid(), WeakSet()).add(client)
         return self._client
 
 
@@ -379,6 +389,7 @@ class _Exchange:
     budget: RequestBudget
     deadline: asyncio.Timeout
     decoded: "_Decoder"
+    leave: Callable[[], None]
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
@@ -440,17 +451,18 @@ _EXCHANGE: ContextVar[_Exchange] = ContextVar("exchange")
 
 async def _watch(request: httpx.Request) -> None:
     """Have the reason noted why no answer came: the SDK keeps it from us, and tells that the request failed."""
-    exchange = _EXCHANGE.get()
+    request.extensions["trace"] = _trace
 
-    async def trace(event: str, info: Mapping[str, Any]) -> None:
-        error = info.get("exception")
-        if not event.endswith(".failed") or not isinstance(error, Exception) or exchange.status or exchange.problem:
-            return
-        if any(getattr(cause, "error_status_hint", None) == _HEADERS_TOO_LARGE for cause in error.args):
-            exchange.unreadable = f"the headers of the answer are too long. {CHECK_BASE_URL}"
-        exchange.problem = f"no answer ({type(error).__name__}: {error})"[:_REASON_CHARACTERS]
 
-    request.extensions["trace"] = trace
+async def _trace(event: str, info: Mapping[str, Any]) -> None:
+    exchange, error = _EXCHANGE.get(), info.get("exception")
+    if not event.endswith(".failed") or not isinstance(error, Exception) or exchange.status or exchange.problem:
+        return
+    too_long = isinstance(error, HeaderTooLongError)
+    # The words of httpx's own connections, which lead to a proxy.
+    if too_long or any(getattr(cause, "error_status_hint", None) == _HEADERS_TOO_LARGE for cause in error.args):
+        exchange.unreadable = f"the headers of the answer are too long. {CHECK_BASE_URL}"
+    exchange.problem = f"no answer ({type(error).__name__}: {error})"[:_REASON_CHARACTERS]
 
 
 async def _note(response: httpx.Response) -> None:
@@ -494,6 +506,8 @@ async def _value(stream: httpx.AsyncByteStream, exchange: _Exchange) -> Any:
             raise ValueError(str(error)) from None
     try:
         body = await read_body(stream, exchange.headers, exchange.most_bytes, _alone(exchange))
+        exchange.leave()
+        await asyncio.sleep(0)  # the next request goes out before this answer is looked at
         try:
             return decode_within(body, exchange.most_bytes, exchange.decoded)
         except NestedTooDeepError as error:
@@ -625,6 +639,7 @@ _RANK: ContextVar[int] = ContextVar("rank", default=0)
 _RANKS = count(1)
 _BUDGETS: dict[tuple[Any, ...], RequestBudget] = {}
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
+_CLIENTS: dict[int, WeakSet[videovector.AsyncVideoVector]] = {}
 _GUARD = threading.Lock()
 
 
@@ -653,5 +668,16 @@ def _background_loop() -> asyncio.AbstractEventLoop:
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
     if pid == os.getpid():
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_close_clients(), loop).result(timeout=5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
+
+
+async def _close_clients() -> None:
+    """Close what nobody closed, and give what is being closed the time for it."""
+    for client in list(_CLIENTS.get(os.getpid(), ())):
+        await client.close()
+    closing = asyncio.all_tasks() - {asyncio.current_task()}
+    if closing:
+        await asyncio.wait(closing, timeout=_CLOSING_SECONDS)

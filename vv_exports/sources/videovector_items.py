@@ -27,6 +27,7 @@ class Items:
         self._complete: dict[str, Item] = {}
         self._error: BaseException | None = None
         self._held = 0
+        self._wanted: set[str] = set()
         self._changed = threading.Condition()
 
     def put(self, video_id: str, item: Item) -> None:
@@ -35,7 +36,8 @@ class Items:
             keeps = self._held + item.size <= _MOST_HELD_BYTES
             self._held += item.size if keeps else 0
             self._complete[video_id] = item if keeps else item._replace(lines=None)
-            self._changed.notify_all()
+            if video_id in self._wanted:  # to wake a thread for each of the others takes long
+                self._changed.notify_all()
 
     def take(self, video_id: str) -> Item:
         """Wait for a medium, and have its results, which are on the stage alone from then on. Raises why it will never
@@ -44,7 +46,9 @@ class Items:
             while video_id not in self._complete:
                 if self._error is not None:
                     raise self._error
+                self._wanted.add(video_id)
                 self._changed.wait()
+            self._wanted.discard(video_id)
             item = self._complete[video_id]
             if item.lines is not None:
                 self._complete[video_id] = item._replace(lines=None)

@@ -78,6 +78,9 @@ class Reading:
         self._failures: Future[DocumentPage] = Future()
         self._videos_wanted: Future[bool] = Future()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self.is_fetched = asyncio.Event()
+        self.lost_some = False
+        """Whether some of what was staged was gone when it was wanted, so that it was fetched once more after all."""
         self._is_written = asyncio.Event()
         self._fills_a_file = asyncio.Event()
         self._media = sorted(self.members)
@@ -158,6 +161,7 @@ class Reading:
         for asked in item.asked:
             answer = self._answers.get(asked)
             if answer is None:
+                self.lost_some = True
                 with about(self.run.index_id):
                     again = self.api.run(self._complete(table, video_id))
                 self._writer.submit(self._write_all).result()  # it may be so of all items: they must not gather here
@@ -215,6 +219,7 @@ class Reading:
                     for _ in range(self.api.budget.limits.places):
                         working.create_task(self._work(wanted))
                 writing.cancel()
+            self.is_fetched.set()
             await in_writer(self._write_all)
         except BaseExceptionGroup as group:
             self._give_up(_first(group))
@@ -240,8 +245,9 @@ class Reading:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._fills_a_file.wait()
-            await in_writer(self._answers.write)
-            self._is_written.set()
+            if self._answers.has_unwritten:
+                await in_writer(self._answers.write)
+                self._is_written.set()
 
     def _write_all(self) -> None:
         """Stage what was added. In the writer's thread alone, as long as there is one."""

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from vv_exports.connectors.local import LocalConnector
-from vv_exports.connectors.versioned_document import VersionedDocument, packed
+from vv_exports.connectors.versioned_document import VersionedDocument, packed, pieces, unpacked
 from vv_exports.errors import DeliveredDataError, ForbiddenError, TransientError
 from vv_exports_tests.foreign_files import changed, put_foreign_files
 
@@ -27,6 +27,50 @@ def document(storage):
 
 def with_name(name):
     return lambda before: None if name in before.names else Names([*before.names, name])
+
+
+class Everything(msgspec.Struct, kw_only=True, rename="camel"):
+    first: int = 1
+    none_there: dict[str, int] = {}
+    many_there: dict[str, list[str]] = {}
+    by_number: dict[int, Names] = {}
+    last: list[int] = []
+
+
+class Unset(msgspec.Struct):
+    names: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Omitted(msgspec.Struct, omit_defaults=True):
+    names: dict[str, int] = {}
+
+
+class Listed(msgspec.Struct, array_like=True):
+    names: dict[str, int] = {}
+
+
+class Tagged(msgspec.Struct, tag=True):
+    names: dict[str, int] = {}
+
+
+class Nothing(msgspec.Struct): ...
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_001, 2_500])
+def test_what_is_encoded_a_part_at_a_time_is_what_is_encoded_at_once(count):
+    numbers = {f'"{number}\n': number for number in range(count)}
+    many = Everything(
+        many_there={name: [name] for name in numbers}, by_number={one: Names(["a"]) for one in range(count)}
+    )
+    others = [kind(numbers) for kind in (Unset, Omitted, Listed, Tagged)]
+    for document in (many, *others, Unset(), Nothing(), Names(["a"]), numbers, [numbers], count):
+        assert b"".join(pieces(document)) == msgspec.json.encode(document)
+        assert unpacked(packed(document), type(document)) == document
+
+
+def test_no_part_of_a_long_mapping_is_long():
+    whole = Everything(many_there={f"{number:06}": ["x" * 50] for number in range(100_000)})
+    assert max(map(len, pieces(whole))) < 100_000
 
 
 def test_a_document_that_nobody_changed_is_empty_and_writes_nothing(storage):

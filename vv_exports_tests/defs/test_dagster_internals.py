@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 
+from vv_exports.defs import dagster_internals
 from vv_exports.defs.dagster_internals import (
     BULK_ACTION_TERMINAL_STATUSES,
     GRPC_INFO_TAG,
@@ -28,9 +29,22 @@ from vv_exports.defs.dagster_internals import (
     add_partition_metadata,
     log_materializations,
     make_new_run_id,
+    partition_keys,
     step_of,
 )
 from vv_exports_tests.defs.test_dagster_canaries import BACKFILL, LOST, SWITCH, USED
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_partition_keys_come_in_pages_and_in_their_order(count, monkeypatch):
+    monkeypatch.setattr(dagster_internals, "_KEYS_AT_A_TIME", 2)
+    keys = [f"key-{number}" for number in reversed(range(count))]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("other", ["not this"])
+        if keys:
+            instance.add_dynamic_partitions("these", keys)
+        found = list(partition_keys(instance, "these"))
+    assert found == keys, "defs/partitions.py reads keys in pages: see DagsterInstance.get_paginated_dynamic_partitions"
 
 
 def test_a_step_takes_metadata_of_single_partitions_and_materializations_before_it_ends():

@@ -93,6 +93,23 @@ def test_a_shorter_pause_does_not_end_a_longer_one():
     assert run(work())[1] == pytest.approx(10)
 
 
+def test_a_place_that_is_left_early_is_free_once():
+    async def work():
+        budget = RequestBudget(Limits(1, None))
+
+        async def one():
+            async with budget.request() as leave:
+                await asyncio.sleep(1)
+                leave()
+                leave()
+                await asyncio.sleep(10)
+
+        await asyncio.gather(one(), one(), one())
+        return budget.under_way
+
+    assert run(work()) == (0, pytest.approx(13))
+
+
 def test_a_request_that_fails_frees_its_place():
     async def work():
         budget = RequestBudget(Limits(1, None))

@@ -337,3 +337,32 @@ def _unpacks_to_1_5_gib() -> bytes:
     head = packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH)
     return head + block * 1535
+
+
+NOBODY_CLOSES = """
+import sys
+from vv_exports.sources.registry import SOURCES
+
+source = SOURCES["videovector"](
+    base_url=sys.argv[1], api_key_env="KEY", environ={"KEY": sys.argv[2]}, max_concurrency=1,
+    max_requests_per_second=None, request_timeout_seconds=5,
+)
+print(len(source.indexes()))
+if sys.argv[3] == "forgotten":
+    del source
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["forgotten", "there"])
+def test_a_process_whose_source_nobody_closes_ends_without_a_word(left):
+    with FakeVideoVector(make_platform(media=1, runs=1)) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", NOBODY_CLOSES, server.base_url, server.api_key, left],
+            env={**os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

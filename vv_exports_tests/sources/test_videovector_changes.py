@@ -115,6 +115,32 @@ def test_a_run_that_is_begun_again_while_it_is_read_is_not_kept(here: Account, p
     assert here.store.current(INDEX, RUN) is None
 
 
+def test_a_run_is_asked_for_again_when_all_of_it_was_fetched_and_before_it_is_wanted(here: Account):
+    run = here.source.prompt_run(INDEX, RUN)
+    here.source.change_hint(run)
+    stage = StoredStage(LocalConnector("storage", here.folder, make_root=True), "snapshots/idx_1/run", "0" * 16)
+    here.server.clear()
+    with here.source.results(run, stage) as results:
+        while here.server.count(f"/prompt-runs/{RUN}$") == 0 or here.server.count("idx_1/videos") == 0:
+            time.sleep(0.001)
+        assert len(list(results.segments())) > 0
+    assert results.run_afterwards() == run
+    here.source.change_hint(run)
+    asked = {str(request): request for request in here.server.requests}
+    assert len(asked) == len(here.server.requests), "and nothing is asked twice"
+    again = [one for name, one in asked.items() if name.endswith(RUN) or "idx_1/videos" in name]
+    assert len(again) == 2
+    assert min(one.began for one in again) > max(one.ended for one in asked.values() if one not in again)
+
+
+def test_a_run_that_cannot_be_asked_for_again_is_not_kept(here: Account):
+    run = here.source.prompt_run(INDEX, RUN)
+    here.server.faults.append(Fault(K.HTML_WITH_200, f"/prompt-runs/{RUN}$", times=None))
+    with pytest.raises(SourceDataError, match="no JSON"):
+        here.store.take(here.source, run, NOW)
+    assert here.store.current(INDEX, RUN) is None
+
+
 def test_media_that_were_deleted_are_missed(here: Account, platform):
     platform.delete_media(INDEX, "vid_0003")
     with pytest.raises(SourceDataError, match=r"states 20 media .* are 19: a difference of 1\."):
@@ -391,6 +417,9 @@ def test_what_another_process_tidied_away_is_read_again_and_does_not_gather_in_m
         assert [document for page in results.segments() for document in page.documents] == once
         assert here.server.count("/results") >= len(here.server.platform.runs[RUN].segments)
         assert here.staged(), "what was read again is staged again"
+        here.server.clear()
+    assert results.run_afterwards() == run
+    assert here.server.count(f"/prompt-runs/{RUN}$") == 1, "it was asked for before that"
 
 
 def test_a_disk_that_is_full_ends_a_reading_that_says_so_and_the_next_one_goes_on(long_ones: Account):

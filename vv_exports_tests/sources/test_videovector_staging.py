@@ -68,6 +68,15 @@ def test_the_newer_answer_to_a_request_is_the_one():
     assert answers.unwritten_bytes == 0
 
 
+def test_an_empty_answer_is_to_be_written_too():
+    answers = staged(Shelf())
+    assert not answers.has_unwritten
+    answers.add(Asked("videos", "v"), Answer([]))
+    assert answers.has_unwritten
+    assert answers.write()
+    assert not answers.has_unwritten
+
+
 def test_many_answers_are_several_files():
     shelf = Shelf()
     answers = staged(shelf)
