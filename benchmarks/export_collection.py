@@ -40,12 +40,13 @@ TWO = "vv_exports, processes: 2"
 
 def job(profile: bool = False) -> dict[str, Any]:
     """What `vv-exports automations run` does, in the working directory."""
-    import pyarrow as pa
-
-    from vv_exports.client import VVExports
     from vv_exports.own_process import settle
 
     settle()
+    import pyarrow as pa
+
+    from vv_exports.client import VVExports
+
     pa.array([0])  # imports pandas, where something has brought it here
     profiler = None
     if profile:

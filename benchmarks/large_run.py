@@ -117,10 +117,11 @@ def _filled(text: str, number: int) -> str:
 
 def job() -> dict[str, Any]:
     """What `vv-exports automations run` does, in the working directory."""
-    from vv_exports.client import VVExports
     from vv_exports.own_process import settle
 
     settle()
+    from vv_exports.client import VVExports
+
     with measuring.work():
         outcome = VVExports(Path("vv_exports.yaml")).automations.run("idx", "all")
     return {"delivered": len(outcome.delivered), "rows": outcome.rows}

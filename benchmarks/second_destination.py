@@ -53,10 +53,11 @@ def deliver(automation: str) -> int:
 
 def through_dagster(automation: str) -> int:
     """`vv-exports automations run`."""
-    from vv_exports.client import VVExports
     from vv_exports.own_process import settle
 
     settle()
+    from vv_exports.client import VVExports
+
     with measuring.work():
         return VVExports(Path("vv_exports.yaml")).automations.run("idx", automation).rows
 
