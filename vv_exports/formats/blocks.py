@@ -11,6 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
+class Block:
+    """Consecutive rows, in the pieces in which they came."""
+
+    def __init__(self, pieces: list[pa.RecordBatch]) -> None:
+        self._pieces = pieces
+        self.num_rows = sum(piece.num_rows for piece in pieces)
+        self.nbytes = sum(piece.nbytes for piece in pieces)
+
+    def join(self) -> pa.RecordBatch:
+        """The rows. The pieces are let go, so it is called once: what is put together is a copy."""
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+
+
 class Blocks:
     """Collects batches of any size. A block ends at ``max_rows`` rows, or before that with the row that
     brings it to ``max_bytes`` of values.
@@ -22,54 +36,35 @@ class Blocks:
     def __init__(self, max_rows: int = 2_048, max_bytes: int = 2 << 20) -> None:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._waiting: list[pa.RecordBatch] = []
+        self._begun: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
 
-    def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    def add(self, batch: pa.RecordBatch) -> Iterator[Block]:
         """Take a batch in; give the blocks that are complete now."""
-        if batch.num_rows:
-            self._hold(batch, batch.nbytes)
-        # ``nbytes`` only says when to look: it is cheap, but differs with the split. The cuts are exact.
-        if self._rows >= self._max_rows or self._bytes >= self._max_bytes:
-            yield from self._complete_blocks()
-
-    def rest(self) -> Iterator[pa.RecordBatch]:
-        """The rows that are left at the end, in blocks of which the last may be smaller."""
-        if self._waiting:
-            yield from self._complete_blocks()
-        yield from self._release()
-
-    def _complete_blocks(self) -> Iterator[pa.RecordBatch]:
-        *begun, rows = self._release()
-        while begun or rows.num_rows:
-            before = sum(batch.num_rows for batch in begun)
-            # Only a block that was begun is put together with what ends it: the other ones are cut out, not copied.
-            ending = rows.slice(0, self._max_rows - before)
-            block = pa.concat_batches([*begun, ending]) if begun else ending
-            values = block.to_struct_array()
+        while batch.num_rows:
+            piece = batch.slice(0, self._max_rows - self._rows)
+            values = piece.to_struct_array()
             nbytes = all_bytes(values)
-            end = block.num_rows
-            if nbytes >= self._max_bytes:
+            end = piece.num_rows
+            if is_full := self._bytes + nbytes >= self._max_bytes:
                 sizes = pc.cumulative_sum(row_bytes(values))
-                end = pc.index(pc.greater_equal(sizes, self._max_bytes), True).as_py() + 1
-            elif end < self._max_rows:
-                self._hold(block, nbytes)
-                return
-            if end < before:
-                begun, rows = [block.slice(end)], rows.slice(ending.num_rows)
-            else:
-                begun, rows = [], rows.slice(end - before)
-            yield block.slice(0, end)
+                end = pc.index(pc.greater_equal(sizes, self._max_bytes - self._bytes), True).as_py() + 1
+            self._begun.append(piece.slice(0, end))
+            self._rows += end
+            self._bytes += nbytes
+            batch = batch.slice(end)
+            if is_full or self._rows == self._max_rows:
+                yield self._ended()
 
-    def _hold(self, batch: pa.RecordBatch, nbytes: int) -> None:
-        self._waiting.append(batch)
-        self._rows += batch.num_rows
-        self._bytes += nbytes
+    def rest(self) -> Iterator[Block]:
+        """The rows that are left at the end."""
+        if self._begun:
+            yield self._ended()
 
-    def _release(self) -> list[pa.RecordBatch]:
-        held, self._waiting, self._rows, self._bytes = self._waiting, [], 0, 0
-        return held
+    def _ended(self) -> Block:
+        pieces, self._begun, self._rows, self._bytes = self._begun, [], 0, 0
+        return Block(pieces)
 
 
 def row_bytes(array: pa.Array) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow.csv
 from vv_exports.domain.content_options import Compression, Formulas
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.json_text import joined, json_text, stored_text, timestamp_text
@@ -155,8 +155,8 @@ class _CsvEncoder:
         self.finish = self._sink.finish  # a CSV file has no end mark
         self._sink.write(form.header(schema))
 
-    def write(self, block: pa.RecordBatch) -> None:
-        self._sink.write(self._form.records(block))
+    def write(self, block: Block) -> None:
+        self._sink.write(self._form.records(block.join()))
         self._sink.write(_LINE_END.encode())
 
 

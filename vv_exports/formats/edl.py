@@ -13,7 +13,7 @@ import pyarrow as pa
 from vv_exports.domain.json_text import encode_text
 from vv_exports.errors import RequestError
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.opentime import Clock
 from vv_exports.formats.videos import Video, cues_of, frames_of, one_line_of, require_cues
@@ -56,8 +56,8 @@ class _EdlEncoder:
         drop = "DROP FRAME" if self._clock.is_drop_frame else "NON-DROP FRAME"
         self._write(f"TITLE: {video.title}", f"FCM: {drop}", "")
 
-    def write(self, block: pa.RecordBatch) -> None:
-        for cue in cues_of(block):
+    def write(self, block: Block) -> None:
+        for cue in cues_of(block.join()):
             first, frames = frames_of(cue, self._clock.rate)
             begins, ends = self._clock.timecode(first), self._clock.timecode(first + 1)
             self._events += 1

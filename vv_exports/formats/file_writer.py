@@ -10,14 +10,14 @@ from typing import BinaryIO, Protocol, Self
 
 import pyarrow as pa
 
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.hashed_file import HashedFile
 
 
 class Encoder(Protocol):
     """Blocks to bytes, into a file that the writer opened and closes."""
 
-    def write(self, block: pa.RecordBatch) -> None:
+    def write(self, block: Block) -> None:
         """Append the rows of a block."""
 
     def finish(self) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from vv_exports.domain.content_options import Compression
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.json_rows import lines, require_one_column, rows_of
@@ -82,9 +82,9 @@ class _JsonDocumentEncoder:
         self.discard = self._sink.discard
         self._before = _BEGIN
 
-    def write(self, block: pa.RecordBatch) -> None:
+    def write(self, block: Block) -> None:
         self._sink.write(self._before)
-        self._sink.write(lines(block, ",\n"))
+        self._sink.write(lines(block.join(), ",\n"))
         self._before = b",\n"
 
     def finish(self) -> None:

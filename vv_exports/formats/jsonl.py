@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from vv_exports.domain.content_options import Compression
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.compression import SUFFIXES, compressed, uncompressed
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.json_rows import lines, require_one_column, rows_of
@@ -49,6 +49,6 @@ class _JsonLinesEncoder:
         self.discard = self._sink.discard
         self.finish = self._sink.finish
 
-    def write(self, block: pa.RecordBatch) -> None:
-        self._sink.write(lines(block, "\n"))
+    def write(self, block: Block) -> None:
+        self._sink.write(lines(block.join(), "\n"))
         self._sink.write(b"\n")

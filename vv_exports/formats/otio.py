@@ -11,7 +11,7 @@ import pyarrow as pa
 from vv_exports.domain.json_text import encode_text
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.held_back import HeldBack
 from vv_exports.formats.opentime import Clock, opentimelineio
@@ -66,8 +66,8 @@ class _OtioEncoder:
         self._end = 1
         self._separator = ""
 
-    def write(self, block: pa.RecordBatch) -> None:
-        for cue in cues_of(block):
+    def write(self, block: Block) -> None:
+        for cue in cues_of(block.join()):
             first, frames = frames_of(cue, self._clock.rate)
             self._end = max(self._end, first + frames)
             marker = self._schema.Marker(

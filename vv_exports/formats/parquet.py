@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from vv_exports.domain.content_options import Compression
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.reading import readable
 
@@ -82,7 +82,7 @@ class _ParquetEncoder:
         self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[None] | None = None
 
-    def write(self, block: pa.RecordBatch) -> None:
+    def write(self, block: Block) -> None:
         self._finish_block()
         if self._may_wait and block.nbytes >= _WORTH_A_THREAD:
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="parquet")
@@ -101,8 +101,8 @@ class _ParquetEncoder:
         if self._thread is not None:
             self._thread.shutdown()
 
-    def _encode(self, block: pa.RecordBatch) -> None:
-        self._writer.write_table(pa.Table.from_batches([block]), row_group_size=block.num_rows)
+    def _encode(self, block: Block) -> None:
+        self._writer.write_table(pa.Table.from_batches([block.join()]), row_group_size=block.num_rows)
 
     def _finish_block(self) -> None:
         if self._under_way is not None:

@@ -22,7 +22,7 @@ from vv_exports.domain.content_options import CueKind
 from vv_exports.domain.json_text import encode_text
 from vv_exports.errors import DeliveredDataError
 from vv_exports.formats.base import TableWriter
-from vv_exports.formats.blocks import Blocks
+from vv_exports.formats.blocks import Block, Blocks
 from vv_exports.formats.file_writer import FileWriter
 from vv_exports.formats.reading import readable
 from vv_exports.formats.videos import (
@@ -86,8 +86,8 @@ class _WebVttEncoder:
         self._cues = 0
         self._write(f"WEBVTT\n\nNOTE {_json({'kind': kind, **video.stated})}\n")
 
-    def write(self, block: pa.RecordBatch) -> None:
-        for cue in cues_of(block):
+    def write(self, block: Block) -> None:
+        for cue in cues_of(block.join()):
             payload = self._payload(cue)
             if not payload:
                 continue

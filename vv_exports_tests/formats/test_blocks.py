@@ -11,8 +11,8 @@ from vv_exports_tests.formats.tables import split, tables
 
 def regrouped(blocks, batches):
     for batch in batches:
-        yield from blocks.add(batch)
-    yield from blocks.rest()
+        yield from (block.join() for block in blocks.add(batch))
+    yield from (block.join() for block in blocks.rest())
 
 
 @pytest.mark.slow
