@@ -7,6 +7,7 @@ client.
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,8 +175,11 @@ def test_the_switch_of_its_sensor_pauses_an_automation(ui):
     switch = page.get_by_role("checkbox")
     assert switch.is_checked()
     assert not ui.client().automations.retrieve("idx_archive", "review-team").paused
-    page.locator("label", has=switch).click()
-    expect(switch).not_to_be_checked()
+    for _ in range(3):
+        page.locator("label", has=switch).click()
+        with suppress(AssertionError):  # a click is lost where the page is drawn anew at that moment
+            expect(switch).not_to_be_checked(timeout=10_000)
+            break
     page.reload()
     expect(switch).not_to_be_checked()
     assert ui.client().automations.retrieve("idx_archive", "review-team").paused
