@@ -68,7 +68,14 @@ class _Taker:
     def take(self, run: PromptRun, now: datetime) -> Snapshot:
         """See ``Taker.take``."""
         try:
-            return self.pool.submit(_take, run, now).result()
+            taken = self.pool.submit(_take, run, now)  # which may start a process
+        except OSError as error:
+            raise TransientError(
+                f"no process can be started to read prompt run {run.run_id!r} of index {run.index_id!r}: {error}. Set "
+                "source.processes to fewer, and try again."
+            ) from error
+        try:
+            return taken.result()
         except BrokenProcessPool as error:
             raise TransientError(
                 f"prompt run {run.run_id!r} of index {run.index_id!r} is read by a process that has ended, maybe since "

@@ -1,6 +1,7 @@
 """Prompt runs read by processes of their own give what this process would give, and end with it."""
 
 import copy
+import errno
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,20 @@ def test_a_process_that_is_killed_is_told_and_what_it_read_is_read_again(tmp_pat
     children_are_gone()
     batch = pipeline_of(tmp_path).snapshots.of_ids("idx", ["run_1", "run_2"])
     assert [one.snapshot.rows("segments") for one in batch.taken] == [MANY, MANY]
+
+
+@pytest.mark.usefixtures("a_segment_is_worth_it", "nothing_read_here")
+def test_a_process_that_cannot_be_started_is_told(tmp_path, monkeypatch):
+    for run_id in ("run_1", "run_2"):
+        write_run(tmp_path / "archive", run_id=run_id)
+
+    def refuse(*_):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(SpawnProcess, "_Popen", refuse)
+    with pytest.raises(TransientError, match=r"no process can be started .* temporarily unavailable"):
+        pipeline_of(tmp_path).snapshots.of_ids("idx", ["run_1", "run_2"])
+    children_are_gone()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -177,6 +177,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+Take = Callable[[PromptRun, datetime], Snapshot]
+"""Reads a run and keeps it, as ``SnapshotStore.take`` does."""
+
+
 class _Note(msgspec.Struct, frozen=True, kw_only=True):
     """What a run looked like before it was read, and the revision that the reading gave.
 
@@ -269,16 +273,18 @@ class SnapshotStore:
             return None
         raise TransientError(f"{self._storage.uri(key)} vanished while it was read; try again")
 
-    def ensure(self, source: Source, run: PromptRun, now: datetime, *, answers: bool = False) -> Snapshot:
-        """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now; with
-        ``answers``, also where the current one has not kept them.
+    def ensure(
+        self, source: Source, run: PromptRun, now: datetime, *, answers: bool = False, take: Take | None = None
+    ) -> Snapshot:
+        """The snapshot of a run: the current one while the run looks unchanged, otherwise one taken now, by ``take``
+        where that is given; with ``answers``, also where the current one has not kept them.
 
         Raises SelectionError for a run that is not finished.
         """
         current = self.unchanged(source, run)
         if current is not None and (current.has_answers or not answers):
             return current
-        return self.take(source, run, now)
+        return (take or partial(self.take, source))(run, now)
 
     def unchanged(self, source: Source, run: PromptRun) -> Snapshot | None:
         """The current snapshot while the run looks as it did when that was taken; None: it is time to look again."""

@@ -338,10 +338,8 @@ class Snapshots:
         started = self.clock()
         with faults_of_run(run.index_id, run.run_id):
             self._check_not_erased(run.index_id, run.run_id)
-            if taker is None:
-                snapshot = self.store.ensure(self.source, run, started, answers=answers)
-            else:
-                snapshot = self.without_reading(run, answers=answers) or taker.take(run, started)
+            take = None if taker is None else taker.take
+            snapshot = self.store.ensure(self.source, run, started, answers=answers, take=take)
         is_fresh = snapshot.taken_at == started
         if not is_fresh:  # there was nothing to be read
             self._work("reading", 0, -run.stated_segments)

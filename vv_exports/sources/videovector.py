@@ -256,8 +256,10 @@ class VideoVector:
             asking = self.api.start(self._ask_again(run, reading, again))
 
         def run_afterwards() -> PromptRun:
-            found = again.result()
-            return self.prompt_run(run.index_id, run.run_id) if reading.lost_some else found
+            # Whoever read it may have been faster than who fetched it, which was stopped then.
+            if reading.lost_some or not reading.is_fetched.is_set():
+                return self.prompt_run(run.index_id, run.run_id)
+            return again.result()
 
         complete = False
         try:
@@ -266,7 +268,7 @@ class VideoVector:
             complete = True
         finally:
             self.api.stop(fetching)
-            if not complete:
+            if not complete or not reading.is_fetched.is_set():
                 self.api.stop(asking)
             reading.close(complete=complete)
 
@@ -280,11 +282,11 @@ class VideoVector:
             found, media = await _both(*asked)
             self._remember_media(run.index_id, media, generation)
             again.set_result(found)
-        except VVExportsError as error:
-            again.set_exception(error)
-        finally:
-            if not again.done():
-                again.set_exception(RuntimeError("the reading was given up"))
+        except Exception as error:  # noqa: BLE001
+            again.set_exception(error)  # raised where the run is wanted
+        except asyncio.CancelledError:
+            again.set_exception(RuntimeError("the reading was given up"))
+            raise
 
     def _members(self, run: PromptRun) -> "dict[str, Touched | None]":
         """The media of a run, by id; None where nothing is known of an item in the run."""

@@ -15,6 +15,7 @@ from vv_exports.domain.prompt_runs import RunStatus
 from vv_exports.errors import NotFoundError, SelectionError, SourceChangedError, SourceDataError, TransientError
 from vv_exports.snapshots.staging import StoredStage
 from vv_exports.sources import videovector_answers, videovector_items
+from vv_exports.sources.videovector_reading import Reading
 from vv_exports_tests.fakes.faults import Fault, FaultKind
 from vv_exports_tests.fakes.platform import SCHEMA, make_platform
 from vv_exports_tests.sources.accounts import INDEX, NOW, Account, account, fault, held
@@ -131,6 +132,22 @@ def test_a_run_is_asked_for_again_when_all_of_it_was_fetched_and_before_it_is_wa
     again = [one for name, one in asked.items() if name.endswith(RUN) or "idx_1/videos" in name]
     assert len(again) == 2
     assert min(one.began for one in again) > max(one.ended for one in asked.values() if one not in again)
+
+
+def test_a_run_that_is_read_before_its_fetching_has_ended_is_asked_for_all_the_same(here: Account):
+    run = here.source.prompt_run(INDEX, RUN)
+    stage = StoredStage(LocalConnector("storage", here.folder, make_root=True), "snapshots/idx_1/run", "0" * 16)
+    fetch = Reading.fetch
+
+    async def fetch_and_not_end(self: Reading) -> None:
+        self.is_fetched.set = lambda: None  # whoever reads was faster
+        await fetch(self)
+
+    with patch.object(Reading, "fetch", fetch_and_not_end), here.source.results(run, stage) as results:
+        assert len(list(results.segments())) > 0
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(results.run_afterwards).result(timeout=10) == run
+    assert not here.source.api._tasks, "nothing waits for what never comes"
 
 
 def test_a_run_that_cannot_be_asked_for_again_is_not_kept(here: Account):
